@@ -1,0 +1,22 @@
+"""Fixtures that tests of several stages share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DEFAULT_SPEECH_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def speech_data() -> Path:
+    """The folder of recordings that ASR_TEST_DATA names, else shared/data beside the checkout."""
+    named = os.environ.get("ASR_TEST_DATA")
+    folder = Path(named) if named else DEFAULT_SPEECH_DATA
+    if folder.is_dir():
+        return folder
+    if named:
+        pytest.fail(f"ASR_TEST_DATA is {named!r}, expected a folder")
+    pytest.skip("no real speech here: set ASR_TEST_DATA to a folder that holds it")
