@@ -1,0 +1,262 @@
+"""Word and character errors: an utterance and its alignment, a corpus and its totals.
+
+The minimum edit distance with equal costs for substitution, deletion and insertion, counted by
+jiwer. Texts are compared as they are, apart from white space: they are normalised before. Several
+alignments can have the same number of errors; the one jiwer chooses decides how the errors split
+into kinds, never how many there are. NIST sclite weighs a substitution 4 and the others 3, so its
+totals can exceed these by a little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import jiwer
+
+AlignmentKind = Literal["equal", "substitute", "delete", "insert"]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCounts:
+    """How many words (or characters) of the references were found, and how many were not."""
+
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions together."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def reference_length(self) -> int:
+        """Words (or characters) in the references."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def rate(self) -> float:
+        """Errors over reference length, a fraction: 0.05 is 5 %, and above 1 is possible.
+
+        With an empty reference it is 0 where nothing was inserted and infinite otherwise.
+        """
+        if self.reference_length:
+            return self.errors / self.reference_length
+        return math.inf if self.errors else 0.0
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+
+NO_COUNTS = ErrorCounts(hits=0, substitutions=0, deletions=0, insertions=0)
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedWord:
+    """One step of an alignment.
+
+    An insertion has no reference (None), a deletion no hypothesis.
+    """
+
+    kind: AlignmentKind
+    reference: str | None
+    hypothesis: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Reference and hypothesis word by word, with the fewest errors."""
+
+    words: tuple[AlignedWord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceErrors:
+    """One utterance, scored; its texts have single spaces between words and none at the ends."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    words: ErrorCounts
+    characters: ErrorCounts
+    alignment: Alignment
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusErrors:
+    """A corpus, scored; the totals are the sums over its utterances.
+
+    `words.rate` is the corpus WER, all errors over all reference words, not a mean of rates.
+    """
+
+    utterances: tuple[UtteranceErrors, ...]
+    words: ErrorCounts
+    characters: ErrorCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A reference word, the word heard in its place, and how often; None as in `AlignedWord`."""
+
+    reference: str | None
+    hypothesis: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confusions:
+    """The most frequent errors of each kind, the most frequent first."""
+
+    substitutions: tuple[Confusion, ...]
+    deletions: tuple[Confusion, ...]
+    insertions: tuple[Confusion, ...]
+
+
+def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    """The sum of counts; of none, all zero."""
+    return sum(counts, start=NO_COUNTS)
+
+
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """Word errors over a corpus.
+
+    Args:
+        references: What was said, one normalised text an utterance; may be empty.
+        hypotheses: What was recognised, in the same order.
+
+    Returns:
+        Counts in words, summed over the utterances; `.rate` is the WER.
+
+    Raises:
+        ValueError: The two have different lengths.
+    """
+    _check_lengths(references, hypotheses)
+    found = jiwer.process_words(_single_spaced(references), _single_spaced(hypotheses))
+    return _counts(found)
+
+
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """Character errors over a corpus, as `word_errors`.
+
+    A character is a Unicode code point, and the space between two words is one.
+    """
+    _check_lengths(references, hypotheses)
+    found = jiwer.process_characters(_single_spaced(references), _single_spaced(hypotheses))
+    return _counts(found)
+
+
+def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors:
+    """Word errors, character errors and word alignment of one utterance.
+
+    Args:
+        id: Name of the utterance.
+        reference: What was said, normalised. Where it is empty, all that was heard is inserted.
+        hypothesis: What was recognised, normalised; may be empty.
+    """
+    reference, hypothesis = _single_spaced([reference, hypothesis])
+    words = jiwer.process_words(reference, hypothesis)
+    characters = jiwer.process_characters(reference, hypothesis)
+    return UtteranceErrors(
+        id, reference, hypothesis, _counts(words), _counts(characters), _alignment(words)
+    )
+
+
+def score_corpus(
+    references: Sequence[str], hypotheses: Sequence[str], ids: Sequence[str]
+) -> CorpusErrors:
+    """Scores every utterance of a corpus and sums.
+
+    Args:
+        references: What was said, one normalised text an utterance; some may be empty.
+        hypotheses: What was recognised, in the same order.
+        ids: Names of the utterances, in the same order, each once.
+
+    Raises:
+        ValueError: The lengths differ, an id comes twice, or there is no reference word at all,
+            which leaves the rate undefined.
+    """
+    _check_lengths(references, hypotheses)
+    if len(ids) != len(references):
+        raise ValueError(f"ids: got {len(ids)}, expected one for each of {len(references)} texts")
+    id, times = next(iter(Counter(ids).most_common(1)), ("", 0))
+    if times > 1:
+        raise ValueError(f"id {id!r} names {times} utterances, expected each id once")
+    utterances = tuple(map(score_utterance, ids, references, hypotheses))
+    words = total(utterance.words for utterance in utterances)
+    if words.reference_length == 0:
+        raise ValueError(
+            f"references: no word in {len(utterances)} utterances, expected at least one"
+        )
+    return CorpusErrors(utterances, words, total(each.characters for each in utterances))
+
+
+def confusions(utterances: Iterable[UtteranceErrors], limit: int = 20) -> Confusions:
+    """The most frequent substitutions, deletions and insertions; equal counts in word order.
+
+    Args:
+        utterances: Scored utterances.
+        limit: How many of each kind at most.
+    """
+    found: dict[AlignmentKind, Counter[tuple[str | None, str | None]]] = {
+        "substitute": Counter(),
+        "delete": Counter(),
+        "insert": Counter(),
+    }
+    for utterance in utterances:
+        for word in utterance.alignment.words:
+            if word.kind != "equal":
+                found[word.kind][word.reference, word.hypothesis] += 1
+    return Confusions(
+        _most_frequent(found["substitute"], limit),
+        _most_frequent(found["delete"], limit),
+        _most_frequent(found["insert"], limit),
+    )
+
+
+def _most_frequent(
+    found: Counter[tuple[str | None, str | None]], limit: int
+) -> tuple[Confusion, ...]:
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1] or ""))
+    return tuple(Confusion(*pair, count) for pair, count in ordered[:limit])
+
+
+def _check_lengths(references: Sequence[str], hypotheses: Sequence[str]) -> None:
+    for name, texts in (("references", references), ("hypotheses", hypotheses)):
+        if isinstance(texts, str):
+            raise ValueError(f"{name}: got one text, expected a list of texts")
+    if len(references) != len(hypotheses):
+        raise ValueError(
+            f"hypotheses: got {len(hypotheses)}, expected one for each of "
+            f"{len(references)} references"
+        )
+
+
+def _single_spaced(texts: Iterable[str]) -> list[str]:
+    """White space only separates words; a doubled space is no character error."""
+    return [" ".join(text.split()) for text in texts]
+
+
+def _counts(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    return ErrorCounts(found.hits, found.substitutions, found.deletions, found.insertions)
+
+
+def _alignment(found: jiwer.WordOutput) -> Alignment:
+    (reference,), (hypothesis,), (chunks,) = found.references, found.hypotheses, found.alignments
+    words: list[AlignedWord] = []
+    for chunk in chunks:
+        spoken: Sequence[str | None] = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        heard: Sequence[str | None] = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        pairs = zip(spoken or [None] * len(heard), heard or [None] * len(spoken), strict=True)
+        kind = cast(AlignmentKind, chunk.type)
+        words.extend(AlignedWord(kind, *pair) for pair in pairs)
+    return Alignment(tuple(words))
