@@ -1,0 +1,182 @@
+"""A scored evaluation, as the writers of this package take it, and the groups they show."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain, count, pairwise
+
+from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
+
+Setting = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """The model that was evaluated.
+
+    Attributes:
+        name: As its users know it.
+        num_parameters: How many numbers were trained.
+        training: What is known of the training, by name (data, steps, hours and the like).
+    """
+
+    name: str
+    num_parameters: int
+    training: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedUtterance:
+    """One utterance of an evaluation.
+
+    Attributes:
+        id: As in the manifest, and as in `errors`.
+        speaker: As in the manifest; None where it does not say.
+        duration_s: Length of the audio [s].
+        audio_filepath: Where the audio lies.
+        errors: The scored texts.
+    """
+
+    id: str
+    speaker: str | None
+    duration_s: float
+    audio_filepath: str
+    errors: UtteranceErrors
+
+    def __post_init__(self) -> None:
+        if self.id != self.errors.id:
+            raise ValueError(
+                f"utterance {self.id!r}: errors are of {self.errors.id!r}, expected its own"
+            )
+        if not (math.isfinite(self.duration_s) and self.duration_s >= 0):
+            raise ValueError(
+                f"utterance {self.id!r}: duration is {self.duration_s} s, expected 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's transcripts of one manifest, scored.
+
+    Attributes:
+        title: Heading of the report.
+        model: The model.
+        manifest: Name of the manifest.
+        real_time_factor: Computing time over audio time; None where it was not measured.
+        utterances: At least one, with at least one reference word among them.
+        settings: How the transcripts were made, by name (decoder, device and the like).
+    """
+
+    title: str
+    model: ModelDescription
+    manifest: str
+    real_time_factor: float | None
+    utterances: tuple[EvaluatedUtterance, ...]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        factor = self.real_time_factor
+        if factor is not None and not (math.isfinite(factor) and factor >= 0):
+            raise ValueError(
+                f"evaluation {self.title!r}: real-time factor is {factor}, expected 0 or more"
+            )
+        if self.words.reference_length == 0:
+            raise ValueError(
+                f"evaluation {self.title!r}: no reference word in {len(self.utterances)} "
+                "utterances, expected at least one"
+            )
+
+    @property
+    def words(self) -> ErrorCounts:
+        """Word errors of all utterances; `.rate` is the WER."""
+        return total(each.errors.words for each in self.utterances)
+
+    @property
+    def characters(self) -> ErrorCounts:
+        """Character errors of all utterances; `.rate` is the CER."""
+        return total(each.errors.characters for each in self.utterances)
+
+    @property
+    def duration_s(self) -> float:
+        """Audio of all utterances [s]."""
+        return math.fsum(each.duration_s for each in self.utterances)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerErrors:
+    """What one speaker's utterances add up to; speaker None stands for those without a speaker."""
+
+    speaker: str | None
+    num_utterances: int
+    duration_s: float
+    words: ErrorCounts
+    characters: ErrorCounts
+
+
+@dataclass(frozen=True, slots=True)
+class DurationErrors:
+    """Utterances of start_s <= duration < end_s [s] added up; end_s is infinite in the last."""
+
+    start_s: float
+    end_s: float
+    num_utterances: int
+    words: ErrorCounts
+
+
+def by_speaker(evaluation: Evaluation) -> list[SpeakerErrors]:
+    """The evaluation by speaker, the highest WER first."""
+    groups: defaultdict[str | None, list[EvaluatedUtterance]] = defaultdict(list)
+    for utterance in evaluation.utterances:
+        groups[utterance.speaker].append(utterance)
+    rows = [
+        SpeakerErrors(
+            speaker,
+            len(group),
+            math.fsum(each.duration_s for each in group),
+            total(each.errors.words for each in group),
+            total(each.errors.characters for each in group),
+        )
+        for speaker, group in groups.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.words.rate, row.speaker or ""))
+
+
+def by_duration(evaluation: Evaluation, max_bins: int = 10) -> list[DurationErrors]:
+    """The evaluation by duration of the utterance, in bins of one round width.
+
+    Bins run from the shortest utterance on; the last is open and takes the rare long ones.
+
+    Args:
+        evaluation: The scored utterances.
+        max_bins: How many bins at most; at least 2.
+    """
+    durations = sorted(each.duration_s for each in evaluation.utterances)
+    # The longest hundredth would stretch the axis until all others share one bin.
+    bulk = durations[: max(1, math.ceil(0.99 * len(durations)))]
+    width = _round_width(bulk[0], bulk[-1], max_bins)
+    # Floor division is exact where the floor of a quotient can round up past a duration.
+    first, last = int(bulk[0] // width), int(bulk[-1] // width)
+    edges = [width * index for index in range(first, last + 1)] + [math.inf]
+    rows = []
+    for start, end in pairwise(edges):
+        group = [each for each in evaluation.utterances if start <= each.duration_s < end]
+        words = total(each.errors.words for each in group)
+        rows.append(DurationErrors(start, end, len(group), words))
+    return rows
+
+
+def worst(evaluation: Evaluation, limit: int) -> list[EvaluatedUtterance]:
+    """The utterances with the most word errors, of those with any; equal ones by rate, then id."""
+    wrong = [each for each in evaluation.utterances if each.errors.words.errors]
+    wrong.sort(key=lambda each: (-each.errors.words.errors, -each.errors.words.rate, each.id))
+    return wrong[:limit]
+
+
+def _round_width(low_s: float, high_s: float, max_bins: int) -> float:
+    """The smallest of 0.25, 0.5, 1, 2, 5, 10, 20, 50, ... [s] that covers the range in max_bins."""
+    larger = (float(scale * 10**power) for power in count() for scale in (1, 2, 5))
+    widths = chain((0.25, 0.5), larger)
+    return next(width for width in widths if high_s // width - low_s // width < max_bins)

@@ -1,0 +1,92 @@
+"""Groups of an evaluation, added up by hand."""
+
+import math
+
+import pytest
+
+from asr.metrics.error_rate import ErrorCounts, score_utterance
+from asr.report.evaluation import (
+    EvaluatedUtterance,
+    Evaluation,
+    ModelDescription,
+    by_duration,
+    by_speaker,
+    worst,
+)
+
+
+def utterance(id, duration_s, reference="a", hypothesis="a", speaker=None):
+    errors = score_utterance(id, reference, hypothesis)
+    return EvaluatedUtterance(id, speaker, duration_s, f"{id}.wav", errors)
+
+
+def evaluation(*utterances, real_time_factor=None):
+    return Evaluation("t", ModelDescription("m", 1), "f.jsonl", real_time_factor, utterances)
+
+
+def test_totals(make_evaluation):
+    made = make_evaluation()
+    # the cat plain1 on mats / the plain2 on big mats: cat deleted, plain1 substituted, big inserted
+    # or an equally short way; with `plain3` against nothing four errors in seven words.
+    assert made.words.errors == 4
+    assert made.words.reference_length == 7
+    assert made.duration_s == 6.5
+
+
+def test_speakers_by_rate_and_those_without_one_apart(make_evaluation):
+    rows = by_speaker(make_evaluation())
+    assert [row.speaker for row in rows] == [None, "s1plain"]
+    assert rows[0].words == ErrorCounts(0, 0, 0, 1)
+    assert rows[0].words.rate == math.inf
+    assert (rows[1].num_utterances, rows[1].duration_s) == (2, 6.0)
+    assert rows[1].words.rate == 3 / 7
+
+
+def test_duration_bins_by_hand():
+    rows = by_duration(
+        evaluation(utterance("1", 1.0), utterance("2", 1.99, hypothesis="b"), utterance("3", 4.0)),
+        max_bins=4,
+    )
+    # 1 s to 4 s in at most four bins: width 1.
+    assert [(row.start_s, row.end_s) for row in rows] == [(1, 2), (2, 3), (3, 4), (4, math.inf)]
+    assert [row.num_utterances for row in rows] == [2, 0, 0, 1]
+    assert rows[0].words == ErrorCounts(1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("duration_s", [0.0, 0.25, 1e-9, 35.0, math.nextafter(35.0, 0), 4e5, 1e12])
+@pytest.mark.parametrize("other_s", [0.0, 7.3, 1e6])
+def test_every_utterance_is_in_one_bin(duration_s, other_s):
+    rows = by_duration(evaluation(utterance("1", duration_s), utterance("2", other_s)))
+    assert sum(row.num_utterances for row in rows) == 2
+    assert len(rows) <= 10
+
+
+def test_one_long_utterance_does_not_stretch_the_bins():
+    short = [utterance(str(index), 1 + index % 8) for index in range(200)]
+    rows = by_duration(evaluation(*short, utterance("long", 3600.0)))
+    assert len(rows) == 8
+    assert rows[-1].num_utterances == 26  # 25 of 8 s and the long one
+
+
+def test_worst_by_errors_then_rate_and_none_that_is_right():
+    made = evaluation(
+        utterance("right", 1),
+        utterance("one of one", 1, "a", "b"),
+        utterance("one of two", 1, "a b", "a c"),
+        utterance("two", 1, "a b c", "x y c"),
+    )
+    assert [each.id for each in worst(made, 10)] == ["two", "one of one", "one of two"]
+    assert [each.id for each in worst(made, 1)] == ["two"]
+
+
+def test_user_mistakes_are_named():
+    with pytest.raises(ValueError, match=r"'1': duration is -1.0 s, expected 0 or more"):
+        utterance("1", -1.0)
+    with pytest.raises(ValueError, match="duration is nan s"):
+        utterance("1", math.nan)
+    with pytest.raises(ValueError, match="'1': errors are of '2'"):
+        EvaluatedUtterance("1", None, 1.0, "1.wav", score_utterance("2", "a", "a"))
+    with pytest.raises(ValueError, match="no reference word in 1 utterances"):
+        evaluation(utterance("1", 1.0, ""))
+    with pytest.raises(ValueError, match="real-time factor is nan"):
+        evaluation(utterance("1", 1.0), real_time_factor=math.nan)

@@ -1,0 +1,95 @@
+"""An evaluation as JSON: strict, complete, and the same when read back."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from asr.report.evaluation import ModelDescription
+from asr.report.json_file import evaluation_to_json, read_evaluation
+
+
+def strict(text):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_content_by_hand(make_evaluation):
+    content = strict(evaluation_to_json(make_evaluation()))
+    assert content["wer"] == 4 / 7
+    assert content["words"]["errors"] == 4
+    assert content["words"]["reference_length"] == 7
+    assert content["words"]["hits"] + content["words"]["substitutions"] <= 7
+    assert content["num_utterances"] == 3
+    assert content["duration_s"] == 6.5
+    assert [row["speaker"] for row in content["speakers"]] == [None, "s1plain"]
+    assert content["speakers"][0]["wer"] is None  # an inserted word and no reference: infinite
+    assert content["utterances"][2] == {
+        "id": "3plain",
+        "speaker": None,
+        "duration_s": 0.5,
+        "audio_filepath": "3plain.wav",
+        "reference": "",
+        "hypothesis": "plain3",
+        "words": {
+            "reference_length": 0,
+            "hits": 0,
+            "substitutions": 0,
+            "deletions": 0,
+            "insertions": 1,
+            "errors": 1,
+        },
+        "characters": {
+            "reference_length": 0,
+            "hits": 0,
+            "substitutions": 0,
+            "deletions": 0,
+            "insertions": 6,
+            "errors": 6,
+        },
+    }
+
+
+@pytest.mark.parametrize("text", ["plain", '"<&\u2028\x1b\ud800', "größe 声"])
+def test_read_back_is_the_same(tmp_path, make_evaluation, text):
+    evaluation = make_evaluation(text=text)
+    path = tmp_path / "evaluation.json"
+    path.write_text(evaluation_to_json(evaluation), encoding="utf-8")
+    assert read_evaluation(path) == evaluation
+
+
+def test_settings_that_are_not_finite_are_null(make_evaluation):
+    model = ModelDescription("m", 1, {"loss": math.nan, "best": math.inf, "rate": 0.5})
+    content = strict(evaluation_to_json(replace(make_evaluation(), model=model)))
+    assert content["model"]["training"] == {"loss": None, "best": None, "rate": 0.5}
+
+
+def changed(text, **changes):
+    content = json.loads(text) | changes
+    return json.dumps({name: value for name, value in content.items() if value is not ...})
+
+
+def test_what_is_no_evaluation_is_refused(tmp_path, make_evaluation):
+    good = evaluation_to_json(make_evaluation())
+    utterance = json.loads(good)["utterances"][0]
+    cases = {
+        "Expecting value": "no JSON",
+        r"expected \('asr evaluation', 1\)": "[]",
+        r"\('asr evaluation', 2\)": changed(good, version=2),
+        "has no 'manifest'": changed(good, manifest=...),
+        "title is 5, expected a text": changed(good, title=5),
+        "reference is None": changed(good, utterances=[utterance | {"reference": None}]),
+        r"errors are \(3, .*expected \(0, 0\) by its texts": changed(
+            good, utterances=[utterance | {"hypothesis": utterance["reference"]}]
+        ),
+        "no reference word in 0 utterances": changed(good, utterances=[]),
+    }
+    path = tmp_path / "evaluation.json"
+    for message, text in cases.items():
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=message) as raised:
+            read_evaluation(path)
+        assert str(raised.value).startswith(str(path))

@@ -1,0 +1,87 @@
+"""Terminal output: what it says, and that data cannot steer the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from asr.metrics.error_rate import score_utterance
+from asr.report import (
+    EvaluatedUtterance,
+    Evaluation,
+    ModelDescription,
+    speaker_table,
+    summary,
+    worst_utterances,
+)
+from asr.report.alignment import Gap
+from asr.report.terminal import AlignedLines
+
+
+def printed(*renderables, width=100, colour=False):
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        legacy_windows=False,
+    )
+    console.print(*renderables)
+    return console.file.getvalue()
+
+
+def test_summary_by_hand(make_evaluation):
+    first, second = printed(summary(make_evaluation())).splitlines()
+    assert first.startswith("WER 57.14\u202f%  4 errors against 7 words: ")
+    assert second.startswith("CER ")
+
+
+def test_speakers(make_evaluation):
+    lines = printed(speaker_table(make_evaluation())).splitlines()
+    assert any("(none given)" in line and "∞" in line for line in lines)
+    assert any("s1plain" in line and "42.9\u202f%" in line for line in lines)
+    assert any("All" in line and "57.1\u202f%" in line for line in lines)
+    shortened = printed(speaker_table(make_evaluation(), limit=1))
+    assert "s1plain" not in shortened
+    assert "1 speaker with a lower WER left out" in shortened
+
+
+def test_alignment_lines_by_hand():
+    words = score_utterance("u", "the cat sat on mats", "the big bat sat mats").alignment.words
+    assert printed(AlignedLines(words)).splitlines() == [
+        "said   the *** cat sat on mats ",
+        "heard  the big bat sat ** mats ",
+        "           I   S       D       ",
+    ]
+    assert printed(AlignedLines((Gap(7),))).splitlines()[0] == "said   (7 words) "
+
+
+def test_alignment_breaks_between_columns_and_counts_cells():
+    words = score_utterance("u", "声音 ab cde", "x ab cde").alignment.words
+    assert printed(AlignedLines(words), width=15).splitlines() == [
+        "said   声音 ab ",
+        "heard  x    ab ",
+        "       S       ",
+        "said   cde ",
+        "heard  cde ",
+        "           ",
+    ]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_controls_and_markup_of_data_do_nothing(make_evaluation, colour):
+    hostile = make_evaluation(text="\x1b]0;x\x07\x9b2J\u202e[bold]", word="\x1b[2J\x07[red]")
+    output = printed(
+        summary(hostile), speaker_table(hostile), worst_utterances(hostile), colour=colour
+    )
+    for acting in ("\x1b]", "\x1b[2J", "\x07", "\x9b", "\u202e"):
+        assert acting not in output
+    assert ("\x1b" in output) == colour
+    assert "␛[2J␇[red]" in output
+    assert "[bold]" in output
+
+
+def test_all_right():
+    right = EvaluatedUtterance("1", None, 1.0, "1.wav", score_utterance("1", "a", "a"))
+    evaluation = Evaluation("t", ModelDescription("m", 1), "f", None, (right,))
+    assert printed(worst_utterances(evaluation)) == "Every utterance is entirely right.\n"
