@@ -1,0 +1,155 @@
+"""Batches of waveforms to normalised log-mel features, the same alone and in any batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from asr.features.filterbank import mel_filterbank
+from asr.features.normalize import make_normalizer
+
+
+class LogMel(nn.Module):
+    """Natural logarithm of mel-filtered power spectra, normalised.
+
+    Before normalisation, with the defaults the values equal librosa's
+    `log(melspectrogram(center=True, pad_mode="constant"))`; with `center=False, mel_scale="kaldi",
+    window="povey", preemphasis=0.97, remove_dc_offset=True, scale=32768` they equal Kaldi's
+    `compute-fbank-feats` without dither.
+
+    A frame reads samples of its own utterance and zeros only, so features depend neither on the
+    padding nor on the neighbours in a batch.
+
+    Args:
+        sample_rate: [Hz].
+        n_mels: number of mel bins F.
+        frame_length_ms: analysis window [ms].
+        frame_shift_ms: hop between frames [ms].
+        f_min: lower edge of the lowest filter [Hz].
+        f_max: upper edge of the highest filter [Hz]; None is half the sample rate.
+        n_fft: length of the Fourier transform [samples]; None is the next power of two.
+        mel_scale: "slaney", "htk" or "kaldi".
+        window: "hann" (periodic) or "povey" (Kaldi's, symmetric).
+        center: True: frame t is centred on sample t * hop_length, zeros beyond the ends, every clip
+            has 1 + num_samples // hop_length frames. False: whole windows only (Kaldi's
+            snip_edges).
+        preemphasis: coefficient of the first difference within a frame, 0 for none.
+        remove_dc_offset: subtract each frame's mean.
+        scale: factor on the waveform; 32768 gives Kaldi's 16-bit range.
+        log_floor: smallest power before the logarithm; keeps silence finite.
+        normalizer: "utterance" (each recording by its own mean and deviation), "stored" (by those
+            of the training data) or "none".
+
+    Raises:
+        ValueError: lengths, a band or a name that make no sense.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16_000,
+        n_mels: int = 80,
+        frame_length_ms: float = 25.0,
+        frame_shift_ms: float = 10.0,
+        f_min: float = 20.0,
+        f_max: float | None = None,
+        n_fft: int | None = None,
+        mel_scale: str = "slaney",
+        window: str = "hann",
+        center: bool = True,
+        preemphasis: float = 0.0,
+        remove_dc_offset: bool = False,
+        scale: float = 1.0,
+        log_floor: float = 1e-10,
+        normalizer: str = "utterance",
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.n_mels = n_mels
+        self.win_length = round(frame_length_ms * sample_rate / 1000)
+        self.hop_length = round(frame_shift_ms * sample_rate / 1000)
+        self.n_fft = n_fft or 1 << (self.win_length - 1).bit_length()
+        self.center = center
+        self.preemphasis = preemphasis
+        self.remove_dc_offset = remove_dc_offset
+        self.scale = scale
+        self.log_floor = log_floor
+        self.normalizer = make_normalizer(normalizer, n_mels)
+        if not 0 < self.hop_length <= self.win_length <= self.n_fft:
+            raise ValueError(
+                f"frame_shift_ms {frame_shift_ms:g}, frame_length_ms {frame_length_ms:g}, n_fft "
+                f"{self.n_fft}: expected 0 < shift <= length <= n_fft "
+                f"({self.win_length} samples or more)"
+            )
+        top = sample_rate / 2 if f_max is None else f_max
+        bank = mel_filterbank(mel_scale, n_mels, self.n_fft, sample_rate, f_min, top)
+        # Derived from the settings, so no part of a checkpoint.
+        self.register_buffer("filterbank", bank, persistent=False)
+        self.register_buffer("window", _window(window, self.win_length), persistent=False)
+
+    @property
+    def frame_shift_s(self) -> float:
+        """Time between frames [s]."""
+        return self.hop_length / self.sample_rate
+
+    def frame_count(self, num_samples: Tensor) -> Tensor:
+        """Frames of waveforms of these lengths.
+
+        Args:
+            num_samples: int64, any shape [samples].
+
+        Returns:
+            int64, the same shape [frames].
+        """
+        if self.center:
+            return num_samples // self.hop_length + 1
+        return ((num_samples - self.win_length) // self.hop_length + 1).clamp(min=0)
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute normalised features; arguments and result as in `log_mel`."""
+        features, lengths = self.log_mel(waveforms, num_samples)
+        return self.normalizer(features, lengths), lengths
+
+    def log_mel(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute features before normalisation.
+
+        Args:
+            waveforms: `(B, max(num_samples))` float32; what lies beyond a clip's end is ignored.
+            num_samples: `(B,)` int64 [samples].
+
+        Returns:
+            features `(B, T, F)` float32, zero beyond each clip's frames, and feature_lengths `(B,)`
+            int64 [frames].
+        """
+        lengths = self.frame_count(num_samples)
+        inside = torch.arange(waveforms.shape[1], device=waveforms.device) < num_samples[:, None]
+        # where, not a product: NaN in the padding must not spread.
+        waveforms = torch.where(inside, waveforms, 0.0) * self.scale
+        pad = self.win_length // 2 if self.center else 0
+        short = max(self.win_length - waveforms.shape[1] - 2 * pad, 0)
+        padded = nn.functional.pad(waveforms, (pad, pad + short))
+        frames = padded.unfold(-1, self.win_length, self.hop_length)  # (B, T, win_length)
+        frames = frames[:, : int(lengths.max())]
+        power = self._power(frames)  # (B, T, n_fft // 2 + 1)
+        features = (power @ self.filterbank).clamp(min=self.log_floor).log()
+        valid = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
+        return torch.where(valid[..., None], features, 0.0), lengths
+
+    def _power(self, frames: Tensor) -> Tensor:
+        if self.remove_dc_offset:
+            frames = frames - frames.mean(dim=-1, keepdim=True)
+        if self.preemphasis:
+            previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
+            frames = frames - self.preemphasis * previous
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window, n=self.n_fft))
+        return spectrum.square().sum(dim=-1)
+
+
+def _window(kind: str, win_length: int) -> Tensor:
+    if kind == "hann":
+        return torch.hann_window(win_length)
+    if kind == "povey":
+        return torch.hann_window(win_length, periodic=False).pow(0.85)
+    raise ValueError(f"window {kind!r}, expected 'hann' or 'povey'")
