@@ -1,0 +1,1 @@
+"""Data: corpora become manifests, manifests become batches."""

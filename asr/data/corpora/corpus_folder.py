@@ -1,0 +1,93 @@
+"""The folder a corpus is written to: one writer at a time, and never somebody else's files."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from asr.data.atomic_file import remove_leftovers, replacing
+from asr.data.corpora.prepared import SPLITS
+
+STATE_DIR = ".prepare"  # lock and notes on what is done; its presence marks the folder as ours
+DOWNLOAD_DIR = "downloads"  # beside the corpora
+_NAME = re.compile(r"\w[\w.-]*")
+
+
+@contextmanager
+def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
+    """Make and lock `<data_dir>/<name>` for the length of a preparation.
+
+    Args:
+        data_dir: folder of all corpora; made where it is missing.
+        name: of the corpus.
+
+    Yields:
+        The folder, absolute, free of what a killed writer left.
+
+    Raises:
+        ValueError: for a name that is no folder's, for manifests that this program did not write,
+            and while another process prepares the same corpus.
+        OSError: where it cannot be made or locked.
+    """
+    check_name(name)
+    folder = Path(data_dir).absolute() / name
+    state = folder / STATE_DIR
+    foreign = [f for f in _outputs(folder) if f.exists()] if not state.is_dir() else []
+    if foreign:
+        raise ValueError(
+            f"{foreign[0]}: exists and was not written by asr prepare, "
+            "expected another corpus name or data folder"
+        )
+    state.mkdir(parents=True, exist_ok=True)
+    with open(state / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder}: another process prepares this corpus now") from error
+        remove_leftovers(folder)
+        yield folder
+
+
+def check_name(name: str) -> None:
+    """Refuse a corpus name that could lead out of the data folder or hide.
+
+    Raises:
+        ValueError: naming what a name may hold.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == DOWNLOAD_DIR:
+        raise ValueError(
+            f"corpus name is {name!r}, expected letters, digits, '_', '-' and '.', beginning "
+            f"with a letter or digit, and not {DOWNLOAD_DIR!r}"
+        )
+
+
+def write_if_changed(path: Path, content: bytes) -> bool:
+    """Write a file, whole or not at all, unless it holds just that already.
+
+    Returns:
+        Whether it was written.
+    """
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    with replacing(path) as file:
+        file.write(content)
+    return True
+
+
+def json_bytes(content: Mapping[str, object]) -> bytes:
+    """A JSON file for people and programs to read."""
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def sha256(content: bytes) -> str:
+    """Fingerprint of bytes, 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _outputs(folder: Path) -> list[Path]:
+    return [folder / f"{split}.jsonl" for split in SPLITS] + [folder / "corpus.json"]

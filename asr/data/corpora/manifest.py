@@ -1,0 +1,195 @@
+"""A corpus of the user's own: any manifests, every line and every audio file checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from asr.data.corpora.assemble import assemble_corpus
+from asr.data.corpora.carve import carve_dev
+from asr.data.corpora.corpus_folder import corpus_folder
+from asr.data.corpora.prepared import (
+    SPLITS,
+    Item,
+    PreparedCorpus,
+    Progress,
+    Rejection,
+    Silent,
+)
+from asr.data.corpora.settings import Settings
+from asr.data.manifest import scan_manifest
+from asr.data.records import MANIFEST_SUFFIXES
+from asr.text.normalize import TextNormalizer
+
+Manifests = str | Path | Sequence[str | Path]
+
+
+def prepare_manifest(
+    name: str,
+    data_dir: str | Path,
+    *,
+    source: str | Path | None = None,
+    train: Manifests | None = None,
+    dev: Manifests | None = None,
+    test: Manifests | None = None,
+    dev_fraction: float = 0.0,
+    dev_by: str = "speaker",
+    seed: int = 0,
+    text: TextNormalizer | None = None,
+    alphabet: str | None = None,
+    audio_format: str = "wav",
+    sample_rate: int = 16_000,
+    num_workers: int | None = None,
+    duration_tolerance_s: float = 0.1,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> PreparedCorpus:
+    """Check manifests (JSON lines, CSV, TSV) and write them as train, dev and test of a corpus.
+
+    Checked are every line, every audio file (it exists, opens, and lasts as long as the line
+    says; where the line does not say, the duration is filled in), and every character: texts may
+    have those of the training texts, or, where `alphabet` is given, those. A test utterance with
+    a letter that training never saw is bad, because no model of this corpus can write it; who
+    wants it to count gives an alphabet that has the letter. What is bad is listed in
+    `rejected.jsonl` and stops the preparation, unless `skip_bad` leaves it out.
+
+    Args:
+        name: of the corpus, and of its folder in `data_dir`.
+        data_dir: folder of all corpora.
+        source: folder with train, dev and test as .jsonl, .json, .csv or .tsv; or else:
+        train: manifest or manifests; the ids of several get their folder's name in front.
+        dev: manifest or manifests.
+        test: manifest or manifests.
+        dev_fraction: share of train to make dev of where there is none; 0 for no dev.
+        dev_by: "speaker" (no speaker in both) or "utterance".
+        seed: of that draw.
+        text: rules for every transcript; None takes TextNormalizer's defaults.
+        alphabet: characters that texts may have; None takes those of the training texts.
+        audio_format: "wav" or "flac" (16 bit, mono, written beside the manifests) or "keep".
+        sample_rate: of written audio [Hz].
+        num_workers: threads; None takes one a core.
+        duration_tolerance_s: between a line's duration and the audio's [s].
+        skip_bad: leave out what is bad instead of stopping.
+        progress: told about every step; None tells nobody.
+
+    Returns:
+        The prepared corpus.
+
+    Raises:
+        ValueError: a wrong argument or anything bad, in one line.
+        OSError: a manifest that cannot be read, or a file that cannot be written.
+    """
+    settings = Settings(
+        text=text or TextNormalizer(),
+        alphabet=alphabet,
+        audio_format=audio_format,
+        sample_rate=sample_rate,
+        num_workers=num_workers,
+        duration_tolerance_s=duration_tolerance_s,
+        skip_bad=skip_bad,
+    )
+    manifests = _manifests(source, {"train": train, "dev": dev, "test": test})
+    if dev_fraction and "dev" in manifests:
+        raise ValueError(
+            f"dev_fraction is {dev_fraction!r}, expected 0 as dev is {manifests['dev'][0]}"
+        )
+    with corpus_folder(Path(data_dir), name) as folder:
+        rejected: list[Rejection] = []
+        splits: dict[str, list[Item]] = {}
+        for split, paths in manifests.items():
+            splits[split] = read_split(folder, paths, rejected)
+        notes = []
+        if dev_fraction:
+            splits["train"], splits["dev"] = carve_dev(splits["train"], dev_fraction, dev_by, seed)
+            share = len(splits["dev"]) / (len(splits["train"]) + len(splits["dev"]))
+            notes.append(f"dev was taken from train by {dev_by}: {share:.1%} of its utterances.")
+        elif "dev" not in manifests:
+            notes.append("There is no dev split; dev_fraction takes one from train.")
+        return assemble_corpus(
+            folder,
+            {split: splits[split] for split in SPLITS if split in splits},
+            settings,
+            progress or Silent(),
+            source=", ".join(str(path) for paths in manifests.values() for path in paths),
+            rejected=rejected,
+            notes=notes,
+        )
+
+
+def read_split(folder: Path, paths: Sequence[Path], rejected: list[Rejection]) -> list[Item]:
+    """Read the manifests that make up one split.
+
+    Args:
+        folder: of the corpus; manifests inside it are refused, they would be overwritten.
+        paths: manifests; the ids of several get their folder's name in front.
+        rejected: bad lines are added to it.
+
+    Returns:
+        The good lines.
+
+    Raises:
+        ValueError: for a manifest without any line, or one inside the corpus's folder.
+        OSError: missing or unreadable.
+    """
+    items: list[Item] = []
+    where_of_id: dict[str, str] = {}
+    for path in paths:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{path}: lies in {folder}, which is written; give another name")
+        scan = scan_manifest(path)
+        if not scan.utterances and not scan.problems:
+            raise ValueError(f"{path}: holds no utterances, expected at least one")
+        rejected.extend(Rejection(f"{path}:{bad.line}", bad.reason) for bad in scan.problems)
+        prefix = f"{path.absolute().parent.name}/" if len(paths) > 1 else ""
+        for line, utterance in zip(scan.lines, scan.utterances, strict=True):
+            named = replace(utterance, id=f"{prefix}{utterance.id}")
+            where = f"{path}:{line}"
+            first = where_of_id.setdefault(named.id, where)
+            if first == where:
+                items.append(Item(named, where))
+            else:
+                reason = f"id {named.id!r} is that of {first} already, expected another"
+                rejected.append(Rejection(where, reason, named))
+    return items
+
+
+def find_splits(folder: Path) -> dict[str, list[Path]]:
+    """The manifests of a folder by the split they are named after.
+
+    Raises:
+        ValueError: where train is missing, or a split is there in two formats.
+        OSError: where there is no such folder.
+    """
+    names = {path.name for path in folder.iterdir()}
+    found: dict[str, list[Path]] = {}
+    for split in SPLITS:
+        there = [f"{split}{s}" for s in MANIFEST_SUFFIXES if f"{split}{s}" in names]
+        if len(there) > 1:
+            raise ValueError(f"{folder}: holds {' and '.join(there)}, expected one of them")
+        if there:
+            found[split] = [folder / there[0]]
+    if "train" not in found:
+        expected = ", ".join(f"train{suffix}" for suffix in MANIFEST_SUFFIXES)
+        raise ValueError(f"{folder}: holds no manifest for training, expected one of {expected}")
+    return found
+
+
+def _manifests(
+    source: str | Path | None, given: Mapping[str, Manifests | None]
+) -> dict[str, list[Path]]:
+    named = {split: paths for split, paths in given.items() if paths is not None}
+    if source is not None and named:
+        raise ValueError(f"source and {next(iter(named))} are both given, expected one of them")
+    if source is not None:
+        return find_splits(Path(source))
+    if "train" not in named:
+        raise ValueError("neither source nor train is given, expected one of them")
+    listed = {
+        split: [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]
+        for split, paths in named.items()
+    }
+    for split, paths in listed.items():
+        if not paths:
+            raise ValueError(f"{split} is an empty list, expected manifests")
+    return listed

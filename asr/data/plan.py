@@ -1,0 +1,102 @@
+"""The epoch plan: which utterances make up which batch, as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+
+# Durations are jittered by up to this share before sorting, so that batches of like length still
+# mix their members anew each epoch.
+LENGTH_JITTER = 0.1
+
+
+class Order(Enum):
+    """Order of the batches of an epoch."""
+
+    SHUFFLED = "shuffled"
+    ASCENDING = "ascending"  # shortest first, a gentle start (Amodei et al., Deep Speech 2, 2016)
+
+
+def plan_epoch(
+    durations: Sequence[float],
+    *,
+    seed: int,
+    epoch: int,
+    batch_duration_s: float,
+    world_size: int = 1,
+    order: Order = Order.SHUFFLED,
+) -> list[tuple[int, ...]]:
+    """Batches of like length under a duration budget, in the order of training.
+
+    Every utterance is in exactly one batch. Rank r of W takes the batches r, r + W, r + 2 W ...
+    (`rank_batches`); their number divides by W, for which some batches are split in two. So W ranks
+    see in one step what one process sees in W.
+
+    Args:
+        durations: of every utterance [s]; positions in this sequence are what the plan holds.
+        seed: of the run.
+        epoch: from 0.
+        batch_duration_s: largest padded size of a batch, longest duration times members [s].
+        world_size: number of ranks W.
+        order: of the batches; ASCENDING ignores seed and epoch.
+
+    Returns:
+        The batches of all ranks, each a tuple of positions.
+
+    Raises:
+        ValueError: an utterance longer than the budget, or too few utterances for the ranks.
+    """
+    if len(durations) < world_size:
+        raise ValueError(f"{len(durations)} utterances, expected at least {world_size}, one a rank")
+    longest = max(range(len(durations)), key=durations.__getitem__)
+    if durations[longest] > batch_duration_s:
+        raise ValueError(
+            f"utterance {longest} lasts {durations[longest]:.2f} s, expected at most "
+            f"batch_duration_s = {batch_duration_s:g} s"
+        )
+    generator = np.random.default_rng((seed, epoch))
+    sizes = np.asarray(durations, dtype=np.float64)
+    jitter = generator.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
+    keys = sizes if order is Order.ASCENDING else sizes * jitter
+    batches = _cut(np.argsort(keys, kind="stable").tolist(), sizes, batch_duration_s)
+    batches = _split_until_divisible(batches, world_size)
+    if order is Order.SHUFFLED:
+        batches = [batches[i] for i in generator.permutation(len(batches))]
+    return batches
+
+
+def rank_batches(
+    batches: Sequence[tuple[int, ...]], world_size: int, rank: int
+) -> Sequence[tuple[int, ...]]:
+    """One rank's share of a plan that was made for `world_size` ranks."""
+    assert len(batches) % world_size == 0, "the plan was made for another number of ranks"
+    return batches[rank::world_size]
+
+
+def _cut(indices: list[int], sizes: np.ndarray, budget: float) -> list[tuple[int, ...]]:
+    batches: list[tuple[int, ...]] = []
+    batch: list[int] = []
+    longest = 0.0
+    for index in indices:
+        longest = max(longest, sizes[index])
+        if batch and longest * (len(batch) + 1) > budget:
+            batches.append(tuple(batch))
+            batch, longest = [], sizes[index]
+        batch.append(index)
+    return [*batches, tuple(batch)]
+
+
+def _split_until_divisible(batches: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+    while len(batches) % count:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        members = batches[largest]
+        if len(members) == 1:
+            raise ValueError(
+                f"{len(batches)} batches of one utterance each cannot be shared by {count} ranks, "
+                "expected a larger batch_duration_s or another number of ranks"
+            )
+        half = len(members) // 2
+        batches[largest : largest + 1] = [members[:half], members[half:]]
+    return batches

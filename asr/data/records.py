@@ -1,0 +1,205 @@
+"""The lines of a manifest file as records of named fields: JSON lines, CSV and TSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import reprlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+JSON_SUFFIXES = (".jsonl", ".json")
+TABLE_SUFFIXES = (".csv", ".tsv")
+MANIFEST_SUFFIXES = JSON_SUFFIXES + TABLE_SUFFIXES
+MAX_LINE_BYTES = 1 << 20  # 1 MiB: a transcript of an hour takes a twentieth of it
+SHOWN_CHARACTERS = 60  # of a wrong value, in a message
+SHOWN_ENTRIES = 12  # of a wrong list or of a header, in a message
+REQUIRED_FIELDS = ("audio_filepath", "text")
+NUMBER_FIELDS = ("duration", "offset")
+OPTIONAL_FIELDS = ("duration", "id", "speaker", "offset")
+_BOM = b"\xef\xbb\xbf"
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = SHOWN_CHARACTERS
+_SHORT.maxlist = _SHORT.maxdict = SHOWN_ENTRIES
+
+Record = dict[str, Any]
+
+
+class BadLineError(ValueError):
+    """A line that cannot be used; the message is the reason."""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: unprintable characters escaped, the middle left out."""
+    return _SHORT.repr(value)
+
+
+def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
+    """Read a file line by line, without believing that it is what its name says.
+
+    Args:
+        path: a regular file whose name ends in one of MANIFEST_SUFFIXES.
+
+    Yields:
+        Line number from 1, and the line's fields or why there are none. Empty lines are passed
+        over. In tables, empty optional fields are left out and numbers are numbers.
+
+    Raises:
+        ValueError: for another name, something that is not a regular file, or a bad header.
+        OSError: missing or unreadable.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in MANIFEST_SUFFIXES:
+        expected = ", ".join(MANIFEST_SUFFIXES)
+        raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
+    with _open_regular(path) as file:
+        yield from _json_records(file) if suffix in JSON_SUFFIXES else _table_records(path, file)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    # Opened first, asked afterwards, so that nothing can be put in its place in between; without
+    # O_NONBLOCK a FIFO would wait for its writer here.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{path}: not a regular file, expected a manifest")
+    return open(descriptor, "rb")
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadLineError]]:
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        too_long = len(raw) > MAX_LINE_BYTES
+        while too_long and raw and not raw.endswith(b"\n"):
+            raw = file.readline(MAX_LINE_BYTES)
+        if too_long:
+            yield number, BadLineError(f"longer than {MAX_LINE_BYTES} bytes, expected less")
+        else:
+            yield number, _decode(raw.removeprefix(_BOM) if number == 1 else raw)
+
+
+def _decode(raw: bytes) -> str | BadLineError:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        return BadLineError(f"byte 0x{raw[error.start]:02x} at {error.start + 1}, expected UTF-8")
+
+
+def _json_records(file: BinaryIO) -> Iterator[tuple[int, Record | BadLineError]]:
+    for number, line in _lines(file):
+        if isinstance(line, BadLineError):
+            yield number, line
+        elif line.strip():
+            try:
+                yield number, _parse_json(line.rstrip())
+            except BadLineError as error:
+                yield number, error
+
+
+def _parse_json(line: str) -> Record:
+    try:
+        record = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        if "\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode()
+    except BadLineError:
+        raise
+    except json.JSONDecodeError as error:
+        raise BadLineError(f"bad JSON at column {error.colno} ({error.msg})") from error
+    except UnicodeEncodeError as error:
+        raise BadLineError("half a surrogate pair (\\ud800 to \\udfff), expected text") from error
+    except (ValueError, RecursionError) as error:
+        raise BadLineError(f"bad JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise BadLineError(f"{shown(record)} is no JSON object, expected {{...}}")
+    return record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadLineError(f"bad JSON ({name} is no JSON number)")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadLineError(f"field {shown(twice)} occurs twice, expected once")
+    return record
+
+
+def _table_records(path: Path, file: BinaryIO) -> Iterator[tuple[int, Record | BadLineError]]:
+    header: list[str] | None = None
+    for line, row in _rows(file, tabs=path.suffix.lower() == ".tsv"):
+        if header is None and isinstance(row, BadLineError):
+            raise ValueError(f"{path}:{line}: the header: {row}")
+        if isinstance(row, BadLineError):
+            yield line, row
+        elif header is None:
+            header = _check_header(path, line, row)
+        else:
+            yield line, _table_record(header, row)
+
+
+def _rows(file: BinaryIO, *, tabs: bool) -> Iterator[tuple[int, list[str] | BadLineError]]:
+    bad: list[BadLineError] = []
+
+    def decoded() -> Iterator[str]:
+        for _, line in _lines(file):
+            if isinstance(line, BadLineError):
+                bad.append(line)
+            # An error raised here would end the reading; csv passes over empty lines.
+            yield "\n" if isinstance(line, BadLineError) else line
+
+    rows = csv.reader(
+        decoded(),
+        delimiter="\t" if tabs else ",",
+        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, BadLineError(f"bad {'TSV' if tabs else 'CSV'} ({error})")
+            continue
+        if bad:
+            yield line, bad.pop()
+            bad.clear()
+        elif row:
+            yield line, row
+
+
+def _check_header(path: Path, line: int, row: list[str]) -> list[str]:
+    header = [name.strip() for name in row]
+    where = f"{path}:{line}: the header"
+    for name in REQUIRED_FIELDS:
+        if name not in header:
+            raise ValueError(f"{where} has the fields {shown(header)}, expected {name!r} as well")
+    if len(set(header)) < len(header):
+        raise ValueError(f"{where} has a field twice in {shown(header)}, expected each once")
+    return header
+
+
+def _table_record(header: list[str], row: list[str]) -> Record | BadLineError:
+    if len(row) != len(header):
+        return BadLineError(f"{len(row)} fields, expected {len(header)} as in the header")
+    record: Record = dict(zip(header, row, strict=True))
+    for name in OPTIONAL_FIELDS:
+        if record.get(name) == "":
+            del record[name]
+    for name in NUMBER_FIELDS:
+        try:
+            # Python would read 1_0 as 10.
+            if name in record and "_" not in record[name]:
+                record[name] = float(record[name])
+        except ValueError:
+            return BadLineError(f"{name} is {shown(record[name])}, expected a number of seconds")
+    return record

@@ -1,0 +1,1 @@
+"""Text: raw transcripts become normalised ones, normalised ones become ids."""
