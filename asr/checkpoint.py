@@ -1,0 +1,241 @@
+"""Model files: one self-describing .safetensors that loads without a config and runs no code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from asr.atomic_file import write_atomically
+from asr.features import LogMel
+from asr.model import BiLstmCtc
+from asr.text.normalize import TextNormalizer
+from asr.text.tokenizer import CharTokenizer
+
+FORMAT_VERSION = 1
+MAX_ARGUMENT = 1 << 20  # no size in a real model comes near; a forged one must not exhaust memory
+MAX_LAYERS = 64
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"BiLstmCtc": BiLstmCtc}
+FEATURES: dict[str, Callable[..., nn.Module]] = {"LogMel": LogMel}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class of this package by name, and its constructor's arguments: data, never code."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything but the weights that turns a waveform into text.
+
+    Attributes:
+        features: of FEATURES.
+        model: of MODELS, without n_mels and vocab_size, which follow from the rest.
+        alphabet: characters in the order of their ids, from 1.
+        text: the transcript rules' settings.
+    """
+
+    features: Part
+    model: Part
+    alphabet: str
+    text: Mapping[str, Any]
+
+
+class Recognizer(nn.Module):
+    """Features, acoustic model, tokenizer and text rules, built from a `ModelSpec`.
+
+    Args:
+        spec: what to build.
+
+    Raises:
+        ValueError: an unknown part or an argument that its constructor refuses.
+    """
+
+    features: LogMel
+    model: BiLstmCtc
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tokenizer = CharTokenizer(spec.alphabet)
+        self.text = _build(TextNormalizer, "text", spec.text)
+        self.features = _build_part(FEATURES, "features", spec.features)
+        self.model = _build_part(
+            MODELS,
+            "model",
+            spec.model,
+            n_mels=self.features.n_mels,
+            vocab_size=self.tokenizer.vocab_size,
+        )
+
+    @property
+    def frame_shift_s(self) -> float:
+        """Time between output frames [s]."""
+        return self.features.frame_shift_s * self.model.frame_ratio
+
+    def output_length(self, num_samples: Tensor) -> Tensor:
+        """Output frames of waveforms of these lengths: int64, the same shape."""
+        return self.model.output_length(self.features.frame_count(num_samples))
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms to log-probabilities, without augmentation.
+
+        Args:
+            waveforms: `(B, N)` float32 at the features' sample rate.
+            num_samples: `(B,)` int64.
+
+        Returns:
+            log_probs `(B, T, V)` float32 and log_prob_lengths `(B,)` int64 [output frames].
+        """
+        features, lengths = self.features(waveforms, num_samples)
+        log_probs, log_prob_lengths = self.model(features, lengths)
+        return log_probs, log_prob_lengths
+
+
+def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) -> None:
+    """Write a model file atomically.
+
+    Args:
+        path: ends in .safetensors.
+        recognizer: what to save.
+        training: summary for people: data fingerprint, step, dev WER and the like; JSON values.
+
+    Raises:
+        OSError: the file cannot be written; a former one is untouched.
+    """
+    header = {
+        "format_version": FORMAT_VERSION,
+        "spec": _complete(recognizer),
+        "training": dict(training),
+    }
+    weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
+    content = safetensors.torch.save(weights, {"asr": json.dumps(header, sort_keys=True)})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recognizer, dict[str, Any]]:
+    """Read a model file; runs no code from it and needs no config.
+
+    Args:
+        path: a file of `save_model`.
+        device: where the model is to live.
+
+    Returns:
+        The recogniser in evaluation mode, and the training summary.
+
+    Raises:
+        ValueError: not a model file, damaged, of another format version, or its weights do not fit
+            its own description.
+        OSError: missing or unreadable.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(21, "is a folder, expected a model file", str(path))
+    path.stat()  # FileNotFoundError with the name, where safetensors would word its own
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = _read_header(path, file.metadata() or {})
+            spec = _parse_spec(header["spec"])
+            recognizer = _skeleton(spec)
+            _check_shapes(path, recognizer, {n: file.get_slice(n).get_shape() for n in file.keys()})  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a model file or damaged ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        reason = error.args[0] if error.args else error
+        message = str(reason) if str(reason).startswith(str(path)) else f"{path}: {reason}"
+        raise ValueError(message) from error
+    recognizer.load_state_dict(weights, assign=True)
+    return recognizer.to(device).eval(), header["training"]
+
+
+def _skeleton(spec: ModelSpec) -> Recognizer:
+    """The modules without memory for weights, so that forged sizes cost nothing."""
+    for part in (spec.features, spec.model):
+        for name, value in part.arguments.items():
+            bound = MAX_LAYERS if name == "num_layers" else MAX_ARGUMENT
+            if isinstance(value, int | float) and not abs(value) <= bound:
+                raise ValueError(f"{part.name}.{name} is {value!r}, expected at most {bound}")
+    with torch.device("meta"):
+        recognizer = Recognizer(spec)
+    # Windows and filterbanks are derived, not stored: they need real memory.
+    recognizer.features = _build_part(FEATURES, "features", spec.features)
+    return recognizer
+
+
+def _check_shapes(path: Path, recognizer: Recognizer, found: dict[str, list[int]]) -> None:
+    expected = {name: list(tensor.shape) for name, tensor in recognizer.state_dict().items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"{path}: weight {name} has shape {found.get(name)}, expected {expected.get(name)}"
+            )
+
+
+def _read_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if "asr" not in metadata:
+        raise ValueError(f"{path}: holds weights but no description, expected a model file of asr")
+    header = json.loads(metadata["asr"])
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: model format version {version}, expected {FORMAT_VERSION}: "
+            "load it with the asr version that wrote it"
+        )
+    unknown = header.keys() - {"format_version", "spec", "training"}
+    if unknown:
+        raise ValueError(f"{path}: unknown content {sorted(unknown)} in the description")
+    return dict(header)
+
+
+def _complete(recognizer: Recognizer) -> dict[str, Any]:
+    """The spec with every default written out, so that a later default changes no old model."""
+    spec = recognizer.spec
+    parts = {
+        "features": (FEATURES, spec.features),
+        "model": (MODELS, spec.model),
+    }
+    complete: dict[str, Any] = {}
+    for key, (known, part) in parts.items():
+        signature = inspect.signature(known[part.name])
+        arguments = {
+            name: part.arguments.get(name, parameter.default)
+            for name, parameter in signature.parameters.items()
+            if name in part.arguments or parameter.default is not inspect.Parameter.empty
+        }
+        complete[key] = {"name": part.name, "arguments": arguments}
+    return complete | {"alphabet": spec.alphabet, "text": asdict(recognizer.text)}
+
+
+def _parse_spec(data: Mapping[str, Any]) -> ModelSpec:
+    names = {field.name for field in fields(ModelSpec)}
+    if data.keys() != names:
+        raise ValueError(f"description has {sorted(data)}, expected {sorted(names)}")
+    parts = {key: Part(**data[key]) for key in ("features", "model")}
+    return ModelSpec(**parts, alphabet=data["alphabet"], text=data["text"])
+
+
+def _build_part(
+    known: Mapping[str, Callable[..., nn.Module]], what: str, part: Part, **derived: Any
+) -> Any:
+    if part.name not in known:
+        raise ValueError(f"{what} {part.name!r}, expected one of {', '.join(known)}")
+    return _build(known[part.name], what, {**part.arguments, **derived})
+
+
+def _build(constructor: Callable[..., Any], what: str, arguments: Mapping[str, Any]) -> Any:
+    unknown = arguments.keys() - inspect.signature(constructor).parameters.keys()
+    if unknown:
+        raise ValueError(f"{what}: unknown argument {sorted(unknown)[0]!r}")
+    return constructor(**arguments)
