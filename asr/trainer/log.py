@@ -1,0 +1,174 @@
+"""What a training says: plain lines, a progress bar, CSV files, a picture, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
+
+STEP_FIELDS = (
+    "step", "epoch", "loss", "lr", "grad_norm", "utterances_per_s", "audio_h_per_h", "wait_share",
+)  # fmt: skip
+VALIDATION_FIELDS = ("step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer")
+PLAIN_EVERY_S = 15.0  # [s] between the lines that stand in for a bar where there is no terminal
+
+
+class RunLog:
+    """Everything one rank writes about its training; silent on ranks other than 0.
+
+    Args:
+        run_dir: folder of the run.
+        is_writer: True on rank 0.
+        step: the step that a resumed training goes on from; later rows of its CSV files are cut.
+        tensorboard: also write TensorBoard events under <run_dir>/tensorboard.
+
+    Raises:
+        ValueError: TensorBoard is asked for but not installed.
+    """
+
+    def __init__(
+        self, run_dir: Path, is_writer: bool, step: int = 0, tensorboard: bool = False
+    ) -> None:
+        self.run_dir = run_dir
+        self.is_writer = is_writer
+        self._spoke = 0.0
+        self._board = _open_board(run_dir) if tensorboard and is_writer else None
+        self._bar: Progress | None = None
+        if is_writer:
+            for name, names in (("steps", STEP_FIELDS), ("validations", VALIDATION_FIELDS)):
+                _start_csv(run_dir / f"{name}.csv", names, step)
+
+    def say(self, message: str, *arguments: object) -> None:
+        """One line for people."""
+        if self.is_writer:
+            logger.info(message, *arguments)
+
+    def start_epoch(self, epoch: int, max_epochs: int, done: int, groups: int) -> None:
+        """Open the bar of an epoch of `groups` optimiser steps, `done` of them already taken."""
+        if not self.is_writer or not sys.stderr.isatty():
+            return
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._bar.add_task(
+            "", total=groups, completed=done, epoch=f"{epoch + 1}/{max_epochs}", state=""
+        )
+        self._bar.start()
+
+    def end_epoch(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def step(self, row: Mapping[str, Any], wer: float, record: bool) -> None:
+        """Show an optimiser step, and record it where asked.
+
+        Args:
+            row: a value for each of STEP_FIELDS.
+            wer: the last dev WER, a fraction; NaN before the first.
+            record: also write it to steps.csv and TensorBoard.
+        """
+        if not self.is_writer:
+            return
+        state = (
+            f"loss {row['loss']:.3f}  dev WER {100 * wer:.1f} %  "
+            f"{row['utterances_per_s']:.1f} utt/s  {row['audio_h_per_h']:.0f} h/h  "
+            f"waiting {100 * row['wait_share']:.1f} %"
+        )
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], advance=1, state=state)
+        elif time.monotonic() - self._spoke > PLAIN_EVERY_S:
+            self._spoke = time.monotonic()
+            logger.info("step %d  epoch %d  %s", row["step"], row["epoch"] + 1, state)
+        if record:
+            self._record("steps", STEP_FIELDS, row)
+
+    def validation(self, row: Mapping[str, Any]) -> None:
+        """Record a validation and draw the curves anew."""
+        if self.is_writer:
+            self._record("validations", VALIDATION_FIELDS, row)
+            draw_curves(self.run_dir)
+
+    def close(self) -> None:
+        """Finish what is open."""
+        self.end_epoch()
+        if self._board is not None:
+            self._board.close()
+
+    def _record(self, name: str, names: tuple[str, ...], row: Mapping[str, Any]) -> None:
+        with (self.run_dir / f"{name}.csv").open("a", newline="") as file:
+            csv.writer(file).writerow([_short(row[key]) for key in names])
+        if self._board is not None:
+            prefix = "train" if name == "steps" else "dev"
+            for key in names[2:]:
+                self._board.add_scalar(f"{prefix}/{key}", row[key], row["step"])
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _start_csv(path: Path, names: tuple[str, ...], step: int) -> None:
+    """Keep the rows up to `step`, the point a resumed training goes on from."""
+    rows: list[list[str]] = []
+    if step and path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in list(csv.reader(file))[1:] if row and int(row[0]) <= step]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([list(names), *rows])
+
+
+def _open_board(run_dir: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "trainer.tensorboard=true needs TensorBoard, which is not installed: "
+            "pip install 'asr[track]'"
+        ) from error
+    return SummaryWriter(str(run_dir / "tensorboard"))
+
+
+def draw_curves(run_dir: Path) -> None:
+    """Draw loss, WER, CER and learning rate over the steps into <run_dir>/curves.png."""
+    from matplotlib.figure import Figure
+
+    steps = _columns(run_dir / "steps.csv")
+    validations = _columns(run_dir / "validations.csv")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    loss, rate = figure.subplots(1, 2)
+    loss.plot(steps["step"], steps["loss"], color="0.75", linewidth=0.8, label="train")
+    loss.plot(validations["step"], validations["loss"], color="tab:blue", marker=".", label="dev")
+    loss.set(xlabel="step", ylabel="CTC loss [nats a character]", yscale="log")
+    loss.legend(frameon=False)
+    for key, color in (("wer", "tab:red"), ("cer", "tab:orange")):
+        percent = [100 * value for value in validations[key]]
+        rate.plot(validations["step"], percent, color=color, marker=".", label=f"dev {key.upper()}")
+    rate.set(xlabel="step", ylabel="error rate [%]", ylim=(0, None))
+    rate.legend(frameon=False)
+    for axes in (loss, rate):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    figure.savefig(run_dir / "curves.png", dpi=120)
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        return {name: [float(row[name]) for row in rows] for name in reader.fieldnames or ()}

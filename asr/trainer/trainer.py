@@ -1,0 +1,476 @@
+"""The training loop: an epoch plan in, the best model file out, every step reproducible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from asr.augment import Augment, WaveformAugment
+from asr.checkpoint import Recognizer, save_model
+from asr.data.batch import Batch, BatchLoader
+from asr.data.dataset import SpeechDataset, draw_seed
+from asr.data.manifest import Utterance
+from asr.data.plan import Order, plan_epoch, rank_batches
+from asr.data.splits import Splits
+from asr.model.ctc import ctc_loss
+from asr.trainer.labels import split_feasible
+from asr.trainer.log import RunLog
+from asr.trainer.schedule import Schedule
+from asr.trainer.state import Progress, load_state, save_state
+from asr.trainer.validation import Validation, sum_over_ranks, validate
+
+STATE_FILE = "state.pt"
+MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, and how it is varied.
+
+    Attributes:
+        recognizer: the model to train, with its features and alphabet.
+        splits: utterances to learn from and to validate on.
+        optimizer: makes the optimiser of parameter groups; its learning rate is the schedule's 1.
+        schedule: factor on the learning rate at a share of the training.
+        augment: how the utterances are varied.
+    """
+
+    recognizer: Recognizer
+    splits: Splits
+    optimizer: MakeOptimizer
+    schedule: Schedule
+    augment: Augment
+
+
+class Trainer:
+    """Trains a recogniser with CTC.
+
+    The loss of an optimiser step is the sum of its utterances' losses over the number of their
+    characters, all ranks and accumulated batches counted together: two ranks, or two accumulated
+    batches, take the same step as each other.
+
+    Args:
+        max_epochs: times every utterance is used.
+        batch_duration_s: largest padded batch of a rank [s of audio].
+        accumulate: batches of a rank for one optimiser step.
+        clip_norm: largest gradient norm; 0 leaves gradients as they are.
+        sort_first_epoch: start with the shortest utterances.
+        validate_every: epochs between validations.
+        patience: validations without a better one before stopping early; 0 never stops early.
+        save_every_s: time between saves of the training state within an epoch [s].
+        log_every: optimiser steps between rows of steps.csv.
+        num_workers: loading processes a rank; 0 loads in the training process.
+        max_left_out: largest share of training utterances that may be left out as infeasible.
+        precision: of Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU
+            that has it and 32-true elsewhere. The loss is float32 in any case.
+        accelerator: of Fabric: "auto", "cpu", "cuda", "mps".
+        devices: processes of this machine, one a device.
+        num_nodes: machines.
+        tensorboard: also write TensorBoard events.
+        seed: of data order, augmentation and dropout.
+
+    Raises:
+        ValueError: a precision that the device does not have.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int,
+        batch_duration_s: float = 60.0,
+        accumulate: int = 1,
+        clip_norm: float = 5.0,
+        sort_first_epoch: bool = True,
+        validate_every: int = 1,
+        patience: int = 0,
+        save_every_s: float = 300.0,
+        log_every: int = 10,
+        num_workers: int = 1,
+        max_left_out: float = 0.05,
+        precision: str = "auto",
+        accelerator: str = "auto",
+        devices: int = 1,
+        num_nodes: int = 1,
+        tensorboard: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.batch_duration_s = batch_duration_s
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.sort_first_epoch = sort_first_epoch
+        self.validate_every = validate_every
+        self.patience = patience
+        self.save_every_s = save_every_s
+        self.log_every = log_every
+        self.num_workers = num_workers
+        self.max_left_out = max_left_out
+        self.tensorboard = tensorboard
+        self.seed = seed
+        self.precision = _choose_precision(precision, accelerator)
+        self.fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=self.precision,  # type: ignore[arg-type]  # checked by Fabric
+            strategy="auto" if devices * num_nodes == 1 else "ddp",
+        )
+        self.fabric.launch()
+
+    def fit(self, recipe: Recipe, run_dir: Path, resume: bool = False) -> Progress:
+        """Train to the end, or to an early stop.
+
+        Writes best.safetensors (lowest dev WER, then CER), last.safetensors, the training state,
+        CSV logs and curves into the run's folder.
+
+        Args:
+            recipe: what to train.
+            run_dir: folder of the run.
+            resume: go on from the state in `run_dir`.
+
+        Returns:
+            Where the training ended.
+
+        Raises:
+            ValueError: no utterance that can be trained on, unusable audio, a state that does not
+                fit.
+            OSError: missing audio, a full disk.
+        """
+        return _Run(self, recipe, run_dir, resume).run()
+
+
+class _Run:
+    """One call of `Trainer.fit`: what is fixed during it, and where it stands."""
+
+    def __init__(self, trainer: Trainer, recipe: Recipe, run_dir: Path, resume: bool) -> None:
+        self.trainer = trainer
+        self.fabric = trainer.fabric
+        self.recipe = recipe
+        self.run_dir = run_dir
+        self.recognizer = recipe.recognizer.to(self.fabric.device)
+        self.utterances = self._leave_out_misfits()
+        self.durations = [utterance.duration or 0.0 for utterance in self.utterances]
+        optimizer = recipe.optimizer(_parameter_groups(self.recognizer.model))
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.fingerprint = self._fingerprint()
+        self.progress = Progress()
+        if resume:
+            self.progress = load_state(
+                run_dir / STATE_FILE, self.recognizer, optimizer, self.fingerprint
+            )
+        self.model, self.optimizer = self.fabric.setup(self.recognizer.model, optimizer)
+        self.train_loader = self._loader(self.utterances, recipe.augment.waveform)
+        self.dev_loader = self._loader(recipe.splits.dev, None)
+        self.log = RunLog(
+            run_dir, self.fabric.global_rank == 0, self.progress.step, trainer.tensorboard
+        )
+        self.last_save = time.monotonic()
+        self.last_wer = float("nan")
+
+    def run(self) -> Progress:
+        """Train the epochs that are left."""
+        self._announce()
+        try:
+            while self.progress.epoch < self.trainer.max_epochs and not self._is_out_of_patience():
+                self._train_epoch()
+                epochs = self.progress.epoch
+                if epochs % self.trainer.validate_every == 0 or epochs == self.trainer.max_epochs:
+                    self._validate()
+                self._save()
+        finally:
+            self.log.close()
+        best = self.progress
+        self.log.say(
+            "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
+            100 * best.best_wer, 100 * best.best_cer, best.best_step, best.elapsed_s / 60,
+            self.run_dir / "best.safetensors",
+        )  # fmt: skip
+        return self.progress
+
+    # ------------------------------------------------------------------ before the first step
+
+    def _leave_out_misfits(self) -> list[Utterance]:
+        waveform = self.recipe.augment.waveform
+        fastest = waveform.fastest if waveform else 1.0
+        train = self.recipe.splits.train
+        kept, misfits = split_feasible(train, self.recognizer, fastest)
+        if self.fabric.global_rank == 0 and misfits:
+            rows = [{"id": misfit.utterance.id, "reason": misfit.reason} for misfit in misfits]
+            path = self.run_dir / "left_out.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            for row in rows[:10]:
+                _warn("left out %s: %s", row["id"], row["reason"])
+            _warn("%d of %d training utterances left out, see %s", len(rows), len(train), path)
+        if not kept:
+            raise ValueError(
+                f"no training utterance left of {len(train)}: {misfits[0].utterance.id}: "
+                f"{misfits[0].reason}"
+            )
+        if len(misfits) > self.trainer.max_left_out * len(train):
+            raise ValueError(
+                f"{len(misfits)} of {len(train)} training utterances cannot be learnt, expected at "
+                f"most {self.trainer.max_left_out:.0%} (trainer.max_left_out); first: "
+                f"{misfits[0].utterance.id}: {misfits[0].reason}"
+            )
+        return kept
+
+    def _loader(
+        self, utterances: list[Utterance] | tuple[Utterance, ...], augment: WaveformAugment | None
+    ) -> BatchLoader:
+        encode = self.recognizer.tokenizer.encode
+        dataset = SpeechDataset(
+            utterances,
+            [encode(utterance.text) for utterance in utterances],
+            self.recognizer.features.sample_rate,
+            self.trainer.seed,
+            augment,
+        )
+        is_cuda = self.fabric.device.type == "cuda"
+        return BatchLoader(dataset, self.trainer.num_workers, pin_memory=is_cuda)
+
+    def _fingerprint(self) -> str:
+        """Of all that data order and schedule depend on."""
+        trainer = self.trainer
+        settings = [
+            trainer.max_epochs, trainer.batch_duration_s, trainer.accumulate,
+            trainer.sort_first_epoch, trainer.seed, self.fabric.world_size, len(self.utterances),
+            self.recipe.splits.fingerprint(),
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def _announce(self) -> None:
+        parameters = sum(p.numel() for p in self.recognizer.model.parameters())
+        self.log.say(
+            "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
+            len(self.utterances), sum(self.durations) / 3600, parameters / 1e6,
+            self.fabric.device, self.trainer.precision, self.fabric.world_size,
+        )  # fmt: skip
+        if self.progress.step:
+            self.log.say(
+                "resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1
+            )
+
+    # ------------------------------------------------------------------ an epoch
+
+    def _train_epoch(self) -> None:
+        progress, world = self.progress, self.fabric.world_size
+        batches = self._plan(progress.epoch)
+        size = world * self.trainer.accumulate
+        groups = [batches[i : i + size] for i in range(0, len(batches), size)]
+        own = rank_batches([b for group in groups[progress.group :] for b in group], world,
+                           self.fabric.global_rank)  # fmt: skip
+        loader = self.train_loader.batches(progress.epoch, own)
+        self.log.start_epoch(progress.epoch, self.trainer.max_epochs, progress.group, len(groups))
+        self.recognizer.train()
+        for group in groups[progress.group :]:
+            share = (progress.epoch + progress.group / len(groups)) / self.trainer.max_epochs
+            self._step(loader, group, share)
+            if time.monotonic() - self.last_save > self.trainer.save_every_s:
+                self._save()
+        self.log.end_epoch()
+        progress.epoch += 1
+        progress.group = 0
+
+    def _plan(self, epoch: int) -> list[tuple[int, ...]]:
+        is_sorted = epoch == 0 and self.trainer.sort_first_epoch
+        return plan_epoch(
+            self.durations,
+            seed=self.trainer.seed,
+            epoch=epoch,
+            batch_duration_s=self.trainer.batch_duration_s,
+            world_size=self.fabric.world_size,
+            order=Order.ASCENDING if is_sorted else Order.SHUFFLED,
+        )
+
+    def _step(self, loader: Iterator[Batch], group: list[tuple[int, ...]], share: float) -> None:
+        start = time.monotonic()
+        waited = 0.0
+        progress, fabric = self.progress, self.fabric
+        # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
+        torch.manual_seed(draw_seed(self.trainer.seed, progress.step, f"rank {fabric.global_rank}"))
+        factor = self.recipe.schedule(share)
+        for settings, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            settings["lr"] = factor * lr
+        num_tokens = sum(self._num_tokens(batch) for batch in group)
+        own = len(group) // fabric.world_size
+        loss = torch.zeros((), device=fabric.device)
+        for index in range(own):
+            waiting = time.monotonic()
+            batch = next(loader)
+            waited += time.monotonic() - waiting
+            with fabric.no_backward_sync(self.model, enabled=index < own - 1):
+                part = self._loss_sum(batch.to(fabric.device)) / num_tokens
+                # DDP averages the ranks' gradients; the step wants their sum.
+                fabric.backward(part * fabric.world_size)
+            loss += part.detach()
+        norm = self._update()
+        self._after_step(group, start, waited, float(sum_over_ranks(fabric, loss)), norm)
+
+    def _num_tokens(self, batch: tuple[int, ...]) -> int:
+        return sum(len(self.train_loader.dataset.tokens[position]) for position in batch)
+
+    def _loss_sum(self, batch: Batch) -> Tensor:
+        """Sum of a batch's CTC losses; utterances without a finite one are named, left out."""
+        losses = self._losses(batch)
+        finite = torch.isfinite(losses)
+        if bool(finite.all()):
+            return losses.sum()
+        names = [
+            u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine
+        ]
+        _warn("loss is not finite, left out of step %d: %s", self.progress.step, ", ".join(names))
+        if not finite.any():
+            # Every parameter takes part with gradient zero, as DDP expects of each rank.
+            return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
+        # Computed anew without them: NaN times a zero gradient would still be NaN.
+        return self._losses(batch.keep(finite)).nan_to_num(posinf=0.0).sum()
+
+    def _losses(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            features, lengths = self.recognizer.features(batch.waveforms, batch.num_samples)
+            if self.recipe.augment.spec is not None:
+                features = self.recipe.augment.spec(features, lengths, batch.seeds)
+        log_probs, log_prob_lengths = self.model(features, lengths)
+        return ctc_loss(log_probs, log_prob_lengths, batch.tokens, batch.token_lengths)
+
+    def _update(self) -> float:
+        """Clip and take the optimiser step; one with a gradient that is not finite is skipped."""
+        norm = self.fabric.clip_gradients(
+            self.model,
+            self.optimizer,
+            max_norm=self.trainer.clip_norm or float("inf"),
+            error_if_nonfinite=False,
+        )
+        value = float("nan") if norm is None else float(norm)
+        # With float16 the gradient scaler skips such steps itself, and learns from them.
+        if torch.isfinite(torch.tensor(value)) or self.trainer.precision == "16-mixed":
+            self.optimizer.step()
+        else:
+            _warn("gradient is not finite, step %d skipped", self.progress.step)
+        self.optimizer.zero_grad()
+        return value
+
+    def _after_step(
+        self, group: list[tuple[int, ...]], start: float, waited: float, loss: float, norm: float
+    ) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.group += 1
+        seconds = time.monotonic() - start
+        audio = sum(self.durations[position] for batch in group for position in batch)
+        progress.audio_s += audio
+        progress.elapsed_s += seconds
+        progress.train_s += seconds
+        row = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "loss": loss,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "grad_norm": norm,
+            "utterances_per_s": sum(map(len, group)) / seconds,
+            "audio_h_per_h": audio / seconds,
+            "wait_share": waited / seconds,
+        }
+        is_recorded = progress.step == 1 or progress.step % self.trainer.log_every == 0
+        self.log.step(row, self.last_wer, is_recorded)
+
+    # ------------------------------------------------------------------ between epochs
+
+    def _validate(self) -> None:
+        start = time.monotonic()
+        progress, world = self.progress, self.fabric.world_size
+        dev = self.recipe.splits.dev
+        durations = [utterance.duration or 0.0 for utterance in dev]
+        plan = plan_epoch(
+            durations, seed=0, epoch=0, order=Order.ASCENDING, world_size=world,
+            batch_duration_s=max(self.trainer.batch_duration_s, *durations),
+        )  # fmt: skip
+        share = rank_batches(plan, world, self.fabric.global_rank)
+        result = validate(self.recognizer, self.dev_loader.batches(0, share), self.fabric)
+        progress.elapsed_s += time.monotonic() - start
+        progress.validations += 1
+        self.last_wer = result.words.rate
+        self._report(result)
+        if (result.words.rate, result.characters.rate) < (progress.best_wer, progress.best_cer):
+            progress.best_wer, progress.best_cer = result.words.rate, result.characters.rate
+            progress.best_step, progress.since_best = progress.step, 0
+            self._save_model("best.safetensors", result)
+        else:
+            progress.since_best += 1
+        self._save_model("last.safetensors", result)
+
+    def _report(self, result: Validation) -> None:
+        progress = self.progress
+        wer, cer = result.words.rate, result.characters.rate
+        row = {
+            "step": progress.step, "epoch": progress.epoch, "elapsed_s": progress.elapsed_s,
+            "audio_h": progress.audio_s / 3600, "loss": result.loss, "wer": wer, "cer": cer,
+        }  # fmt: skip
+        self.log.validation(row)
+        self.log.say(
+            "epoch %d  step %d  dev loss %.3f  WER %.2f %%  CER %.2f %%  (%.0f h/h, %.1f min)",
+            progress.epoch, progress.step, result.loss, 100 * wer, 100 * cer,
+            progress.audio_s / max(progress.train_s, 1e-9), progress.elapsed_s / 60,
+        )  # fmt: skip
+        for sample in result.samples:
+            self.log.say("    reference  %s", sample.reference)
+            self.log.say("    hypothesis %s", sample.hypothesis)
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.trainer.patience
+        if not patience or self.progress.since_best < patience:
+            return False
+        self.log.say("stopped early: no better dev WER in %d validations", patience)
+        return True
+
+    def _save(self) -> None:
+        self.last_save = time.monotonic()
+        if self.fabric.global_rank == 0:
+            save_state(
+                self.run_dir / STATE_FILE, self.progress, self.recognizer, self.optimizer,
+                self.fingerprint,
+            )  # fmt: skip
+        self.fabric.barrier()
+
+    def _save_model(self, name: str, result: Validation) -> None:
+        if self.fabric.global_rank == 0:
+            summary: Mapping[str, Any] = {
+                "data_fingerprint": self.recipe.splits.fingerprint(),
+                "step": self.progress.step,
+                "epoch": self.progress.epoch,
+                "audio_h": round(self.progress.audio_s / 3600, 3),
+                "dev_wer": result.words.rate,
+                "dev_cer": result.characters.rate,
+            }
+            save_model(self.run_dir / name, self.recognizer, summary)
+
+
+def _parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """Weight decay for matrices only: shrinking biases and norm gains regularises nothing."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _choose_precision(precision: str, accelerator: str) -> str:
+    is_cuda = accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
+    if precision == "auto":
+        return "bf16-mixed" if is_cuda and torch.cuda.is_bf16_supported() else "32-true"
+    if precision in ("16-mixed", "bf16-mixed") and not is_cuda:
+        raise ValueError(f"precision {precision!r} needs a GPU, expected 32-true on a CPU")
+    return precision
+
+
+def _warn(message: str, *arguments: object) -> None:
+    logging.getLogger(__name__).warning(message, *arguments)

@@ -1,0 +1,103 @@
+"""Validation: loss, WER and CER of a split, the same numbers for any count of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from asr.checkpoint import Recognizer
+from asr.data.batch import Batch
+from asr.decoder import Greedy
+from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
+from asr.model.ctc import ctc_loss
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model makes of one utterance."""
+
+    id: str
+    reference: str
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A split, scored over all ranks.
+
+    Attributes:
+        loss: CTC loss [nats a character]; inf where an utterance has no CTC path.
+        words: word errors; `.rate` is the WER.
+        characters: character errors; `.rate` is the CER.
+        samples: a few transcripts of this rank.
+    """
+
+    loss: float
+    words: ErrorCounts
+    characters: ErrorCounts
+    samples: tuple[Sample, ...]
+
+
+def validate(
+    recognizer: Recognizer, batches: Iterable[Batch], fabric: Fabric, num_samples: int = 3
+) -> Validation:
+    """Decode a split greedily and score it.
+
+    Args:
+        recognizer: is left in the mode it came in.
+        batches: this rank's share of the split.
+        fabric: sums the counts over the ranks.
+        num_samples: transcripts to return.
+
+    Returns:
+        Totals over all ranks, samples of this one.
+    """
+    was_training = recognizer.training
+    recognizer.eval()
+    samples: list[Sample] = []
+    loss, characters = 0.0, 0
+    with torch.inference_mode():
+        for batch in batches:
+            found, nats = _decode(recognizer, batch.to(fabric.device))
+            samples += found
+            loss += nats
+            characters += int(batch.token_lengths.sum())
+    recognizer.train(was_training)
+    references = [sample.reference for sample in samples]
+    hypotheses = [sample.hypothesis for sample in samples]
+    words, letters = word_errors(references, hypotheses), character_errors(references, hypotheses)
+    sums = torch.tensor([*_row(words), *_row(letters), loss, characters], dtype=torch.float64)
+    total = sum_over_ranks(fabric, sums.to(fabric.device)).tolist()
+    return Validation(
+        loss=total[8] / max(total[9], 1),
+        words=ErrorCounts(*map(int, total[:4])),
+        characters=ErrorCounts(*map(int, total[4:8])),
+        samples=tuple(samples[:: max(len(samples) // num_samples, 1)][:num_samples]),
+    )
+
+
+def sum_over_ranks(fabric: Fabric, value: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks."""
+    total = fabric.all_reduce(value, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
+
+
+def _decode(recognizer: Recognizer, batch: Batch) -> tuple[list[Sample], float]:
+    log_probs, lengths = recognizer(batch.waveforms, batch.num_samples)
+    losses = ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths)
+    decoded = Greedy()(log_probs, lengths)
+    texts = [recognizer.tokenizer.decode(best[0].tokens) for best in decoded]
+    samples = [
+        Sample(utterance.id, utterance.text, text)
+        for utterance, text in zip(batch.utterances, texts, strict=True)
+    ]
+    return samples, float(losses.sum())
+
+
+def _row(counts: ErrorCounts) -> tuple[int, int, int, int]:
+    return counts.hits, counts.substitutions, counts.deletions, counts.insertions
