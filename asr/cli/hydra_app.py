@@ -1,0 +1,83 @@
+"""Run a function as a Hydra application with this project's conf/ and error manners."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+
+def conf_dir() -> Path:
+    """The folder of configs: inside the installed package, else beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: where neither exists, that is, the installation is damaged.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(2, "the configs that ship with asr are missing", str(package / "conf"))
+
+
+def run_hydra(command: str, job: Callable[[DictConfig], None], arguments: list[str]) -> int:
+    """Compose `<command>.yaml` with the arguments as overrides and run the job on it.
+
+    Args:
+        command: name of the primary config, "train" for instance.
+        job: the command's work; it gets the composed config.
+        arguments: Hydra's command line: overrides and flags such as --multirun.
+
+    Returns:
+        0 when the job is done.
+
+    Raises:
+        ValueError: for a config that does not compose (a misspelt key, a missing value), in a
+            message of one line.
+    """
+    # Hydra prints and exits by itself unless this is set; errors are ours to word.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    failures: list[Exception] = []
+
+    @functools.wraps(job)
+    def careful(config: DictConfig) -> None:
+        # Hydra would announce the error in a line of its own before passing it on.
+        try:
+            job(config)
+        except (ValueError, OSError) as error:
+            failures.append(error)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
+    program, *rest = sys.argv
+    sys.argv = [f"asr {command}" if program else program, *arguments]
+    try:
+        decorate(careful)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(describe(error)) from error
+    finally:
+        sys.argv = [program, *rest]
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def describe(error: Exception) -> str:
+    """What is wrong with a config, in one line, with the nearest key where one was misspelt."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    key = getattr(cause, "key", None)
+    parent = getattr(cause, "parent_node", None)
+    if key is not None and isinstance(parent, DictConfig) and "is not in struct" in str(cause):
+        known = [str(name) for name in parent if name != "_target_"]
+        near = get_close_matches(str(key), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        return f"unknown config key {getattr(cause, 'full_key', None) or key!r}: {hint}"
+    return message

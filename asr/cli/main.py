@@ -1,0 +1,117 @@
+"""The `asr` program: find the command, run it, turn a user's mistake into one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+from asr import __version__
+
+# Each command is the module asr.cli.<command> with `main(arguments) -> exit status`. Modules are
+# imported only when asked for: `asr --help` must not wait for torch.
+COMMANDS = {
+    "prepare": "make manifests from a corpus",
+    "train": "train a model",
+    "evaluate": "measure WER and CER on a manifest, write a report",
+    "transcribe": "turn recordings into text",
+}
+HYDRA_COMMANDS = ("prepare", "train", "evaluate")
+USER_ERROR_STATUS = 2
+
+
+def usage() -> str:
+    """The text of `asr --help`."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        "usage: asr COMMAND [ARGUMENTS]\n\n"
+        f"{commands}\n\n"
+        f"{', '.join(HYDRA_COMMANDS)} take Hydra's KEY=VALUE overrides; all take --help.\n"
+        "--debug shows the traceback of an error; --version prints the version."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None means the process's own.
+
+    Returns:
+        The exit status: 0 done, 2 a user's mistake (said in one line on standard error).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    completing = _completed_command(arguments)
+    if completing is not None:
+        return _run(completing, arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else USER_ERROR_STATUS
+    if arguments[0] == "--version":
+        print(f"asr {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(f"asr: error: unknown command {command!r}, expected one of {known}", file=sys.stderr)
+        return USER_ERROR_STATUS
+    debug = "--debug" in rest
+    return _report_errors(command, [word for word in rest if word != "--debug"], debug)
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, with its kind where the message alone says little."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    message = " ".join(str(error).split())
+    return message or type(error).__name__
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    module = importlib.import_module(f"asr.cli.{command}")
+    status: int = module.main(arguments)
+    return status
+
+
+def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
+    try:
+        return _run(command, arguments)
+    except KeyboardInterrupt:
+        print("asr: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) left; Python would complain once more while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"asr: error: {one_line(error)}", file=sys.stderr)
+        return USER_ERROR_STATUS
+
+
+def _completed_command(arguments: list[str]) -> str | None:
+    """The command whose words a shell completes; edits COMP_LINE into the form Hydra parses.
+
+    Hydra's completion strips one program name from the line, so `asr train model=` must reach it
+    as `asr model=`.
+    """
+    if not any(word.startswith(("-sc", "--shell-completion")) for word in arguments):
+        return None
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(maxsplit=2)
+    if len(words) < 2 or words[1] not in HYDRA_COMMANDS:
+        return "train" if not line else None
+    prefix = line.index(words[1]) + len(words[1])
+    os.environ["COMP_LINE"] = words[0] + line[prefix:]
+    point = int(os.environ.get("COMP_POINT", len(line)))
+    os.environ["COMP_POINT"] = str(point - (prefix - len(words[0])))
+    return words[1]

@@ -1,0 +1,140 @@
+"""asr transcribe: recordings to text, JSON or subtitles."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from asr.atomic_file import write_text_atomically
+from asr.audio import load_audio
+from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.subtitles import srt, vtt
+from asr.transcriber import Transcriber, Transcript
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
+STDIN = "-"
+FORMATS = ("text", "json", "srt", "vtt")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One recording to transcribe.
+
+    Attributes:
+        name: as the user gave it, "-" for standard input.
+        relative: path of its output below --output-dir, without suffix.
+    """
+
+    name: str
+    relative: Path
+
+
+def main(arguments: list[str]) -> int:
+    """Transcribe; returns 2 when an input failed, after all others are done."""
+    options = _parser().parse_args(arguments)
+    inputs = find_inputs(options.files, options.output_dir)
+    if options.format in ("srt", "vtt") and len(inputs) > 1 and options.output_dir is None:
+        raise ValueError(
+            f"--format {options.format} for {len(inputs)} files needs --output-dir: "
+            "subtitles of several recordings do not fit into one stream"
+        )
+    transcriber = Transcriber.load(options.model, options.device)
+    failures = 0
+    for source, result in _transcribe_all(transcriber, inputs):
+        if isinstance(result, Exception):
+            failures += 1
+            print(f"asr: error: {one_line(result)}", file=sys.stderr)
+        else:
+            _write(render(source.name, result, options.format), source, options)
+    if failures:
+        print(f"asr: {failures} of {len(inputs)} files failed", file=sys.stderr)
+    return USER_ERROR_STATUS if failures else 0
+
+
+def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[Input]:
+    """Files, the audio files of folders, and standard input.
+
+    Raises:
+        ValueError: a folder without audio, or two inputs that would share one output file.
+    """
+    inputs: list[Input] = []
+    for name in names:
+        path = Path(name)
+        if name != STDIN and path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+            if not found:
+                raise ValueError(f"{name}: no audio files, expected {' '.join(AUDIO_SUFFIXES)}")
+            inputs += [Input(str(p), p.relative_to(path).with_suffix("")) for p in found]
+        else:
+            inputs.append(Input(name, Path("stdin" if name == STDIN else path.stem)))
+    outputs = Counter(source.relative for source in inputs)
+    twice = [source.name for source in inputs if outputs[source.relative] > 1]
+    if twice and output_dir is not None:
+        raise ValueError(
+            f"{twice[0]} and {twice[1]} would be written to one file in {output_dir}, "
+            "expected inputs of different names"
+        )
+    return inputs
+
+
+def render(name: str, transcript: Transcript, format: str) -> str:
+    """A transcript in one of FORMATS.
+
+    text is `name<TAB>text` on a line; json one object on a line.
+    """
+    if format == "srt":
+        return srt(transcript.words)
+    if format == "vtt":
+        return vtt(transcript.words)
+    if format == "json":
+        words = [asdict(word) for word in transcript.words]
+        row = {"audio_filepath": name, "text": transcript.text, "words": words}
+        return json.dumps(row, ensure_ascii=False) + "\n"
+    return f"{name}\t{transcript.text}\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr transcribe", description="Turn recordings into text, with word times."
+    )
+    parser.add_argument("files", nargs="+", help="audio files, folders, or - for standard input")
+    parser.add_argument("--model", required=True, help="a model file of asr train")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    parser.add_argument(
+        "--output-dir", type=Path, help="write a file a recording there instead of to the terminal"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps; default: auto")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _transcribe_all(
+    transcriber: Transcriber, inputs: Sequence[Input]
+) -> Iterator[tuple[Input, Transcript | Exception]]:
+    """Each input's transcript, or what went wrong with it: the others still get theirs."""
+    console = Console(stderr=True)
+    show = console.is_terminal and len(inputs) > 1
+    for source in track(inputs, "transcribing", console=console, disable=not show, transient=True):
+        try:
+            audio = sys.stdin.buffer.read() if source.name == STDIN else source.name
+            waveform = load_audio(audio, transcriber.sample_rate)
+            yield source, transcriber.transcribe([waveform])[0]
+        except (ValueError, OSError) as error:
+            yield source, error
+
+
+def _write(text: str, source: Input, options: argparse.Namespace) -> None:
+    if options.output_dir is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
+    write_text_atomically(options.output_dir / f"{source.relative}{suffix}", text)
