@@ -1,3 +1,41 @@
-"""Train, own and understand a speech recogniser: stacked bidirectional LSTMs with CTC."""
+"""A speech recogniser that people train, own and understand."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr.audio import load_audio
+    from asr.checkpoint import load_model
+    from asr.model import LSTM, BiLstmCtc
+    from asr.transcriber import Transcriber, Transcript, Word
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "LSTM",
+    "BiLstmCtc",
+    "Transcriber",
+    "Transcript",
+    "Word",
+    "load_audio",
+    "load_model",
+]
+
+_HOMES = {
+    "LSTM": "asr.model",
+    "BiLstmCtc": "asr.model",
+    "Transcriber": "asr.transcriber",
+    "Transcript": "asr.transcriber",
+    "Word": "asr.transcriber",
+    "load_audio": "asr.audio",
+    "load_model": "asr.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are used: `asr --help` must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'asr' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

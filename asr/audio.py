@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 MIN_SAMPLE_RATE = 1_000  # [Hz] below this no speech is left, and resampling up explodes
 MAX_SAMPLE_RATE = 384_000  # [Hz] the highest rate of professional converters
 MAX_CHANNELS = 64
 MAX_DURATION_S = 4 * 3600.0  # [s] longer recordings are to be cut with offset and duration
-BLOCK_S = 30.0  # [s] audio is decoded in blocks, so that a forged length costs no memory
+BLOCK_VALUES = 2**22  # decoded at a time, so that a forged length costs no memory
+PREROLL_S = 1.0  # [s] decoded and dropped after each seek: mp3 frames lean on earlier ones
+SLACK_S = 0.1  # [s] by which honest writers miscount: bytes of the header, delay of the codec
+LOUDEST = 2.0**31  # float samples scaled like 32-bit integers; above that, powers overflow
+
+# Writers that cannot go back to the header promise 2^31 or 2^32 bytes, less the header's.
+STREAM_BYTES = 2**31 - 2**16
+SFE_BAD_FILE = 7  # libsndfile's "not a regular file", which is what it also says of a cut mp3
 
 Source = Path | str | bytes
 
@@ -70,21 +78,25 @@ def load_audio(
 ) -> NDArray[np.float32]:
     """Decode audio to one float32 channel at the asked rate.
 
-    Channels are averaged; resampling is band-limited (soxr_hq through librosa).
+    Channels are averaged; resampling is band-limited (soxr's high quality, as in librosa). A file
+    that was cut short is refused where its header tells: wav, flac and mp3. A cut opus file only
+    seems to end earlier, and libsndfile guesses the length of an mp3 without a Xing header by its
+    first frame's bit rate.
 
     Args:
         source: a path, or the bytes of a file, in any format of libsndfile: wav, flac, ogg,
             opus, mp3 and more.
         sample_rate: of the result [Hz].
         offset: where to start [s].
-        duration: how much to read [s]; None reads to the end.
+        duration: how much to read at most [s]; None reads to the end.
         max_duration: refuse to decode more than this [s].
 
     Returns:
         Waveform `(num_samples,)`, float32, nominally in [-1, 1].
 
     Raises:
-        ValueError: empty, broken, not audio, NaN or Inf samples, offset past the end, too long.
+        ValueError: empty, broken, cut short, not audio, NaN or Inf samples, offset past the end,
+            too long.
         OSError: missing or unreadable.
     """
     name = _name(source)
@@ -108,10 +120,9 @@ def resample(waveform: NDArray[np.float32], rate: int, sample_rate: int) -> NDAr
     Returns:
         `(ceil(num_samples * sample_rate / rate),)` float32.
     """
-    import librosa  # seconds, cold: only who resamples pays
-
-    resampled = librosa.resample(waveform, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
-    return np.asarray(resampled, dtype=np.float32)
+    num_samples = -(-len(waveform) * sample_rate // rate)
+    resampled = soxr.resample(waveform, rate, sample_rate, "HQ")[:num_samples]
+    return np.pad(resampled, (0, num_samples - len(resampled)))
 
 
 def _name(source: Source) -> str:
@@ -128,13 +139,17 @@ def _open(source: Source) -> soundfile.SoundFile:
             raise IsADirectoryError(21, "is a folder, expected an audio file", name)
         if path.exists() and not path.is_file():
             raise ValueError(f"{name}: not a regular file, expected an audio file")
-        empty = path.stat().st_size == 0
+        with path.open("rb") as file:  # raises what the system says, libsndfile would not
+            empty = not file.read(1)
+        if path.suffix.lower() == ".raw":
+            raise ValueError(f"{name}: samples without a header, expected wav, flac, ogg or mp3")
     if empty:
         raise ValueError(f"{name}: empty file, expected audio")
     try:
         return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
     except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".")
+        bad_file = error.code == SFE_BAD_FILE
+        reason = "damaged" if bad_file else error.error_string.rstrip(".")
         raise ValueError(
             f"{name}: cannot be read as audio ({reason}), expected wav, flac, ogg, opus or mp3"
         ) from error
@@ -160,36 +175,70 @@ def _decode(
     max_duration: float,
 ) -> NDArray[np.float32]:
     rate = file.samplerate
-    start = round(offset * rate)
-    if start < 0 or start >= file.frames:
+    start = round(offset * rate) if 0 <= offset < file.frames / rate else file.frames
+    if start >= file.frames:
         raise ValueError(
             f"{name}: offset {offset:g} s, expected 0 to less than {file.frames / rate:g} s"
         )
-    wanted = file.frames - start if duration is None else round(duration * rate)
-    left = min(wanted, file.frames - start)
+    left = file.frames - start
+    if duration is not None:
+        if not duration * rate > 0.5:
+            raise ValueError(f"{name}: duration {duration:g} s, expected at least one sample")
+        left = round(min(duration * rate, left))
     if left > max_duration * rate:
         raise ValueError(
             f"{name}: {left / rate:g} s of audio, expected at most {max_duration:g} s at once"
         )
     try:
-        file.seek(start)
-        waveform = _read_blocks(file, left)
+        waveform = _read_blocks(file, start, left)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{name}: damaged audio ({error.error_string.rstrip('.')})") from error
-    if not len(waveform):
-        raise ValueError(f"{name}: no audio samples, expected {left}")
-    if not np.isfinite(waveform).all():
-        raise ValueError(f"{name}: NaN or Inf among the samples, expected finite numbers")
+    missing = left - len(waveform)
+    if start + left == file.frames:
+        missing += _cut_samples(file)
+    if missing > SLACK_S * rate or not len(waveform):
+        raise ValueError(
+            f"{name}: cut short, {len(waveform) / rate:g} s of audio, "
+            f"expected {(len(waveform) + missing) / rate:g} s"
+        )
+    _check_samples(waveform, name)
     return waveform
 
 
-def _read_blocks(file: soundfile.SoundFile, left: int) -> NDArray[np.float32]:
-    block = ceil(BLOCK_S * file.samplerate)
-    parts: list[NDArray[np.float32]] = []
-    while left > 0:
-        part = file.read(min(block, left), dtype="float32", always_2d=True)
+def _read_blocks(file: soundfile.SoundFile, start: int, left: int) -> NDArray[np.float32]:
+    preroll = round(PREROLL_S * file.samplerate)
+    block = BLOCK_VALUES // file.channels
+    end = start + left
+    parts = [np.zeros(0, dtype=np.float32)]
+    while start < end:
+        lead = min(start, preroll)
+        file.seek(start - lead)
+        part = file.read(lead + min(block, end - start), dtype="float32", always_2d=True)[lead:]
         if not len(part):
             break
-        parts.append(part[:, 0] if part.shape[1] == 1 else part.mean(axis=1, dtype=np.float32))
-        left -= len(part)
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+        with np.errstate(over="ignore"):  # Inf is refused by the caller
+            parts.append(part[:, 0] if part.shape[1] == 1 else part.mean(axis=1))
+        start += len(part)
+    return np.concatenate(parts)
+
+
+def _cut_samples(file: soundfile.SoundFile) -> int:
+    """Samples a channel that the header of a wav promises beyond the end of the file.
+
+    libsndfile counts those that are there and tells of the others in its log only.
+    """
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", file.extra_info, re.MULTILINE)
+    if sizes is None:
+        return 0
+    promised, present = int(sizes[1]), int(sizes[2])
+    if promised >= STREAM_BYTES:
+        return 0
+    return int(file.frames * (promised - present) // present)
+
+
+def _check_samples(waveform: NDArray[np.float32], name: str) -> None:
+    if not np.isfinite(waveform).all():
+        raise ValueError(f"{name}: NaN or Inf among the samples, expected finite numbers")
+    peak = max(waveform.max(), -waveform.min())
+    if peak > LOUDEST:
+        raise ValueError(f"{name}: samples up to {peak:g}, expected -1 to 1 or near it")

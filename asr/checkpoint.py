@@ -21,8 +21,15 @@ from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
 FORMAT_VERSION = 1
-MAX_ARGUMENT = 1 << 20  # no size in a real model comes near; a forged one must not exhaust memory
-MAX_LAYERS = 64
+# No size in a real model comes near; a forged one must not exhaust memory.
+MAX_ARGUMENT = 1 << 20
+MAX_OF = {
+    "num_layers": 64,
+    "n_mels": 512,
+    "n_fft": 1 << 16,
+    "frame_length_ms": 100.0,
+    "sample_rate": 384_000,  # [Hz]
+}
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"BiLstmCtc": BiLstmCtc}
 FEATURES: dict[str, Callable[..., nn.Module]] = {"LogMel": LogMel}
@@ -71,7 +78,9 @@ class Recognizer(nn.Module):
         self.spec = spec
         self.tokenizer = CharTokenizer(spec.alphabet)
         self.text = _build(TextNormalizer, "text", spec.text)
-        self.features = _build_part(FEATURES, "features", spec.features)
+        # Windows and filterbanks are derived, not stored: real even where the weights are not yet.
+        with torch.device("cpu"):
+            self.features = _build_part(FEATURES, "features", spec.features)
         self.model = _build_part(
             MODELS,
             "model",
@@ -152,26 +161,23 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a model file or damaged ({error})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         reason = error.args[0] if error.args else error
         message = str(reason) if str(reason).startswith(str(path)) else f"{path}: {reason}"
         raise ValueError(message) from error
+    _check_types(path, recognizer, weights)
     recognizer.load_state_dict(weights, assign=True)
     return recognizer.to(device).eval(), header["training"]
 
 
 def _skeleton(spec: ModelSpec) -> Recognizer:
     """The modules without memory for weights, so that forged sizes cost nothing."""
-    for part in (spec.features, spec.model):
-        for name, value in part.arguments.items():
-            bound = MAX_LAYERS if name == "num_layers" else MAX_ARGUMENT
-            if isinstance(value, int | float) and not abs(value) <= bound:
-                raise ValueError(f"{part.name}.{name} is {value!r}, expected at most {bound}")
-    with torch.device("meta"):
-        recognizer = Recognizer(spec)
-    # Windows and filterbanks are derived, not stored: they need real memory.
-    recognizer.features = _build_part(FEATURES, "features", spec.features)
-    return recognizer
+    try:
+        with torch.device("meta"):
+            return Recognizer(spec)
+    except (ArithmeticError, AttributeError, RuntimeError) as error:
+        # What constructors make of arguments of the wrong kind, and torch of sizes it cannot count.
+        raise ValueError(f"description does not make a model ({error})") from error
 
 
 def _check_shapes(path: Path, recognizer: Recognizer, found: dict[str, list[int]]) -> None:
@@ -183,20 +189,29 @@ def _check_shapes(path: Path, recognizer: Recognizer, found: dict[str, list[int]
             )
 
 
+def _check_types(path: Path, recognizer: Recognizer, weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in recognizer.state_dict().items():
+        if weights[name].dtype != tensor.dtype:
+            raise ValueError(
+                f"{path}: weight {name} is {weights[name].dtype}, expected {tensor.dtype}"
+            )
+
+
 def _read_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if "asr" not in metadata:
         raise ValueError(f"{path}: holds weights but no description, expected a model file of asr")
-    header = json.loads(metadata["asr"])
+    header = _mapping("description", json.loads(metadata["asr"]))
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: model format version {version}, expected {FORMAT_VERSION}: "
             "load it with the asr version that wrote it"
         )
-    unknown = header.keys() - {"format_version", "spec", "training"}
-    if unknown:
-        raise ValueError(f"{path}: unknown content {sorted(unknown)} in the description")
-    return dict(header)
+    names = {"format_version", "spec", "training"}
+    if header.keys() != names:
+        raise ValueError(f"description has {sorted(header)}, expected {sorted(names)}")
+    _mapping("training", header["training"])
+    return header
 
 
 def _complete(recognizer: Recognizer) -> dict[str, Any]:
@@ -218,12 +233,25 @@ def _complete(recognizer: Recognizer) -> dict[str, Any]:
     return complete | {"alphabet": spec.alphabet, "text": asdict(recognizer.text)}
 
 
-def _parse_spec(data: Mapping[str, Any]) -> ModelSpec:
+def _parse_spec(data: Any) -> ModelSpec:
     names = {field.name for field in fields(ModelSpec)}
-    if data.keys() != names:
-        raise ValueError(f"description has {sorted(data)}, expected {sorted(names)}")
-    parts = {key: Part(**data[key]) for key in ("features", "model")}
-    return ModelSpec(**parts, alphabet=data["alphabet"], text=data["text"])
+    if _mapping("spec", data).keys() != names:
+        raise ValueError(f"spec has {sorted(data)}, expected {sorted(names)}")
+    parts = {key: _parse_part(key, data[key]) for key in ("features", "model")}
+    return ModelSpec(**parts, alphabet=data["alphabet"], text=_mapping("text", data["text"]))
+
+
+def _parse_part(what: str, data: Any) -> Part:
+    names = {field.name for field in fields(Part)}
+    if _mapping(what, data).keys() != names:
+        raise ValueError(f"{what} has {sorted(data)}, expected {sorted(names)}")
+    return Part(data["name"], _mapping(f"{what} arguments", data["arguments"]))
+
+
+def _mapping(what: str, data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f"{what} is a {type(data).__name__}, expected names and values")
+    return data
 
 
 def _build_part(
@@ -231,6 +259,10 @@ def _build_part(
 ) -> Any:
     if part.name not in known:
         raise ValueError(f"{what} {part.name!r}, expected one of {', '.join(known)}")
+    for name, value in part.arguments.items():
+        bound = MAX_OF.get(name, MAX_ARGUMENT)
+        if isinstance(value, int | float) and not abs(value) <= bound:
+            raise ValueError(f"{what}: {name} is {value!r}, expected at most {bound}")
     return _build(known[part.name], what, {**part.arguments, **derived})
 
 

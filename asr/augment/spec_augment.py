@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,9 @@ class SpecAugment:
         time_width: widest span [frames].
         time_share: widest span as a share of the utterance; the smaller bound holds.
         frame_shift_s: time between frames [s].
+
+    Raises:
+        ValueError: a negative number, a share above 1, or frames without a distance.
     """
 
     def __init__(
@@ -33,11 +37,17 @@ class SpecAugment:
         time_share: float = 0.15,
         frame_shift_s: float = 0.01,
     ) -> None:
-        if (
-            min(freq_masks, freq_width, time_masks_per_s, time_width) < 0
-            or not 0 <= time_share <= 1
+        for name, number, most in (
+            ("freq_masks", freq_masks, math.inf),
+            ("freq_width", freq_width, math.inf),
+            ("time_masks_per_s", time_masks_per_s, math.inf),
+            ("time_width", time_width, math.inf),
+            ("time_share", time_share, 1),
         ):
-            raise ValueError("SpecAugment: expected counts and widths >= 0 and time_share in 0..1")
+            if not 0 <= number <= most:
+                raise ValueError(f"{name} {number:g}, expected 0 to {most:g}")
+        if not frame_shift_s > 0:
+            raise ValueError(f"frame_shift_s {frame_shift_s:g}, expected more than 0")
         self.freq_masks = freq_masks
         self.freq_width = freq_width
         self.time_masks_per_s = time_masks_per_s

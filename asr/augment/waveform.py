@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_GAIN_DB = 100.0  # [dB] more than the range of 16-bit samples
+
 
 class WaveformAugment:
     """Play an utterance faster or slower, louder or softer.
@@ -19,7 +21,7 @@ class WaveformAugment:
         gain_db: range (lowest, highest) of a gain drawn evenly [dB].
 
     Raises:
-        ValueError: a speed outside 0.5 to 2, or a range the wrong way round.
+        ValueError: a speed outside 0.5 to 2, or a range the wrong way round or absurd.
     """
 
     def __init__(
@@ -27,8 +29,11 @@ class WaveformAugment:
     ) -> None:
         if not speeds or not all(0.5 <= speed <= 2.0 for speed in speeds):
             raise ValueError(f"speeds {list(speeds)}, expected factors from 0.5 to 2")
-        if len(gain_db) != 2 or gain_db[0] > gain_db[1]:
-            raise ValueError(f"gain_db {list(gain_db)}, expected [lowest, highest]")
+        if len(gain_db) != 2 or not -MAX_GAIN_DB <= gain_db[0] <= gain_db[1] <= MAX_GAIN_DB:
+            raise ValueError(
+                f"gain_db {list(gain_db)}, "
+                f"expected [lowest, highest] within -{MAX_GAIN_DB:g} to {MAX_GAIN_DB:g} dB"
+            )
         self.speeds = tuple(speeds)
         self.gain_db = (gain_db[0], gain_db[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -73,6 +74,9 @@ def describe(error: Exception) -> str:
     """What is wrong with a config, in one line, with the nearest key where one was misspelt."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    missing = re.search(r"Missing mandatory value: ([\w.]+)", message)
+    if missing:
+        return f"{missing[1]} is missing, expected {missing[1]}=VALUE"
     key = getattr(cause, "key", None)
     parent = getattr(cause, "parent_node", None)
     if key is not None and isinstance(parent, DictConfig) and "is not in struct" in str(cause):

@@ -50,6 +50,7 @@ def _job(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logger = logging.getLogger("asr")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     _check_folder(config, run_dir)
@@ -72,10 +73,12 @@ def _check_folder(config: DictConfig, run_dir: Path) -> None:
 
 def _run_under_torchrun(processes: int) -> None:
     """Start this same command once for each device of this machine."""
+    threads = str(max((os.cpu_count() or 1) // processes, 1))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         f"--nproc-per-node={processes}", "-m", "asr", "train", *sys.argv[1:],
     ]  # fmt: skip
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run(command, env=environment, check=False).returncode
     if status:
         raise ValueError(f"training on {processes} processes ended with status {status}, see above")

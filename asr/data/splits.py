@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,10 +67,12 @@ def load_splits(
         Both splits, texts normalised, durations known.
 
     Raises:
-        ValueError: a manifest that cannot be read, a character outside the alphabet, or a split
-            with no utterance left.
+        ValueError: a manifest that cannot be read, an id that two manifests of a split share, a
+            character outside the alphabet, a limit below 1, or a split with no utterance left.
         OSError: a missing manifest or audio file.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     train_all = _read(train, text)
     kept = tuple(u for u in train_all if min_duration_s <= _seconds(u) <= max_duration_s)
     if len(kept) < len(train_all):
@@ -107,7 +110,17 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> tuple[Utteran
             )
     if not utterances:
         raise ValueError("no manifest given, expected at least one path")
+    _check_ids(utterances)
     return tuple(utterances)
+
+
+def _check_ids(utterances: Sequence[Utterance]) -> None:
+    for name, count in Counter(utterance.id for utterance in utterances).items():
+        if count > 1:
+            raise ValueError(
+                f"id {name!r} occurs {count} times in the manifests of a split, expected once: "
+                "folders of several manifests need different names, or their utterances other ids"
+            )
 
 
 def _seconds(utterance: Utterance) -> float:

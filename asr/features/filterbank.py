@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
@@ -57,8 +59,13 @@ def mel_filterbank(
         `(n_fft // 2 + 1, F)` float32.
 
     Raises:
-        ValueError: an unknown kind, or a band outside 0 to half the sample rate.
+        ValueError: an unknown kind, too few filters, or a band outside 0 to half the sample rate.
     """
+    if kind not in ("slaney", "htk", "kaldi"):
+        raise ValueError(f"mel scale {kind!r}, expected 'slaney', 'htk' or 'kaldi'")
+    fewest = 4 if kind == "kaldi" else 1
+    if n_mels < fewest:
+        raise ValueError(f"n_mels {n_mels}, expected at least {fewest}")
     if not 0 <= f_min < f_max <= sample_rate / 2:
         raise ValueError(
             f"mel band {f_min:g} to {f_max:g} Hz, "
@@ -67,20 +74,32 @@ def mel_filterbank(
     if kind == "kaldi":
         import_torchaudio()
         kaldi = importlib.import_module("torchaudio.compliance.kaldi")
-        bank, _ = kaldi.get_mel_banks(
-            n_mels, n_fft, float(sample_rate), f_min, f_max, 100.0, -500.0, 1.0
-        )
+        with _float64_by_default():
+            bank, _ = kaldi.get_mel_banks(
+                n_mels, n_fft, float(sample_rate), f_min, f_max, 100.0, -500.0, 1.0
+            )
         # Kaldi leaves out the Nyquist bin.
-        return torch.nn.functional.pad(bank, (0, 1)).T.contiguous()
-    if kind not in ("slaney", "htk"):
-        raise ValueError(f"mel scale {kind!r}, expected 'slaney', 'htk' or 'kaldi'")
-    bank = import_torchaudio().functional.melscale_fbanks(
-        n_freqs=n_fft // 2 + 1,
-        f_min=f_min,
-        f_max=f_max,
-        n_mels=n_mels,
-        sample_rate=sample_rate,
-        norm="slaney" if kind == "slaney" else None,
-        mel_scale=kind,
-    )
-    return torch.as_tensor(bank)
+        return torch.nn.functional.pad(bank, (0, 1)).T.contiguous().float()
+    functional = import_torchaudio().functional
+    with _float64_by_default():
+        bank = functional.melscale_fbanks(
+            n_freqs=n_fft // 2 + 1,
+            f_min=f_min,
+            f_max=f_max,
+            n_mels=n_mels,
+            sample_rate=sample_rate,
+            norm="slaney" if kind == "slaney" else None,
+            mel_scale=kind,
+        )
+    return torch.as_tensor(bank).float()
+
+
+@contextmanager
+def _float64_by_default() -> Iterator[None]:
+    """torchaudio computes filters in the default dtype; float32 is off by 1e-5 at their feet."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

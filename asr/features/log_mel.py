@@ -14,8 +14,8 @@ class LogMel(nn.Module):
 
     Before normalisation, with the defaults the values equal librosa's
     `log(melspectrogram(center=True, pad_mode="constant"))`; with `center=False, mel_scale="kaldi",
-    window="povey", preemphasis=0.97, remove_dc_offset=True, scale=32768` they equal Kaldi's
-    `compute-fbank-feats` without dither.
+    window="povey", preemphasis=0.97, remove_dc_offset=True, scale=32768, log_floor=1.1920929e-07`
+    they equal Kaldi's `compute-fbank-feats` without dither.
 
     A frame reads samples of its own utterance and zeros only, so features depend neither on the
     padding nor on the neighbours in a batch.
@@ -83,6 +83,8 @@ class LogMel(nn.Module):
                 f"{self.n_fft}: expected 0 < shift <= length <= n_fft "
                 f"({self.win_length} samples or more)"
             )
+        if not log_floor > 0:
+            raise ValueError(f"log_floor {log_floor:g}, expected more than 0")
         top = sample_rate / 2 if f_max is None else f_max
         bank = mel_filterbank(mel_scale, n_mels, self.n_fft, sample_rate, f_min, top)
         # Derived from the settings, so no part of a checkpoint.
@@ -127,29 +129,40 @@ class LogMel(nn.Module):
         inside = torch.arange(waveforms.shape[1], device=waveforms.device) < num_samples[:, None]
         # where, not a product: NaN in the padding must not spread.
         waveforms = torch.where(inside, waveforms, 0.0) * self.scale
-        pad = self.win_length // 2 if self.center else 0
-        short = max(self.win_length - waveforms.shape[1] - 2 * pad, 0)
-        padded = nn.functional.pad(waveforms, (pad, pad + short))
+        padded = nn.functional.pad(waveforms, self._padding(waveforms.shape[1]))
         frames = padded.unfold(-1, self.win_length, self.hop_length)  # (B, T, win_length)
-        frames = frames[:, : int(lengths.max())]
+        num_frames = int(lengths.max())
+        assert num_frames <= frames.shape[1], "num_samples beyond the waveforms' width"
+        frames = frames[:, :num_frames]
         power = self._power(frames)  # (B, T, n_fft // 2 + 1)
         features = (power @ self.filterbank).clamp(min=self.log_floor).log()
         valid = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
         return torch.where(valid[..., None], features, 0.0), lengths
 
+    def _padding(self, num_samples: int) -> tuple[int, int]:
+        """Zeros before and after waveforms of this width."""
+        if not self.center:
+            return 0, max(self.win_length - num_samples, 0)
+        # Where librosa and torch.stft put a window that is shorter than the transform.
+        before = self.n_fft // 2 - (self.n_fft - self.win_length) // 2
+        return before, self.win_length - before
+
     def _power(self, frames: Tensor) -> Tensor:
+        # In float64: rounding to float32 would fill bands without sound (above a codec's cutoff)
+        # with errors of their own, other ones on each device.
+        frames = frames.double()
         if self.remove_dc_offset:
             frames = frames - frames.mean(dim=-1, keepdim=True)
         if self.preemphasis:
             previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
             frames = frames - self.preemphasis * previous
         spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window, n=self.n_fft))
-        return spectrum.square().sum(dim=-1)
+        return spectrum.square().sum(dim=-1).float()
 
 
 def _window(kind: str, win_length: int) -> Tensor:
     if kind == "hann":
-        return torch.hann_window(win_length)
+        return torch.hann_window(win_length, dtype=torch.float64)
     if kind == "povey":
-        return torch.hann_window(win_length, periodic=False).pow(0.85)
+        return torch.hann_window(win_length, periodic=False, dtype=torch.float64).pow(0.85)
     raise ValueError(f"window {kind!r}, expected 'hann' or 'povey'")

@@ -34,7 +34,8 @@ class BiLstmCtc(nn.Module):
         backend: of the LSTM layers, see `LSTM`.
 
     Raises:
-        ValueError: a lookahead in a bidirectional model, or an argument that a layer refuses.
+        ValueError: a size below 1, a lookahead below 0 or in a bidirectional model, or an argument
+            that a layer refuses.
     """
 
     def __init__(
@@ -53,8 +54,15 @@ class BiLstmCtc(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if upsampling < 1:
-            raise ValueError(f"upsampling {upsampling}, expected 1 or more")
+        sizes = {
+            "n_mels": n_mels, "vocab_size": vocab_size, "upsampling": upsampling,
+            "channels": channels, "num_layers": num_layers,
+        }  # fmt: skip
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} {size}, expected 1 or more")
+        if lookahead < 0:
+            raise ValueError(f"lookahead {lookahead}, expected 0 or more")
         if bidirectional and lookahead:
             raise ValueError(f"lookahead {lookahead} in a bidirectional model, expected 0")
         self.vocab_size = vocab_size
@@ -89,6 +97,8 @@ class BiLstmCtc(nn.Module):
         Returns:
             log_probs `(B, T', V)` float32 and log_prob_lengths `(B,)` int64 [output frames].
         """
+        if not features.shape[1]:  # clips shorter than a window; the layers want a frame
+            features = nn.functional.pad(features, (0, 0, 0, 1))
         x, lengths = self.subsampling(features, lengths)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x, _ = layer(x, lengths=lengths)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -121,7 +122,7 @@ class LSTM(nn.Module):
             then holds the choice.
 
     Raises:
-        ValueError: an unknown backend or a dropout outside 0 to 1.
+        ValueError: an unknown backend, a size below 1 or a dropout outside 0 to 1.
     """
 
     def __init__(
@@ -139,6 +140,10 @@ class LSTM(nn.Module):
         super().__init__()
         if backend not in ("auto", *BACKENDS):
             raise ValueError(f"backend {backend!r}, expected one of auto, {', '.join(BACKENDS)}")
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} {size}, expected 1 or more")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout {dropout:g}, expected 0 to 1")
         self.input_size = input_size
@@ -195,8 +200,14 @@ class LSTM(nn.Module):
             padding, and (h_n, c_n) at each sequence's own end, shaped like `state`.
 
         Raises:
-            ValueError: lengths of the wrong number or outside 0 to T.
+            ValueError: an input or a state of another shape, no frame at all, or lengths of the
+                wrong number or outside 0 to T.
         """
+        if input.ndim != 3 or input.shape[-1] != self.input_size or not input.numel():
+            raise ValueError(
+                f"input of shape {tuple(input.shape)}, expected batch, frames and "
+                f"{self.input_size} values, at least one of each"
+            )
         x = input if self.batch_first else input.transpose(0, 1)  # time first -> batch first
         batch, frames, _ = x.shape
         if lengths is None:
@@ -207,6 +218,7 @@ class LSTM(nn.Module):
         if state is None:
             zeros = x.new_zeros(self.num_layers * self.num_directions, batch, self.hidden_size)
             state = (zeros, zeros)
+        self._check_state(state, batch)
         run = BACKENDS[self._choose_backend()]
         finals: list[State] = []
         for layer in range(self.num_layers):
@@ -222,6 +234,13 @@ class LSTM(nn.Module):
         h_n, c_n = (torch.stack(final) for final in zip(*finals, strict=True))
         return (x if self.batch_first else x.transpose(0, 1)), (h_n, c_n)
 
+    def _check_state(self, state: State, batch: int) -> None:
+        # torch's kernel would read beyond the end of a smaller one.
+        expected = (self.num_layers * self.num_directions, batch, self.hidden_size)
+        for name, tensor in zip(("h_0", "c_0"), state, strict=True):
+            if tensor.shape != expected:
+                raise ValueError(f"{name} of shape {tuple(tensor.shape)}, expected {expected}")
+
     def _run_direction(
         self, run: Backend, x: Tensor, lengths: Tensor, suffix: str, h_0: Tensor, c_0: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -234,7 +253,7 @@ class LSTM(nn.Module):
     def _choose_backend(self) -> str:
         if self.backend == "auto":
             self.backend = "native"
-            logger.info("LSTM backend native: torch's kernel serves this cell on every device")
+            _announce("native", "torch's own kernel serves this cell on every device")
         return self.backend
 
     def extra_repr(self) -> str:
@@ -243,6 +262,12 @@ class LSTM(nn.Module):
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
             f"bidirectional={self.bidirectional}, backend={self.backend}"
         )
+
+
+@cache
+def _announce(backend: str, reason: str) -> None:
+    """Say once, not once a layer, what was chosen."""
+    logger.info("LSTM backend %s: %s", backend, reason)
 
 
 def _check_lengths(lengths: Tensor, batch: int, frames: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from asr.model.lengths import length_mask
+from asr.model.lengths import length_mask, mask_padding
 
 
 class MaskedBatchNorm(nn.Module):
@@ -40,8 +40,7 @@ class MaskedLayerNorm(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Normalise `(B, T, F)` frames within `(B,)` lengths; zero in the padding."""
-        normed: Tensor = self.norm(x)
-        return normed * length_mask(lengths, x.shape[1])[..., None]
+        return mask_padding(self.norm(x), lengths)
 
 
 class NoNorm(nn.Module):

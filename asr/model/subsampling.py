@@ -38,7 +38,9 @@ class ConvSubsampling(nn.Module):
         width = n_mels
         previous = 1
         for stride in self.strides:
-            self.convolutions.append(nn.Conv2d(previous, channels, 3, (stride, 2), padding=1))
+            convolution = nn.Conv2d(previous, channels, 3, (stride, 2), padding=1)
+            # The kernels for channels-last are up to twice as fast, on CPUs and GPUs.
+            self.convolutions.append(convolution.to(memory_format=torch.channels_last))
             previous = channels
             width = (width + 1) // 2
         self.output_size = channels * width
@@ -60,6 +62,7 @@ class ConvSubsampling(nn.Module):
             `(B, ceil(T / factor), output_size)`, zero in the padding, and lengths `(B,)` int64.
         """
         x = mask_padding(features, lengths)[:, None]  # (B, 1, T, F)
+        x = x.to(memory_format=torch.channels_last)
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
             x = torch.relu(convolution(x))
             lengths = subsampled_length(lengths, stride)

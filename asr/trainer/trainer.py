@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from asr.augment import Augment, WaveformAugment
 from asr.checkpoint import Recognizer, save_model
@@ -22,14 +22,18 @@ from asr.data.dataset import SpeechDataset, draw_seed
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, rank_batches
 from asr.data.splits import Splits
-from asr.model.ctc import ctc_loss
+from asr.features.normalize import StoredNormalizer
 from asr.trainer.labels import split_feasible
 from asr.trainer.log import RunLog
 from asr.trainer.schedule import Schedule
 from asr.trainer.state import Progress, load_state, save_state
-from asr.trainer.validation import Validation, sum_over_ranks, validate
+from asr.trainer.step import Stepper, StepResult, parameter_groups
+from asr.trainer.validation import Validation, validate
+
+logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
+MEASURED_S = 3600.0  # [s] audio that stored feature statistics are measured on
 MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
 
@@ -159,7 +163,7 @@ class _Run:
         self.recognizer = recipe.recognizer.to(self.fabric.device)
         self.utterances = self._leave_out_misfits()
         self.durations = [utterance.duration or 0.0 for utterance in self.utterances]
-        optimizer = recipe.optimizer(_parameter_groups(self.recognizer.model))
+        optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.fingerprint = self._fingerprint()
         self.progress = Progress()
@@ -167,7 +171,10 @@ class _Run:
             self.progress = load_state(
                 run_dir / STATE_FILE, self.recognizer, optimizer, self.fingerprint
             )
-        self.model, self.optimizer = self.fabric.setup(self.recognizer.model, optimizer)
+        self.stepper = Stepper(
+            self.fabric, self.recognizer, optimizer, recipe.augment.spec, trainer.clip_norm
+        )
+        self._measure_features()
         self.train_loader = self._loader(self.utterances, recipe.augment.waveform)
         self.dev_loader = self._loader(recipe.splits.dev, None)
         self.log = RunLog(
@@ -208,8 +215,10 @@ class _Run:
             path = self.run_dir / "left_out.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             for row in rows[:10]:
-                _warn("left out %s: %s", row["id"], row["reason"])
-            _warn("%d of %d training utterances left out, see %s", len(rows), len(train), path)
+                logger.warning("left out %s: %s", row["id"], row["reason"])
+            logger.warning(
+                "%d of %d training utterances left out, see %s", len(rows), len(train), path
+            )
         if not kept:
             raise ValueError(
                 f"no training utterance left of {len(train)}: {misfits[0].utterance.id}: "
@@ -236,6 +245,23 @@ class _Run:
         )
         is_cuda = self.fabric.device.type == "cuda"
         return BatchLoader(dataset, self.trainer.num_workers, pin_memory=is_cuda)
+
+    def _measure_features(self) -> None:
+        """Stored statistics, from an hour of the training data, the same on every rank."""
+        normalizer = self.recognizer.features.normalizer
+        if not isinstance(normalizer, StoredNormalizer) or normalizer.is_measured:
+            return
+        plan = plan_epoch(
+            self.durations,
+            seed=self.trainer.seed,
+            epoch=0,
+            batch_duration_s=self.trainer.batch_duration_s,
+        )
+        hour = plan[: math.ceil(MEASURED_S / self.trainer.batch_duration_s)]
+        batches = self._loader(self.utterances, None).batches(0, hour)
+        on_device = (batch.to(self.fabric.device) for batch in batches)
+        log_mel = self.recognizer.features.log_mel
+        normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
 
     def _fingerprint(self) -> str:
         """Of all that data order and schedule depend on."""
@@ -293,79 +319,27 @@ class _Run:
 
     def _step(self, loader: Iterator[Batch], group: list[tuple[int, ...]], share: float) -> None:
         start = time.monotonic()
-        waited = 0.0
         progress, fabric = self.progress, self.fabric
         # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
         torch.manual_seed(draw_seed(self.trainer.seed, progress.step, f"rank {fabric.global_rank}"))
         factor = self.recipe.schedule(share)
-        for settings, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        for settings, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
             settings["lr"] = factor * lr
-        num_tokens = sum(self._num_tokens(batch) for batch in group)
-        own = len(group) // fabric.world_size
-        loss = torch.zeros((), device=fabric.device)
-        for index in range(own):
-            waiting = time.monotonic()
-            batch = next(loader)
-            waited += time.monotonic() - waiting
-            with fabric.no_backward_sync(self.model, enabled=index < own - 1):
-                part = self._loss_sum(batch.to(fabric.device)) / num_tokens
-                # DDP averages the ranks' gradients; the step wants their sum.
-                fabric.backward(part * fabric.world_size)
-            loss += part.detach()
-        norm = self._update()
-        self._after_step(group, start, waited, float(sum_over_ranks(fabric, loss)), norm)
+        result = self.stepper.step(
+            loader,
+            count=len(group) // fabric.world_size,
+            num_tokens=sum(self._num_tokens(batch) for batch in group),
+            label=f"step {progress.step + 1}",
+        )
+        self._after_step(group, result, time.monotonic() - start)
 
     def _num_tokens(self, batch: tuple[int, ...]) -> int:
         return sum(len(self.train_loader.dataset.tokens[position]) for position in batch)
 
-    def _loss_sum(self, batch: Batch) -> Tensor:
-        """Sum of a batch's CTC losses; utterances without a finite one are named, left out."""
-        losses = self._losses(batch)
-        finite = torch.isfinite(losses)
-        if bool(finite.all()):
-            return losses.sum()
-        names = [
-            u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine
-        ]
-        _warn("loss is not finite, left out of step %d: %s", self.progress.step, ", ".join(names))
-        if not finite.any():
-            # Every parameter takes part with gradient zero, as DDP expects of each rank.
-            return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
-        # Computed anew without them: NaN times a zero gradient would still be NaN.
-        return self._losses(batch.keep(finite)).nan_to_num(posinf=0.0).sum()
-
-    def _losses(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            features, lengths = self.recognizer.features(batch.waveforms, batch.num_samples)
-            if self.recipe.augment.spec is not None:
-                features = self.recipe.augment.spec(features, lengths, batch.seeds)
-        log_probs, log_prob_lengths = self.model(features, lengths)
-        return ctc_loss(log_probs, log_prob_lengths, batch.tokens, batch.token_lengths)
-
-    def _update(self) -> float:
-        """Clip and take the optimiser step; one with a gradient that is not finite is skipped."""
-        norm = self.fabric.clip_gradients(
-            self.model,
-            self.optimizer,
-            max_norm=self.trainer.clip_norm or float("inf"),
-            error_if_nonfinite=False,
-        )
-        value = float("nan") if norm is None else float(norm)
-        # With float16 the gradient scaler skips such steps itself, and learns from them.
-        if torch.isfinite(torch.tensor(value)) or self.trainer.precision == "16-mixed":
-            self.optimizer.step()
-        else:
-            _warn("gradient is not finite, step %d skipped", self.progress.step)
-        self.optimizer.zero_grad()
-        return value
-
-    def _after_step(
-        self, group: list[tuple[int, ...]], start: float, waited: float, loss: float, norm: float
-    ) -> None:
+    def _after_step(self, group: list[tuple[int, ...]], result: StepResult, seconds: float) -> None:
         progress = self.progress
         progress.step += 1
         progress.group += 1
-        seconds = time.monotonic() - start
         audio = sum(self.durations[position] for batch in group for position in batch)
         progress.audio_s += audio
         progress.elapsed_s += seconds
@@ -373,12 +347,12 @@ class _Run:
         row = {
             "step": progress.step,
             "epoch": progress.epoch,
-            "loss": loss,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "grad_norm": norm,
+            "loss": result.loss,
+            "lr": self.stepper.optimizer.param_groups[0]["lr"],
+            "grad_norm": result.grad_norm,
             "utterances_per_s": sum(map(len, group)) / seconds,
             "audio_h_per_h": audio / seconds,
-            "wait_share": waited / seconds,
+            "wait_share": result.waited_s / seconds,
         }
         is_recorded = progress.step == 1 or progress.step % self.trainer.log_every == 0
         self.log.step(row, self.last_wer, is_recorded)
@@ -436,7 +410,7 @@ class _Run:
         self.last_save = time.monotonic()
         if self.fabric.global_rank == 0:
             save_state(
-                self.run_dir / STATE_FILE, self.progress, self.recognizer, self.optimizer,
+                self.run_dir / STATE_FILE, self.progress, self.recognizer, self.stepper.optimizer,
                 self.fingerprint,
             )  # fmt: skip
         self.fabric.barrier()
@@ -454,15 +428,6 @@ class _Run:
             save_model(self.run_dir / name, self.recognizer, summary)
 
 
-def _parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: shrinking biases and norm gains regularises nothing."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def _choose_precision(precision: str, accelerator: str) -> str:
     is_cuda = accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
     if precision == "auto":
@@ -470,7 +435,3 @@ def _choose_precision(precision: str, accelerator: str) -> str:
     if precision in ("16-mixed", "bf16-mixed") and not is_cuda:
         raise ValueError(f"precision {precision!r} needs a GPU, expected 32-true on a CPU")
     return precision
-
-
-def _warn(message: str, *arguments: object) -> None:
-    logging.getLogger(__name__).warning(message, *arguments)

@@ -12,8 +12,8 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -65,7 +65,7 @@ def unpack(archive: Path, target: Path, *, max_members: int, max_bytes: int) -> 
     temporary.mkdir()
     try:
         num_files = 0
-        with _members(archive, max_members, max_bytes) as members:
+        with _members(archive, max_members, max_bytes) as members, closing(members):
             left = max_bytes
             for number, member in enumerate(members, 1):
                 if number > max_members:
@@ -120,7 +120,9 @@ def _write(archive: Path, member: _Member, path: Path, left: int, max_bytes: int
 
 
 @contextmanager
-def _members(archive: Path, max_members: int, max_bytes: int) -> Iterator[Iterator[_Member]]:
+def _members(
+    archive: Path, max_members: int, max_bytes: int
+) -> Iterator[Generator[_Member, None, None]]:
     if not archive.is_file():
         raise FileNotFoundError(2, "no such archive", str(archive))
     name = archive.name.lower()
@@ -146,7 +148,7 @@ def _members(archive: Path, max_members: int, max_bytes: int) -> Iterator[Iterat
         raise ValueError(f"{archive}: archive of an unknown kind ({error})") from error
 
 
-def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[_Member]:
+def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Generator[_Member, None, None]:
     for info in opened.infolist():
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -158,7 +160,7 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[_Member]:
                 yield _Member(info.filename, content)
 
 
-def _tar_members(archive: Path, stream: tarfile.TarFile) -> Iterator[_Member]:
+def _tar_members(archive: Path, stream: tarfile.TarFile) -> Generator[_Member, None, None]:
     for info in stream:
         if info.isdir():
             yield _Member(info.name, None)

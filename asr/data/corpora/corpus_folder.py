@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,14 +44,39 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
             f"{foreign[0]}: exists and was not written by asr prepare, "
             "expected another corpus name or data folder"
         )
+    is_new = not state.is_dir()
     state.mkdir(parents=True, exist_ok=True)
-    with open(state / "lock", "wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{folder}: another process prepares this corpus now") from error
+    with locked(state / "lock"):
         remove_leftovers(folder)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if is_new and [*folder.iterdir(), *state.iterdir()] == [state, state / "lock"]:
+                shutil.rmtree(folder)
+            raise
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold a lock file; the operating system lets go of it when the process ends in any way.
+
+    Args:
+        path: the file; it stays.
+        waiting: is told when another process holds the lock, which is then waited for.
+
+    Raises:
+        ValueError: where another process holds it and `waiting` is None.
+        OSError: where the file system has no locks.
+    """
+    with open(path, "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if waiting is None:
+                raise ValueError(f"{path}: another process prepares this corpus now") from error
+            waiting(f"{path}: waiting for another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_name(name: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asr.data.corpora.archive import ARCHIVE_SUFFIXES, unpack
 from asr.data.corpora.assemble import assemble_corpus
-from asr.data.corpora.corpus_folder import DOWNLOAD_DIR, corpus_folder
+from asr.data.corpora.corpus_folder import DOWNLOAD_DIR, corpus_folder, locked
 from asr.data.corpora.download import download
 from asr.data.corpora.prepared import Item, PreparedCorpus, Progress, Silent
 from asr.data.corpora.settings import Settings
@@ -79,58 +79,75 @@ def prepare_fsdd(
         OSError: the network or a file fails.
     """
     settings = Settings(audio_format=audio_format, sample_rate=sample_rate, num_workers=num_workers)
-    speakers = SPEAKERS if held_out_speaker is None else _others(held_out_speaker)
-    _check_dev_indices(dev_indices, held_out_speaker)
+    _check_split(held_out_speaker, dev_indices)
     progress = progress or Silent()
     full_name = name if held_out_speaker is None else f"{name}_without_{held_out_speaker}"
     with corpus_folder(Path(data_dir), full_name) as folder:
-        recordings = find_recordings(Path(data_dir), source, archive_url, progress)
-        if verify:
-            verify_recordings(recordings)
-            progress.say(f"{recordings}: verified, the {NUM_RECORDINGS} recordings of {COMMIT}")
+        recordings = find_recordings(Path(data_dir), source, archive_url, verify, progress)
         splits: dict[str, list[Item]] = {"train": [], "dev": [], "test": []}
         for item, index in read_recordings(recordings):
-            held_out = item.utterance.speaker not in speakers
-            if held_out or (held_out_speaker is None and index in TEST_INDICES):
-                splits["test"].append(item)
+            if held_out_speaker is None:
+                for_test = index in TEST_INDICES
             else:
-                splits["dev" if index in dev_indices else "train"].append(item)
+                for_test = item.utterance.speaker == held_out_speaker
+            split = "test" if for_test else "dev" if index in dev_indices else "train"
+            splits[split].append(item)
         origin = ARCHIVE_URL if verify else str(recordings)
         return assemble_corpus(folder, splits, settings, progress, source=origin)
 
 
 def find_recordings(
-    data_dir: Path, source: str | Path | None, archive_url: str, progress: Progress
+    data_dir: Path, source: str | Path | None, archive_url: str, verify: bool, progress: Progress
 ) -> Path:
     """The folder with the wav files: the source's, unpacked or downloaded where it must be.
 
     Raises:
-        ValueError: where there are none, or the archive is bad.
+        ValueError: where there are none, the archive is bad, or they are not those expected.
         OSError: where the network or the disk fails.
     """
-    downloads = data_dir.absolute() / DOWNLOAD_DIR
-    unpacked = downloads / f"fsdd-{COMMIT}"
-    archive = downloads / f"fsdd-{COMMIT}.zip"
     if source is not None and not str(source).lower().endswith(ARCHIVE_SUFFIXES):
-        return _recordings_in(Path(source))
-    if source is not None:
+        recordings = _recordings_in(Path(source))
+        unpacked = None
+    else:
+        downloads = data_dir.absolute() / DOWNLOAD_DIR
+        downloads.mkdir(parents=True, exist_ok=True)
+        with locked(downloads / "fsdd.lock", waiting=progress.say):
+            unpacked = _unpacked(downloads, source, archive_url, progress)
+        recordings = _recordings_in(unpacked)
+    if verify:
+        try:
+            verify_recordings(recordings)
+        except ValueError:
+            # Otherwise the next run would take it for a good download.
+            if unpacked is not None:
+                shutil.rmtree(unpacked)
+            raise
+        progress.say(f"{recordings}: verified, the {NUM_RECORDINGS} recordings of {COMMIT}")
+    return recordings
+
+
+def _unpacked(
+    downloads: Path, source: str | Path | None, archive_url: str, progress: Progress
+) -> Path:
+    if source is None:
+        archive = downloads / f"fsdd-{COMMIT}.zip"
+        unpacked = downloads / f"fsdd-{COMMIT}"
+    else:
         archive = Path(source)
-        key = hashlib.sha256(archive.read_bytes()).hexdigest()[:16]
+        with open(archive, "rb") as file:
+            key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         unpacked = downloads / f"fsdd-{key}"
-    downloads.mkdir(parents=True, exist_ok=True)
     if unpacked.is_dir():
         progress.say(f"{unpacked}: already unpacked")
-    else:
-        if archive.is_file():
-            progress.say(f"{archive}: already there")
-        else:
-            download(archive_url, archive, max_bytes=MAX_ARCHIVE_BYTES, progress=progress)
-            progress.say(f"{archive}: downloaded from {archive_url}")
-        num_files = unpack(archive, unpacked, max_members=MAX_MEMBERS, max_bytes=MAX_UNPACKED_BYTES)
-        progress.say(f"{unpacked}: {num_files} files unpacked")
-        if source is None:
-            archive.unlink()
-    return _recordings_in(unpacked)
+        return unpacked
+    if source is None and not archive.is_file():
+        download(archive_url, archive, max_bytes=MAX_ARCHIVE_BYTES, progress=progress)
+        progress.say(f"{archive}: downloaded from {archive_url}")
+    num_files = unpack(archive, unpacked, max_members=MAX_MEMBERS, max_bytes=MAX_UNPACKED_BYTES)
+    progress.say(f"{unpacked}: {num_files} files unpacked")
+    if source is None:
+        archive.unlink()
+    return unpacked
 
 
 def verify_recordings(recordings: Path) -> None:
@@ -175,7 +192,7 @@ def read_recordings(recordings: Path) -> list[tuple[Item, int]]:
         if match is not None:
             digit, speaker, index = match.group(1), match.group(2), int(match.group(3))
             utterance = Utterance(path, DIGITS[int(digit)], None, path.stem, speaker)
-            found.append(((digit, speaker, index), Item(utterance, str(path))))
+            found.append(((digit, speaker, index), Item(utterance, path.stem)))
         elif path.suffix == ".wav":
             raise ValueError(f"{path}: not a recording's name, expected like 7_jackson_32.wav")
     return [(item, key[2]) for key, item in sorted(found, key=lambda pair: pair[0])]
@@ -191,17 +208,14 @@ def _recordings_in(folder: Path) -> Path:
     raise ValueError(f"{folder}: holds no wav files, expected them there or in recordings/")
 
 
-def _others(held_out_speaker: str) -> tuple[str, ...]:
-    if held_out_speaker not in SPEAKERS:
+def _check_split(held_out_speaker: str | None, dev_indices: Sequence[int]) -> None:
+    if held_out_speaker is not None and held_out_speaker not in SPEAKERS:
         raise ValueError(
             f"held_out_speaker is {held_out_speaker!r}, expected one of {', '.join(SPEAKERS)}"
         )
-    return tuple(speaker for speaker in SPEAKERS if speaker != held_out_speaker)
-
-
-def _check_dev_indices(dev_indices: Sequence[int], held_out_speaker: str | None) -> None:
-    first = 0 if held_out_speaker is not None else TEST_INDICES.stop
+    first = TEST_INDICES.stop if held_out_speaker is None else 0
     wrong = [index for index in dev_indices if index not in range(first, 50)]
-    if wrong or not dev_indices:
-        shown = wrong[0] if wrong else "empty"
-        raise ValueError(f"dev_indices is or has {shown!r}, expected whole numbers {first} to 49")
+    if wrong:
+        raise ValueError(f"dev_indices has {wrong[0]!r}, expected whole numbers {first} to 49")
+    if not dev_indices:
+        raise ValueError(f"dev_indices is empty, expected whole numbers {first} to 49")
