@@ -1,51 +1,60 @@
-"""Replace a file in one step: readers, and a power cut, see the old content or the new."""
+"""Files that are there whole or not at all, whenever the writer is killed."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.part")
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its target, flush it to the disk, then rename it over the target.
 
-    The temporary file lies in the target's own folder, never in TMPDIR: a rename is atomic only
-    within one file system. Whatever goes wrong, the target keeps its former content.
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file whose bytes take the place of `path` when the block ends without an error.
+
+    The bytes go to a new file in the same folder, which is renamed: a reader sees the old content
+    or the new. Never in TMPDIR, as a rename is atomic only within one file system. After a kill the
+    new file may be left; `remove_leftovers` knows its name.
 
     Args:
-        path: the file to make or replace; its folder is made where missing.
-        write: called with the open temporary file.
+        path: the file to write; its folder must exist.
+        durable: also outlast a loss of power (fsync of the file and of the folder).
 
     Raises:
-        OSError: no space, no permission; the message names `path`.
+        OSError: no space, no permission; it names `path`, which is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
+        # Not tempfile's functions: they make files that only their owner may read.
+        with open(temporary, "xb") as file:
+            yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-    finally:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)) and error.errno:
+            reason = f"cannot be written: {error.strerror}"
+            raise OSError(error.errno, reason, str(path)) from error
+        raise
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text as `write_atomically` does."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+def replace_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, as it is, in place of a file."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut."""
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder outlast a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,7 +62,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def remove_leftovers(folder: Path) -> int:
+    """Delete what killed writers left in a folder and below; only while nobody writes there.
+
+    Returns:
+        How many files were deleted.
+    """
+    leftovers = [path for path in folder.rglob(".*.part") if _LEFTOVER.fullmatch(path.name)]
+    for path in leftovers:
+        path.unlink()
+    return len(leftovers)

@@ -23,6 +23,7 @@ LOUDEST = 2.0**31  # float samples scaled like 32-bit integers; above that, powe
 
 # Writers that cannot go back to the header promise 2^31 or 2^32 bytes, less the header's.
 STREAM_BYTES = 2**31 - 2**16
+SF_COUNT_MAX = 2**63 - 1  # what libsndfile gives for an unknown length
 SFE_BAD_FILE = 7  # libsndfile's "not a regular file", which is what it also says of a cut mp3
 
 Source = Path | str | bytes
@@ -79,9 +80,9 @@ def load_audio(
     """Decode audio to one float32 channel at the asked rate.
 
     Channels are averaged; resampling is band-limited (soxr's high quality, as in librosa). A file
-    that was cut short is refused where its header tells: wav, flac and mp3. A cut opus file only
-    seems to end earlier, and libsndfile guesses the length of an mp3 without a Xing header by its
-    first frame's bit rate.
+    that was cut short is refused where its header tells: wav, flac and mp3. A cut ogg file (opus,
+    vorbis) only seems to end earlier, and libsndfile guesses the length of an mp3 without a Xing
+    header by the bit rate of its first frame.
 
     Args:
         source: a path, or the bytes of a file, in any format of libsndfile: wav, flac, ogg,
@@ -163,6 +164,8 @@ def _check(info: AudioInfo, name: str) -> None:
         )
     if info.num_channels > MAX_CHANNELS:
         raise ValueError(f"{name}: {info.num_channels} channels, expected at most {MAX_CHANNELS}")
+    if info.num_samples == SF_COUNT_MAX:
+        raise ValueError(f"{name}: no length in its header (written to a pipe?), expected one")
     if info.num_samples <= 0:
         raise ValueError(f"{name}: no audio samples, expected at least one")
 

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"atomic_file", "audio", "text", "features", "augment"},
     "checkpoint": {"atomic_file", "text", "features", "model"},
     "transcriber": {"audio", "text", "features", "model", "decoder", "checkpoint"},
-    "report": {"metrics"},
+    "report": {"atomic_file", "metrics"},
     "trainer": {
         "atomic_file",
         "data",

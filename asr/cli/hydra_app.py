@@ -53,7 +53,7 @@ def run_hydra(command: str, job: Callable[[DictConfig], None], arguments: list[s
         # Hydra would announce the error in a line of its own before passing it on.
         try:
             job(config)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
             failures.append(error)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
@@ -61,12 +61,12 @@ def run_hydra(command: str, job: Callable[[DictConfig], None], arguments: list[s
     sys.argv = [f"asr {command}" if program else program, *arguments]
     try:
         decorate(careful)()
+        if failures:
+            raise failures[0]
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(describe(error)) from error
     finally:
         sys.argv = [program, *rest]
-    if failures:
-        raise failures[0]
     return 0
 
 

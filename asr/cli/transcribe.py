@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from asr.atomic_file import write_text_atomically
+from asr.atomic_file import replace_text
 from asr.audio import load_audio
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.subtitles import srt, vtt
@@ -137,4 +137,6 @@ def _write(text: str, source: Input, options: argparse.Namespace) -> None:
         sys.stdout.flush()
         return
     suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
-    write_text_atomically(options.output_dir / f"{source.relative}{suffix}", text)
+    path = options.output_dir / f"{source.relative}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, text)

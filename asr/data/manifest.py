@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.data.atomic_file import replacing
+from asr.atomic_file import replacing
 from asr.data.records import BadLineError, Record, read_records, shown
 
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip

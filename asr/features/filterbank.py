@@ -59,13 +59,17 @@ def mel_filterbank(
         `(n_fft // 2 + 1, F)` float32.
 
     Raises:
-        ValueError: an unknown kind, too few filters, or a band outside 0 to half the sample rate.
+        ValueError: an unknown kind, too few filters, odd lengths, or a band outside 0 to half the
+            sample rate.
     """
     if kind not in ("slaney", "htk", "kaldi"):
         raise ValueError(f"mel scale {kind!r}, expected 'slaney', 'htk' or 'kaldi'")
     fewest = 4 if kind == "kaldi" else 1
     if n_mels < fewest:
         raise ValueError(f"n_mels {n_mels}, expected at least {fewest}")
+    # torchaudio rounds half of either down, and so moves every bin.
+    if n_fft % 2 or sample_rate % 2:
+        raise ValueError(f"n_fft {n_fft}, sample_rate {sample_rate} Hz: expected even numbers")
     if not 0 <= f_min < f_max <= sample_rate / 2:
         raise ValueError(
             f"mel band {f_min:g} to {f_max:g} Hz, "

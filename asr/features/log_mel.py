@@ -133,18 +133,17 @@ class LogMel(nn.Module):
         frames = padded.unfold(-1, self.win_length, self.hop_length)  # (B, T, win_length)
         num_frames = int(lengths.max())
         assert num_frames <= frames.shape[1], "num_samples beyond the waveforms' width"
-        frames = frames[:, :num_frames]
-        power = self._power(frames)  # (B, T, n_fft // 2 + 1)
-        features = (power @ self.filterbank).clamp(min=self.log_floor).log()
-        valid = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
+        # At least one: no transform of no frames at all.
+        power = self._power(frames[:, : max(num_frames, 1)])  # (B, T, n_fft // 2 + 1)
+        features = (power @ self.filterbank).clamp(min=self.log_floor).log()[:, :num_frames]
+        valid = torch.arange(num_frames, device=features.device) < lengths[:, None]
         return torch.where(valid[..., None], features, 0.0), lengths
 
     def _padding(self, num_samples: int) -> tuple[int, int]:
         """Zeros before and after waveforms of this width."""
         if not self.center:
             return 0, max(self.win_length - num_samples, 0)
-        # Where librosa and torch.stft put a window that is shorter than the transform.
-        before = self.n_fft // 2 - (self.n_fft - self.win_length) // 2
+        before = (self.win_length + 1) // 2  # odd lengths as in librosa and torch.stft
         return before, self.win_length - before
 
     def _power(self, frames: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class ConvSubsampling(nn.Module):
         for stride in self.strides:
             convolution = nn.Conv2d(previous, channels, 3, (stride, 2), padding=1)
             # The kernels for channels-last are up to twice as fast, on CPUs and GPUs.
-            self.convolutions.append(convolution.to(memory_format=torch.channels_last))
+            convolution.weight.data = convolution.weight.data.to(memory_format=torch.channels_last)
+            self.convolutions.append(convolution)
             previous = channels
             width = (width + 1) // 2
         self.output_size = channels * width

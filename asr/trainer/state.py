@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from asr.atomic_file import write_atomically
+from asr.atomic_file import replacing
 
 STATE_VERSION = 1
 
@@ -78,7 +78,8 @@ def save_state(
     # Serialised first: torch's zip writer turns "no space left" into an error without a cause.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def load_state(

@@ -1,6 +1,6 @@
 """Reports are written whole, beside nothing else, or not at all."""
 
-from pathlib import Path
+import errno
 
 import pytest
 
@@ -31,11 +31,11 @@ def test_failure_leaves_what_was_there(tmp_path, make_evaluation, monkeypatch):
     paths = write_report(make_evaluation(text="earlier"), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail(self, target):
-        raise OSError("disk full")
+    def fail(source, target):
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="cannot be written: disk full"):
         write_report(make_evaluation(text="later"), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert paths.json in before

@@ -18,8 +18,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from asr.atomic_file import replacing
 from asr.audio import load_audio, probe
-from asr.data.atomic_file import replacing
 from asr.data.corpora.audio_journal import Written, open_journal
 from asr.data.corpora.prepared import Item, Progress, Rejection, describe_error
 from asr.data.corpora.settings import Settings

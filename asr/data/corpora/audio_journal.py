@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from asr.data.atomic_file import replacing
+from asr.atomic_file import replacing
 from asr.data.corpora.corpus_folder import STATE_DIR
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr.data.atomic_file import remove_leftovers, replacing
+from asr.atomic_file import remove_leftovers, replacing
 from asr.data.corpora.prepared import SPLITS
 
 STATE_DIR = ".prepare"  # lock and notes on what is done; its presence marks the folder as ours

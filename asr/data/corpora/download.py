@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from asr.data.atomic_file import replacing
+from asr.atomic_file import replacing
 from asr.data.corpora.prepared import Progress
 
 TIMEOUT_S = 30.0  # [s] without a single byte

@@ -96,19 +96,16 @@ def prepare_manifest(
         )
     with corpus_folder(Path(data_dir), name) as folder:
         rejected: list[Rejection] = []
-        splits: dict[str, list[Item]] = {}
-        for split, paths in manifests.items():
-            splits[split] = read_split(folder, paths, rejected)
+        splits = {split: read_split(folder, paths, rejected) for split, paths in manifests.items()}
         notes = []
         if dev_fraction:
-            splits["train"], splits["dev"] = carve_dev(splits["train"], dev_fraction, dev_by, seed)
-            share = len(splits["dev"]) / (len(splits["train"]) + len(splits["dev"]))
-            notes.append(f"dev was taken from train by {dev_by}: {share:.1%} of its utterances.")
-        elif "dev" not in manifests:
+            splits, note = _with_dev(splits, dev_fraction, dev_by, seed)
+            notes.append(note)
+        elif "dev" not in splits:
             notes.append("There is no dev split; dev_fraction takes one from train.")
         return assemble_corpus(
             folder,
-            {split: splits[split] for split in SPLITS if split in splits},
+            splits,
             settings,
             progress or Silent(),
             source=", ".join(str(path) for paths in manifests.values() for path in paths),
@@ -175,9 +172,20 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _with_dev(
+    splits: Mapping[str, list[Item]], fraction: float, by: str, seed: int
+) -> tuple[dict[str, list[Item]], str]:
+    """The splits with dev taken out of train, in their order, and a note that says so."""
+    train, dev = carve_dev(splits["train"], fraction, by, seed)
+    share = len(dev) / len(splits["train"])
+    note = f"dev was taken from train by {by}: {share:.1%} of its utterances."
+    return {"train": train, "dev": dev} | {s: splits[s] for s in splits if s != "train"}, note
+
+
 def _manifests(
     source: str | Path | None, given: Mapping[str, Manifests | None]
 ) -> dict[str, list[Path]]:
+    """The manifests of each split that is given, in the order train, dev, test."""
     named = {split: paths for split, paths in given.items() if paths is not None}
     if source is not None and named:
         raise ValueError(f"source and {next(iter(named))} are both given, expected one of them")

@@ -1,0 +1,178 @@
+"""asr train: what lies in the run's folder, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asr.checkpoint import load_model
+from asr.cli.main import main
+
+Fails = Callable[..., str]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def arguments(corpus: Path, runs: Path, name: str, tiny: tuple[str, ...]) -> list[str]:
+    paths = [f"data.train={corpus}", f"data.dev={corpus}", f"paths.run_dir={runs}"]
+    return ["train", *tiny, *paths, f"name={name}"]
+
+
+def test_the_model_learns_and_the_folder_is_complete(run_dir: Path) -> None:
+    validations = rows(run_dir / "validations.csv")
+    assert [int(row["epoch"]) for row in validations] == [10, 20, 30, 40]
+    assert float(validations[-1]["wer"]) == 0.0
+    assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("best.safetensors", "last.safetensors", "state.pt", "steps.csv"):
+        assert (run_dir / name).stat().st_size > 0
+    _, training = load_model(run_dir / "best.safetensors")
+    assert training["dev_wer"] == 0.0
+
+
+def test_resuming_a_stopped_run_ends_in_the_same_weights(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    """Two epochs, then two more, against four in one go: the same file, byte for byte."""
+    whole = arguments(corpus, tmp_path, "whole", tiny)
+    assert main([*whole, "trainer.max_epochs=4"]) == 0
+    code = (
+        "import sys; from asr.trainer import trainer; from asr.cli.main import main\n"
+        "step = trainer._Run._after_step\n"
+        "def stop(run, *rest):\n"
+        "    step(run, *rest)\n"
+        "    run._save()\n"
+        "    if run.progress.step == 7: sys.exit(9)\n"
+        "trainer._Run._after_step = stop\n"
+        "main(sys.argv[1:])\n"
+    )
+    parts = [*arguments(corpus, tmp_path, "parts", tiny), "trainer.max_epochs=4"]
+    assert subprocess.run([sys.executable, "-c", code, *parts], check=False).returncode == 9
+    assert main(["train", f"resume={tmp_path / 'train' / 'parts'}"]) == 0
+    models = [tmp_path / "train" / name / "last.safetensors" for name in ("whole", "parts")]
+    weights = [load_model(path)[0].state_dict() for path in models]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_a_folder_with_a_training_is_not_overwritten(
+    run_dir: Path, corpus: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    before = digest(run_dir / "best.safetensors")
+    line = fails(*arguments(corpus, run_dir.parents[1], "tones", tiny))
+    assert "already holds a training" in line
+    assert "resume=" in line
+    assert digest(run_dir / "best.safetensors") == before
+
+
+def test_resume_needs_a_run(tmp_path: Path, fails: Fails) -> None:
+    assert "no run there" in fails("train", f"resume={tmp_path}")
+
+
+def test_resume_with_other_settings_is_refused(run_dir: Path, fails: Fails) -> None:
+    line = fails("train", f"resume={run_dir}", "trainer.batch_duration_s=2")
+    assert "other data or settings" in line
+
+
+def test_a_misspelt_key_is_named_with_its_neighbour(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    line = fails(*arguments(corpus, tmp_path, "x", tiny), "model.hiden_size=3")
+    assert "model.hiden_size" in line
+    assert "did you mean 'hidden_size'?" in line
+
+
+def test_an_unknown_group_option_lists_the_known_ones(fails: Fails) -> None:
+    line = fails("train", "model=resnet")
+    assert "model/resnet" in line
+    assert "bilstm_ctc_small" in line
+
+
+def test_a_missing_required_value_is_named(fails: Fails, tmp_path: Path) -> None:
+    assert "data.train" in fails("train", f"paths.run_dir={tmp_path}")
+
+
+def test_a_missing_manifest_is_named(
+    tmp_path: Path, tiny: tuple[str, ...], fails: Fails, corpus: Path
+) -> None:
+    line = fails(*arguments(corpus, tmp_path, "x", tiny), f"data.train={tmp_path}/none.jsonl")
+    assert line == f"{tmp_path}/none.jsonl: No such file or directory"
+
+
+def test_an_unknown_character_names_the_utterance(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    dev = corpus.parent / "dev_with_z.jsonl"
+    row = json.loads(corpus.read_text().splitlines()[0]) | {"text": "az", "id": "utterance-z"}
+    dev.write_text(json.dumps(row) + "\n")
+    line = fails(*arguments(corpus, tmp_path, "x", tiny), f"data.dev={dev}")
+    assert "dev utterance utterance-z: character 'z' (U+007A)" in line
+
+
+def test_no_utterance_left(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    line = fails(*arguments(corpus, tmp_path, "x", tiny), "data.min_duration_s=30")
+    assert line.startswith("no training utterance left of 12, expected some of 30 to 40 s")
+
+
+def test_infeasible_utterances_are_named(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    """Frames every 50 ms, eight to one: 0.32 s leave one output frame for two letters."""
+    coarse = ("model.subsampling=8", "features.frame_shift_ms=50", "features.frame_length_ms=50")
+    run = arguments(corpus, tmp_path, "x", tiny)
+    line = fails(*run, *coarse)
+    assert line == (
+        "no training utterance left of 12: 00.wav: 0.32 s give 1 output frames, expected at least "
+        "2 for its 2 characters"
+    )
+    reasons = (tmp_path / "train" / "x" / "left_out.jsonl").read_text().splitlines()
+    assert len(reasons) == 12
+
+
+def test_broken_audio_is_named(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    (tmp_path / "broken.wav").write_bytes(b"RIFF and then nothing")
+    row = {"audio_filepath": "broken.wav", "duration": 0.6, "text": "a bc"}
+    manifest = tmp_path / "broken.jsonl"
+    manifest.write_text(json.dumps(row) + "\n")
+    line = fails(*arguments(corpus, tmp_path, "x", tiny), f"data.train={manifest}")
+    assert line.startswith(f"{tmp_path}/broken.wav: cannot be read as audio")
+
+
+@pytest.mark.parametrize("debug", ["one_batch", "overfit"])
+def test_debug_configs_run(debug: str, corpus: Path, tmp_path: Path, tiny: tuple[str, ...]) -> None:
+    paths = [f"data.train={corpus}", f"data.dev={corpus}", f"paths.run_dir={tmp_path}"]
+    tiny_without_epochs = [word for word in tiny if not word.startswith(("augment", "schedule"))]
+    assert main(["train", *tiny_without_epochs, *paths, f"debug={debug}"]) == 0
+    validations = rows(tmp_path / "train" / f"debug_{debug}" / "validations.csv")
+    if debug == "one_batch":
+        assert len(validations) == 1
+        assert [int(row["step"]) for row in validations] == [1]
+    else:
+        assert float(validations[-1]["wer"]) == 0.0
+
+
+def test_tensorboard_events_are_written_when_asked(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    pytest.importorskip("tensorboard")
+    run = arguments(corpus, tmp_path, "board", tiny)
+    assert main([*run, "trainer.max_epochs=1", "trainer.tensorboard=true"]) == 0
+    events = list((tmp_path / "train" / "board" / "tensorboard").glob("events.*"))
+    assert len(events) == 1
+    assert events[0].stat().st_size > 100

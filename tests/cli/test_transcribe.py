@@ -1,0 +1,151 @@
+"""asr transcribe: formats, inputs, and files that fail while others succeed."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from asr.cli.main import main
+
+Fails = Callable[..., str]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    capsys.readouterr()
+    assert main(["transcribe", *arguments]) == status
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def clip(corpus: Path) -> str:
+    """A recording that says `c a`."""
+    return str(corpus.parent / "02.wav")
+
+
+def test_text_is_a_line_a_file(
+    model_file: Path, clip: str, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(corpus.parent / "03.wav")
+    output = run(capsys, "--model", str(model_file), clip, other)
+    assert output == f"{clip}\tc a\n{other}\tabc\n"
+
+
+def test_json_has_text_and_words_in_order(
+    model_file: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = json.loads(run(capsys, "--model", str(model_file), "--format", "json", clip))
+    assert list(row) == ["audio_filepath", "text", "words"]
+    assert row["audio_filepath"] == clip
+    assert row["text"] == "c a"
+    first, second = row["words"]
+    assert (first["word"], second["word"]) == ("c", "a")
+    # Letters last 0.16 s: c from 0, a from 0.32 s; the CTC path is exact to a few frames.
+    assert 0 <= first["start"] < first["end"] <= second["start"] < second["end"] <= 0.48
+    assert second["start"] == pytest.approx(0.32, abs=0.12)
+    assert 0.5 < first["confidence"] <= 1
+
+
+def test_subtitles(model_file: Path, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    srt = run(capsys, "--model", str(model_file), "--format", "srt", clip).splitlines()
+    assert srt[0] == "1"
+    assert " --> " in srt[1]
+    assert "," in srt[1]
+    assert srt[2] == "c a"
+    vtt = run(capsys, "--model", str(model_file), "--format", "vtt", clip).splitlines()
+    assert vtt[0] == "WEBVTT"
+    assert vtt[3] == "c a"
+
+
+def test_a_folder_and_an_output_dir(
+    model_file: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = str(corpus.parent), tmp_path / "out"
+    printed = run(
+        capsys, "--model", str(model_file), "--format", "srt", "--output-dir", str(out), folder
+    )
+    assert printed == ""
+    assert len(list(out.glob("*.srt"))) == 12
+    assert (out / "02.srt").read_text().splitlines()[2] == "c a"
+
+
+def test_standard_input(
+    model_file: Path,
+    clip: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stdin:
+        buffer = io.BytesIO(Path(clip).read_bytes())
+
+    monkeypatch.setattr("sys.stdin", Stdin())
+    assert run(capsys, "--model", str(model_file), "-") == "-\tc a\n"
+
+
+def test_a_broken_file_fails_alone(
+    model_file: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, empty = tmp_path / "broken.wav", tmp_path / "empty.wav"
+    broken.write_text("no audio")
+    empty.touch()
+    inputs = [str(broken), clip, str(empty), str(tmp_path / "missing.wav")]
+    status = main(["transcribe", "--model", str(model_file), *inputs])
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == f"{clip}\tc a\n"
+    lines = captured.err.splitlines()
+    assert lines[0].startswith(f"asr: error: {broken}: cannot be read as audio")
+    assert lines[1] == f"asr: error: {empty}: empty file, expected audio"
+    assert lines[2] == f"asr: error: {tmp_path / 'missing.wav'}: No such file or directory"
+    assert lines[3] == "asr: 3 of 4 files failed"
+
+
+def test_a_model_file_of_another_version(
+    model_file: Path, clip: str, tmp_path: Path, fails: Fails
+) -> None:
+    with safetensors.safe_open(model_file, framework="pt") as file:
+        header = json.loads(file.metadata()["asr"])
+    future = tmp_path / "future.safetensors"
+    safetensors.torch.save_file(
+        safetensors.torch.load_file(model_file),
+        future,
+        {"asr": json.dumps(header | {"format_version": 99})},
+    )
+    line = fails("transcribe", "--model", str(future), clip)
+    assert line.startswith(f"{future}: model format version 99, expected 1")
+
+
+def test_a_model_that_is_no_model(clip: str, fails: Fails) -> None:
+    assert "not a model file" in fails("transcribe", "--model", clip, clip)
+
+
+def test_a_folder_without_audio(model_file: Path, tmp_path: Path, fails: Fails) -> None:
+    assert "no audio files" in fails("transcribe", "--model", str(model_file), str(tmp_path))
+
+
+def test_subtitles_of_several_files_need_a_folder(
+    model_file: Path, clip: str, fails: Fails
+) -> None:
+    line = fails("transcribe", "--model", str(model_file), "--format", "srt", clip, clip)
+    assert "needs --output-dir" in line
+
+
+def test_outputs_of_equal_name_are_refused(
+    model_file: Path, clip: str, tmp_path: Path, fails: Fails
+) -> None:
+    copy = tmp_path / Path(clip).name
+    shutil.copy(clip, copy)
+    line = fails(
+        "transcribe", "--model", str(model_file), "--output-dir", str(tmp_path), clip, str(copy)
+    )
+    assert "would be written to one file" in line
+
+
+def test_an_unknown_device(model_file: Path, clip: str, fails: Fails) -> None:
+    line = fails("transcribe", "--model", str(model_file), "--device", "abacus", clip)
+    assert line == "device 'abacus' is not available on this machine"
