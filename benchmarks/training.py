@@ -102,7 +102,7 @@ def main() -> None:
         batch_duration_s=config.trainer.batch_duration_s,
     )
     optimizer = recipe.optimizer(parameter_groups(recognizer.model))
-    loader = BatchLoader(dataset, config.trainer.num_workers)
+    loader = BatchLoader(dataset, config.trainer.num_workers or 0)
     batches = loader.batches(1, plan[: STEPS + WARMUP])
     watch = Stopwatch()
     rates = []

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from asr.checkpoint import Recognizer
 from asr.data.manifest import Utterance
 from asr.model.ctc import required_frames
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 10  # misfits named in the log; the file has all
 
 
 @dataclass(frozen=True)
@@ -54,3 +61,38 @@ def split_feasible(
         else:
             kept.append(utterance)
     return kept, misfits
+
+
+def report_misfits(misfits: Sequence[Misfit], path: Path) -> None:
+    """Name the misfits in the log, and all of them in a JSONL file where there are any."""
+    if not misfits:
+        return
+    rows = [{"id": misfit.utterance.id, "reason": misfit.reason} for misfit in misfits]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for row in rows[:SHOWN]:
+        logger.warning("left out %s: %s", row["id"], row["reason"])
+    logger.warning("%d training utterances left out, see %s", len(rows), path)
+
+
+def check_misfits(misfits: Sequence[Misfit], num_kept: int, max_share: float) -> None:
+    """Stop where too little is left.
+
+    Args:
+        misfits: what was left out.
+        num_kept: utterances that stay.
+        max_share: largest share of all that may be left out.
+
+    Raises:
+        ValueError: nothing left, or more left out than `max_share`.
+    """
+    total = num_kept + len(misfits)
+    if not num_kept:
+        raise ValueError(
+            f"no training utterance left of {total}: {misfits[0].utterance.id}: {misfits[0].reason}"
+        )
+    if len(misfits) > max_share * total:
+        raise ValueError(
+            f"{len(misfits)} of {total} training utterances cannot be learnt, expected at most "
+            f"{max_share:.0%} (trainer.max_left_out); first: {misfits[0].utterance.id}: "
+            f"{misfits[0].reason}"
+        )

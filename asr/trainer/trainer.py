@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from asr.augment import Augment, WaveformAugment
 from asr.checkpoint import Recognizer, save_model
@@ -23,7 +22,8 @@ from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, rank_batches
 from asr.data.splits import Splits
 from asr.features.normalize import StoredNormalizer
-from asr.trainer.labels import split_feasible
+from asr.trainer.device import make_fabric
+from asr.trainer.labels import check_misfits, report_misfits, split_feasible
 from asr.trainer.log import RunLog
 from asr.trainer.schedule import Schedule
 from asr.trainer.state import Progress, load_state, save_state
@@ -73,7 +73,8 @@ class Trainer:
         patience: validations without a better one before stopping early; 0 never stops early.
         save_every_s: time between saves of the training state within an epoch [s].
         log_every: optimiser steps between rows of steps.csv.
-        num_workers: loading processes a rank; 0 loads in the training process.
+        num_workers: loading processes a rank; 0 loads in the training process; None is 0 on a CPU,
+            where loading ahead would only take the cores from training, and 4 elsewhere.
         max_left_out: largest share of training utterances that may be left out as infeasible.
         precision: of Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU
             that has it and 32-true elsewhere. The loss is float32 in any case.
@@ -98,7 +99,7 @@ class Trainer:
         patience: int = 0,
         save_every_s: float = 300.0,
         log_every: int = 10,
-        num_workers: int = 1,
+        num_workers: int | None = None,
         max_left_out: float = 0.05,
         precision: str = "auto",
         accelerator: str = "auto",
@@ -116,19 +117,12 @@ class Trainer:
         self.patience = patience
         self.save_every_s = save_every_s
         self.log_every = log_every
-        self.num_workers = num_workers
         self.max_left_out = max_left_out
         self.tensorboard = tensorboard
         self.seed = seed
-        self.precision = _choose_precision(precision, accelerator)
-        self.fabric = Fabric(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=self.precision,  # type: ignore[arg-type]  # checked by Fabric
-            strategy="auto" if devices * num_nodes == 1 else "ddp",
-        )
-        self.fabric.launch()
+        self.fabric = make_fabric(accelerator, devices, num_nodes, precision)
+        is_cpu = self.fabric.device.type == "cpu"
+        self.num_workers = (0 if is_cpu else 4) if num_workers is None else num_workers
 
     def fit(self, recipe: Recipe, run_dir: Path, resume: bool = False) -> Progress:
         """Train to the end, or to an early stop.
@@ -207,29 +201,12 @@ class _Run:
 
     def _leave_out_misfits(self) -> list[Utterance]:
         waveform = self.recipe.augment.waveform
-        fastest = waveform.fastest if waveform else 1.0
-        train = self.recipe.splits.train
-        kept, misfits = split_feasible(train, self.recognizer, fastest)
-        if self.fabric.global_rank == 0 and misfits:
-            rows = [{"id": misfit.utterance.id, "reason": misfit.reason} for misfit in misfits]
-            path = self.run_dir / "left_out.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            for row in rows[:10]:
-                logger.warning("left out %s: %s", row["id"], row["reason"])
-            logger.warning(
-                "%d of %d training utterances left out, see %s", len(rows), len(train), path
-            )
-        if not kept:
-            raise ValueError(
-                f"no training utterance left of {len(train)}: {misfits[0].utterance.id}: "
-                f"{misfits[0].reason}"
-            )
-        if len(misfits) > self.trainer.max_left_out * len(train):
-            raise ValueError(
-                f"{len(misfits)} of {len(train)} training utterances cannot be learnt, expected at "
-                f"most {self.trainer.max_left_out:.0%} (trainer.max_left_out); first: "
-                f"{misfits[0].utterance.id}: {misfits[0].reason}"
-            )
+        kept, misfits = split_feasible(
+            self.recipe.splits.train, self.recognizer, waveform.fastest if waveform else 1.0
+        )
+        if self.fabric.global_rank == 0:
+            report_misfits(misfits, self.run_dir / "left_out.jsonl")
+        check_misfits(misfits, len(kept), self.trainer.max_left_out)
         return kept
 
     def _loader(
@@ -264,12 +241,11 @@ class _Run:
         normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
 
     def _fingerprint(self) -> str:
-        """Of all that data order and schedule depend on."""
+        """Of all that the order of the data depends on."""
         trainer = self.trainer
         settings = [
-            trainer.max_epochs, trainer.batch_duration_s, trainer.accumulate,
-            trainer.sort_first_epoch, trainer.seed, self.fabric.world_size, len(self.utterances),
-            self.recipe.splits.fingerprint(),
+            trainer.batch_duration_s, trainer.accumulate, trainer.sort_first_epoch, trainer.seed,
+            self.fabric.world_size, len(self.utterances), self.recipe.splits.fingerprint(),
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
@@ -278,7 +254,7 @@ class _Run:
         self.log.say(
             "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
             len(self.utterances), sum(self.durations) / 3600, parameters / 1e6,
-            self.fabric.device, self.trainer.precision, self.fabric.world_size,
+            self.fabric.device, self.fabric._precision.precision, self.fabric.world_size,
         )  # fmt: skip
         if self.progress.step:
             self.log.say(
@@ -426,12 +402,3 @@ class _Run:
                 "dev_cer": result.characters.rate,
             }
             save_model(self.run_dir / name, self.recognizer, summary)
-
-
-def _choose_precision(precision: str, accelerator: str) -> str:
-    is_cuda = accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
-    if precision == "auto":
-        return "bf16-mixed" if is_cuda and torch.cuda.is_bf16_supported() else "32-true"
-    if precision in ("16-mixed", "bf16-mixed") and not is_cuda:
-        raise ValueError(f"precision {precision!r} needs a GPU, expected 32-true on a CPU")
-    return precision
