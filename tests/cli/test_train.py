@@ -67,6 +67,23 @@ def test_resuming_a_stopped_run_ends_in_the_same_weights(
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
 
 
+def test_two_processes_validate_and_learn_like_one(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    """A step of two processes is a step of one that accumulates two batches."""
+    short = ("trainer.max_epochs=20", "trainer.validate_every=10", "trainer.batch_duration_s=1")
+    two = [*arguments(corpus, tmp_path, "two", tiny), *short, "trainer.devices=2"]
+    subprocess.run([sys.executable, "-m", "asr", *two], check=True, capture_output=True)
+    one = [*arguments(corpus, tmp_path, "one", tiny), *short, "trainer.accumulate=2"]
+    assert main(one) == 0
+    first, second = (rows(tmp_path / "train" / name / "validations.csv") for name in ("one", "two"))
+    assert [row["step"] for row in first] == [row["step"] for row in second]
+    assert [row["wer"] for row in first] == [row["wer"] for row in second]
+    assert float(first[-1]["loss"]) < float(first[0]["loss"])
+    for row, other in zip(first, second, strict=True):
+        assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
+
+
 def test_a_folder_with_a_training_is_not_overwritten(
     run_dir: Path, corpus: Path, tiny: tuple[str, ...], fails: Fails
 ) -> None:

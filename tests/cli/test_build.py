@@ -1,0 +1,102 @@
+"""Every option of every group is built into the object it stands for, and the object works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from asr.augment import Augment
+from asr.cli.build import build, build_recognizer, build_trainer
+from asr.cli.hydra_app import conf_dir
+from asr.data.splits import Splits
+from asr.text.normalize import TextNormalizer
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def composed(command: str, *overrides: str) -> DictConfig:
+    given = ["data.train=x", "data.dev=x"] if command == "train" else ["model_file=x", "manifest=x"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(command, [*given, *overrides])
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [*(f"features={name}" for name in options("features")),
+     *(f"model={name}" for name in options("model")),
+     "features.normalizer=none", "model.norm=batch", "model.backend=reference"],
+)  # fmt: skip
+def test_features_and_model(choice: str) -> None:
+    config = composed("train", choice)
+    splits = Splits((), (), TextNormalizer(), "ab")
+    recognizer = build_recognizer(config, splits).eval()
+    num_samples = torch.tensor([recognizer.features.sample_rate])
+    log_probs, lengths = recognizer(torch.randn(1, int(num_samples)), num_samples)
+    assert log_probs.shape == (1, int(lengths[0]), 3)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, int(lengths[0])))
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    splits = Splits((), (), TextNormalizer(), "ab")
+    first, again, other = (
+        build_recognizer(composed("train", f"seed={seed}"), splits).model.head.weight
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", options("optim"))
+def test_optimisers_descend(name: str) -> None:
+    parameter = torch.nn.Parameter(torch.full((4,), 3.0))
+    optimizer = build(composed("train", f"optim={name}").optim)([{"params": [parameter]}])
+    for _ in range(20):
+        optimizer.zero_grad()
+        parameter.square().sum().backward()
+        optimizer.step()
+    assert bool((parameter < 3.0).all())
+
+
+@pytest.mark.parametrize("name", options("schedule"))
+def test_schedules_are_factors(name: str) -> None:
+    schedule = build(composed("train", f"schedule={name}").schedule)
+    factors = [schedule(progress) for progress in np.linspace(0, 1, 101)]
+    assert min(factors) >= 0
+    assert max(factors) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", options("augment"))
+def test_augmentations(name: str) -> None:
+    augment = build(composed("train", f"augment={name}").augment)
+    assert isinstance(augment, Augment)
+    assert (augment.spec is None) == (name == "none")
+    assert (augment.waveform is not None) == (name == "full")
+
+
+@pytest.mark.parametrize("name", options("trainer"))
+def test_trainers(name: str) -> None:
+    config = composed("train", f"trainer={name}", "trainer.accelerator=cpu", "seed=5")
+    trainer = build_trainer(config)
+    assert trainer.seed == 5
+    assert trainer.fabric.world_size == 1
+
+
+@pytest.mark.parametrize("name", options("decoder"))
+def test_decoders(name: str) -> None:
+    decoder = build(composed("evaluate", f"decoder={name}").decoder)
+    log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]]).log()
+    assert decoder(log_probs, torch.tensor([3]))[0][0].tokens == (1, 2)
+
+
+def test_what_a_constructor_refuses_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="gain_db"):
+        build(composed("train", "augment=full", "augment.waveform.gain_db=[3,-3]").augment)
+    with pytest.raises(ValueError, match="needs a GPU"):
+        build_trainer(composed("train", "trainer.accelerator=cpu", "trainer.precision=16-mixed"))
