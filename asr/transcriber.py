@@ -59,15 +59,13 @@ class Transcript:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """A device by name; "auto" is the first of cuda, mps and cpu that is there.
+    """A device by name; "auto" is cuda where there is one, else cpu.
 
     Raises:
         ValueError: a device that this machine lacks.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

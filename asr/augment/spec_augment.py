@@ -78,7 +78,7 @@ class SpecAugment:
             width = generator.integers(min(self.freq_width, num_bins) + 1)
             start = generator.integers(num_bins - width + 1)
             keep[:, start : start + width] = False
-        if not self.time_masks_per_s or not length:
+        if not self.time_masks_per_s:
             return
         widest = min(self.time_width, int(self.time_share * length))
         for _ in range(max(1, round(self.time_masks_per_s * length * self.frame_shift_s))):

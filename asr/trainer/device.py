@@ -12,14 +12,18 @@ def make_fabric(accelerator: str, devices: int, num_nodes: int, precision: str) 
     """Fabric, with the process group joined where there are several processes.
 
     Args:
-        accelerator: "auto", "cpu", "cuda" or "mps".
+        accelerator: "cpu", "cuda", or "auto": cuda where there is one.
         devices: processes of this machine, one a device.
         num_nodes: machines.
         precision: see `choose_precision`.
 
     Raises:
-        ValueError: a precision that the device does not have.
+        ValueError: an unknown accelerator, or a precision that it does not have.
     """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator not in ("cpu", "cuda"):
+        raise ValueError(f"accelerator {accelerator!r}, expected auto, cpu or cuda")
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -37,12 +41,12 @@ def choose_precision(precision: str, accelerator: str) -> str:
     Args:
         precision: "32-true", "bf16-mixed", "16-mixed", or "auto": bf16-mixed on a GPU that has it,
             32-true elsewhere.
-        accelerator: "auto", "cpu", "cuda" or "mps".
+        accelerator: "cpu" or "cuda".
 
     Raises:
         ValueError: half precision without a GPU, where the LSTM kernels lack it; an unknown name.
     """
-    is_cuda = accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
+    is_cuda = accelerator == "cuda" and torch.cuda.is_available()
     if precision == "auto":
         return "bf16-mixed" if is_cuda and torch.cuda.is_bf16_supported() else "32-true"
     if precision not in ("32-true", *HALF):

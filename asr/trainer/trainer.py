@@ -78,7 +78,7 @@ class Trainer:
         max_left_out: largest share of training utterances that may be left out as infeasible.
         precision: of Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU
             that has it and 32-true elsewhere. The loss is float32 in any case.
-        accelerator: of Fabric: "auto", "cpu", "cuda", "mps".
+        accelerator: "cpu", "cuda", or "auto": cuda where there is one.
         devices: processes of this machine, one a device.
         num_nodes: machines.
         tensorboard: also write TensorBoard events.

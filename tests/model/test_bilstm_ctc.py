@@ -1,0 +1,213 @@
+"""The acoustic model: one function of each utterance alone, whatever lies around it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr.model.bilstm_ctc import BiLstmCtc
+from asr.model.lstm import LSTM
+
+N_MELS, VOCAB = 6, 5
+NORMS = ("none", "batch", "layer")
+FACTORS = (1, 2, 3, 4, 8)
+
+
+def model_of(**arguments: object) -> BiLstmCtc:
+    """A small model in float64 with weights large enough that every input matters."""
+    torch.manual_seed(40)
+    settings = {
+        "subsampling": 2, "channels": 3, "hidden_size": 4, "num_layers": 2, "dropout": 0.0,
+    } | arguments  # fmt: skip
+    model = BiLstmCtc(N_MELS, VOCAB, **settings).double()  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def features_of(*lengths: int, padding: float = float("nan")) -> tuple[Tensor, Tensor]:
+    """A batch with junk beyond each length."""
+    generator = torch.Generator().manual_seed(41)
+    features = torch.randn(len(lengths), max(lengths), N_MELS, generator=generator).double()
+    for row, length in enumerate(lengths):
+        features[row, length:] = padding
+    return features, torch.tensor(lengths)
+
+
+@pytest.mark.parametrize("upsampling", [1, 2, 3])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_output_length_of_every_input_length(factor: int, upsampling: int) -> None:
+    model = model_of(subsampling=factor, upsampling=upsampling, num_layers=1, hidden_size=1)
+    for frames in range(1, 65):
+        features, lengths = features_of(frames)
+        log_probs, log_prob_lengths = model(features, lengths)
+        expected = upsampling * len(range(0, frames, factor))
+        assert log_probs.shape == (1, expected, VOCAB)
+        assert log_prob_lengths.tolist() == [expected]
+        assert model.output_length(lengths).tolist() == [expected]
+    assert model.frame_ratio == factor / upsampling
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"subsampling": 8, "upsampling": 2},
+        {"subsampling": 3, "upsampling": 3},
+        {"bidirectional": False, "lookahead": 2},
+    ],
+    ids=str,
+)
+def test_batch_equals_alone(norm: str, settings: dict[str, int]) -> None:
+    model = model_of(norm=norm, **settings)
+    features, lengths = features_of(19, 1, 8, 12)
+    log_probs, log_prob_lengths = model(features, lengths)
+    assert log_probs.dtype == torch.float32
+    for row, length in enumerate(lengths.tolist()):
+        alone, alone_length = model(features[row : row + 1, :length], torch.tensor([length]))
+        assert log_prob_lengths[row] == alone_length
+        torch.testing.assert_close(
+            log_probs[row, : int(alone_length)], alone[0], rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_padding_changes_neither_values_nor_gradients_in_training(norm: str) -> None:
+    model = model_of(norm=norm).train()
+    assert_finite_and_equal(
+        *(_values_and_gradients(model, *features_of(11, 4, padding=p)) for p in (0.0, float("nan")))
+    )
+
+
+def _values_and_gradients(model: BiLstmCtc, features: Tensor, lengths: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    log_probs, log_prob_lengths = model(features, lengths)
+    valid = torch.cat(
+        [row[:length] for row, length in zip(log_probs, log_prob_lengths.tolist(), strict=True)]
+    )
+    valid.square().sum().backward()
+    return [valid.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+def assert_finite_and_equal(left: list[Tensor], right: list[Tensor]) -> None:
+    for one, other in zip(left, right, strict=True):
+        assert one.isfinite().all()
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("upsampling", [1, 2])
+def test_each_frame_is_a_distribution(upsampling: int) -> None:
+    log_probs, _ = model_of(upsampling=upsampling)(*features_of(9, 4))
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(log_probs.shape[:2]))
+    assert log_probs.exp().std(dim=1).min() > 1e-3  # and not the same one everywhere
+
+
+def test_upsampling_reads_neighbouring_frames_off_one_lstm_frame() -> None:
+    model = model_of(upsampling=2, num_layers=1)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.arange(2.0 * VOCAB))
+        model.head.bias[3] = 20.0
+    log_probs, _ = model(*features_of(4))
+    assert log_probs.argmax(-1).tolist() == [[3, VOCAB - 1, 3, VOCAB - 1]]
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_training_is_the_same_function_where_dropout_is_zero(norm: str) -> None:
+    model = model_of(norm=norm)
+    evaluated, _ = model(*features_of(9, 4))
+    trained, _ = model.train()(*features_of(9, 4))
+    assert torch.equal(trained, evaluated)
+
+
+def test_dropout_acts_in_training_only_and_after_every_layer() -> None:
+    model = model_of(dropout=0.5)
+    features, lengths = features_of(9, 9)
+    evaluated, _ = model(features, lengths)
+    assert torch.equal(model(features, lengths)[0], evaluated)
+    model.train()
+    assert not torch.equal(model(features, lengths)[0], model(features, lengths)[0])
+    model.dropout.p = 1.0
+    # Nothing passes the last layer: the head's bias alone is left.
+    expected = model.head.bias.log_softmax(-1).float().expand_as(evaluated)
+    torch.testing.assert_close(model(features, lengths)[0], expected)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_unidirectional_sees_no_further_than_its_lookahead(factor: int, lookahead: int) -> None:
+    # Output frame m sits on features up to factor * (m + lookahead), and the convolutions, three
+    # wide at every level, reach factor - 1 further (factor 1 and 3: one further).
+    reach = {1: 1, 3: 1}.get(factor, factor - 1)
+    model = model_of(subsampling=factor, bidirectional=False, lookahead=lookahead)
+    features, lengths = features_of(64)
+    before, _ = model(features, lengths)
+    for changed in (20, 33):
+        moved = features.clone()
+        moved[0, changed] += 3.0
+        after, _ = model(moved, lengths)
+        differs = (after != before).any(-1)[0].nonzero().flatten()
+        first = next(m for m in range(64) if factor * (m + lookahead) + reach >= changed)
+        assert differs[0] == first
+
+
+def test_bidirectional_sees_everything() -> None:
+    model = model_of(num_layers=1)
+    features, lengths = features_of(12)
+    before, _ = model(features, lengths)
+    features[0, -1] += 3.0
+    assert (model(features, lengths)[0] != before).any(-1)[0, 0]
+
+
+def test_lookahead_by_hand() -> None:
+    model = model_of(bidirectional=False, lookahead=2, hidden_size=1, num_layers=1)
+    assert model.lookahead is not None
+    with torch.no_grad():
+        model.lookahead.filter.weight.copy_(torch.tensor([[[1.0, 10.0, 100.0]]]))
+    frames = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 7.0, 7.0]]).double()[..., None]
+    filtered = model.lookahead(frames, torch.tensor([4, 2]))[..., 0]
+    assert filtered[0].tolist() == [321.0, 432.0, 43.0, 4.0]
+    assert filtered[1, :2].tolist() == [21.0, 2.0]
+
+
+def test_clips_without_a_frame() -> None:
+    model = model_of(upsampling=2)
+    log_probs, lengths = model(torch.zeros(2, 0, N_MELS).double(), torch.tensor([0, 0]))
+    assert lengths.tolist() == [0, 0]
+    assert log_probs.shape[2] == VOCAB
+    features, lengths = features_of(9, 0)
+    beside, beside_lengths = model(features, lengths)
+    assert beside_lengths.tolist() == [10, 0]
+    torch.testing.assert_close(beside[:1], model(features[:1], lengths[:1])[0])
+
+
+def test_layers_have_the_asked_shape() -> None:
+    model = model_of(num_layers=3, bidirectional=False, backend="reference")
+    layers = [layer for layer in model.modules() if isinstance(layer, LSTM)]
+    assert [layer.input_size for layer in layers] == [9, 4, 4]  # 3 channels of 6 / 2 bins
+    assert {layer.backend for layer in layers} == {"reference"}
+    assert {layer.num_directions for layer in layers} == {1}
+    assert model.head.out_features == VOCAB
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lookahead": 2}, "lookahead 2 in a bidirectional model, expected 0"),
+        ({"lookahead": -1, "bidirectional": False}, "lookahead -1, expected 0 or more"),
+        ({"upsampling": 0}, "upsampling 0, expected 1 or more"),
+        ({"num_layers": 0}, "num_layers 0, expected 1 or more"),
+        ({"channels": 0}, "channels 0, expected 1 or more"),
+        ({"hidden_size": 0}, "hidden_size 0, expected 1 or more"),
+        ({"subsampling": 5}, "subsampling 5, expected one of 1, 2, 3, 4, 8"),
+        ({"norm": "group"}, "norm 'group', expected 'none', 'batch' or 'layer'"),
+        ({"backend": "fast"}, "backend 'fast', expected one of auto"),
+        ({"dropout": 1.5}, "dropout probability"),
+    ],
+    ids=str,
+)
+def test_arguments_that_make_no_sense(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model_of(**arguments)

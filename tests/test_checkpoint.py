@@ -1,0 +1,422 @@
+"""Model files: what comes back is what was saved, and everything else is refused in one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import resource
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from asr.checkpoint import FORMAT_VERSION, ModelSpec, Part, Recognizer, load_model, save_model
+
+RATE = 8000  # [Hz]
+TRAINING = {"step": 12, "dev_wer": 0.25, "data_fingerprint": "abc"}
+
+
+def recognizer_of(features: dict[str, Any] | None = None, **model: Any) -> Recognizer:
+    torch.manual_seed(50)
+    recognizer = Recognizer(
+        ModelSpec(
+            features=Part("LogMel", {"sample_rate": RATE, "n_mels": 10} | (features or {})),
+            model=Part("BiLstmCtc", {"hidden_size": 6, "num_layers": 2, "channels": 2} | model),
+            alphabet=" ab'é",
+            text={"lowercase": False},
+        )
+    )
+    for parameter in recognizer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return recognizer.eval()
+
+
+def waveforms() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(51)
+    return torch.randn(2, 3000, generator=generator), torch.tensor([3000, 1700])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A model file."""
+    path = tmp_path / "model.safetensors"
+    save_model(path, recognizer_of(), TRAINING)
+    return path
+
+
+# ---------------------------------------------------------------- round trip
+
+
+@pytest.mark.parametrize(
+    ("features", "model"),
+    [
+        ({}, {}),
+        ({"mel_scale": "kaldi", "window": "povey", "center": False}, {"subsampling": 2}),
+        ({"mel_scale": "htk", "n_fft": 512}, {"norm": "batch", "upsampling": 2}),
+        ({"normalizer": "stored"}, {"bidirectional": False, "lookahead": 2, "norm": "none"}),
+    ],
+    ids=str,
+)
+def test_round_trip_is_exact(
+    tmp_path: Path, features: dict[str, Any], model: dict[str, Any]
+) -> None:
+    recognizer = recognizer_of(features, **model)
+    if features.get("normalizer") == "stored":
+        batch = recognizer.features.log_mel(*waveforms())
+        recognizer.features.normalizer.measure([batch])  # type: ignore[operator]
+    if model.get("norm") == "batch":
+        recognizer.train()(*waveforms())  # moves the running statistics
+        recognizer.eval()
+    save_model(tmp_path / "m.safetensors", recognizer, TRAINING)
+    loaded, training = load_model(tmp_path / "m.safetensors")
+    assert training == TRAINING
+    assert not loaded.training
+    assert not any(tensor.is_meta for tensor in [*loaded.parameters(), *loaded.buffers()])
+    with torch.inference_mode():
+        log_probs, lengths = loaded(*waveforms())
+        expected, expected_lengths = recognizer(*waveforms())
+    assert torch.equal(log_probs, expected)
+    assert torch.equal(lengths, expected_lengths)
+    assert log_probs.std() > 0.1
+
+
+def test_everything_but_the_weights_comes_back_too(path: Path) -> None:
+    loaded, _ = load_model(path)
+    saved = recognizer_of()
+    assert loaded.tokenizer == saved.tokenizer
+    assert loaded.text == saved.text
+    assert loaded.text("A  b") == "A b"
+    assert loaded.frame_shift_s == saved.frame_shift_s == 0.04
+    samples = torch.arange(0, 5000, 37)
+    assert torch.equal(loaded.output_length(samples), saved.output_length(samples))
+
+
+def test_a_loaded_model_can_be_trained_and_saved_again(path: Path, tmp_path: Path) -> None:
+    loaded, training = load_model(path)
+    log_probs, _ = loaded.train()(*waveforms())
+    log_probs[..., 1].sum().backward()
+    assert all(parameter.grad is not None for parameter in loaded.model.parameters())
+    save_model(tmp_path / "again.safetensors", loaded, training)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_the_description_says_every_default(path: Path) -> None:
+    header = read_header(path)
+    assert header["format_version"] == FORMAT_VERSION == 1
+    assert header["training"] == TRAINING
+    spec = header["spec"]
+    assert spec["alphabet"] == " ab'é"
+    assert spec["text"]["unicode_form"] == "NFC"
+    assert spec["text"]["lowercase"] is False
+    assert spec["model"]["arguments"]["dropout"] == 0.1
+    assert spec["model"]["arguments"]["hidden_size"] == 6
+    assert not spec["model"]["arguments"].keys() & {"n_mels", "vocab_size"}  # they follow
+    assert spec["features"]["arguments"]["frame_shift_ms"] == 10.0
+
+
+def test_weights_stay_as_they_were_when_the_file_is_replaced(path: Path) -> None:
+    loaded, _ = load_model(path)
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    other = recognizer_of()
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    save_model(path, other, TRAINING)
+    assert all(torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
+
+
+# ---------------------------------------------------------------- damaged and forged files
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["asr"])
+    return header
+
+
+def forge(
+    path: Path,
+    change: Callable[[dict[str, Any]], object] = lambda header: None,
+    weights: Callable[[dict[str, Tensor]], object] = lambda tensors: None,
+) -> None:
+    """Rewrite a model file with another description or other weights."""
+    header = read_header(path)
+    tensors = safetensors.torch.load_file(path)
+    change(header)
+    weights(tensors)
+    path.write_bytes(safetensors.torch.save(tensors, {"asr": json.dumps(header)}))
+
+
+def refusal(path: Path) -> str:
+    """The message of the ValueError, which has one line and names the file."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.count(str(path)) == 1
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
+def test_another_format_version(path: Path, version: object) -> None:
+    forge(path, lambda header: header.update(format_version=version))
+    assert f"model format version {version}, expected 1" in refusal(path)
+
+
+def test_weights_of_somebody_else(path: Path) -> None:
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, path)
+    assert "holds weights but no description" in refusal(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.99])
+def test_a_file_cut_short(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert "not a model file or damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"This is a text, and a long enough one.\n" * 10,
+        pickle.dumps({"state_dict": [1, 2, 3]}),
+        struct.pack("<Q", 1 << 62) + b"{}",
+        struct.pack("<Q", 2) + b"{}" + bytes(100),
+        bytes(100),
+    ],
+    ids=["text", "pickle", "giant header", "no tensors", "zeros"],
+)
+def test_files_of_another_kind(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert "not a model file or damaged" in refusal(path)
+
+
+def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder, expected a model file"):
+        load_model(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
+        load_model(tmp_path / "gone.safetensors")
+
+
+def test_weights_of_another_shape(path: Path) -> None:
+    forge(path, lambda header: header["spec"]["model"]["arguments"].update(hidden_size=7))
+    assert "has shape" in refusal(path)
+
+
+def test_a_weight_of_another_shape(path: Path) -> None:
+    forge(path, weights=lambda tensors: tensors.update({"model.head.bias": torch.zeros(9)}))
+    assert "weight model.head.bias has shape [9], expected [6]" in refusal(path)
+
+
+def test_a_weight_missing_and_one_too_many(path: Path) -> None:
+    forge(path, weights=lambda tensors: tensors.pop("model.head.bias"))
+    assert "weight model.head.bias has shape None, expected [6]" in refusal(path)
+    forge(
+        path,
+        weights=lambda tensors: tensors.update(
+            {"model.head.bias": torch.zeros(6), "extra": torch.zeros(1)}
+        ),
+    )
+    assert "weight extra has shape [1], expected None" in refusal(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_a_weight_of_another_type(path: Path, dtype: torch.dtype) -> None:
+    forge(
+        path, weights=lambda tensors: tensors.update({"model.head.bias": torch.zeros(6).to(dtype)})
+    )
+    assert f"weight model.head.bias is {dtype}, expected torch.float32" in refusal(path)
+
+
+def spec_of(header: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = header["spec"]
+    return spec
+
+
+FORGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "unknown key": (lambda h: h.update(hooks=["x"]), "description has"),
+    "no training": (lambda h: h.pop("training"), "description has"),
+    "training a list": (lambda h: h.update(training=[1]), "training is a list"),
+    "spec a list": (lambda h: h.update(spec=[1]), "spec is a list"),
+    "key in spec": (lambda h: spec_of(h).update(code="x"), "spec has"),
+    "no alphabet": (lambda h: spec_of(h).pop("alphabet"), "spec has"),
+    "empty alphabet": (lambda h: spec_of(h).update(alphabet=""), "the alphabet is empty"),
+    "alphabet a number": (lambda h: spec_of(h).update(alphabet=5), "int"),
+    "alphabet of words": (lambda h: spec_of(h).update(alphabet=["ab"]), "not one character"),
+    "text a list": (lambda h: spec_of(h).update(text=["x"]), "text is a list"),
+    "text rule": (lambda h: spec_of(h)["text"].update(run="x"), "text: unknown argument 'run'"),
+    "text value": (lambda h: spec_of(h)["text"].update(unicode_form="X"), "unicode_form is 'X'"),
+    "class": (
+        lambda h: spec_of(h)["model"].update(name="os.system"),
+        "model 'os.system', expected one of BiLstmCtc",
+    ),
+    "class a list": (lambda h: spec_of(h)["model"].update(name=["x"]), "list"),
+    "features class": (
+        lambda h: spec_of(h)["features"].update(name="Mfcc"),
+        "features 'Mfcc', expected one of LogMel",
+    ),
+    "_target_": (lambda h: spec_of(h)["model"].update(_target_="os.system"), "model has"),
+    "argument": (
+        lambda h: spec_of(h)["model"]["arguments"].update(hook="x"),
+        "model: unknown argument 'hook'",
+    ),
+    "features argument": (
+        lambda h: spec_of(h)["features"]["arguments"].update(path="/etc/passwd"),
+        "features: unknown argument 'path'",
+    ),
+    "arguments a list": (
+        lambda h: spec_of(h)["model"].update(arguments=[1]),
+        "model arguments is a list",
+    ),
+    "part a text": (lambda h: spec_of(h).update(model="BiLstmCtc"), "model is a str"),
+    "size a text": (lambda h: spec_of(h)["model"]["arguments"].update(hidden_size="9"), "str"),
+    "size a fraction": (lambda h: spec_of(h)["model"]["arguments"].update(hidden_size=2.5), ""),
+    "size below 0": (
+        lambda h: spec_of(h)["model"]["arguments"].update(hidden_size=-1),
+        "hidden_size -1, expected 1 or more",
+    ),
+    "rate 0": (lambda h: spec_of(h)["features"]["arguments"].update(sample_rate=0), ""),
+    "no backend": (
+        lambda h: spec_of(h)["model"]["arguments"].update(backend="evil"),
+        "backend 'evil', expected one of",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_descriptions_that_are_none(path: Path, case: str) -> None:
+    change, message = FORGED[case]
+    forge(path, change)
+    assert message in refusal(path)
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[1]", "null", "[" * 100_000, '"x"'])
+def test_descriptions_that_are_no_mapping(path: Path, text: str) -> None:
+    tensors = safetensors.torch.load_file(path)
+    path.write_bytes(safetensors.torch.save(tensors, {"asr": text}))
+    refusal(path)
+
+
+GIANT = 10**9
+
+
+@pytest.mark.parametrize(
+    ("part", "argument", "value"),
+    [
+        ("model", "hidden_size", GIANT),
+        ("model", "hidden_size", 1 << 20),
+        ("model", "channels", 1 << 20),
+        ("model", "upsampling", 1 << 20),
+        ("model", "num_layers", GIANT),
+        ("model", "num_layers", 65),
+        ("model", "lookahead", GIANT),
+        ("features", "n_mels", GIANT),
+        ("features", "n_mels", 1 << 20),
+        ("features", "n_fft", 1 << 20),
+        ("features", "n_fft", 1 << 40),
+        ("features", "sample_rate", GIANT),
+        ("features", "frame_length_ms", 1e6),
+        ("features", "frame_length_ms", float("inf")),
+        ("features", "frame_length_ms", float("nan")),
+    ],
+)
+def test_giant_sizes_are_refused_before_they_take_memory(
+    path: Path, part: str, argument: str, value: float
+) -> None:
+    forge(path, lambda header: spec_of(header)[part]["arguments"].update({argument: value}))
+    before = peak_memory()
+    refusal(path)
+    assert peak_memory() - before < 50e6
+
+
+def peak_memory() -> float:
+    """The most that this process has held so far [bytes]."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_giant_tensor_without_its_bytes(path: Path) -> None:
+    header = {"w": {"dtype": "F32", "shape": [1 << 20, 1 << 20], "data_offsets": [0, 1 << 42]}}
+    encoded = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(16))
+    assert "not a model file or damaged" in refusal(path)
+
+
+def test_what_could_not_be_loaded_is_not_built_either() -> None:
+    with pytest.raises(ValueError, match="features: n_mels is 1000, expected at most 512"):
+        recognizer_of({"n_mels": 1000})
+    with pytest.raises(ValueError, match="model: unknown argument 'hidden'"):
+        recognizer_of(hidden=3)
+
+
+# ---------------------------------------------------------------- writing that fails
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+def test_a_former_file_survives_a_full_disk(
+    path: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save_model(path, recognizer_of(num_layers=1), {})
+    monkeypatch.undo()
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == former
+    assert list(path.parent.iterdir()) == [path]
+    assert load_model(path)[1] == TRAINING
+
+
+def test_a_former_file_survives_a_write_that_is_interrupted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = path.read_bytes()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_model(path, recognizer_of(num_layers=1), {})
+    monkeypatch.undo()
+    assert path.read_bytes() == former
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_new_file_is_made_beside_the_old_one_and_flushed_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace, fsync = os.replace, os.fsync
+
+    def flushed(descriptor: int) -> None:
+        done.append("fsync")
+        fsync(descriptor)
+
+    def recorded(source: Path, target: Path) -> None:
+        done.append("replace")
+        assert Path(source).parent == Path(target).parent
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", recorded)
+    save_model(path, recognizer_of(), TRAINING)
+    assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+
+
+def test_settings_that_are_no_json_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        save_model(tmp_path / "m.safetensors", recognizer_of(), {"path": tmp_path})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,163 @@
+"""What a training writes about itself: columns, rows, a picture, and silence on other ranks."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from asr.trainer.log import STEP_FIELDS, VALIDATION_FIELDS, RunLog, draw_curves
+
+
+def step_row(step: int, **other: float) -> dict[str, float]:
+    row = {
+        "step": step, "epoch": 0, "loss": 2.0 / step, "lr": 1e-3, "grad_norm": 1.5,
+        "utterances_per_s": 30.0, "audio_h_per_h": 120.0, "wait_share": 0.01,
+    }  # fmt: skip
+    return row | other
+
+
+def validation_row(step: int, **other: float) -> dict[str, float]:
+    row = {
+        "step": step, "epoch": 1, "elapsed_s": 12.5, "audio_h": 0.25, "loss": 1.0 / step,
+        "wer": 0.5, "cer": 0.25,
+    }  # fmt: skip
+    return row | other
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.fixture
+def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of a second."""
+    monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+
+
+def filled(folder: Path) -> RunLog:
+    """A log with steps 1 to 6 and validations after 3 and 6."""
+    log = RunLog(folder, is_writer=True)
+    for step in range(1, 7):
+        log.step(step_row(step), wer=0.5, record=True)
+        if step % 3 == 0:
+            log.validation(validation_row(step))
+    log.close()
+    return log
+
+
+@pytest.mark.usefixtures("_no_picture")
+def test_columns_and_rows(tmp_path: Path) -> None:
+    filled(tmp_path)
+    header, first, *others = rows_of(tmp_path / "steps.csv")
+    assert header == [
+        "step", "epoch", "loss", "lr", "grad_norm", "utterances_per_s", "audio_h_per_h",
+        "wait_share",
+    ]  # fmt: skip
+    assert first == ["1", "0", "2", "0.001", "1.5", "30", "120", "0.01"]
+    assert [row[0] for row in others] == ["2", "3", "4", "5", "6"]
+    header, *validations = rows_of(tmp_path / "validations.csv")
+    assert header == ["step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer"]
+    assert validations[0] == ["3", "1", "12.5", "0.25", "0.333333", "0.5", "0.25"]
+    assert len(validations) == 2
+    assert (list(STEP_FIELDS), list(VALIDATION_FIELDS)) == (list(step_row(1)), header)
+
+
+def test_steps_that_are_not_to_be_recorded_are_not(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, is_writer=True)
+    log.step(step_row(1), wer=0.5, record=False)
+    assert len(rows_of(tmp_path / "steps.csv")) == 1
+
+
+@pytest.mark.usefixtures("_no_picture")
+def test_a_resumed_training_keeps_the_rows_up_to_its_state(tmp_path: Path) -> None:
+    filled(tmp_path)
+    log = RunLog(tmp_path, is_writer=True, step=4)
+    assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4"]
+    assert [row[0] for row in rows_of(tmp_path / "validations.csv")[1:]] == ["3"]
+    log.step(step_row(5), wer=0.5, record=True)
+    assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4", "5"]
+    assert rows_of(tmp_path / "steps.csv")[0] == list(STEP_FIELDS)
+
+
+@pytest.mark.usefixtures("_no_picture")
+def test_a_new_training_starts_new_files(tmp_path: Path) -> None:
+    filled(tmp_path)
+    RunLog(tmp_path, is_writer=True)
+    assert rows_of(tmp_path / "steps.csv") == [list(STEP_FIELDS)]
+    assert rows_of(tmp_path / "validations.csv") == [list(VALIDATION_FIELDS)]
+
+
+def test_a_resume_without_earlier_files(tmp_path: Path) -> None:
+    RunLog(tmp_path, is_writer=True, step=4)
+    assert rows_of(tmp_path / "steps.csv") == [list(STEP_FIELDS)]
+
+
+def test_other_ranks_write_and_say_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log = RunLog(tmp_path, is_writer=False, tensorboard=True)
+    log.say("anything")
+    log.start_epoch(0, 2, 0, 5)
+    log.step(step_row(1), wer=0.5, record=True)
+    log.validation(validation_row(1))
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+    assert not caplog.records
+
+
+def test_plain_lines_take_the_place_of_a_bar(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log = RunLog(tmp_path, is_writer=True)
+    log.start_epoch(0, 2, 0, 5)
+    log.step(step_row(1), wer=0.125, record=False)
+    log.step(step_row(2), wer=0.125, record=False)  # within the same seconds: no second line
+    log.end_epoch()
+    assert [record.getMessage() for record in caplog.records] == [
+        "step 1  epoch 1  loss 2.000  dev WER 12.5 %  30.0 utt/s  120 h/h  waiting 1.0 %"
+    ]
+
+
+def test_the_picture_is_drawn_with_every_validation(tmp_path: Path) -> None:
+    filled(tmp_path)
+    picture = imread(tmp_path / "curves.png")
+    assert picture.shape == (432, 1200, 4)
+    levels = (255 * picture[..., :3]).round().astype(np.int64)  # red, green, blue
+    colours = set(np.unique(levels @ [1 << 16, 1 << 8, 1]).tolist())
+    assert {0xD62728, 0xFF7F0E, 0x1F77B4} <= colours  # WER, CER, dev loss
+
+
+def test_the_picture_stands_numbers_that_cannot_be_drawn(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, is_writer=True)
+    log.step(step_row(1, loss=float("nan"), grad_norm=float("nan")), wer=0.5, record=True)
+    log.validation(validation_row(1, loss=float("inf"), wer=float("inf")))
+    assert imread(tmp_path / "curves.png").shape == (432, 1200, 4)
+
+
+def test_the_picture_of_no_rows_at_all(tmp_path: Path) -> None:
+    RunLog(tmp_path, is_writer=True)
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("_no_picture")
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = RunLog(tmp_path, is_writer=True, tensorboard=True)
+    log.step(step_row(1, loss=0.75), wer=0.5, record=True)
+    log.validation(validation_row(1, wer=0.125))
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 0.75)]
+    assert [(e.step, e.value) for e in events.Scalars("dev/wer")] == [(1, 0.125)]

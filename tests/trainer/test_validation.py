@@ -1,0 +1,133 @@
+"""Validation: corpus totals by hand, whatever the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from asr.checkpoint import Recognizer
+from asr.data.batch import Batch, BatchLoader
+from asr.data.dataset import SpeechDataset
+from asr.data.manifest import Utterance
+from asr.data.splits import Splits
+from asr.metrics.error_rate import ErrorCounts
+from asr.model.ctc import ctc_loss
+from asr.trainer.validation import Validation, validate
+
+RATE = 8000  # [Hz]
+
+
+@pytest.fixture
+def fabric() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1)
+
+
+@pytest.fixture
+def recognizer(make_recognizer: Callable[..., Recognizer]) -> Recognizer:
+    return make_recognizer(dropout=0.5)
+
+
+def batches_of(
+    recognizer: Recognizer, utterances: tuple[Utterance, ...], plan: list[tuple[int, ...]]
+) -> list[Batch]:
+    tokens = [recognizer.tokenizer.encode(utterance.text) for utterance in utterances]
+    return list(BatchLoader(SpeechDataset(utterances, tokens, RATE)).batches(0, plan))
+
+
+class Scripted(Recognizer):
+    """A recogniser that writes a given text for each utterance, told apart by its length."""
+
+    def __init__(self, recognizer: Recognizer, texts: dict[int, str]) -> None:
+        super().__init__(recognizer.spec)
+        self.texts = texts
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs = torch.full((len(num_samples), 16, self.tokenizer.vocab_size), -9.0)
+        for row, samples in enumerate(num_samples.tolist()):
+            log_probs[row, :, 0] = -5.0
+            for position, token in enumerate(self.tokenizer.encode(self.texts[samples])):
+                log_probs[row, 2 * position, token] = 0.0
+        return log_probs.log_softmax(-1), torch.full_like(num_samples, 16)
+
+
+def test_word_and_character_errors_by_hand(
+    recognizer: Recognizer, make_utterance: Callable[..., Utterance], fabric: Fabric
+) -> None:
+    truth = {"x": "abcd", "y": "ab", "z": "bbb"}
+    said = {"x": "abcd", "y": "acd", "z": ""}  # all right; b -> c and a d too much; three missing
+    utterances = tuple(make_utterance(name, text) for name, text in truth.items())
+    texts = {round((u.duration or 0) * RATE): said[u.id] for u in utterances}
+    scripted = Scripted(recognizer, texts)
+    result = validate(scripted, batches_of(recognizer, utterances, [(2, 0), (1,)]), fabric)
+    assert result.words == ErrorCounts(hits=1, substitutions=1, deletions=1, insertions=0)
+    assert result.words.rate == pytest.approx(2 / 3)
+    assert result.characters == ErrorCounts(hits=5, substitutions=1, deletions=3, insertions=1)
+    assert [(s.id, s.reference, s.hypothesis) for s in result.samples] == [
+        ("z", "bbb", ""), ("x", "abcd", "abcd"), ("y", "ab", "acd"),
+    ]  # fmt: skip
+
+
+def test_the_loss_is_nats_a_character(
+    recognizer: Recognizer, make_splits: Callable[..., Splits], fabric: Fabric
+) -> None:
+    dev = make_splits().dev
+    batches = batches_of(recognizer, dev, [tuple(range(len(dev)))])
+    total = 0.0
+    with torch.no_grad():
+        for batch in batches_of(recognizer, dev, [(k,) for k in range(len(dev))]):
+            output = recognizer.eval()(batch.waveforms, batch.num_samples)
+            total += ctc_loss(*output, batch.tokens, batch.token_lengths).item()
+    expected = total / sum(len(utterance.text) for utterance in dev)
+    assert validate(recognizer, batches, fabric).loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_batches_do_not_matter(
+    recognizer: Recognizer, make_splits: Callable[..., Splits], fabric: Fabric
+) -> None:
+    dev = make_splits().dev
+
+    def result(plan: list[tuple[int, ...]]) -> Validation:
+        return validate(recognizer, batches_of(recognizer, dev, plan), fabric)
+
+    whole, parts = result([(0, 1, 2, 3, 4, 5)]), result([(5, 0), (3,), (1, 4, 2)])
+    assert (whole.words, whole.characters) == (parts.words, parts.characters)
+    assert whole.loss == pytest.approx(parts.loss, rel=1e-6)
+    assert whole.words.reference_length == len(dev)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_runs_without_dropout_and_leaves_the_mode_as_it_was(
+    recognizer: Recognizer, make_splits: Callable[..., Splits], fabric: Fabric, training: bool
+) -> None:
+    batches = batches_of(recognizer, make_splits().dev, [(0, 1, 2)])
+    recognizer.train(training)
+    first, second = (validate(recognizer, batches, fabric) for _ in range(2))
+    assert first == second
+    assert recognizer.training is training
+    assert recognizer.model.training is training
+
+
+def test_samples_are_a_few_spread_over_the_split(
+    recognizer: Recognizer, make_splits: Callable[..., Splits], fabric: Fabric
+) -> None:
+    dev = make_splits().dev
+    batches = batches_of(recognizer, dev, [(0, 1, 2), (3, 4, 5)])
+    chosen = validate(recognizer, batches, fabric, num_samples=2).samples
+    assert [sample.id for sample in chosen] == [dev[0].id, dev[3].id]
+    few = validate(recognizer, batches[:1], fabric, num_samples=9).samples
+    assert [sample.id for sample in few] == [utterance.id for utterance in dev[:3]]
+
+
+def test_an_utterance_without_a_path_makes_the_loss_infinite_not_the_rates(
+    recognizer: Recognizer, make_utterance: Callable[..., Utterance], fabric: Fabric
+) -> None:
+    short = make_utterance("short", "abcdabcd", letter_s=0.001)
+    assert (short.duration or 0) < 0.3
+    cut = Utterance(short.audio_filepath, short.text, 0.05, short.id)
+    result = validate(recognizer, batches_of(recognizer, (cut,), [(0,)]), fabric)
+    assert result.loss == float("inf")
+    assert 0 <= result.words.rate <= 1
