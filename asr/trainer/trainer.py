@@ -197,8 +197,6 @@ class _Run:
         )  # fmt: skip
         return self.progress
 
-    # ------------------------------------------------------------------ before the first step
-
     def _leave_out_misfits(self) -> list[Utterance]:
         waveform = self.recipe.augment.waveform
         kept, misfits = split_feasible(
@@ -261,19 +259,17 @@ class _Run:
                 "resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1
             )
 
-    # ------------------------------------------------------------------ an epoch
-
     def _train_epoch(self) -> None:
         progress, world = self.progress, self.fabric.world_size
         batches = self._plan(progress.epoch)
         size = world * self.trainer.accumulate
         groups = [batches[i : i + size] for i in range(0, len(batches), size)]
-        own = rank_batches([b for group in groups[progress.group :] for b in group], world,
-                           self.fabric.global_rank)  # fmt: skip
+        rest = groups[progress.group :]
+        own = rank_batches([b for group in rest for b in group], world, self.fabric.global_rank)
         loader = self.train_loader.batches(progress.epoch, own)
         self.log.start_epoch(progress.epoch, self.trainer.max_epochs, progress.group, len(groups))
         self.recognizer.train()
-        for group in groups[progress.group :]:
+        for group in rest:
             share = (progress.epoch + progress.group / len(groups)) / self.trainer.max_epochs
             self._step(loader, group, share)
             if time.monotonic() - self.last_save > self.trainer.save_every_s:
@@ -333,8 +329,6 @@ class _Run:
         is_recorded = progress.step == 1 or progress.step % self.trainer.log_every == 0
         self.log.step(row, self.last_wer, is_recorded)
 
-    # ------------------------------------------------------------------ between epochs
-
     def _validate(self) -> None:
         start = time.monotonic()
         progress, world = self.progress, self.fabric.world_size
@@ -383,13 +377,13 @@ class _Run:
         return True
 
     def _save(self) -> None:
+        # Rank 0 alone, and nobody waits for it: the clocks by which ranks would meet differ.
         self.last_save = time.monotonic()
         if self.fabric.global_rank == 0:
             save_state(
                 self.run_dir / STATE_FILE, self.progress, self.recognizer, self.stepper.optimizer,
                 self.fingerprint,
             )  # fmt: skip
-        self.fabric.barrier()
 
     def _save_model(self, name: str, result: Validation) -> None:
         if self.fabric.global_rank == 0:
