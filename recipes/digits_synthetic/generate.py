@@ -227,7 +227,8 @@ def render(item: Item, rng: np.random.Generator) -> np.ndarray:
         level = waveform.std() * 10 ** (-rng.uniform(*SNR_DB) / 20)
         waveform = waveform + level * noise(len(waveform), rng)
     peak = 10 ** (rng.uniform(*PEAK_DBFS) / 20)
-    return waveform * (peak / np.abs(waveform).max())
+    waveform *= peak / np.abs(waveform).max()
+    return waveform
 
 
 def check_synthesisers() -> None:

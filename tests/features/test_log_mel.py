@@ -235,7 +235,7 @@ def test_as_many_frames_as_counted(setting):
 
 def test_frame_shift_in_whole_samples():
     assert LogMel(frame_shift_ms=12.5).frame_shift_s == 0.0125
-    assert LogMel(22_050, frame_shift_ms=10.01).frame_shift_s == 221 / 22_050  # not 220.7
+    assert LogMel(22_050, frame_shift_ms=10.01).frame_shift_s == 221 / 22_050  # of 220.7
 
 
 def test_result_is_float32_with_integer_lengths_and_no_gradient():

@@ -711,7 +711,7 @@ def test_half_precision_needs_a_gpu(precision: str) -> None:
 # ---------------------------------------------------------------- two processes
 
 
-LIMIT_S = 60.0  # [s] two processes take 10 on an idle machine
+LIMIT_S = 300.0  # [s] two processes take 10 on an idle machine
 SCRIPT = """
 import sys, time
 from functools import partial
@@ -804,11 +804,6 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="each rank asks its own clock whether to save, and waits for the others in vain",
-    raises=subprocess.TimeoutExpired,
-    strict=True,
-)
 def test_processes_whose_clocks_differ_save_together(train_on: Callable[..., Path]) -> None:
     # One rank's clock runs a thousand times as slow: only the other finds it time to save.
     folder = train_on(2, accumulate=1, save_every_s=1e-3, clock="slow_clock")
