@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_MODEL := runs/train/demo/best.safetensors
-DEMO_AUDIO = $(wordlist 1,3,$(sort $(wildcard recipes/digits_synthetic/audio/test/*)))
+DEMO_AUDIO = $(wildcard recipes/digits_synthetic/audio/test/*/test-01[789]0.opus)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow check format clean
@@ -16,7 +16,7 @@ venv: $(STAMP) ## install everything into .venv
 
 demo: $(STAMP) ## prepare, train, evaluate and transcribe with the corpus that ships here
 	$(BIN)/asr prepare corpus=digits_synthetic
-	$(BIN)/asr train experiment=digits_demo name=demo
+	$(BIN)/asr train experiment=digits_demo name=demo overwrite=true
 	$(BIN)/asr evaluate model_file=$(DEMO_MODEL) manifest=data/digits_synthetic/test.jsonl name=demo
 	$(BIN)/asr transcribe --model $(DEMO_MODEL) $(DEMO_AUDIO)
 
