@@ -27,7 +27,8 @@ class RunLog:
     Args:
         run_dir: folder of the run.
         is_writer: True on rank 0.
-        step: the step that a resumed training goes on from; later rows of its CSV files are cut.
+        step: the step that a resumed training goes on from; later rows of steps.csv are cut.
+        validations: validations it has done by then; later rows of validations.csv are cut.
         tensorboard: also write TensorBoard events under <run_dir>/tensorboard.
 
     Raises:
@@ -35,7 +36,12 @@ class RunLog:
     """
 
     def __init__(
-        self, run_dir: Path, is_writer: bool, step: int = 0, tensorboard: bool = False
+        self,
+        run_dir: Path,
+        is_writer: bool,
+        step: int = 0,
+        validations: int = 0,
+        tensorboard: bool = False,
     ) -> None:
         self.run_dir = run_dir
         self.is_writer = is_writer
@@ -43,8 +49,11 @@ class RunLog:
         self._board = _open_board(run_dir) if tensorboard and is_writer else None
         self._bar: Progress | None = None
         if is_writer:
-            for name, names in (("steps", STEP_FIELDS), ("validations", VALIDATION_FIELDS)):
-                _start_csv(run_dir / f"{name}.csv", names, step)
+            steps = _rows(run_dir / "steps.csv") if step else []
+            kept = [row for row in steps if int(row[0]) <= step]
+            _write_rows(run_dir / "steps.csv", STEP_FIELDS, kept)
+            done = _rows(run_dir / "validations.csv")[:validations] if validations else []
+            _write_rows(run_dir / "validations.csv", VALIDATION_FIELDS, done)
 
     def say(self, message: str, *arguments: object) -> None:
         """One line for people."""
@@ -123,12 +132,15 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _start_csv(path: Path, names: tuple[str, ...], step: int) -> None:
-    """Keep the rows up to `step`, the point a resumed training goes on from."""
-    rows: list[list[str]] = []
-    if step and path.exists():
-        with path.open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if row and int(row[0]) <= step]
+def _rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV file without its header; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in list(csv.reader(file))[1:] if row]
+
+
+def _write_rows(path: Path, names: tuple[str, ...], rows: list[list[str]]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([list(names), *rows])
 

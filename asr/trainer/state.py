@@ -91,13 +91,12 @@ def load_state(
         ValueError: damaged, of another version, of another model, or of a training on other data.
         OSError: missing or unreadable.
     """
+    file = io.BytesIO(path.read_bytes())
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         version, saved_plan = content["version"], content["plan"]
-    except OSError:
-        raise
     except Exception as error:
-        # torch.load has no error of its own: zip, pickle and runtime errors all mean damage.
+        # torch.load has no error of its own: zip, pickle, runtime and OS errors all mean damage.
         raise ValueError(f"{path}: damaged training state ({type(error).__name__})") from error
     if version != STATE_VERSION:
         raise ValueError(f"{path}: training state version {version}, expected {STATE_VERSION}")

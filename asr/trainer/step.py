@@ -89,10 +89,13 @@ class Stepper:
 
     def _loss_sum(self, batch: Batch, label: str) -> Tensor:
         """Sum of a batch's CTC losses; utterances without a finite one are named, left out."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         losses = self._losses(batch)
         finite = torch.isfinite(losses)
         if bool(finite.all()):
             return losses.sum()
+        for buffer, before in buffers:
+            buffer.copy_(before)  # running statistics of batch norm would stay NaN for ever
         names = [
             u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine
         ]

@@ -172,8 +172,9 @@ class _Run:
         self.train_loader = self._loader(self.utterances, recipe.augment.waveform)
         self.dev_loader = self._loader(recipe.splits.dev, None)
         self.log = RunLog(
-            run_dir, self.fabric.global_rank == 0, self.progress.step, trainer.tensorboard
-        )
+            run_dir, self.fabric.global_rank == 0, self.progress.step, self.progress.validations,
+            trainer.tensorboard,
+        )  # fmt: skip
         self.last_save = time.monotonic()
         self.last_wer = float("nan")
 
@@ -297,16 +298,14 @@ class _Run:
         factor = self.recipe.schedule(share)
         for settings, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
             settings["lr"] = factor * lr
+        tokens = self.train_loader.dataset.tokens
         result = self.stepper.step(
             loader,
             count=len(group) // fabric.world_size,
-            num_tokens=sum(self._num_tokens(batch) for batch in group),
+            num_tokens=sum(len(tokens[position]) for batch in group for position in batch),
             label=f"step {progress.step + 1}",
         )
         self._after_step(group, result, time.monotonic() - start)
-
-    def _num_tokens(self, batch: tuple[int, ...]) -> int:
-        return sum(len(self.train_loader.dataset.tokens[position]) for position in batch)
 
     def _after_step(self, group: list[tuple[int, ...]], result: StepResult, seconds: float) -> None:
         progress = self.progress

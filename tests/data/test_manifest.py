@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.data import atomic_file
+from asr import atomic_file
 from asr.data.manifest import (
     Utterance,
     describe_problems,

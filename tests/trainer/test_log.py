@@ -77,7 +77,7 @@ def test_steps_that_are_not_to_be_recorded_are_not(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_picture")
 def test_a_resumed_training_keeps_the_rows_up_to_its_state(tmp_path: Path) -> None:
     filled(tmp_path)
-    log = RunLog(tmp_path, is_writer=True, step=4)
+    log = RunLog(tmp_path, is_writer=True, step=4, validations=1)
     assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4"]
     assert [row[0] for row in rows_of(tmp_path / "validations.csv")[1:]] == ["3"]
     log.step(step_row(5), wer=0.5, record=True)

@@ -341,9 +341,6 @@ def test_a_run_killed_while_it_writes_goes_on_too(
     assert final_weights(folder) == uninterrupted
 
 
-@pytest.mark.xfail(
-    reason="a row of a validation that the state does not know of is kept", strict=True
-)
 def test_a_validation_done_again_has_one_row(
     make_recognizer: MakeRecognizer,
     make_splits: MakeSplits,
@@ -461,15 +458,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.mark.parametrize(
     "norm",
-    [
-        "layer",
-        pytest.param(
-            "batch",
-            marks=pytest.mark.xfail(
-                reason="one NaN utterance makes the running statistics NaN for ever", strict=True
-            ),
-        ),
-    ],
+    ["layer", "batch"],
 )
 @pytest.mark.parametrize("batch_duration_s", [0.56, 1.5])  # alone in its batch, and not
 def test_an_utterance_of_nan_is_named_and_left_out(
