@@ -193,3 +193,13 @@ def test_tensorboard_events_are_written_when_asked(
     events = list((tmp_path / "train" / "board" / "tensorboard").glob("events.*"))
     assert len(events) == 1
     assert events[0].stat().st_size > 100
+
+
+def test_a_multirun_has_a_folder_a_job(corpus: Path, tmp_path: Path, tiny: tuple[str, ...]) -> None:
+    run = arguments(corpus, tmp_path, "sweep", tiny)
+    assert main([*run, "trainer.max_epochs=1", "seed=0,1", "--multirun"]) == 0
+    weights = [
+        load_model(tmp_path / "train" / "sweep" / job / "last.safetensors")[0].state_dict()
+        for job in ("0", "1")
+    ]
+    assert not (weights[0]["model.head.weight"] == weights[1]["model.head.weight"]).all()
