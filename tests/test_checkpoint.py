@@ -52,9 +52,6 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-# ---------------------------------------------------------------- round trip
-
-
 @pytest.mark.parametrize(
     ("features", "model"),
     [
@@ -130,9 +127,6 @@ def test_weights_stay_as_they_were_when_the_file_is_replaced(path: Path) -> None
         nn.init.zeros_(parameter)
     save_model(path, other, TRAINING)
     assert all(torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
-
-
-# ---------------------------------------------------------------- damaged and forged files
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -366,9 +360,6 @@ def test_what_could_not_be_loaded_is_not_built_either() -> None:
         recognizer_of({"n_mels": 1000})
     with pytest.raises(ValueError, match="model: unknown argument 'hidden'"):
         recognizer_of(hidden=3)
-
-
-# ---------------------------------------------------------------- writing that fails
 
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])

@@ -86,9 +86,6 @@ def assert_equal(found: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-# ---------------------------------------------------------------- equal lengths: torch.nn.LSTM
-
-
 LAYOUTS = list(itertools.product((1, 2, 3), (False, True), (False, True), (False, True)))
 
 
@@ -166,9 +163,6 @@ def test_initial_weights_are_spread_as_in_torch() -> None:
         assert parameter.std().item() == pytest.approx(bound / 3**0.5, rel=0.1), name
 
 
-# ---------------------------------------------------------------- NumPy, written from the equations
-
-
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-x))
 
@@ -218,9 +212,6 @@ def test_equals_numpy_on_ragged_lengths(backend: str) -> None:
                 np.testing.assert_allclose(c_n[2 * index + direction, row].detach(), c, atol=1e-12)
             frames = np.concatenate((ahead[0], back[0][::-1]), axis=1)
         np.testing.assert_allclose(output[row, :length].detach(), frames, atol=1e-12)
-
-
-# ---------------------------------------------------------------- ragged lengths
 
 
 @pytest.fixture(params=list(itertools.product(BACKENDS, (1, 2), (False, True), (False, True))))
@@ -358,9 +349,6 @@ def test_gradcheck_of_the_reference() -> None:
     assert torch.autograd.gradcheck(run, (x, h_0, c_0, *layer.parameters()), fast_mode=True)
 
 
-# ---------------------------------------------------------------- dropout, backends, errors
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dropout_acts_between_layers_and_only_in_training(backend: str) -> None:
     layer = layer_of(backend, num_layers=2, batch_first=True)
@@ -489,9 +477,6 @@ def test_a_state_of_another_shape(
     layer = LSTM(INPUT, HIDDEN, bidirectional=True, batch_first=True, backend=backend)
     with pytest.raises(ValueError, match=message):
         layer(torch.zeros(2, 3, INPUT), (torch.zeros(h_shape), torch.zeros(c_shape)))
-
-
-# ---------------------------------------------------------------- on a GPU
 
 
 @pytest.mark.cuda
