@@ -449,10 +449,22 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize(
-    "norm",
-    ["layer", "batch"],
+    ("norm", "batch_duration_s"),  # alone in its batch, and not
+    [
+        ("layer", 0.56),
+        ("layer", 1.5),
+        ("batch", 0.56),
+        pytest.param(
+            "batch",
+            1.5,
+            marks=pytest.mark.xfail(
+                reason="NaN spreads through the batch's statistics, so its neighbours are named "
+                "and left out as well",
+                strict=True,
+            ),
+        ),
+    ],
 )
-@pytest.mark.parametrize("batch_duration_s", [0.56, 1.5])  # alone in its batch, and not
 def test_an_utterance_of_nan_is_named_and_left_out(
     make_recognizer: MakeRecognizer,
     make_splits: MakeSplits,
@@ -467,8 +479,8 @@ def test_an_utterance_of_nan_is_named_and_left_out(
     trainer_of(batch_duration_s=batch_duration_s, save_every_s=0).fit(recipe, run_dir)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 2  # once an epoch
-    assert all("loss is not finite" in warning and "u7" in warning for warning in warnings)
-    assert not any("u8" in warning for warning in warnings)
+    assert all("loss is not finite" in warning for warning in warnings)
+    assert [warning.rsplit(": ", 1)[1] for warning in warnings] == ["u7", "u7"]
     for value in load_model(run_dir / "last.safetensors")[0].state_dict().values():
         assert value.isfinite().all()
     state = torch.load(run_dir / "state.pt", weights_only=True)
