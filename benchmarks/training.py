@@ -28,6 +28,7 @@ from asr.cli.hydra_app import conf_dir
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import SpeechDataset
 from asr.data.plan import plan_epoch
+from asr.data.splits import seconds
 from asr.model.ctc import ctc_loss
 from asr.trainer.step import parameter_groups
 from asr.trainer.trainer import Recipe
@@ -96,7 +97,7 @@ def main() -> None:
         recipe.augment.waveform,
     )
     plan = plan_epoch(
-        [utterance.duration or 0.0 for utterance in utterances],
+        [seconds(utterance) for utterance in utterances],
         seed=config.seed,
         epoch=1,
         batch_duration_s=config.trainer.batch_duration_s,
@@ -119,8 +120,8 @@ def _print(watch: Stopwatch, rates: list[float], batch_duration_s: float) -> Non
     for name in ("stage", "ms a step", "share"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for name in STAGES:
-        seconds = statistics.median(times[name] for times in counted)
-        table.add_row(name, f"{1000 * seconds:.1f}", f"{100 * seconds / total:.1f} %")
+        stage_s = statistics.median(times[name] for times in counted)
+        table.add_row(name, f"{1000 * stage_s:.1f}", f"{100 * stage_s / total:.1f} %")
     console = Console()
     console.print(table)
     rate = statistics.median(rates[WARMUP:])

@@ -60,7 +60,9 @@ def _job(config: DictConfig) -> None:
 
 
 def _check_folder(config: DictConfig, run_dir: Path) -> None:
-    state = run_dir / "state.pt"
+    from asr.trainer.trainer import STATE_FILE
+
+    state = run_dir / STATE_FILE
     if config.resume is not None:
         if not state.is_file():
             raise ValueError(f"resume={config.resume}: holds no training state {state.name}")

@@ -74,7 +74,7 @@ def load_splits(
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     train_all = _read(train, text)
-    kept = tuple(u for u in train_all if min_duration_s <= _seconds(u) <= max_duration_s)
+    kept = tuple(u for u in train_all if min_duration_s <= seconds(u) <= max_duration_s)
     if len(kept) < len(train_all):
         notice(
             f"{len(train_all) - len(kept)} of {len(train_all)} training utterances left out: not "
@@ -123,7 +123,8 @@ def _check_ids(utterances: Sequence[Utterance]) -> None:
             )
 
 
-def _seconds(utterance: Utterance) -> float:
+def seconds(utterance: Utterance) -> float:
+    """The duration [s] of an utterance of `Splits`, where none is unknown."""
     assert utterance.duration is not None, "filled in when read"
     return utterance.duration
 

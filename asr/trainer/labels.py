@@ -12,6 +12,7 @@ import torch
 
 from asr.checkpoint import Recognizer
 from asr.data.manifest import Utterance
+from asr.data.splits import seconds
 from asr.model.ctc import required_frames
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ def split_feasible(
         more labels (and blanks between equal neighbours) than output frames.
     """
     rate = recognizer.features.sample_rate
-    durations = [utterance.duration or 0.0 for utterance in utterances]
-    num_samples = torch.tensor([int(seconds * rate / fastest) for seconds in durations])
+    num_samples = torch.tensor([int(seconds(each) * rate / fastest) for each in utterances])
     frames = recognizer.output_length(num_samples).tolist()
     kept: list[Utterance] = []
     misfits: list[Misfit] = []

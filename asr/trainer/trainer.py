@@ -20,7 +20,7 @@ from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import SpeechDataset, draw_seed
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, rank_batches
-from asr.data.splits import Splits
+from asr.data.splits import Splits, seconds
 from asr.features.normalize import StoredNormalizer
 from asr.trainer.device import make_fabric
 from asr.trainer.labels import check_misfits, report_misfits, split_feasible
@@ -156,9 +156,10 @@ class _Run:
         self.run_dir = run_dir
         self.recognizer = recipe.recognizer.to(self.fabric.device)
         self.utterances = self._leave_out_misfits()
-        self.durations = [utterance.duration or 0.0 for utterance in self.utterances]
+        self.durations = [seconds(utterance) for utterance in self.utterances]
         optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
         self.fingerprint = self._fingerprint()
         self.progress = Progress()
         if resume:
@@ -244,7 +245,7 @@ class _Run:
         trainer = self.trainer
         settings = [
             trainer.batch_duration_s, trainer.accumulate, trainer.sort_first_epoch, trainer.seed,
-            self.fabric.world_size, len(self.utterances), self.recipe.splits.fingerprint(),
+            self.fabric.world_size, len(self.utterances), self.data_fingerprint,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
@@ -307,23 +308,23 @@ class _Run:
         )
         self._after_step(group, result, time.monotonic() - start)
 
-    def _after_step(self, group: list[tuple[int, ...]], result: StepResult, seconds: float) -> None:
+    def _after_step(self, group: list[tuple[int, ...]], result: StepResult, step_s: float) -> None:
         progress = self.progress
         progress.step += 1
         progress.group += 1
         audio = sum(self.durations[position] for batch in group for position in batch)
         progress.audio_s += audio
-        progress.elapsed_s += seconds
-        progress.train_s += seconds
+        progress.elapsed_s += step_s
+        progress.train_s += step_s
         row = {
             "step": progress.step,
             "epoch": progress.epoch,
             "loss": result.loss,
             "lr": self.stepper.optimizer.param_groups[0]["lr"],
             "grad_norm": result.grad_norm,
-            "utterances_per_s": sum(map(len, group)) / seconds,
-            "audio_h_per_h": audio / seconds,
-            "wait_share": result.waited_s / seconds,
+            "utterances_per_s": sum(map(len, group)) / step_s,
+            "audio_h_per_h": audio / step_s,
+            "wait_share": result.waited_s / step_s,
         }
         is_recorded = progress.step == 1 or progress.step % self.trainer.log_every == 0
         self.log.step(row, self.last_wer, is_recorded)
@@ -332,7 +333,7 @@ class _Run:
         start = time.monotonic()
         progress, world = self.progress, self.fabric.world_size
         dev = self.recipe.splits.dev
-        durations = [utterance.duration or 0.0 for utterance in dev]
+        durations = [seconds(utterance) for utterance in dev]
         plan = plan_epoch(
             durations, seed=0, epoch=0, order=Order.ASCENDING, world_size=world,
             batch_duration_s=max(self.trainer.batch_duration_s, *durations),
@@ -387,7 +388,7 @@ class _Run:
     def _save_model(self, name: str, result: Validation) -> None:
         if self.fabric.global_rank == 0:
             summary: Mapping[str, Any] = {
-                "data_fingerprint": self.recipe.splits.fingerprint(),
+                "data_fingerprint": self.data_fingerprint,
                 "step": self.progress.step,
                 "epoch": self.progress.epoch,
                 "audio_h": round(self.progress.audio_s / 3600, 3),
