@@ -30,6 +30,7 @@ from asr.data.dataset import SpeechDataset
 from asr.data.plan import plan_epoch
 from asr.data.splits import seconds
 from asr.model.ctc import ctc_loss
+from asr.trainer.statistics import measure_features
 from asr.trainer.step import parameter_groups
 from asr.trainer.trainer import Recipe
 
@@ -104,6 +105,7 @@ def main() -> None:
     )
     optimizer = recipe.optimizer(parameter_groups(recognizer.model))
     loader = BatchLoader(dataset, config.trainer.num_workers or 0)
+    measure_features(recognizer, loader, plan, config.trainer.batch_duration_s, torch.device("cpu"))
     batches = loader.batches(1, plan[: STEPS + WARMUP])
     watch = Stopwatch()
     rates = []

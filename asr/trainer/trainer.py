@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,19 +20,18 @@ from asr.data.dataset import SpeechDataset, draw_seed
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, rank_batches
 from asr.data.splits import Splits, seconds
-from asr.features.normalize import StoredNormalizer
 from asr.trainer.device import make_fabric
 from asr.trainer.labels import check_misfits, report_misfits, split_feasible
 from asr.trainer.log import RunLog
 from asr.trainer.schedule import Schedule
 from asr.trainer.state import Progress, load_state, save_state
+from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult, parameter_groups
 from asr.trainer.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
-MEASURED_S = 3600.0  # [s] audio that stored feature statistics are measured on
 MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
 
@@ -224,21 +222,15 @@ class _Run:
         return BatchLoader(dataset, self.trainer.num_workers, pin_memory=is_cuda)
 
     def _measure_features(self) -> None:
-        """Stored statistics, from an hour of the training data, the same on every rank."""
-        normalizer = self.recognizer.features.normalizer
-        if not isinstance(normalizer, StoredNormalizer) or normalizer.is_measured:
-            return
         plan = plan_epoch(
             self.durations,
             seed=self.trainer.seed,
             epoch=0,
             batch_duration_s=self.trainer.batch_duration_s,
         )
-        hour = plan[: math.ceil(MEASURED_S / self.trainer.batch_duration_s)]
-        batches = self._loader(self.utterances, None).batches(0, hour)
-        on_device = (batch.to(self.fabric.device) for batch in batches)
-        log_mel = self.recognizer.features.log_mel
-        normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
+        loader = self._loader(self.utterances, None)
+        budget = self.trainer.batch_duration_s
+        measure_features(self.recognizer, loader, plan, budget, self.fabric.device)
 
     def _fingerprint(self) -> str:
         """Of all that the order of the data depends on."""
