@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +80,11 @@ def load_audio(
 ) -> NDArray[np.float32]:
     """Decode audio to one float32 channel at the asked rate.
 
-    Channels are averaged; resampling is band-limited (soxr's high quality, as in librosa). A file
-    that was cut short is refused where its header tells: wav, flac and mp3. A cut ogg file (opus,
-    vorbis) only seems to end earlier, and libsndfile guesses the length of an mp3 without a Xing
-    header by the bit rate of its first frame.
+    Channels are averaged; resampling is band-limited (soxr's high quality, as in librosa), to
+    `ceil(num_samples * sample_rate / rate)` samples. A file that was cut short is refused where its
+    header tells: wav, flac and mp3. A cut ogg file (opus, vorbis) only seems to end earlier, and
+    libsndfile guesses the length of an mp3 without a Xing header by the bit rate of its first
+    frame.
 
     Args:
         source: a path, or the bytes of a file, in any format of libsndfile: wav, flac, ogg,
@@ -102,28 +104,9 @@ def load_audio(
     """
     name = _name(source)
     with _open(source) as file:
-        rate = file.samplerate
-        _check(AudioInfo(rate, file.frames, file.channels), name)
-        waveform = _decode(file, name, offset, duration, max_duration)
-    if rate != sample_rate:
-        waveform = resample(waveform, rate, sample_rate)
-    return waveform
-
-
-def resample(waveform: NDArray[np.float32], rate: int, sample_rate: int) -> NDArray[np.float32]:
-    """Change the sample rate of a waveform, band-limited.
-
-    Args:
-        waveform: `(num_samples,)` float32 at `rate` [Hz].
-        rate: of the input [Hz].
-        sample_rate: of the result [Hz].
-
-    Returns:
-        `(ceil(num_samples * sample_rate / rate),)` float32.
-    """
-    num_samples = -(-len(waveform) * sample_rate // rate)
-    resampled = soxr.resample(waveform, rate, sample_rate, "HQ")[:num_samples]
-    return np.pad(resampled, (0, num_samples - len(resampled)))
+        _check(AudioInfo(file.samplerate, file.frames, file.channels), name)
+        start, count = _span(file, name, offset, duration, max_duration)
+        return _decode(file, name, start, count, sample_rate)
 
 
 def _name(source: Source) -> str:
@@ -170,13 +153,14 @@ def _check(info: AudioInfo, name: str) -> None:
         raise ValueError(f"{name}: no audio samples, expected at least one")
 
 
-def _decode(
+def _span(
     file: soundfile.SoundFile,
     name: str,
     offset: float,
     duration: float | None,
     max_duration: float,
-) -> NDArray[np.float32]:
+) -> tuple[int, int]:
+    """First sample and number of samples to decode."""
     rate = file.samplerate
     start = round(offset * rate) if 0 <= offset < file.frames / rate else file.frames
     if start >= file.frames:
@@ -192,27 +176,44 @@ def _decode(
         raise ValueError(
             f"{name}: {left / rate:g} s of audio, expected at most {max_duration:g} s at once"
         )
+    return start, left
+
+
+def _decode(
+    file: soundfile.SoundFile, name: str, start: int, count: int, sample_rate: int
+) -> NDArray[np.float32]:
+    """Decode and resample block by block: never is the whole held at the file's own rate."""
+    rate = file.samplerate
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    parts: list[NDArray[np.float32]] = []
+    decoded = 0
     try:
-        waveform = _read_blocks(file, start, left)
+        for block in _read_blocks(file, start, count):
+            _check_samples(block, name)
+            decoded += len(block)
+            parts.append(block if rate == sample_rate else stream.resample_chunk(block))
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{name}: damaged audio ({error.error_string.rstrip('.')})") from error
-    missing = left - len(waveform)
-    if start + left == file.frames:
+    missing = count - decoded
+    if start + count == file.frames:
         missing += _cut_samples(file)
-    if missing > SLACK_S * rate or not len(waveform):
+    if missing > SLACK_S * rate or not decoded:
         raise ValueError(
-            f"{name}: cut short, {len(waveform) / rate:g} s of audio, "
-            f"expected {(len(waveform) + missing) / rate:g} s"
+            f"{name}: cut short, {decoded / rate:g} s of audio, "
+            f"expected {(decoded + missing) / rate:g} s"
         )
-    _check_samples(waveform, name)
-    return waveform
+    if rate != sample_rate:
+        parts.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+        # soxr rounds the length; here it is always rounded up.
+        parts.append(np.zeros(1, dtype=np.float32))
+    return np.concatenate(parts)[: -(-decoded * sample_rate // rate)]
 
 
-def _read_blocks(file: soundfile.SoundFile, start: int, left: int) -> NDArray[np.float32]:
+def _read_blocks(file: soundfile.SoundFile, start: int, left: int) -> Iterator[NDArray[np.float32]]:
+    """Decode mono blocks; fewer than asked where the file ends early."""
     preroll = round(PREROLL_S * file.samplerate)
     block = BLOCK_VALUES // file.channels
     end = start + left
-    parts = [np.zeros(0, dtype=np.float32)]
     while start < end:
         lead = min(start, preroll)
         file.seek(start - lead)
@@ -220,9 +221,8 @@ def _read_blocks(file: soundfile.SoundFile, start: int, left: int) -> NDArray[np
         if not len(part):
             break
         with np.errstate(over="ignore"):  # Inf is refused by the caller
-            parts.append(part[:, 0] if part.shape[1] == 1 else part.mean(axis=1))
+            yield part[:, 0] if part.shape[1] == 1 else part.mean(axis=1)
         start += len(part)
-    return np.concatenate(parts)
 
 
 def _cut_samples(file: soundfile.SoundFile) -> int:

@@ -18,7 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 import asr.audio
-from asr.audio import AudioInfo, load_audio, probe, resample
+from asr.audio import AudioInfo, load_audio, probe
 
 RATE = 16_000
 
@@ -134,9 +134,16 @@ def test_channels_are_averaged(channels):
 @pytest.mark.parametrize("rate", [1_000, 7_999, 8_000, 11_025, 22_050, 44_100, 48_000, 384_000])
 @pytest.mark.parametrize("num_samples", [1, 2, 301, 5_000])
 def test_resampled_length(rate, num_samples):
-    resampled = resample(noise(num_samples), rate, RATE)
+    resampled = load_audio(encode(noise(num_samples), rate=rate, name="wav_float"), RATE)
     assert resampled.shape == (ceil(num_samples * RATE / rate),)
     assert np.isfinite(resampled).all()
+
+
+def test_resampling_in_blocks_is_that_of_the_whole(monkeypatch):
+    file = encode(noise(20_000, 2), rate=44_100, name="wav_float")
+    whole = load_audio(file, RATE)
+    monkeypatch.setattr(asr.audio, "BLOCK_VALUES", 2 * 777)
+    np.testing.assert_array_equal(load_audio(file, RATE), whole)
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
