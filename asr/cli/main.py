@@ -67,12 +67,16 @@ def entry_point() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line, with its kind where the message alone says little."""
+    """An error's message on one line, with its kind where the message alone says little.
+
+    Characters that would act on a terminal (a file name may hold any) are shown as escapes.
+    """
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    message = " ".join(str(error).split())
-    return message or type(error).__name__
+        message = f"{where}{error.strerror}"
+    else:
+        message = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 def _run(command: str, arguments: list[str]) -> int:

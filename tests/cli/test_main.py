@@ -48,6 +48,10 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_operating_system_error_is_one_line_with_the_path() -> None:
     assert one_line(FileNotFoundError(2, "No such file", "x.wav")) == "x.wav: No such file"
     assert one_line(ValueError("first\n  second")) == "first second"
+    name = "\x1b[2Jä\u202e\udcff.wav"  # clears the screen, turns the direction, is no UTF-8
+    assert one_line(FileNotFoundError(2, "No such file", name)) == (
+        r"\x1b[2Jä\u202e\udcff.wav: No such file"
+    )
 
 
 @pytest.mark.parametrize("command", ["prepare", "train", "evaluate"])
