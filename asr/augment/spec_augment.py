@@ -22,7 +22,7 @@ class SpecAugment:
         time_masks_per_s: spans a second of audio; at least one an utterance unless this is 0.
         time_width: widest span [frames].
         time_share: widest span as a share of the utterance; the smaller bound holds.
-        frame_shift_s: time between frames [s].
+        frame_shift_ms: time between frames [ms].
 
     Raises:
         ValueError: a negative number, a share above 1, or frames without a distance.
@@ -35,7 +35,7 @@ class SpecAugment:
         time_masks_per_s: float = 0.7,
         time_width: int = 30,
         time_share: float = 0.15,
-        frame_shift_s: float = 0.01,
+        frame_shift_ms: float = 10.0,
     ) -> None:
         for name, number, most in (
             ("freq_masks", freq_masks, math.inf),
@@ -46,14 +46,13 @@ class SpecAugment:
         ):
             if not 0 <= number <= most:
                 raise ValueError(f"{name} {number:g}, expected 0 to {most:g}")
-        if not frame_shift_s > 0:
-            raise ValueError(f"frame_shift_s {frame_shift_s:g}, expected more than 0")
+        if not frame_shift_ms > 0:
+            raise ValueError(f"frame_shift_ms {frame_shift_ms:g}, expected more than 0")
         self.freq_masks = freq_masks
         self.freq_width = freq_width
-        self.time_masks_per_s = time_masks_per_s
         self.time_width = time_width
         self.time_share = time_share
-        self.frame_shift_s = frame_shift_s
+        self.masks_per_frame = time_masks_per_s * frame_shift_ms / 1000
 
     def __call__(self, features: Tensor, lengths: Tensor, seeds: Sequence[int]) -> Tensor:
         """Mask a batch.
@@ -78,10 +77,10 @@ class SpecAugment:
             width = generator.integers(min(self.freq_width, num_bins) + 1)
             start = generator.integers(num_bins - width + 1)
             keep[:, start : start + width] = False
-        if not self.time_masks_per_s:
+        if not self.masks_per_frame:
             return
         widest = min(self.time_width, int(self.time_share * length))
-        for _ in range(max(1, round(self.time_masks_per_s * length * self.frame_shift_s))):
+        for _ in range(max(1, round(self.masks_per_frame * length))):
             width = generator.integers(widest + 1)
             start = generator.integers(length - width + 1)
             keep[start : start + width] = False

@@ -75,18 +75,18 @@ def test_one_span_of_frames_within_the_utterance(length, width, share, widest):
 
 
 @pytest.mark.parametrize(
-    ("per_s", "length", "frame_shift_s", "count"),
+    ("per_s", "length", "frame_shift_ms", "count"),
     [
-        (0.7, 1_000, 0.01, 7),
-        (1.4, 1_000, 0.01, 14),
-        (0.7, 1_000, 0.02, 14),
-        (0.7, 100, 0.01, 1),
-        (0.1, 100, 0.01, 1),  # at least one
+        (0.7, 1_000, 10.0, 7),
+        (1.4, 1_000, 10.0, 14),
+        (0.7, 1_000, 20.0, 14),
+        (0.7, 100, 10.0, 1),
+        (0.1, 100, 10.0, 1),  # at least one
     ],
 )
-def test_number_of_spans_grows_with_the_duration(per_s, length, frame_shift_s, count):
+def test_number_of_spans_grows_with_the_duration(per_s, length, frame_shift_ms, count):
     # Spans of 0 or 1 frames: each hides half a frame on average.
-    augment = only_spans(per_s, width=1, frame_shift_s=frame_shift_s)
+    augment = only_spans(per_s, width=1, frame_shift_ms=frame_shift_ms)
     masked = masks(augment, length, bins=1)[:, :, 0]
     assert masked.sum(axis=1).max() <= count
     deviation = np.sqrt(count / 4 / len(SEEDS))
@@ -174,7 +174,7 @@ def test_a_seed_for_each_utterance():
         ({"time_width": -1}, "time_width -1"),
         ({"time_share": 1.5}, "time_share 1.5, expected 0 to 1"),
         ({"time_share": -0.1}, "time_share -0.1"),
-        ({"frame_shift_s": 0.0}, "frame_shift_s 0, expected more than 0"),
+        ({"frame_shift_ms": 0.0}, "frame_shift_ms 0, expected more than 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
