@@ -141,18 +141,27 @@ class Transcriber:
             if character != " ":
                 current.append(position)
             elif current:
-                words.append(self._word(hypothesis, characters, current, duration))
+                earliest = words[-1].end if words else 0.0
+                words.append(self._word(hypothesis, characters, current, earliest, duration))
                 current = []
         return Transcript(" ".join(word.word for word in words), tuple(words), duration)
 
     def _word(
-        self, hypothesis: Hypothesis, characters: list[str], positions: list[int], duration: float
+        self,
+        hypothesis: Hypothesis,
+        characters: list[str],
+        positions: list[int],
+        earliest: float,
+        duration: float,
     ) -> Word:
         shift = self.recognizer.frame_shift_s
         mean = math.fsum(hypothesis.log_probs[p] for p in positions) / len(positions)
+        # The last output frames may lie past the end of the audio, where padding filled them up.
+        end = min(hypothesis.ends[positions[-1]] * shift, duration)
+        start = max(min(hypothesis.starts[positions[0]] * shift, end - shift), earliest)
         return Word(
             word="".join(characters[p] for p in positions),
-            start=round(min(hypothesis.starts[positions[0]] * shift, duration), 3),
-            end=round(min(hypothesis.ends[positions[-1]] * shift, duration), 3),
+            start=round(start, 3),
+            end=round(end, 3),
             confidence=round(math.exp(mean), 4),
         )

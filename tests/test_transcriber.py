@@ -127,6 +127,13 @@ def test_times_end_with_the_audio() -> None:
     assert transcript.words == (Word("a", 0.0, 1.001, 1.0),)
 
 
+def test_a_word_on_frames_past_the_end_of_the_audio_has_a_length() -> None:
+    transcript = transcript_of("a b", [(50, 51, 1.0), (51, 52, 1.0), (52, 53, 1.0)], seconds=0.99)
+    assert transcript.words == (Word("a", 0.97, 0.99, 1.0), Word("b", 0.99, 0.99, 1.0))
+    (word,) = transcript_of("a", [(0, 1, 1.0)], seconds=0.01).words
+    assert (word.start, word.end) == (0.0, 0.01)
+
+
 @pytest.mark.parametrize("text", ["", " ", "   "])
 def test_nothing_but_spaces_is_no_word(text: str) -> None:
     frames = [(index, index + 1, 0.5) for index in range(len(text))]
