@@ -1,10 +1,9 @@
-"""asr train: compose, build, fit; on several devices through torchrun."""
+"""asr train: compose, build, fit; on several devices in a process each."""
 
 from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from asr.cli.hydra_app import run_hydra
+from asr.cli.processes import run_on_processes, tell_parent
 
 RESUME = "resume="
 
@@ -45,8 +45,13 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
 
 def _job(config: DictConfig) -> None:
     if config.trainer.devices > 1 and "RANK" not in os.environ:
-        _run_under_torchrun(config.trainer.devices)
+        run_on_processes(config.trainer.devices, ["train", *sys.argv[1:]])
         return
+    with tell_parent():
+        _train(config)
+
+
+def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
 
@@ -71,16 +76,3 @@ def _check_folder(config: DictConfig, run_dir: Path) -> None:
             f"{run_dir} already holds a training, expected a new folder: go on with "
             f"resume={os.path.relpath(run_dir)}, choose another name=, or give overwrite=true"
         )
-
-
-def _run_under_torchrun(processes: int) -> None:
-    """Start this same command once for each device of this machine."""
-    threads = str(max((os.cpu_count() or 1) // processes, 1))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={processes}", "-m", "asr", "train", *sys.argv[1:],
-    ]  # fmt: skip
-    status = subprocess.run(command, env=environment, check=False).returncode
-    if status:
-        raise ValueError(f"training on {processes} processes ended with status {status}, see above")

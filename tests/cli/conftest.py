@@ -61,7 +61,7 @@ def run_dir(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     status = main(
         ["train", *TINY, f"data.train={corpus}", f"data.dev={corpus}", f"paths.run_dir={runs}",
-         "name=tones", "trainer.max_epochs=40", "trainer.validate_every=10"]
+         "name=tones", "trainer.max_epochs=60", "trainer.validate_every=15"]
     )  # fmt: skip
     assert status == 0
     return runs / "train" / "tones"

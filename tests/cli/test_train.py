@@ -34,7 +34,7 @@ def arguments(corpus: Path, runs: Path, name: str, tiny: tuple[str, ...]) -> lis
 
 def test_the_model_learns_and_the_folder_is_complete(run_dir: Path) -> None:
     validations = rows(run_dir / "validations.csv")
-    assert [int(row["epoch"]) for row in validations] == [10, 20, 30, 40]
+    assert [int(row["epoch"]) for row in validations] == [15, 30, 45, 60]
     assert float(validations[-1]["wer"]) == 0.0
     assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
     for name in ("best.safetensors", "last.safetensors", "state.pt", "steps.csv"):
@@ -82,6 +82,28 @@ def test_two_processes_validate_and_learn_like_one(
     assert float(first[-1]["loss"]) < float(first[0]["loss"])
     for row, other in zip(first, second, strict=True):
         assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("damage", ["one_file", "all"])
+def test_a_mistake_on_several_processes_is_one_line(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], damage: str
+) -> None:
+    """Whether one process meets it or all of them do."""
+    lines = [json.loads(line) for line in corpus.read_text().splitlines()]
+    for line in lines:
+        line["audio_filepath"] = str(corpus.parent / line["audio_filepath"])
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"no audio")
+    for line in lines if damage == "all" else lines[7:8]:
+        line["audio_filepath"] = str(bad)
+    manifest = tmp_path / "train.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = [*arguments(manifest, tmp_path, "bad", tiny), "trainer.batch_duration_s=1"]
+    command = [sys.executable, "-m", "asr", *run, f"data.dev={corpus}", "trainer.devices=2"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 2
+    (error,) = [line for line in result.stderr.splitlines() if "INFO" not in line]
+    assert error.startswith(f"asr: error: {bad}: cannot be read as audio")
 
 
 def test_a_folder_with_a_training_is_not_overwritten(

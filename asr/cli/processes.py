@@ -1,0 +1,75 @@
+"""One command on several processes of this machine, whose mistakes are told once, by the parent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from asr.cli.main import USER_ERROR_STATUS, one_line
+
+ERROR_FILE = "ASR_ERROR_FILE"  # environment: where the first process that fails says why
+
+
+def run_on_processes(count: int, arguments: Sequence[str]) -> None:
+    """Run `asr ARGUMENTS` in `count` processes, joined as by torchrun, and wait for their end.
+
+    Raises:
+        ValueError: a process failed; the message is its own where it left one (`tell_parent`).
+        KeyboardInterrupt: the user stopped it; the processes are stopped as well.
+    """
+    # Imported here: `asr train --help` and completion need no torch.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0,
+        run_id="asr", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        error_file = Path(folder) / "error.txt"
+        os.environ[ERROR_FILE] = str(error_file)
+        try:
+            elastic_launch(config, sys.executable)("-m", "asr", *arguments)
+        except SignalException as error:
+            raise KeyboardInterrupt from error
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            told = error_file.read_text(encoding="utf-8") if error_file.exists() else ""
+            status = f"process {rank} of {count} ended with status {failure.exitcode}, see above"
+            raise ValueError(told or status) from error
+        finally:
+            del os.environ[ERROR_FILE]
+
+
+@contextmanager
+def tell_parent() -> Iterator[None]:
+    """Leaves a user's mistake to the parent to print; does nothing in a process without one.
+
+    The first process to fail writes the message and ends. The others then lose their connection to
+    it, which they do not report: that is the consequence, not the cause.
+    """
+    error_file = os.environ.get(ERROR_FILE)
+    if error_file is None:
+        yield
+        return
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        try:
+            with open(error_file, "x", encoding="utf-8") as file:
+                file.write(one_line(error))
+        except FileExistsError:
+            pass  # another process failed first
+        raise SystemExit(USER_ERROR_STATUS) from error
+    except RuntimeError as error:
+        if Path(error_file).exists():
+            raise SystemExit(USER_ERROR_STATUS) from error
+        raise
