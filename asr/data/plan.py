@@ -26,13 +26,16 @@ def plan_epoch(
     epoch: int,
     batch_duration_s: float,
     world_size: int = 1,
+    accumulate: int = 1,
     order: Order = Order.SHUFFLED,
 ) -> list[tuple[int, ...]]:
     """Batches of like length under a duration budget, in the order of training.
 
     Every utterance is in exactly one batch. Rank r of W takes the batches r, r + W, r + 2 W ...
     (`rank_batches`); their number divides by W, for which some batches are split in two. So W ranks
-    see in one step what one process sees in W.
+    see in one step what one process sees in W. The W * accumulate batches of a step are neighbours
+    in length, so that the ranks take about as long and hardly wait for each other; the last step
+    may have fewer.
 
     Args:
         durations: of every utterance [s]; positions in this sequence are what the plan holds.
@@ -40,6 +43,7 @@ def plan_epoch(
         epoch: from 0.
         batch_duration_s: largest padded size of a batch, longest duration times members [s].
         world_size: number of ranks W.
+        accumulate: batches of a rank for one optimiser step.
         order: of the batches; ASCENDING ignores seed and epoch.
 
     Returns:
@@ -63,7 +67,7 @@ def plan_epoch(
     batches = _cut(np.argsort(keys, kind="stable").tolist(), sizes, batch_duration_s)
     batches = _split_until_divisible(batches, world_size)
     if order is Order.SHUFFLED:
-        batches = [batches[i] for i in generator.permutation(len(batches))]
+        batches = _shuffle_steps(batches, world_size * accumulate, generator)
     return batches
 
 
@@ -86,6 +90,18 @@ def _cut(indices: list[int], sizes: np.ndarray, budget: float) -> list[tuple[int
             batch, longest = [], sizes[index]
         batch.append(index)
     return [*batches, tuple(batch)]
+
+
+def _shuffle_steps(
+    batches: list[tuple[int, ...]], size: int, generator: np.random.Generator
+) -> list[tuple[int, ...]]:
+    """Steps of `size` neighbours in random order; what is left over, taken anywhere, comes last."""
+    num_steps, rest = divmod(len(batches), size)
+    start = int(generator.integers(num_steps + 1)) * size
+    left_over = batches[start : start + rest]
+    batches = batches[:start] + batches[start + rest :]
+    order = generator.permutation(num_steps)
+    return [b for step in order for b in batches[step * size : (step + 1) * size]] + left_over
 
 
 def _split_until_divisible(batches: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, product
+from itertools import chain, combinations, product
 
 import numpy as np
 import pytest
 
-from asr.data.plan import Order, plan_epoch, rank_batches
+from asr.data.plan import LENGTH_JITTER, Order, plan_epoch, rank_batches
 
 BUDGET = 20.0
 WORLDS = (1, 2, 3, 4)
@@ -48,6 +48,28 @@ def test_each_utterance_once_within_the_budget_in_equal_shares(
             assert all(plan)
             assert max(padded_size(batch, durations) for batch in plan) <= BUDGET
             assert len(plan) % world_size == 0
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [*product(WORLDS, [1]), (1, 3), (2, 2)])
+def test_the_batches_of_a_step_are_neighbours_in_length(world_size: int, accumulate: int) -> None:
+    size = world_size * accumulate
+    for seed, durations in corpora():
+        plan = plan_epoch(
+            durations,
+            seed=seed,
+            epoch=1,
+            batch_duration_s=BUDGET,
+            world_size=world_size,
+            accumulate=accumulate,
+        )
+        assert sorted(chain(*plan)) == list(range(len(durations)))
+        steps = [
+            [durations[i] for i in chain(*plan[k : k + size])] for k in range(0, len(plan), size)
+        ][: len(plan) // size]
+        for one, other in combinations(steps, 2):  # no overlap, but for the jitter
+            below = max(one) * (1 - LENGTH_JITTER) <= min(other) * (1 + LENGTH_JITTER)
+            above = max(other) * (1 - LENGTH_JITTER) <= min(one) * (1 + LENGTH_JITTER)
+            assert below or above
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
