@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import librosa
@@ -35,27 +36,59 @@ COMMANDS = """
 NUM_COMMAND_ROUNDS = {"train": 18, "dev": 1, "test": 2}  # every command once a round
 
 ESPEAK_ACCENTS = "en-us en-us-nyc en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd"
-# Variants made from one another, with nearly the same formants, are never in two splits.
-ESPEAK_VARIANTS = {
-    "train": """
-        Andy AnxiousAndy Denis Diogo Henrique Jacky Lee Marco Mario Michael Mike Storm adam benjamin
-        boris croak david ed edward f1 f3 grandma grandpa gustave john kaukovalta klatt2 klatt4
-        klatt6 m1 m2 m3 m5 marcelo max michel norbert pablo paul pedro sandro shelby steph steph3
-        travis victor
-    """,
-    "dev": "Alex Nguyen linda m6 m7",
-    "test": "Annie Gene f2 m4 robert",
-}
+# One family a line: variants made from one another, or whose lower formants differ by 2 % at most.
+ESPEAK_FAMILIES = """
+    adam benjamin croak grandpa john klatt2 klatt4 klatt6 m6 m7
+    Diogo Henrique michel
+    m1 m3 Nguyen
+    Andy AnxiousAndy
+    Mike pedro
+    steph steph3
+    f1
+    f2
+    f3
+    linda
+    Annie
+    Andrea
+    grandma
+    shelby
+    Alex
+    Denis
+    Gene
+    Jacky
+    Lee
+    Marco
+    Mario
+    Michael
+    Storm
+    boris
+    david
+    ed
+    edward
+    gustave
+    kaukovalta
+    m2
+    m4
+    m5
+    marcelo
+    max
+    norbert
+    pablo
+    paul
+    robert
+    sandro
+    travis
+    victor
+"""
 # Voices made from the recordings of a person: speaker, then what each engine calls that voice.
-RECORDED_VOICES: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
-    "train": {
-        "ked": (("festival", "ked_diphone"),),
-        "rms": (("flite", "rms"),),
-        "slt": (("flite", "slt"), ("festival", "cmu_us_slt_arctic_hts")),
-    },
-    "dev": {"kal": (("flite", "kal16"), ("festival", "kal_diphone"))},
-    "test": {"awb": (("flite", "awb"),)},
+RECORDED_VOICES: dict[str, tuple[tuple[str, str], ...]] = {
+    "awb": (("flite", "awb"),),
+    "kal": (("flite", "kal16"), ("festival", "kal_diphone")),
+    "ked": (("festival", "ked_diphone"),),
+    "rms": (("flite", "rms"),),
+    "slt": (("flite", "slt"), ("festival", "cmu_us_slt_arctic_hts")),
 }
+HELD_OUT_VARIANTS = 5  # at least, in each of dev and test, from whole families
 RECORDED_SHARE = {"train": 0.4, "dev": 1 / 6, "test": 1 / 6}  # of the utterances
 
 STRETCH = (0.9, 1.3)  # of the engine's own duration
@@ -126,15 +159,30 @@ def speak_digits(sequence: tuple[int, ...], rng: np.random.Generator) -> str:
     return " ".join(words)
 
 
-def share_out(split: str, count: int, rng: np.random.Generator) -> list[Voice]:
-    """Return the voices of `count` utterances of a split, in random order."""
-    variants = ESPEAK_VARIANTS[split].split()
-    recorded = list(RECORDED_VOICES[split].items())
-    num_recorded = round(RECORDED_SHARE[split] * count)
+def draw_voices(rng: np.random.Generator) -> dict[str, tuple[list[str], list[str]]]:
+    """Draw each split's espeak-ng variants, by whole families, and recorded speakers."""
+    families = [line.split() for line in ESPEAK_FAMILIES.strip().splitlines()]
+    families = [families[i] for i in rng.permutation(len(families))]
+    speakers = rng.permutation(list(RECORDED_VOICES)).tolist()
+    drawn = {}
+    for split in ("test", "dev"):
+        variants: list[str] = []
+        while len(variants) < HELD_OUT_VARIANTS:
+            variants += families.pop()
+        drawn[split] = (variants, [speakers.pop()])
+    return {"train": (list(chain.from_iterable(families)), speakers), **drawn}
+
+
+def share_out(
+    variants: list[str], speakers: list[str], share: float, count: int, rng: np.random.Generator
+) -> list[Voice]:
+    """Return the voices of `count` utterances in random order, a share of them recorded ones."""
+    num_recorded = round(share * count)
     voices = []
     for i in range(num_recorded):
-        speaker, names = recorded[i % len(recorded)]
-        voices.append(Voice(speaker, *names[i // len(recorded) % len(names)]))
+        speaker = speakers[i % len(speakers)]
+        names = RECORDED_VOICES[speaker]
+        voices.append(Voice(speaker, *names[i // len(speakers) % len(names)]))
     for i in range(count - num_recorded):
         name = variants[i % len(variants)]
         voices.append(Voice(f"espeak_{name.lower()}", "espeak-ng", name))
@@ -144,6 +192,7 @@ def share_out(split: str, count: int, rng: np.random.Generator) -> list[Voice]:
 def plan(seed: int) -> list[Item]:
     """List every utterance of the corpus, a pure function of the seed."""
     rng = np.random.default_rng(seed)
+    drawn = draw_voices(rng)
     commands = " ".join(COMMANDS.split()).split(", ")
     taken: set[tuple[int, ...]] = set()
     items = []
@@ -151,8 +200,9 @@ def plan(seed: int) -> list[Item]:
         sequences = digit_sequences(NUM_DIGIT_SEQUENCES[split], taken, rng)
         lines = [speak_digits(sequence, rng) for sequence in sequences]
         lines += commands * NUM_COMMAND_ROUNDS[split]
-        for number, voice in enumerate(share_out(split, len(lines), rng)):
-            spoken = lines[number]
+        variants, speakers = drawn[split]
+        voices = share_out(variants, speakers, RECORDED_SHARE[split], len(lines), rng)
+        for number, (spoken, voice) in enumerate(zip(lines, voices, strict=True)):
             text = spoken.replace(",", "")
             items.append(Item(f"{split}-{number:04d}", split, voice, text, spoken))
     return items
@@ -238,11 +288,11 @@ def check_synthesisers() -> None:
         found = shutil.which(program) is not None
         require(found, f"program {program} not found, install the package {package}")
     variants = subprocess.check_output(["espeak-ng", "--voices=variant"], text=True)
-    for name in " ".join(ESPEAK_VARIANTS.values()).split():
+    for name in ESPEAK_FAMILIES.split():
         require(f"!v/{name} " in variants, f"espeak-ng has no variant {name}")
     flite_voices = subprocess.check_output(["flite", "-lv"], text=True).split()
-    for speakers in RECORDED_VOICES.values():
-        for engine, name in [voice for names in speakers.values() for voice in names]:
+    for names in RECORDED_VOICES.values():
+        for engine, name in names:
             require(engine != "flite" or name in flite_voices, f"flite has no voice {name}")
 
 
