@@ -26,7 +26,7 @@ class BiLstmCtc(nn.Module):
         hidden_size: units H of a layer and direction.
         num_layers: LSTM layers.
         dropout: share of the units dropped after every layer in training.
-        norm: "none", "batch" or "layer", after every layer.
+        norm: "none", "batch" or "layer", before the first layer and after every one.
         bidirectional: False gives a model that can run on a live stream, with `lookahead`.
         lookahead: future LSTM frames that a learnt filter of each unit sees above the last layer
             (Wang et al., "Lookahead convolution layer for unidirectional recurrent neural
@@ -71,6 +71,7 @@ class BiLstmCtc(nn.Module):
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
         width = self.subsampling.output_size
+        self.input_norm = make_norm(norm, width)
         for _ in range(num_layers):
             layer = LSTM(
                 width, hidden_size, batch_first=True, bidirectional=bidirectional, backend=backend
@@ -100,6 +101,7 @@ class BiLstmCtc(nn.Module):
         if not features.shape[1]:  # clips shorter than a window; the layers want a frame
             features = nn.functional.pad(features, (0, 0, 0, 1))
         x, lengths = self.subsampling(features, lengths)
+        x = self.input_norm(x, lengths)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x, _ = layer(x, lengths=lengths)
             x = self.dropout(norm(x, lengths))

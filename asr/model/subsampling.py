@@ -39,6 +39,10 @@ class ConvSubsampling(nn.Module):
         previous = 1
         for stride in self.strides:
             convolution = nn.Conv2d(previous, channels, 3, (stride, 2), padding=1)
+            # The default would shrink the signal to a fifth by each convolution (He et al., 2015).
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
             # The kernels for channels-last are up to twice as fast, on CPUs and GPUs.
             convolution.weight.data = convolution.weight.data.to(memory_format=torch.channels_last)
             self.convolutions.append(convolution)
