@@ -65,13 +65,14 @@ def split_feasible(
 
 def report_misfits(misfits: Sequence[Misfit], path: Path) -> None:
     """Name the misfits in the log, and all of them in a JSONL file where there are any."""
+    path.unlink(missing_ok=True)  # of an earlier training in the same folder
     if not misfits:
         return
     rows = [{"id": misfit.utterance.id, "reason": misfit.reason} for misfit in misfits]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for row in rows[:SHOWN]:
         logger.warning("left out %s: %s", row["id"], row["reason"])
-    logger.warning("%d training utterances left out, see %s", len(rows), path)
+    logger.warning("left out %d of the training utterances, all in %s", len(rows), path)
 
 
 def check_misfits(misfits: Sequence[Misfit], num_kept: int, max_share: float) -> None:

@@ -133,11 +133,12 @@ def _short(value: Any) -> Any:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """The rows of a CSV file without its header; none where there is no file."""
+    """The rows of a CSV file without its header, nor a last one that was cut while written."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [row for row in list(csv.reader(file))[1:] if row]
+        lines = [line for line in file if line.endswith("\n")]
+    return [row for row in list(csv.reader(lines))[1:] if row]
 
 
 def _write_rows(path: Path, names: tuple[str, ...], rows: list[list[str]]) -> None:

@@ -7,15 +7,24 @@ Random draws are no part of it: augmentation is seeded by (seed, epoch, utteranc
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from asr.atomic_file import replacing
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+
+
+class Stateful(Protocol):
+    """Whatever a resume must bring back."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
 
 
 @dataclass
@@ -49,20 +58,13 @@ class Progress:
     train_s: float = 0.0
 
 
-def save_state(
-    path: Path,
-    progress: Progress,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    plan: str,
-) -> None:
+def save_state(path: Path, progress: Progress, parts: Mapping[str, Stateful], plan: str) -> None:
     """Write the training state atomically.
 
     Args:
         path: the state file.
         progress: where the training stands.
-        model: its weights go into the file, so that the file is complete in itself.
-        optimizer: its moments go into the file.
+        parts: by name, all that has a state: model, optimiser, gradient scaler.
         plan: fingerprint of all that the order of the data depends on.
 
     Raises:
@@ -72,8 +74,7 @@ def save_state(
         "version": STATE_VERSION,
         "plan": plan,
         "progress": asdict(progress),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "parts": {name: part.state_dict() for name, part in parts.items()},
     }
     # Serialised first: torch's zip writer turns "no space left" into an error without a cause.
     buffer = io.BytesIO()
@@ -82,10 +83,8 @@ def save_state(
         file.write(buffer.getbuffer())
 
 
-def load_state(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, plan: str
-) -> Progress:
-    """Read a training state into a model and an optimiser.
+def load_state(path: Path, parts: Mapping[str, Stateful], plan: str) -> Progress:
+    """Read a training state into the parts it was saved from.
 
     Raises:
         ValueError: damaged, of another version, of another model, or of a training on other data.
@@ -106,8 +105,8 @@ def load_state(
             f"expected plan {plan[:12]}: resume with the manifests and settings of the run"
         )
     try:
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(content["parts"][name])
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path}: does not fit this model ({first})") from error

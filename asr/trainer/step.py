@@ -70,49 +70,68 @@ class Stepper:
         Args:
             batches: where they come from.
             count: how many of them this rank takes for the step.
-            num_tokens: characters of the step, over all ranks.
+            num_tokens: characters of the step, over all ranks, left out or not.
             label: names the step in warnings.
         """
-        loss = torch.zeros((), device=self.fabric.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
+        learnt = torch.zeros_like(loss)  # characters with a finite loss
         waited = 0.0
         for index in range(count):
             start = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - start
             with self.fabric.no_backward_sync(self.model, enabled=index < count - 1):
-                part = self._loss_sum(batch.to(self.fabric.device), label) / num_tokens
+                nats, characters = self._loss_sum(batch.to(self.fabric.device), label)
                 # DDP averages the ranks' gradients; the step wants their sum.
-                self.fabric.backward(part * self.fabric.world_size)
-            loss += part.detach()
-        norm = self._update(label)
-        return StepResult(float(sum_over_ranks(self.fabric, loss)), norm, waited)
+                self.fabric.backward(nats / num_tokens * self.fabric.world_size)
+            loss += nats.detach()
+            learnt += characters
+        loss, learnt = sum_over_ranks(self.fabric, torch.stack([loss, learnt])).tolist()
+        if 0 < learnt < num_tokens:
+            self._scale_gradients(num_tokens / learnt)
+        return StepResult(loss / max(learnt, 1), self._update(label), waited)
 
-    def _loss_sum(self, batch: Batch, label: str) -> Tensor:
-        """Sum of a batch's CTC losses; utterances without a finite one are named, left out."""
+    def _loss_sum(self, batch: Batch, label: str) -> tuple[Tensor, int]:
+        """Sum of a batch's CTC losses and its characters.
+
+        Utterances without finite features or a finite loss are named and left out, and the rest is
+        computed anew: NaN times a zero gradient would still be NaN.
+        """
+        features, lengths = self._features(batch)
+        finite = torch.isfinite(features).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            _name_left_out(batch, finite, f"{label}: features are")
+            batch, features, lengths = batch.keep(finite), features[finite], lengths[finite]
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        losses = self._losses(batch)
-        finite = torch.isfinite(losses)
-        if bool(finite.all()):
-            return losses.sum()
-        for buffer, before in buffers:
-            buffer.copy_(before)  # running statistics of batch norm would stay NaN for ever
-        names = [
-            u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine
-        ]
-        logger.warning("%s: loss is not finite, left out: %s", label, ", ".join(names))
-        if not finite.any():
-            # Every parameter takes part with gradient zero, as DDP expects of each rank.
-            return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
-        # Computed anew without them: NaN times a zero gradient would still be NaN.
-        return self._losses(batch.keep(finite)).sum()
+        while batch.utterances:
+            losses = self._losses(batch, features, lengths)
+            finite = torch.isfinite(losses)
+            if bool(finite.all()):
+                return losses.sum(), int(batch.token_lengths.sum())
+            for buffer, before in buffers:
+                buffer.copy_(before)  # running statistics of batch norm would stay NaN for ever
+            _name_left_out(batch, finite, f"{label}: loss is")
+            batch, features, lengths = batch.keep(finite), features[finite], lengths[finite]
+        # Every parameter takes part with gradient zero, as DDP expects of each rank.
+        return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0, 0
 
-    def _losses(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            features, lengths = self.features(batch.waveforms, batch.num_samples)
-            if self.spec_augment is not None:
-                features = self.spec_augment(features, lengths, batch.seeds)
+    @torch.no_grad()
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        features, lengths = self.features(batch.waveforms, batch.num_samples)
+        if self.spec_augment is not None:
+            features = self.spec_augment(features, lengths, batch.seeds)
+        return features, lengths
+
+    def _losses(self, batch: Batch, features: Tensor, lengths: Tensor) -> Tensor:
         log_probs, log_prob_lengths = self.model(features, lengths)
         return ctc_loss(log_probs, log_prob_lengths, batch.tokens, batch.token_lengths)
+
+    @torch.no_grad()
+    def _scale_gradients(self, factor: float) -> None:
+        """Divide by the characters that were learnt from, where some were left out."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= factor
 
     def _update(self, label: str) -> float:
         """Clip and take the optimiser step; one with a gradient that is not finite is skipped."""
@@ -129,6 +148,11 @@ class Stepper:
             logger.warning("%s: gradient is not finite, skipped", label)
         self.optimizer.zero_grad()
         return norm
+
+
+def _name_left_out(batch: Batch, finite: Tensor, what: str) -> None:
+    names = [u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine]
+    logger.warning("%s not finite, left out: %s", what, ", ".join(names))
 
 
 def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:

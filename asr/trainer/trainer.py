@@ -24,7 +24,7 @@ from asr.trainer.device import make_fabric
 from asr.trainer.labels import check_misfits, report_misfits, split_feasible
 from asr.trainer.log import RunLog
 from asr.trainer.schedule import Schedule
-from asr.trainer.state import Progress, load_state, save_state
+from asr.trainer.state import Progress, Stateful, load_state, save_state
 from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult, parameter_groups
 from asr.trainer.validation import Validation, validate
@@ -83,7 +83,7 @@ class Trainer:
         seed: of data order, augmentation and dropout.
 
     Raises:
-        ValueError: a precision that the device does not have.
+        ValueError: a count below 1, or a precision that the device does not have.
     """
 
     def __init__(
@@ -106,6 +106,14 @@ class Trainer:
         tensorboard: bool = False,
         seed: int = 0,
     ) -> None:
+        for name, count in (
+            ("max_epochs", max_epochs),
+            ("accumulate", accumulate),
+            ("validate_every", validate_every),
+            ("log_every", log_every),
+        ):
+            if count < 1:
+                raise ValueError(f"trainer.{name} {count}, expected 1 or more")
         self.max_epochs = max_epochs
         self.batch_duration_s = batch_duration_s
         self.accumulate = accumulate
@@ -157,13 +165,14 @@ class _Run:
         self.durations = [seconds(utterance) for utterance in self.utterances]
         optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.stateful: dict[str, Stateful] = {
+            "model": self.recognizer, "optimizer": optimizer, "precision": self.fabric._precision,
+        }  # fmt: skip
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
         self.fingerprint = self._fingerprint()
         self.progress = Progress()
         if resume:
-            self.progress = load_state(
-                run_dir / STATE_FILE, self.recognizer, optimizer, self.fingerprint
-            )
+            self.progress = load_state(run_dir / STATE_FILE, self.stateful, self.fingerprint)
         self.stepper = Stepper(
             self.fabric, self.recognizer, optimizer, recipe.augment.spec, trainer.clip_norm
         )
@@ -264,7 +273,8 @@ class _Run:
         self.log.start_epoch(progress.epoch, self.trainer.max_epochs, progress.group, len(groups))
         self.recognizer.train()
         for group in rest:
-            share = (progress.epoch + progress.group / len(groups)) / self.trainer.max_epochs
+            done = progress.epoch + (progress.group + 0.5) / len(groups)  # by mid-step
+            share = done / self.trainer.max_epochs
             self._step(loader, group, share)
             if time.monotonic() - self.last_save > self.trainer.save_every_s:
                 self._save()
@@ -280,6 +290,7 @@ class _Run:
             epoch=epoch,
             batch_duration_s=self.trainer.batch_duration_s,
             world_size=self.fabric.world_size,
+            accumulate=self.trainer.accumulate,
             order=Order.ASCENDING if is_sorted else Order.SHUFFLED,
         )
 
@@ -331,6 +342,10 @@ class _Run:
             batch_duration_s=max(self.trainer.batch_duration_s, *durations),
         )  # fmt: skip
         share = rank_batches(plan, world, self.fabric.global_rank)
+        for (
+            buffer
+        ) in self.recognizer.model.buffers():  # batch norm's statistics differ between ranks
+            buffer.copy_(self.fabric.broadcast(buffer))
         result = validate(self.recognizer, self.dev_loader.batches(0, share), self.fabric)
         progress.elapsed_s += time.monotonic() - start
         progress.validations += 1
@@ -372,10 +387,7 @@ class _Run:
         # Rank 0 alone, and nobody waits for it: the clocks by which ranks would meet differ.
         self.last_save = time.monotonic()
         if self.fabric.global_rank == 0:
-            save_state(
-                self.run_dir / STATE_FILE, self.progress, self.recognizer, self.stepper.optimizer,
-                self.fingerprint,
-            )  # fmt: skip
+            save_state(self.run_dir / STATE_FILE, self.progress, self.stateful, self.fingerprint)
 
     def _save_model(self, name: str, result: Validation) -> None:
         if self.fabric.global_rank == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +79,17 @@ def make_recognizer() -> MakeRecognizer:
         )
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of a second."""
+    if "picture" not in request.node.name:
+        monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder

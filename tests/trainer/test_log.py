@@ -34,12 +34,6 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-@pytest.fixture
-def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a second."""
-    monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
-
-
 def filled(folder: Path) -> RunLog:
     """A log with steps 1 to 6 and validations after 3 and 6."""
     log = RunLog(folder, is_writer=True)
@@ -51,7 +45,6 @@ def filled(folder: Path) -> RunLog:
     return log
 
 
-@pytest.mark.usefixtures("_no_picture")
 def test_columns_and_rows(tmp_path: Path) -> None:
     filled(tmp_path)
     header, first, *others = rows_of(tmp_path / "steps.csv")
@@ -74,7 +67,6 @@ def test_steps_that_are_not_to_be_recorded_are_not(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "steps.csv")) == 1
 
 
-@pytest.mark.usefixtures("_no_picture")
 def test_a_resumed_training_keeps_the_rows_up_to_its_state(tmp_path: Path) -> None:
     filled(tmp_path)
     log = RunLog(tmp_path, is_writer=True, step=4, validations=1)
@@ -85,7 +77,17 @@ def test_a_resumed_training_keeps_the_rows_up_to_its_state(tmp_path: Path) -> No
     assert rows_of(tmp_path / "steps.csv")[0] == list(STEP_FIELDS)
 
 
-@pytest.mark.usefixtures("_no_picture")
+@pytest.mark.parametrize("cut", [1, 2, 5, 9])
+def test_a_row_that_was_cut_while_written_is_dropped(tmp_path: Path, cut: int) -> None:
+    filled(tmp_path)
+    for name in ("steps", "validations"):
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(path.read_bytes()[:-cut])
+    RunLog(tmp_path, is_writer=True, step=6, validations=2)
+    assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4", "5"]
+    assert [row[0] for row in rows_of(tmp_path / "validations.csv")[1:]] == ["3"]
+
+
 def test_a_new_training_starts_new_files(tmp_path: Path) -> None:
     filled(tmp_path)
     RunLog(tmp_path, is_writer=True)
@@ -148,7 +150,6 @@ def test_the_picture_of_no_rows_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.usefixtures("_no_picture")
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from asr.trainer.state import STATE_VERSION, Progress, load_state, save_state
+from asr.trainer.state import STATE_VERSION, Progress, Stateful, load_state, save_state
 
 PROGRESS = Progress(
     epoch=3, group=7, step=55, validations=3, best_wer=0.125, best_cer=0.0625, best_step=40,
@@ -33,16 +33,21 @@ def trained(width: int = 3, steps: int = 2) -> tuple[nn.Module, torch.optim.Opti
     return model, optimizer
 
 
+def parts(width: int = 3, steps: int = 2) -> dict[str, Stateful]:
+    model, optimizer = trained(width, steps)
+    return {"model": model, "optimizer": optimizer}
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "state.pt"
-    save_state(path, PROGRESS, *trained(), PLAN)
+    save_state(path, PROGRESS, parts(), PLAN)
     return path
 
 
 def test_everything_comes_back(path: Path) -> None:
     model, optimizer = trained(steps=0)
-    assert load_state(path, model, optimizer, PLAN) == PROGRESS
+    assert load_state(path, {"model": model, "optimizer": optimizer}, PLAN) == PROGRESS
     expected_model, expected_optimizer = trained()
     for name, value in expected_model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
@@ -57,7 +62,7 @@ def test_everything_comes_back(path: Path) -> None:
 
 def refusal(path: Path, plan: str = PLAN, width: int = 3) -> str:
     with pytest.raises(ValueError, match=r".") as caught:
-        load_state(path, *trained(width, steps=0), plan)
+        load_state(path, parts(width, steps=0), plan)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -119,7 +124,7 @@ def test_a_hostile_file_runs_no_code(path: Path, tmp_path: Path) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.pt"):
-        load_state(tmp_path / "gone.pt", *trained(steps=0), PLAN)
+        load_state(tmp_path / "gone.pt", parts(steps=0), PLAN)
 
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])
@@ -133,7 +138,7 @@ def test_a_former_state_survives_a_full_disk(
 
     monkeypatch.setattr(os, function, full)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        save_state(path, Progress(step=99), *trained(), PLAN)
+        save_state(path, Progress(step=99), parts(), PLAN)
     monkeypatch.undo()
     assert caught.value.filename == str(path)
     assert path.read_bytes() == former
