@@ -94,14 +94,13 @@ def evaluate_manifest(
 
 def _plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
     from asr.audio import probe
-    from asr.data.plan import Order, plan_epoch
+    from asr.data.plan import plan_evaluation
 
     durations = [
         probe(each.audio_filepath).duration if each.duration is None else each.duration
         for each in utterances
     ]
-    budget = max(batch_duration_s, *durations)
-    return plan_epoch(durations, seed=0, epoch=0, batch_duration_s=budget, order=Order.ASCENDING)
+    return plan_evaluation(durations, batch_duration_s=batch_duration_s)
 
 
 def _evaluate(

@@ -71,6 +71,29 @@ def plan_epoch(
     return batches
 
 
+def plan_evaluation(
+    durations: Sequence[float], *, batch_duration_s: float, world_size: int = 1
+) -> list[tuple[int, ...]]:
+    """Batches to decode a split in, shortest first.
+
+    Args:
+        durations: of every utterance [s].
+        batch_duration_s: largest padded size of a batch [s]; the longest utterance, if longer.
+        world_size: number of ranks.
+
+    Raises:
+        ValueError: too few utterances for the ranks.
+    """
+    return plan_epoch(
+        durations,
+        seed=0,
+        epoch=0,
+        batch_duration_s=max(batch_duration_s, *durations),
+        world_size=world_size,
+        order=Order.ASCENDING,
+    )
+
+
 def rank_batches(
     batches: Sequence[tuple[int, ...]], world_size: int, rank: int
 ) -> Sequence[tuple[int, ...]]:

@@ -18,7 +18,7 @@ from asr.checkpoint import Recognizer, save_model
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import SpeechDataset, draw_seed
 from asr.data.manifest import Utterance
-from asr.data.plan import Order, plan_epoch, rank_batches
+from asr.data.plan import Order, plan_epoch, plan_evaluation, rank_batches
 from asr.data.splits import Splits, seconds
 from asr.trainer.device import make_fabric
 from asr.trainer.labels import check_misfits, report_misfits, split_feasible
@@ -337,14 +337,12 @@ class _Run:
         progress, world = self.progress, self.fabric.world_size
         dev = self.recipe.splits.dev
         durations = [seconds(utterance) for utterance in dev]
-        plan = plan_epoch(
-            durations, seed=0, epoch=0, order=Order.ASCENDING, world_size=world,
-            batch_duration_s=max(self.trainer.batch_duration_s, *durations),
-        )  # fmt: skip
+        plan = plan_evaluation(
+            durations, batch_duration_s=self.trainer.batch_duration_s, world_size=world
+        )
         share = rank_batches(plan, world, self.fabric.global_rank)
-        for (
-            buffer
-        ) in self.recognizer.model.buffers():  # batch norm's statistics differ between ranks
+        # The running statistics of batch norm are each rank's own until here.
+        for buffer in self.recognizer.model.buffers():
             buffer.copy_(self.fabric.broadcast(buffer))
         result = validate(self.recognizer, self.dev_loader.batches(0, share), self.fabric)
         progress.elapsed_s += time.monotonic() - start

@@ -12,8 +12,12 @@ import pytest
 import torch
 
 from asr.checkpoint import load_model
+from asr.data.batch import BatchLoader
+from asr.data.dataset import SpeechDataset
+from asr.trainer.device import make_fabric
 from asr.trainer.state import Progress
-from tests.trainer.fitting import MakeRecognizer, MakeSplits, assert_weights, rows_of
+from asr.trainer.validation import validate
+from tests.trainer.fitting import RATE, MakeRecognizer, MakeSplits, assert_weights, rows_of
 
 LIMIT_S = 300.0  # [s] two processes take 10 on an idle machine
 SCRIPT = """
@@ -59,10 +63,16 @@ def train_on(
     splits = make_splits()
     write_manifest(tmp_path / "train.jsonl", splits.train)
     write_manifest(tmp_path / "dev.jsonl", splits.dev)
-    save_model(tmp_path / "start.safetensors", make_recognizer(), {})
     (tmp_path / "script.py").write_text(SCRIPT)
 
-    def train(ranks: int, accumulate: int, save_every_s: float = 300.0, clock: str = "") -> Path:
+    def train(
+        ranks: int,
+        accumulate: int,
+        save_every_s: float = 300.0,
+        clock: str = "",
+        norm: str = "layer",
+    ) -> Path:
+        save_model(tmp_path / "start.safetensors", make_recognizer(norm=norm), {})
         folder = tmp_path / f"ranks_{ranks}_{clock}"
         folder.mkdir()
         files = ["script.py", folder.name, "start.safetensors", "train.jsonl", "dev.jsonl"]
@@ -105,6 +115,22 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(
             assert found == pytest.approx([float(row[column]) for row in left], rel=1e-4), column
     start = load_model(one.parent / "start.safetensors")[0].state_dict()
     assert (start["model.head.bias"] - expected["model.head.bias"]).abs().max() > 1e-2
+
+
+@pytest.mark.slow
+def test_several_processes_validate_the_model_that_is_saved(
+    train_on: Callable[..., Path], make_splits: MakeSplits
+) -> None:
+    # Each process gathers batch norm's running statistics on its own batches.
+    folder = train_on(2, accumulate=1, norm="batch")
+    recognizer = load_model(folder / "last.safetensors")[0]
+    dev = make_splits().dev
+    tokens = [recognizer.tokenizer.encode(utterance.text) for utterance in dev]
+    loader = BatchLoader(SpeechDataset(dev, tokens, RATE, seed=0))
+    batches = loader.batches(0, [tuple(range(len(dev)))])
+    alone = validate(recognizer, batches, make_fabric("cpu", 1, 1, "32-true"))
+    row = rows_of(folder / "validations.csv")[-1]
+    assert float(row["loss"]) == pytest.approx(alone.loss, rel=1e-5)
 
 
 @pytest.mark.slow
