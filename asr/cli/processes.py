@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asr.cli.main import USER_ERROR_STATUS, one_line
@@ -63,11 +63,9 @@ def tell_parent() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        try:
-            with open(error_file, "x", encoding="utf-8") as file:
-                file.write(one_line(error))
-        except FileExistsError:
-            pass  # another process failed first
+        # The file is there already where another process failed first.
+        with suppress(FileExistsError), open(error_file, "x", encoding="utf-8") as file:
+            file.write(one_line(error))
         raise SystemExit(USER_ERROR_STATUS) from error
     except RuntimeError as error:
         if Path(error_file).exists():
