@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,16 +28,16 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0,
         run_id="asr", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error.txt"
-        os.environ[ERROR_FILE] = str(error_file)
+        threads = max((os.cpu_count() or 1) // count, 1)
         try:
-            elastic_launch(config, sys.executable)("-m", "asr", *arguments)
+            with _environment({ERROR_FILE: str(error_file), "OMP_NUM_THREADS": str(threads)}):
+                elastic_launch(config, sys.executable)("-m", "asr", *arguments)
         except SignalException as error:
             raise KeyboardInterrupt from error
         except ChildFailedError as error:
@@ -45,8 +45,18 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
             told = error_file.read_text(encoding="utf-8") if error_file.exists() else ""
             status = f"process {rank} of {count} ended with status {failure.exitcode}, see above"
             raise ValueError(told or status) from error
-        finally:
-            del os.environ[ERROR_FILE]
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets what is not set yet, for the processes started within; a next run finds it unset."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 @contextmanager

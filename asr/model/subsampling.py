@@ -39,7 +39,7 @@ class ConvSubsampling(nn.Module):
         previous = 1
         for stride in self.strides:
             convolution = nn.Conv2d(previous, channels, 3, (stride, 2), padding=1)
-            # The default would shrink the signal to a fifth by each convolution (He et al., 2015).
+            # torch's default leaves a sixth of the signal's power after each (He et al., 2015).
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)

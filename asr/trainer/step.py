@@ -100,8 +100,8 @@ class Stepper:
         features, lengths = self._features(batch)
         finite = torch.isfinite(features).flatten(1).all(dim=1)
         if not bool(finite.all()):
-            _name_left_out(batch, finite, f"{label}: features are")
-            batch, features, lengths = batch.keep(finite), features[finite], lengths[finite]
+            what = f"{label}: features are"
+            batch, features, lengths = _leave_out(what, finite, batch, features, lengths)
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         while batch.utterances:
             losses = self._losses(batch, features, lengths)
@@ -110,8 +110,8 @@ class Stepper:
                 return losses.sum(), int(batch.token_lengths.sum())
             for buffer, before in buffers:
                 buffer.copy_(before)  # running statistics of batch norm would stay NaN for ever
-            _name_left_out(batch, finite, f"{label}: loss is")
-            batch, features, lengths = batch.keep(finite), features[finite], lengths[finite]
+            what = f"{label}: loss is"
+            batch, features, lengths = _leave_out(what, finite, batch, features, lengths)
         # Every parameter takes part with gradient zero, as DDP expects of each rank.
         return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0, 0
 
@@ -150,9 +150,13 @@ class Stepper:
         return norm
 
 
-def _name_left_out(batch: Batch, finite: Tensor, what: str) -> None:
+def _leave_out(
+    what: str, finite: Tensor, batch: Batch, features: Tensor, lengths: Tensor
+) -> tuple[Batch, Tensor, Tensor]:
+    """The rows where `(B,)` bool is True; the others are named."""
     names = [u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine]
     logger.warning("%s not finite, left out: %s", what, ", ".join(names))
+    return batch.keep(finite), features[finite], lengths[finite]
 
 
 def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
