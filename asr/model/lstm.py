@@ -1,14 +1,15 @@
 """The LSTM layer: torch.nn.LSTM's parameters and interface, lengths honoured, several backends.
 
-A backend runs one direction of one layer: `(input (B, T, in), lengths, weights, h_0, c_0) ->
-(output (B, T, H), h_n, c_n)`. Direction, stacking and dropout are the layer's.
+A backend runs one layer in all its directions: `(input (B, T, in), lengths (B,), weights of each
+direction, h_0 and c_0 (D, B, H)) -> (output (B, T, D * H), h_n, c_n)`. Stacking and dropout are the
+layer's.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ class Weights(NamedTuple):
     bias_hh: Tensor | None
 
 
-def reference(
+def _reference(
     x: Tensor, lengths: Tensor, weights: Weights, h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loop over `lstm_step`: the truth, for tests and odd devices."""
@@ -57,7 +58,7 @@ def reference(
     return torch.stack(outputs, dim=1), h, c
 
 
-def native(
+def _native(
     x: Tensor, lengths: Tensor, weights: Weights, h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """torch's own kernel (cuDNN on a GPU, oneDNN on a CPU) over the padded batch, never packed.
@@ -99,8 +100,52 @@ def _freezing_column(weight_hh: Tensor) -> Tensor:
     return column.reshape(-1, 1)
 
 
-Backend = Callable[[Tensor, Tensor, Weights, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-BACKENDS: dict[str, Backend] = {"reference": reference, "native": native}
+def _fused_cpu(
+    x: Tensor, lengths: Tensor, weights: Sequence[Weights], h_0: Tensor, c_0: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compiled for the CPU, see `asr.model.kernels.fused_cpu`."""
+    from asr.model.kernels.fused_cpu import fused_cpu  # Numba takes a second to import
+
+    weight_ih = torch.stack([direction.weight_ih for direction in weights])
+    weight_hh = torch.stack([direction.weight_hh for direction in weights])
+    biases = [
+        direction.bias_ih + direction.bias_hh
+        for direction in weights
+        if direction.bias_ih is not None and direction.bias_hh is not None
+    ]
+    bias = torch.stack(biases) if biases else weight_hh.new_zeros(weight_hh.shape[:2])
+    return fused_cpu(x, lengths, weight_ih, weight_hh, bias, h_0, c_0)
+
+
+OneDirection = Callable[[Tensor, Tensor, Weights, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Backend = Callable[
+    [Tensor, Tensor, Sequence[Weights], Tensor, Tensor], tuple[Tensor, Tensor, Tensor]
+]
+
+
+def _each_direction(run: OneDirection) -> Backend:
+    """A backend from the run of one direction: the second one's time is reversed by length."""
+
+    def run_all(
+        x: Tensor, lengths: Tensor, weights: Sequence[Weights], h_0: Tensor, c_0: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = mask_padding(x, lengths)
+        output, h_n, c_n = run(x, lengths, weights[0], h_0[0], c_0[0])
+        if len(weights) == 1:
+            return output, h_n[None], c_n[None]
+        mirrored = reverse_by_length(x, lengths)
+        back, *finals = run(mirrored, lengths, weights[1], h_0[1], c_0[1])
+        output = torch.cat((output, reverse_by_length(back, lengths)), dim=-1)
+        return output, torch.stack((h_n, finals[0])), torch.stack((c_n, finals[1]))
+
+    return run_all
+
+
+BACKENDS: dict[str, Backend] = {
+    "reference": _each_direction(_reference),
+    "native": _each_direction(_native),
+    "fused_cpu": _fused_cpu,
+}
 
 
 class LSTM(nn.Module):
@@ -118,8 +163,10 @@ class LSTM(nn.Module):
         batch_first: True: `(B, T, in)`; False: `(T, B, in)`, as torch.nn.LSTM has it.
         dropout: share of the outputs of every layer but the last to drop in training.
         bidirectional: also run from the end to the start; outputs are concatenated.
-        backend: "reference", "native", or "auto" to let the first forward choose; `layer.backend`
-            then holds the choice.
+        backend: "reference", "native", "fused_cpu", or "auto" to let the first forward choose;
+            `layer.backend` then holds the choice.
+        forget_bias: added to the forget gates' first bias at the start: 1 keeps memories longer
+            from the first step (Gers et al., 2000; Jozefowicz et al., 2015), 0 is torch's start.
 
     Raises:
         ValueError: an unknown backend, a size below 1 or a dropout outside 0 to 1.
@@ -136,6 +183,7 @@ class LSTM(nn.Module):
         bidirectional: bool = False,
         *,
         backend: str = "auto",
+        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
         if backend not in ("auto", *BACKENDS):
@@ -154,6 +202,7 @@ class LSTM(nn.Module):
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.backend = backend
+        self.forget_bias = forget_bias
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self._suffixes(layer):
@@ -179,6 +228,9 @@ class LSTM(nn.Module):
         for name, shape in shapes.items():
             parameter = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
             self.register_parameter(f"{name}_{suffix}", parameter)
+        if self.bias:
+            forget = slice(self.hidden_size, 2 * self.hidden_size)
+            self.get_parameter(f"bias_ih_{suffix}").data[forget] += self.forget_bias
 
     def weights(self, suffix: str) -> Weights:
         """The parameters of one direction, `suffix` being l0, l0_reverse, l1 ..."""
@@ -214,7 +266,6 @@ class LSTM(nn.Module):
             lengths = torch.full((batch,), frames, device=x.device)
         else:
             _check_lengths(lengths, batch, frames)
-            x = mask_padding(x, lengths)
         if state is None:
             zeros = x.new_zeros(self.num_layers * self.num_directions, batch, self.hidden_size)
             state = (zeros, zeros)
@@ -222,16 +273,14 @@ class LSTM(nn.Module):
         run = BACKENDS[self._choose_backend()]
         finals: list[State] = []
         for layer in range(self.num_layers):
-            outputs = []
-            for suffix in self._suffixes(layer):
-                h_0, c_0 = state[0][len(finals)], state[1][len(finals)]
-                output, h_n, c_n = self._run_direction(run, x, lengths, suffix, h_0, c_0)
-                outputs.append(output)
-                finals.append((h_n, c_n))
-            x = torch.cat(outputs, dim=-1)
+            weights = [self.weights(suffix) for suffix in self._suffixes(layer)]
+            first = layer * self.num_directions
+            h_0, c_0 = (part[first : first + self.num_directions] for part in state)
+            x, h_n, c_n = run(x, lengths, weights, h_0, c_0)
+            finals.append((h_n, c_n))
             if self.dropout and layer < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-        h_n, c_n = (torch.stack(final) for final in zip(*finals, strict=True))
+        h_n, c_n = (torch.cat(final) for final in zip(*finals, strict=True))
         return (x if self.batch_first else x.transpose(0, 1)), (h_n, c_n)
 
     def _check_state(self, state: State, batch: int) -> None:
@@ -241,19 +290,16 @@ class LSTM(nn.Module):
             if tensor.shape != expected:
                 raise ValueError(f"{name} of shape {tuple(tensor.shape)}, expected {expected}")
 
-    def _run_direction(
-        self, run: Backend, x: Tensor, lengths: Tensor, suffix: str, h_0: Tensor, c_0: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if not suffix.endswith("_reverse"):
-            return run(x, lengths, self.weights(suffix), h_0, c_0)
-        mirrored = reverse_by_length(x, lengths)
-        output, h_n, c_n = run(mirrored, lengths, self.weights(suffix), h_0, c_0)
-        return reverse_by_length(output, lengths), h_n, c_n
-
     def _choose_backend(self) -> str:
         if self.backend == "auto":
-            self.backend = "native"
-            _announce("native", "torch's own kernel serves this cell on every device")
+            weight = self.weights("l0").weight_hh
+            fused = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
+            self.backend = "fused_cpu" if fused else "native"
+            reasons = {
+                "fused_cpu": "compiled for this CPU, skips padding",
+                "native": f"torch's own kernel serves {weight.dtype} on {weight.device.type}",
+            }
+            _announce(self.backend, reasons[self.backend])
         return self.backend
 
     def extra_repr(self) -> str:

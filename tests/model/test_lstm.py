@@ -20,7 +20,7 @@ from asr.model import lstm as lstm_module
 from asr.model.lstm import LSTM
 
 INPUT, HIDDEN, BATCH, FRAMES = 3, 5, 4, 6
-BACKENDS = ("reference", "native")
+BACKENDS = ("reference", "native", "fused_cpu")
 RAGGED = torch.tensor([6, 1, 4, 2])
 NAN = float("nan")
 
@@ -264,11 +264,12 @@ def _gradients(
 
 @pytest.mark.parametrize("lengths", [[6, 6, 6, 6], [6, 1, 4, 2], [5, 3, 3, 1], [0, 2, 0, 6]])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_native_equals_reference(lengths: list[int], bidirectional: bool) -> None:
+@pytest.mark.parametrize("backend", ["native", "fused_cpu"])
+def test_equals_the_reference(backend: str, lengths: list[int], bidirectional: bool) -> None:
     reference = layer_of("reference", num_layers=3, bidirectional=bidirectional, batch_first=True)
     x, state = random_input(reference), random_state(reference)
     arguments = {"lengths": torch.tensor(lengths)}
-    found = _forward_and_gradients(twin_of(reference, "native"), x, state, **arguments)
+    found = _forward_and_gradients(twin_of(reference, backend), x, state, **arguments)
     expected = _forward_and_gradients(reference, x, state, **arguments)
     for name, value in expected.items():
         assert_equal(found[name], value, 1e-10)
@@ -336,8 +337,9 @@ def test_float32_stays_near_float64(backend: str) -> None:
     assert_equal(c_n.double(), c_expected, 1e-6)
 
 
-def test_gradcheck_of_the_reference() -> None:
-    layer = layer_of("reference", num_layers=2, bidirectional=True, batch_first=True)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradcheck(backend: str) -> None:
+    layer = layer_of(backend, num_layers=2, bidirectional=True, batch_first=True)
     lengths = torch.tensor([3, 1])
     x = torch.randn(2, 3, INPUT).double().requires_grad_()
     h_0, c_0 = (value.requires_grad_() for value in random_state(layer, batch=2))
@@ -402,9 +404,9 @@ def test_auto_chooses_at_the_first_forward_and_says_so(caplog: pytest.LogCapture
     layer = LSTM(INPUT, HIDDEN)
     assert layer.backend == "auto"
     layer(torch.zeros(2, 1, INPUT))
-    assert layer.backend == "native"
+    assert layer.backend == "fused_cpu"
     assert [record.getMessage() for record in caplog.records] == [
-        "LSTM backend native: torch's own kernel serves this cell on every device"
+        "LSTM backend fused_cpu: compiled for this CPU, skips padding"
     ]
 
 
@@ -430,7 +432,10 @@ def test_the_backend_by_name_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backend": "cudnn"}, "backend 'cudnn', expected one of auto, reference, native"),
+        (
+            {"backend": "cudnn"},
+            "backend 'cudnn', expected one of auto, reference, native, fused_cpu",
+        ),
         ({"dropout": 1.5}, "dropout 1.5, expected 0 to 1"),
         ({"dropout": -0.1}, "dropout -0.1, expected 0 to 1"),
         ({"num_layers": 0}, "num_layers 0, expected 1 or more"),

@@ -1,0 +1,1 @@
+"""Kernels of the LSTM, one module a device."""
