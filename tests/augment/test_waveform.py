@@ -1,4 +1,4 @@
-"""Speed and gain: by the asked factor, reproducible from the generator's state."""
+"""Speed, noise and gain: by the asked factor, reproducible from the generator's state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from asr.augment import WaveformAugment
-from asr.augment.waveform import change_speed
+from asr.augment.waveform import add_noise, change_speed
 
 RATE = 16_000
 
@@ -62,6 +62,31 @@ def test_gain_is_even_over_its_range_and_changes_nothing_else():
     assert (np.abs(counts - 100) < 33).all()
 
 
+@pytest.mark.parametrize("snr_db", [-10.0, 0.0, 20.0])
+def test_noise_has_the_asked_power_and_is_white(snr_db):
+    clean = sine(440)
+    noise = add_noise(clean, snr_db, np.random.default_rng(0)) - clean
+    ratio = np.mean(np.square(clean)) / np.mean(np.square(noise))
+    assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.2)
+    low, high = np.square(np.abs(np.fft.rfft(noise))).reshape(-1)[:-1].reshape(2, -1).sum(axis=1)
+    assert low / high == pytest.approx(1, rel=0.1)
+
+
+def test_noise_is_drawn_evenly_over_its_range():
+    augment = WaveformAugment(snr_db=[0.0, 30.0])
+    clean = sine(440, 0.05)
+    power = np.mean(np.square(clean))
+    noises = [vary(augment, seed, clean) - clean for seed in range(300)]
+    ratios = [10 * np.log10(power / np.mean(np.square(noise))) for noise in noises]
+    counts, _ = np.histogram(ratios, bins=3, range=(-1.0, 31.0))
+    assert (np.abs(counts - 100) < 33).all()
+
+
+@pytest.mark.parametrize("waveform", [np.zeros(0, np.float32), np.zeros(100, np.float32)])
+def test_silence_stays_silent(waveform):
+    np.testing.assert_array_equal(vary(WaveformAugment(snr_db=[0.0, 0.0]), 0, waveform), waveform)
+
+
 def test_speeds_are_drawn_evenly():
     augment = WaveformAugment(speeds=[0.9, 1.0, 1.1])
     assert augment.fastest == 1.1
@@ -85,7 +110,9 @@ def test_same_state_same_result_other_seed_another():
     assert not np.array_equal(again, first[0])
 
 
-@pytest.mark.parametrize("augment", [WaveformAugment([1.1], [-3.0, -3.0]), WaveformAugment()])
+@pytest.mark.parametrize(
+    "augment", [WaveformAugment([1.1], [-3.0, -3.0], [9, 9]), WaveformAugment()]
+)
 def test_input_is_not_written_to(augment):
     waveform = sine(440)
     varied = vary(augment, 0, waveform)
@@ -110,6 +137,7 @@ def test_defaults_change_nothing():
         ({"gain_db": [3.0]}, r"gain_db \[3.0\]"),
         ({"gain_db": [float("nan"), 0.0]}, r"gain_db \[nan, 0.0\]"),
         ({"gain_db": [float("-inf"), 0.0]}, "within -100 to 100 dB"),
+        ({"snr_db": [30.0, 0.0]}, r"snr_db \[30.0, 0.0\], expected \[lowest, highest\]"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

@@ -1,0 +1,153 @@
+"""The compiled layer where it differs from the other backends: sizes, threads, torch's registry.
+
+That it equals them in values and gradients is shown in test_lstm.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from asr.model.kernels.fused_cpu import fused_cpu
+from asr.model.kernels.time_loop import compiled, tanh
+from asr.model.lstm import LSTM
+
+LENGTHS = torch.tensor([9, 3, 0, 14, 14, 1, 8, 9, 2, 11, 5, 14, 6])
+FRAMES = 16  # two more than the longest has
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def layer_of(hidden: int, backend: str, dtype: torch.dtype, bidirectional: bool = True) -> LSTM:
+    layer = LSTM(7, hidden, batch_first=True, bidirectional=bidirectional, backend=backend)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    return layer.to(dtype)
+
+
+def run(layer: LSTM, x: Tensor) -> list[Tensor]:
+    """Output, final states and the gradients of a random weighting of them."""
+    x = x.clone().requires_grad_()
+    output, (h_n, c_n) = layer(x, lengths=LENGTHS)
+    generator = torch.Generator().manual_seed(1)
+    total = sum(
+        (value * torch.randn(value.shape, generator=generator)).sum()
+        for value in (output, h_n, c_n)
+    )
+    return [output, h_n, c_n, *torch.autograd.grad(total, [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 4, 5, 16, 50, 67])  # whole panels of 16 columns and not
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_any_number_of_units(hidden: int, bidirectional: bool) -> None:
+    reference = layer_of(hidden, "reference", torch.float64, bidirectional)
+    fused = layer_of(hidden, "fused_cpu", torch.float64, bidirectional)
+    fused.load_state_dict(reference.state_dict())
+    x = torch.randn(len(LENGTHS), FRAMES, 7, dtype=torch.float64)
+    for found, expected in zip(run(fused, x), run(reference, x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_float32_stays_near_float64_where_sums_are_large() -> None:
+    exact = layer_of(50, "fused_cpu", torch.float64)
+    for parameter in exact.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = 20 * torch.randn(len(LENGTHS), FRAMES, 7, dtype=torch.float64)
+    rough = layer_of(50, "fused_cpu", torch.float32)
+    rough.load_state_dict(exact.state_dict())
+    for found, expected in zip(run(rough, x.float()), run(exact, x), strict=True):
+        scale = float(expected.detach().abs().max())
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 7])
+def test_threads_share_the_work_and_change_no_bit_of_the_recurrence(threads: int) -> None:
+    layer = layer_of(20, "fused_cpu", torch.float32)
+    x = torch.randn(len(LENGTHS), FRAMES, 7)
+    torch.set_num_threads(1)
+    expected = layer(x, lengths=LENGTHS)[0]
+    torch.set_num_threads(threads)
+    assert torch.equal(layer(x, lengths=LENGTHS)[0], expected)
+
+
+def test_without_gradients_the_same_numbers() -> None:
+    layer = layer_of(4, "fused_cpu", torch.float32)
+    x = torch.randn(len(LENGTHS), FRAMES, 7)
+    with torch.no_grad():
+        quiet, _ = layer(x, lengths=LENGTHS)
+    output, _ = layer(x, lengths=LENGTHS)
+    assert quiet.grad_fn is None
+    assert output.grad_fn is not None
+    assert torch.equal(quiet, output)
+
+
+def test_a_second_backward_pass_over_the_same_graph() -> None:
+    layer = layer_of(4, "fused_cpu", torch.float64)
+    output, _ = layer(torch.randn(3, 5, 7, dtype=torch.float64))
+    first = torch.autograd.grad(output.square().sum(), layer.weight_hh_l0, retain_graph=True)
+    second = torch.autograd.grad(output.square().sum(), layer.weight_hh_l0)
+    assert torch.equal(first[0], second[0])
+
+
+def test_nan_inside_an_utterance_stays_with_it_and_is_not_hidden() -> None:
+    layer = layer_of(4, "fused_cpu", torch.float32)
+    x = torch.randn(len(LENGTHS), FRAMES, 7)
+    expected = layer(x, lengths=LENGTHS)[0]
+    x[3, 5] = math.nan
+    output = layer(x, lengths=LENGTHS)[0]
+    assert output[3, :14].isnan().any(dim=1).all()
+    others = [row for row in range(len(LENGTHS)) if row != 3]
+    assert torch.equal(output[others], expected[others])
+
+
+def test_a_wrong_device_or_dtype_is_refused() -> None:
+    layer = layer_of(4, "fused_cpu", torch.bfloat16)
+    with pytest.raises(ValueError, match=r"fused_cpu: torch\.bfloat16 on cpu, expected"):
+        layer(torch.zeros(1, 1, 7, dtype=torch.bfloat16))
+
+
+def test_half_precision_weights_leave_the_choice_to_torch() -> None:
+    layer = layer_of(4, "auto", torch.bfloat16)
+    layer(torch.zeros(1, 1, 7, dtype=torch.bfloat16))
+    assert layer.backend == "native"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_torch_knows_its_shapes_and_gradients(keep: bool) -> None:
+    shapes = [(3, 5, 7), (2, 20, 7), (2, 20, 5), (2, 20), (2, 3, 5), (2, 3, 5)]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=keep) for shape in shapes]
+    x, *others = tensors
+    lengths = torch.tensor([5, 2, 0])
+    operator = torch.ops.asr.lstm_fused_cpu.default
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(operator, (x, lengths, *others, keep), test_utils=tests)
+    output, h_n, c_n = fused_cpu(x, lengths, *others)
+    assert output.shape == (3, 5, 10)
+    assert h_n.shape == c_n.shape == (2, 3, 5)
+
+
+@compiled
+def _tanh_of_all(values):
+    for j in range(len(values)):
+        values[j] = tanh(values[j])
+
+
+def test_tanh_in_float32() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 100_001), [0.0, -0.0, 1e-30, np.inf, -np.inf, np.nan]])
+    found = x.astype(np.float32)
+    _tanh_of_all(found)
+    expected = np.tanh(x.astype(np.float32).astype(np.float64))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-7)
+    small = np.abs(x) < 0.1
+    np.testing.assert_allclose(found[small], expected[small], rtol=1e-6)
