@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from asr.model.kernels.compiled import compiled
 
 COLUMNS = 16  # of a tile: two vectors of AVX2, one of AVX-512, four of NEON
 DEPTH = 256  # products summed before the next panel: the panel's 16 KiB stay in the L1 cache
@@ -88,7 +89,7 @@ _tile_2 = _make_tile(2)
 _tile_1 = _make_tile(1)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def add_product(out, a, panels):
     """`out += a @ weights`, with weights in panels of 16 columns.
 

@@ -6,21 +6,14 @@ The functions here run without the interpreter's lock, each on its share of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
+from asr.model.kernels.compiled import compiled
 from asr.model.kernels.tile import add_product
-
-# None of these liberties in arithmetic lets a NaN pass for a number.
-compiled: Callable[..., Any] = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}
-)
-
 
 TANH_NUMERATOR = (
     4.89352455891786e-3, 6.37261928875436e-4, 1.48572235717979e-5, 5.12229709037114e-8,

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from asr.model.kernels.compiled import compiled
 from asr.model.kernels.fused_cpu import fused_cpu
-from asr.model.kernels.time_loop import compiled, tanh
+from asr.model.kernels.time_loop import tanh
 from asr.model.lstm import LSTM
 
 LENGTHS = torch.tensor([9, 3, 0, 14, 14, 1, 8, 9, 2, 11, 5, 14, 6])
