@@ -48,9 +48,12 @@ ALLOWED["__init__"] = LIBRARY - {"serve"}
 ALLOWED["cli"] = LIBRARY | {"__init__"}
 ALLOWED["__main__"] = {"cli"}
 
-# Packages that one stage alone may import, and stages that may import no other packages.
+# Packages that one stage alone may import, and folders that may import no other packages.
 ONLY_FOR = {"hydra": "cli", "omegaconf": "cli"}
-ONLY_PACKAGES = {"model": {"torch"}}
+ONLY_PACKAGES = {
+    "model.kernels": {"torch", "numpy", "numba", "llvmlite"},
+    "model": {"torch"},
+}
 
 # What a package is installed as, where that is not what it is imported as.
 INSTALLED_AS = {
@@ -134,8 +137,9 @@ def constant_strings(nodes: list[ast.expr]) -> Iterator[str]:
             yield node.value
 
 
-def import_fault(importer: str, target: str, root: str) -> str | None:
-    """Why a stage may not import a module, or None where it may."""
+def import_fault(module: str, target: str, root: str) -> str | None:
+    """Why a module may not import another, or None where it may."""
+    importer = stage_of(module)
     package = target.split(".")[0]
     if package == root:
         stage = stage_of(target)
@@ -144,9 +148,11 @@ def import_fault(importer: str, target: str, root: str) -> str | None:
         return f"{importer} may import {sorted(ALLOWED[importer]) or 'nothing'} of {root}"
     if ONLY_FOR.get(package, importer) != importer:
         return f"only {ONLY_FOR[package]} may import {package}"
-    allowed = ONLY_PACKAGES.get(importer, {package})
-    if package not in allowed | sys.stdlib_module_names:
-        return f"{importer} may import {sorted(allowed)} and the standard library"
+    for folder, allowed in ONLY_PACKAGES.items():
+        if f"{module}.".startswith(f"{root}.{folder}."):
+            if package in allowed | sys.stdlib_module_names:
+                return None
+            return f"{folder} may import {sorted(allowed)} and the standard library"
     return None
 
 
@@ -188,7 +194,7 @@ def find_faults(package: Path) -> list[str]:
         is_package = file.name == "__init__.py"
         found = imports_of(tree, module, is_package=is_package, known=set(files))
         for entry in sorted(found, key=lambda entry: (entry.line, entry.target)):
-            if fault := import_fault(stage, entry.target, package.name):
+            if fault := import_fault(module, entry.target, package.name):
                 faults.append(f"{where}:{entry.line}: imports {entry.target}, but {fault}")
         graph[module] = {entry.target for entry in found} & set(files) - {module}
     if circle := find_circle(graph):
@@ -339,6 +345,11 @@ def test_checker_names_packages_as_pip_does(package: Path) -> None:
             {"model/lstm.py": "import numpy as np"},
             "model may import ['torch'] and the standard library",
             id="another package in model",
+        ),
+        pytest.param(
+            {"model/kernels/tile.py": "import numba, scipy"},
+            "imports scipy, but model.kernels may import",
+            id="another package in the kernels",
         ),
         pytest.param(
             {"__init__.py": "from asr.cli import main"}, "imports asr.cli", id="cli from the face"

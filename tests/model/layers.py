@@ -1,0 +1,67 @@
+"""LSTM layers in float64 with weights of order one, their twins, inputs and states."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from asr.model.lstm import LSTM
+
+INPUT, HIDDEN, BATCH, FRAMES = 3, 5, 4, 6
+BACKENDS = ("reference", "native", "fused_cpu")
+
+
+def layer_of(backend: str, **arguments: object) -> LSTM:
+    """A layer in float64 with weights of order one."""
+    layer = LSTM(INPUT, HIDDEN, backend=backend, **arguments).double()  # type: ignore[arg-type]
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    return layer
+
+
+def torch_twin(layer: LSTM) -> nn.LSTM:
+    """torch's layer of the same shape and weights."""
+    twin = nn.LSTM(
+        layer.input_size,
+        layer.hidden_size,
+        layer.num_layers,
+        layer.bias,
+        layer.batch_first,
+        bidirectional=layer.bidirectional,
+    ).double()
+    twin.load_state_dict(layer.state_dict())
+    return twin
+
+
+def twin_of(layer: LSTM, backend: str) -> LSTM:
+    """A layer of the same shape and weights on another backend."""
+    twin = LSTM(
+        layer.input_size,
+        layer.hidden_size,
+        layer.num_layers,
+        layer.bias,
+        layer.batch_first,
+        bidirectional=layer.bidirectional,
+        backend=backend,
+    ).to(next(layer.parameters()).dtype)
+    twin.load_state_dict(layer.state_dict())
+    return twin
+
+
+def random_state(layer: LSTM, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+    shape = (layer.num_layers * layer.num_directions, batch, layer.hidden_size)
+    return (torch.randn(shape).double(), torch.randn(shape).double())
+
+
+def random_input(layer: LSTM) -> Tensor:
+    x = torch.randn(BATCH, FRAMES, INPUT).double()
+    return x if layer.batch_first else x.transpose(0, 1).contiguous()
+
+
+def alone(x: Tensor, row: int, length: int) -> Tensor:
+    """One sequence of a batch-first batch without its padding."""
+    return x[row : row + 1, :length]
+
+
+def assert_equal(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
