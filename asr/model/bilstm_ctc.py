@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from asr.model.dropout import Dropout
 from asr.model.lengths import mask_padding
 from asr.model.lstm import LSTM
 from asr.model.normalization import make_norm
@@ -32,7 +33,6 @@ class BiLstmCtc(nn.Module):
             (Wang et al., "Lookahead convolution layer for unidirectional recurrent neural
             networks", ICLR workshop 2016); 0 for none, and always 0 when bidirectional.
         backend: of the LSTM layers, see `LSTM`.
-        forget_bias: likewise.
 
     Raises:
         ValueError: a size below 1, a lookahead below 0 or in a bidirectional model, or an argument
@@ -53,7 +53,6 @@ class BiLstmCtc(nn.Module):
         bidirectional: bool = True,
         lookahead: int = 0,
         backend: str = "auto",
-        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {
@@ -76,13 +75,12 @@ class BiLstmCtc(nn.Module):
         self.input_norm = make_norm(norm, width)
         for _ in range(num_layers):
             layer = LSTM(
-                width, hidden_size, batch_first=True, bidirectional=bidirectional,
-                backend=backend, forget_bias=forget_bias,
-            )  # fmt: skip
+                width, hidden_size, batch_first=True, bidirectional=bidirectional, backend=backend
+            )
             width = hidden_size * layer.num_directions
             self.layers.append(layer)
             self.norms.append(make_norm(norm, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.lookahead = LookaheadConv(width, lookahead) if lookahead else None
         self.head = nn.Linear(width, vocab_size * upsampling)
         self.frame_ratio = subsampling / upsampling  # feature frames per output frame

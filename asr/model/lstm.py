@@ -165,8 +165,6 @@ class LSTM(nn.Module):
         bidirectional: also run from the end to the start; outputs are concatenated.
         backend: "reference", "native", "fused_cpu", or "auto" to let the first forward choose;
             `layer.backend` then holds the choice.
-        forget_bias: added to the forget gates' first bias at the start: 1 keeps memories longer
-            from the first step (Gers et al., 2000; Jozefowicz et al., 2015), 0 is torch's start.
 
     Raises:
         ValueError: an unknown backend, a size below 1 or a dropout outside 0 to 1.
@@ -183,7 +181,6 @@ class LSTM(nn.Module):
         bidirectional: bool = False,
         *,
         backend: str = "auto",
-        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
         if backend not in ("auto", *BACKENDS):
@@ -202,7 +199,6 @@ class LSTM(nn.Module):
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.backend = backend
-        self.forget_bias = forget_bias
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self._suffixes(layer):
@@ -228,9 +224,6 @@ class LSTM(nn.Module):
         for name, shape in shapes.items():
             parameter = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
             self.register_parameter(f"{name}_{suffix}", parameter)
-        if self.bias:
-            forget = slice(self.hidden_size, 2 * self.hidden_size)
-            self.get_parameter(f"bias_ih_{suffix}").data[forget] += self.forget_bias
 
     def weights(self, suffix: str) -> Weights:
         """The parameters of one direction, `suffix` being l0, l0_reverse, l1 ..."""

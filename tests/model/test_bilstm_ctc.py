@@ -204,7 +204,7 @@ def test_layers_have_the_asked_shape() -> None:
         ({"subsampling": 5}, "subsampling 5, expected one of 1, 2, 3, 4, 8"),
         ({"norm": "group"}, "norm 'group', expected 'none', 'batch' or 'layer'"),
         ({"backend": "fast"}, "backend 'fast', expected one of auto"),
-        ({"dropout": 1.5}, "dropout probability"),
+        ({"dropout": 1.5}, "dropout 1.5, expected 0 to 1"),
     ],
     ids=str,
 )
