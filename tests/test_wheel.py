@@ -69,7 +69,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 def files_below(folder: Path) -> set[str]:
     """The files of a folder of the checkout, as paths from the folder's parent."""
-    files = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    files = [
+        file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts
+    ]
     return {file.relative_to(folder.parent).as_posix() for file in files}
 
 
