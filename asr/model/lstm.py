@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asr.model.dropout import check_share, dropout
 from asr.model.lengths import length_mask, mask_padding, reverse_by_length
 from asr.model.lstm_cell import lstm_step
 
@@ -104,6 +105,12 @@ def _fused_cpu(
     x: Tensor, lengths: Tensor, weights: Sequence[Weights], h_0: Tensor, c_0: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compiled for the CPU, see `asr.model.kernels.fused_cpu`."""
+    weight = weights[0].weight_hh
+    if not _fused_cpu_serves(weight):
+        raise ValueError(
+            f"LSTM backend fused_cpu: {weight.dtype} on {weight.device}, "
+            "expected torch.float32 or torch.float64 on a CPU"
+        )
     from asr.model.kernels.fused_cpu import fused_cpu  # Numba takes a second to import
 
     weight_ih = torch.stack([direction.weight_ih for direction in weights])
@@ -115,6 +122,10 @@ def _fused_cpu(
     ]
     bias = torch.stack(biases) if biases else weight_hh.new_zeros(weight_hh.shape[:2])
     return fused_cpu(x, lengths, weight_ih, weight_hh, bias, h_0, c_0)
+
+
+def _fused_cpu_serves(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
 
 OneDirection = Callable[[Tensor, Tensor, Weights, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -189,8 +200,7 @@ class LSTM(nn.Module):
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} {size}, expected 1 or more")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout {dropout:g}, expected 0 to 1")
+        check_share(dropout)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -271,8 +281,8 @@ class LSTM(nn.Module):
             h_0, c_0 = (part[first : first + self.num_directions] for part in state)
             x, h_n, c_n = run(x, lengths, weights, h_0, c_0)
             finals.append((h_n, c_n))
-            if self.dropout and layer < self.num_layers - 1:
-                x = nn.functional.dropout(x, self.dropout, self.training)
+            if self.training and layer < self.num_layers - 1:
+                x = dropout(x, self.dropout)
         h_n, c_n = (torch.cat(final) for final in zip(*finals, strict=True))
         return (x if self.batch_first else x.transpose(0, 1)), (h_n, c_n)
 
@@ -286,13 +296,12 @@ class LSTM(nn.Module):
     def _choose_backend(self) -> str:
         if self.backend == "auto":
             weight = self.weights("l0").weight_hh
-            fused = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
-            self.backend = "fused_cpu" if fused else "native"
-            reasons = {
-                "fused_cpu": "compiled for this CPU, skips padding",
-                "native": f"torch's own kernel serves {weight.dtype} on {weight.device.type}",
-            }
-            _announce(self.backend, reasons[self.backend])
+            if _fused_cpu_serves(weight):
+                self.backend, reason = "fused_cpu", "compiled for this CPU, skips padding"
+            else:
+                reason = f"torch's own kernel serves {weight.dtype} on {weight.device.type}"
+                self.backend = "native"
+            _announce(self.backend, reason)
         return self.backend
 
     def extra_repr(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,31 +21,22 @@ def layer_of(backend: str, **arguments: object) -> LSTM:
     return layer
 
 
+def shape_of(layer: LSTM) -> dict[str, Any]:
+    """The arguments that torch's layer has too."""
+    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
+    return {name: getattr(layer, name) for name in names}
+
+
 def torch_twin(layer: LSTM) -> nn.LSTM:
     """torch's layer of the same shape and weights."""
-    twin = nn.LSTM(
-        layer.input_size,
-        layer.hidden_size,
-        layer.num_layers,
-        layer.bias,
-        layer.batch_first,
-        bidirectional=layer.bidirectional,
-    ).double()
+    twin = nn.LSTM(**shape_of(layer)).double()
     twin.load_state_dict(layer.state_dict())
     return twin
 
 
 def twin_of(layer: LSTM, backend: str) -> LSTM:
     """A layer of the same shape and weights on another backend."""
-    twin = LSTM(
-        layer.input_size,
-        layer.hidden_size,
-        layer.num_layers,
-        layer.bias,
-        layer.batch_first,
-        bidirectional=layer.bidirectional,
-        backend=backend,
-    ).to(next(layer.parameters()).dtype)
+    twin = LSTM(**shape_of(layer), backend=backend).to(next(layer.parameters()).dtype)
     twin.load_state_dict(layer.state_dict())
     return twin
 

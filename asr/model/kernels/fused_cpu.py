@@ -224,7 +224,7 @@ def fused_cpu(
     x: Tensor, lengths: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor,
     h_0: Tensor, c_0: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """One layer in its D directions, all tensors but `lengths` of one dtype.
+    """One layer in its D directions, on a CPU in float32 or float64.
 
     Args:
         x: `(B, T, in)`, padding may hold anything.
@@ -237,15 +237,7 @@ def fused_cpu(
 
     Returns:
         output `(B, T, D * H)`, zero in the padding, and h_n and c_n `(D, B, H)`.
-
-    Raises:
-        ValueError: tensors on another device than a CPU, or neither float32 nor float64.
     """
-    if weight_hh.device.type != "cpu" or weight_hh.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"LSTM backend fused_cpu: {weight_hh.dtype} on {weight_hh.device}, "
-            "expected torch.float32 or torch.float64 on a CPU"
-        )
     tensors = (x.to(weight_hh.dtype), weight_ih, weight_hh, bias, h_0, c_0)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     x, *others = tensors

@@ -47,13 +47,6 @@ def _make_tile(rows: int) -> Callable[..., None]:
                 value.align = size
                 return value
 
-            def splat(value: Any) -> Any:
-                undefined = ir.Constant(vector, ir.Undefined)
-                lane = ir.Constant(ir.IntType(32), 0)
-                lanes = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0] * COLUMNS)
-                first = builder.insert_element(undefined, value, lane)
-                return builder.shuffle_vector(first, undefined, lanes)
-
             name = f"llvm.fma.v{COLUMNS}f{size * 8}"
             fma = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(vector, [vector] * 3), name
@@ -68,17 +61,24 @@ def _make_tile(rows: int) -> Callable[..., None]:
                 weights = load(panel, builder.mul(loop.index, constant(COLUMNS * size)), vector)
                 step = builder.mul(loop.index, constant(size))
                 for total, row in zip(sums, a_rows, strict=True):
-                    factor = splat(load(a, builder.add(row, step), scalar))
+                    factor = _splat(builder, load(a, builder.add(row, step), scalar), vector)
                     builder.store(builder.call(fma, [factor, weights, builder.load(total)]), total)
             for total, row in zip(sums, out_rows, strict=True):
                 store = builder.store(builder.load(total), address(out, row, vector))
                 store.align = size
             return context.get_dummy_value()
 
-        address_type = types.intp
-        return types.void(like, *[address_type] * 6), codegen
+        return types.void(like, *[types.intp] * 6), codegen
 
     return tile
+
+
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
+    """A vector of which every lane is `value`."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0] * COLUMNS)
+    return builder.shuffle_vector(first, undefined, lanes)
 
 
 # 6 rows of 2 vectors fill the 16 registers of AVX2, with 2 for weights and 1 for the factor.
