@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,25 +35,28 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on another device."""
-        return Batch(
-            self.waveforms.to(device, non_blocking=True),
-            self.num_samples.to(device, non_blocking=True),
-            self.tokens.to(device, non_blocking=True),
-            self.token_lengths.to(device, non_blocking=True),
-            self.seeds,
-            self.utterances,
-        )
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, which the loader asks for."""
+        return self._with_tensors(Tensor.pin_memory)
 
     def keep(self, rows: Tensor) -> Batch:
         """The batch without the rows where `(B,)` bool is False."""
         chosen = [row for row, kept in enumerate(rows.tolist()) if kept]
-        return Batch(
-            self.waveforms[chosen],
-            self.num_samples[chosen],
-            self.tokens[chosen],
-            self.token_lengths[chosen],
-            tuple(self.seeds[row] for row in chosen),
-            tuple(self.utterances[row] for row in chosen),
+        return replace(
+            self._with_tensors(lambda tensor: tensor[chosen]),
+            seeds=tuple(self.seeds[row] for row in chosen),
+            utterances=tuple(self.utterances[row] for row in chosen),
+        )
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            waveforms=change(self.waveforms),
+            num_samples=change(self.num_samples),
+            tokens=change(self.tokens),
+            token_lengths=change(self.token_lengths),
         )
 
 
@@ -62,13 +65,19 @@ def collate(examples: Sequence[Example]) -> Batch:
     waveforms = [torch.from_numpy(example.waveform) for example in examples]
     tokens = [torch.tensor(example.tokens, dtype=torch.int64) for example in examples]
     return Batch(
-        waveforms=torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
-        num_samples=torch.tensor([len(waveform) for waveform in waveforms]),
-        tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
-        token_lengths=torch.tensor([len(ids) for ids in tokens]),
+        waveforms=_pad(waveforms, torch.float32),
+        num_samples=torch.tensor([len(waveform) for waveform in waveforms], dtype=torch.int64),
+        tokens=_pad(tokens, torch.int64),
+        token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
         seeds=tuple(example.seed for example in examples),
         utterances=tuple(example.utterance for example in examples),
     )
+
+
+def _pad(rows: list[Tensor], dtype: torch.dtype) -> Tensor:
+    if not rows:  # a rank may have nothing to do in an epoch's last step
+        return torch.zeros(0, 0, dtype=dtype)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 class EpochSampler:

@@ -32,10 +32,10 @@ def plan_epoch(
     """Batches of like length under a duration budget, in the order of training.
 
     Every utterance is in exactly one batch. Rank r of W takes the batches r, r + W, r + 2 W ...
-    (`rank_batches`); their number divides by W, for which some batches are split in two. So W ranks
-    see in one step what one process sees in W. The W * accumulate batches of a step are neighbours
-    in length, so that the ranks take about as long and hardly wait for each other; the last step
-    may have fewer.
+    (`rank_batches`); their number divides by W, for which some batches are split in two, or, where
+    all hold one utterance, a few empty ones are added. So W ranks see in one step what one process
+    sees in W. The W * accumulate batches of a step are neighbours in length, so that the ranks take
+    about as long and hardly wait for each other; the last step may have fewer.
 
     Args:
         durations: of every utterance [s]; positions in this sequence are what the plan holds.
@@ -50,10 +50,10 @@ def plan_epoch(
         The batches of all ranks, each a tuple of positions.
 
     Raises:
-        ValueError: an utterance longer than the budget, or too few utterances for the ranks.
+        ValueError: no utterance, or one longer than the budget.
     """
-    if len(durations) < world_size:
-        raise ValueError(f"{len(durations)} utterances, expected at least {world_size}, one a rank")
+    if not durations:
+        raise ValueError("no utterances, expected at least 1")
     longest = max(range(len(durations)), key=durations.__getitem__)
     if durations[longest] > batch_duration_s:
         raise ValueError(
@@ -68,7 +68,7 @@ def plan_epoch(
     batches = _split_until_divisible(batches, world_size)
     if order is Order.SHUFFLED:
         batches = _shuffle_steps(batches, world_size * accumulate, generator)
-    return batches
+    return batches + [()] * (-len(batches) % world_size)
 
 
 def plan_evaluation(
@@ -82,7 +82,7 @@ def plan_evaluation(
         world_size: number of ranks.
 
     Raises:
-        ValueError: too few utterances for the ranks.
+        ValueError: no utterance.
     """
     return plan_epoch(
         durations,
@@ -128,14 +128,12 @@ def _shuffle_steps(
 
 
 def _split_until_divisible(batches: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+    """Or until every batch holds one utterance."""
     while len(batches) % count:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         members = batches[largest]
         if len(members) == 1:
-            raise ValueError(
-                f"{len(batches)} batches of one utterance each cannot be shared by {count} ranks, "
-                "expected a larger batch_duration_s or another number of ranks"
-            )
+            break
         half = len(members) // 2
         batches[largest : largest + 1] = [members[:half], members[half:]]
     return batches

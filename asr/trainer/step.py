@@ -97,6 +97,8 @@ class Stepper:
         Utterances without finite features or a finite loss are named and left out, and the rest is
         computed anew: NaN times a zero gradient would still be NaN.
         """
+        if not batch.utterances:
+            return self._zero_loss(), 0
         features, lengths = self._features(batch)
         finite = torch.isfinite(features).flatten(1).all(dim=1)
         if not bool(finite.all()):
@@ -112,8 +114,17 @@ class Stepper:
                 buffer.copy_(before)  # running statistics of batch norm would stay NaN for ever
             what = f"{label}: loss is"
             batch, features, lengths = _leave_out(what, finite, batch, features, lengths)
-        # Every parameter takes part with gradient zero, as DDP expects of each rank.
-        return torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0, 0
+        return self._zero_loss(), 0
+
+    def _zero_loss(self) -> Tensor:
+        """Of silence: DDP waits until every rank has run the model forward and backward."""
+        rate = self.features.sample_rate
+        silence = torch.zeros(1, rate, device=self.fabric.device)  # a second
+        features, lengths = self.features(silence, torch.tensor([rate], device=silence.device))
+        self.model.eval()  # leaves batch norm's running statistics alone
+        log_probs: Tensor = self.model(features, lengths)[0]
+        self.model.train()
+        return log_probs.sum() * 0.0
 
     @torch.no_grad()
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,8 @@ def validate(
     loss, characters = 0.0, 0
     with torch.inference_mode():
         for batch in batches:
+            if not batch.utterances:
+                continue
             found, nats = _decode(recognizer, batch.to(fabric.device))
             samples += found
             loss += nats

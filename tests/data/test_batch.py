@@ -58,6 +58,26 @@ def test_collate_of_empty_transcripts_alone() -> None:
     assert batch.token_lengths.tolist() == [0, 0]
 
 
+def test_collate_of_nothing() -> None:
+    batch = collate([])
+    assert batch.waveforms.shape == (0, 0)
+    assert batch.tokens.shape == (0, 0)
+    assert batch.token_lengths.dtype == batch.num_samples.dtype == torch.int64
+    assert batch.utterances == ()
+
+
+def test_the_loader_pins_the_tensors(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    pinned = pin_memory(batch)
+    assert pinned.num_samples.tolist() == [3, 2, 4]
+    assert pinned.token_lengths.tolist() == [2, 1, 3]
+    assert torch.equal(pinned.waveforms, batch.waveforms + 1)
+    assert torch.equal(pinned.tokens, batch.tokens + 1)
+    assert pinned.utterances == batch.utterances
+
+
 def test_keep_takes_rows_out_of_everything(batch: Batch) -> None:
     kept = batch.keep(torch.tensor([True, False, True]))
     assert kept.waveforms.tolist() == [[0.5, -0.5, 0.0], [1.0, 1.0, 1.0]]

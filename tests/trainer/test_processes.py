@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from asr.checkpoint import load_model
 from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset
+from asr.data.splits import Splits
 from asr.trainer.device import make_fabric
 from asr.trainer.state import Progress
 from asr.trainer.validation import validate
@@ -60,9 +62,6 @@ def train_on(
     from asr.checkpoint import save_model
     from asr.data.manifest import write_manifest
 
-    splits = make_splits()
-    write_manifest(tmp_path / "train.jsonl", splits.train)
-    write_manifest(tmp_path / "dev.jsonl", splits.dev)
     (tmp_path / "script.py").write_text(SCRIPT)
 
     def train(
@@ -71,7 +70,12 @@ def train_on(
         save_every_s: float = 300.0,
         clock: str = "",
         norm: str = "layer",
+        splits: Splits | None = None,
+        batch_duration_s: float = 1.0,
     ) -> Path:
+        splits = splits or make_splits()
+        write_manifest(tmp_path / "train.jsonl", splits.train)
+        write_manifest(tmp_path / "dev.jsonl", splits.dev)
         save_model(tmp_path / "start.safetensors", make_recognizer(norm=norm), {})
         folder = tmp_path / f"ranks_{ranks}_{clock}"
         folder.mkdir()
@@ -80,7 +84,7 @@ def train_on(
         root = str(Path(__file__).parents[2])
         command = [
             sys.executable, *(launcher if ranks > 1 else []), *files, str(ranks), str(accumulate),
-            "1.0", str(save_every_s), clock,
+            str(batch_duration_s), str(save_every_s), clock,
         ]  # fmt: skip
         with subprocess.Popen(
             command,
@@ -105,6 +109,28 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(
     train_on: Callable[..., Path],
 ) -> None:
     one, two = train_on(1, accumulate=2), train_on(2, accumulate=1)
+    assert_same_training(one, two)
+    start = load_model(one.parent / "start.safetensors")[0].state_dict()
+    trained = load_model(one / "last.safetensors")[0].state_dict()
+    assert (start["model.head.bias"] - trained["model.head.bias"]).abs().max() > 1e-2
+
+
+@pytest.mark.slow
+def test_a_process_without_an_utterance_left_waits_for_the_others(
+    train_on: Callable[..., Path], make_splits: MakeSplits
+) -> None:
+    splits = make_splits(lengths=(4,))  # of one length: a batch holds one
+    splits = replace(splits, train=splits.train[:5], dev=splits.dev[:3])
+    duration = splits.train[0].duration
+    assert {u.duration for u in splits.train} == {duration}
+    one, two = (
+        train_on(ranks, accumulate=2 // ranks, splits=splits, batch_duration_s=duration)
+        for ranks in (1, 2)
+    )
+    assert_same_training(one, two)
+
+
+def assert_same_training(one: Path, two: Path) -> None:
     expected = load_model(one / "last.safetensors")[0].state_dict()
     assert_weights(two / "last.safetensors", expected, tolerance=1e-5)
     for name in ("steps", "validations"):
@@ -113,8 +139,6 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(
         for column in ("loss", "wer", "cer") if name == "validations" else ("loss", "lr"):
             found = [float(row[column]) for row in right]
             assert found == pytest.approx([float(row[column]) for row in left], rel=1e-4), column
-    start = load_model(one.parent / "start.safetensors")[0].state_dict()
-    assert (start["model.head.bias"] - expected["model.head.bias"]).abs().max() > 1e-2
 
 
 @pytest.mark.slow
