@@ -32,7 +32,12 @@ class BiLstmCtc(nn.Module):
         lookahead: future LSTM frames that a learnt filter of each unit sees above the last layer
             (Wang et al., "Lookahead convolution layer for unidirectional recurrent neural
             networks", ICLR workshop 2016); 0 for none, and always 0 when bidirectional.
-        backend: of the LSTM layers, see `LSTM`.
+        cell: of the LSTM layers, as the following; see `LSTM`.
+        proj_size: width of a direction's output where the cell projects.
+        recurrent_dropout: share of what the recurrent matrix reads that is dropped in training.
+        zoneout: share of the state that is kept from one frame to the next in training.
+        coupled_gates: the input gate is 1 - f.
+        backend: one by name, or "auto".
 
     Raises:
         ValueError: a size below 1, a lookahead below 0 or in a bidirectional model, or an argument
@@ -52,6 +57,11 @@ class BiLstmCtc(nn.Module):
         norm: str = "layer",
         bidirectional: bool = True,
         lookahead: int = 0,
+        cell: str = "lstm",
+        proj_size: int = 0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        coupled_gates: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -75,9 +85,11 @@ class BiLstmCtc(nn.Module):
         self.input_norm = make_norm(norm, width)
         for _ in range(num_layers):
             layer = LSTM(
-                width, hidden_size, batch_first=True, bidirectional=bidirectional, backend=backend
-            )
-            width = hidden_size * layer.num_directions
+                width, hidden_size, batch_first=True, bidirectional=bidirectional,
+                proj_size=proj_size, cell=cell, backend=backend,
+                recurrent_dropout=recurrent_dropout, zoneout=zoneout, coupled_gates=coupled_gates,
+            )  # fmt: skip
+            width = layer.output_size
             self.layers.append(layer)
             self.norms.append(make_norm(norm, width))
         self.dropout = Dropout(dropout)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 LEVELS = 1 << 16  # the share that is dropped is rounded to one of these
 
 
-def check_share(p: float) -> None:
+def check_share(p: float, name: str = "dropout") -> None:
     """Refuse a share outside 0 to 1 with a ValueError."""
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout {p:g}, expected 0 to 1")
+        raise ValueError(f"{name} {p:g}, expected 0 to 1")
 
 
 def dropout(x: Tensor, p: float) -> Tensor:

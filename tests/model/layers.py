@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asr.model.lstm import LSTM
 
 INPUT, HIDDEN, BATCH, FRAMES = 3, 5, 4, 6
-BACKENDS = ("reference", "native", "fused_cpu")
+BACKENDS = ("reference", "native", "fused_cpu", "autograd_function")
 
 
 def layer_of(backend: str, **arguments: object) -> LSTM:
@@ -23,7 +23,10 @@ def layer_of(backend: str, **arguments: object) -> LSTM:
 
 def shape_of(layer: LSTM) -> dict[str, Any]:
     """The arguments that torch's layer has too."""
-    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
+    names = (
+        "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional",
+        "proj_size",
+    )  # fmt: skip
     return {name: getattr(layer, name) for name in names}
 
 
@@ -36,14 +39,18 @@ def torch_twin(layer: LSTM) -> nn.LSTM:
 
 def twin_of(layer: LSTM, backend: str) -> LSTM:
     """A layer of the same shape and weights on another backend."""
-    twin = LSTM(**shape_of(layer), backend=backend).to(next(layer.parameters()).dtype)
+    options = ("cell", "recurrent_dropout", "zoneout", "coupled_gates")
+    arguments = shape_of(layer) | {name: getattr(layer, name) for name in options}
+    twin = LSTM(**arguments, backend=backend).to(next(layer.parameters()).dtype)
     twin.load_state_dict(layer.state_dict())
     return twin
 
 
 def random_state(layer: LSTM, batch: int = BATCH) -> tuple[Tensor, Tensor]:
-    shape = (layer.num_layers * layer.num_directions, batch, layer.hidden_size)
-    return (torch.randn(shape).double(), torch.randn(shape).double())
+    count = layer.num_layers * layer.num_directions
+    widths = (layer.recurrent_size, layer.hidden_size)
+    h_0, c_0 = (torch.randn(count, batch, width).double() for width in widths)
+    return h_0, c_0
 
 
 def random_input(layer: LSTM) -> Tensor:
@@ -58,3 +65,22 @@ def alone(x: Tensor, row: int, length: int) -> Tensor:
 
 def assert_equal(found: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def forward_and_gradients(
+    layer: nn.Module, x: Tensor, state: tuple[Tensor, Tensor], **arguments: Tensor
+) -> dict[str, Tensor]:
+    """Outputs, and gradients of everything for random weights on all outputs."""
+    generator = torch.Generator().manual_seed(3)
+    leaves = {"input": x, "h_0": state[0], "c_0": state[1]}
+    leaves = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
+    output, (h_n, c_n) = layer(leaves["input"], (leaves["h_0"], leaves["c_0"]), **arguments)
+    outputs = {"output": output, "h_n": h_n, "c_n": c_n}
+    total = sum(
+        (value * torch.randn(value.shape, generator=generator).to(value)).sum()
+        for value in outputs.values()
+    )
+    leaves |= dict(layer.named_parameters())
+    gradients = torch.autograd.grad(total, list(leaves.values()))
+    named = zip(leaves, gradients, strict=True)
+    return outputs | {f"gradient of {name}": gradient for name, gradient in named}

@@ -23,6 +23,7 @@ from tests.model.layers import (
     INPUT,
     alone,
     assert_equal,
+    forward_and_gradients,
     layer_of,
     random_input,
     random_state,
@@ -57,30 +58,11 @@ def test_equals_torch_in_values_and_gradients(
     twin = torch_twin(layer)
     h_0, c_0 = random_state(layer)
     x = random_input(layer)
-    found = _forward_and_gradients(layer, x, (h_0, c_0))
-    expected = _forward_and_gradients(twin, x, (h_0, c_0))
+    found = forward_and_gradients(layer, x, (h_0, c_0))
+    expected = forward_and_gradients(twin, x, (h_0, c_0))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert_equal(found[name], value, 1e-12)
-
-
-def _forward_and_gradients(
-    layer: nn.Module, x: Tensor, state: tuple[Tensor, Tensor], **arguments: Tensor
-) -> dict[str, Tensor]:
-    """Outputs, and gradients of everything for random weights on all outputs."""
-    generator = torch.Generator().manual_seed(3)
-    leaves = {"input": x, "h_0": state[0], "c_0": state[1]}
-    leaves = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
-    output, (h_n, c_n) = layer(leaves["input"], (leaves["h_0"], leaves["c_0"]), **arguments)
-    outputs = {"output": output, "h_n": h_n, "c_n": c_n}
-    total = sum(
-        (value * torch.randn(value.shape, generator=generator).to(value)).sum()
-        for value in outputs.values()
-    )
-    leaves |= dict(layer.named_parameters())
-    gradients = torch.autograd.grad(total, list(leaves.values()))
-    named = zip(leaves, gradients, strict=True)
-    return outputs | {f"gradient of {name}": gradient for name, gradient in named}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -222,8 +204,8 @@ def test_equals_the_reference(backend: str, lengths: list[int], bidirectional: b
     reference = layer_of("reference", num_layers=3, bidirectional=bidirectional, batch_first=True)
     x, state = random_input(reference), random_state(reference)
     arguments = {"lengths": torch.tensor(lengths)}
-    found = _forward_and_gradients(twin_of(reference, backend), x, state, **arguments)
-    expected = _forward_and_gradients(reference, x, state, **arguments)
+    found = forward_and_gradients(twin_of(reference, backend), x, state, **arguments)
+    expected = forward_and_gradients(reference, x, state, **arguments)
     for name, value in expected.items():
         assert_equal(found[name], value, 1e-10)
 
@@ -248,8 +230,8 @@ def test_padding_may_hold_anything(backend: str, junk: float) -> None:
         clean[row, length:] = 0
         dirty[row, length:] = junk
     state = random_state(layer)
-    found = _forward_and_gradients(layer, dirty, state, lengths=RAGGED)
-    expected = _forward_and_gradients(layer, clean, state, lengths=RAGGED)
+    found = forward_and_gradients(layer, dirty, state, lengths=RAGGED)
+    expected = forward_and_gradients(layer, clean, state, lengths=RAGGED)
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
 
@@ -311,9 +293,7 @@ def test_native_on_a_gpu_equals_the_reference_on_the_cpu(lengths: list[int]) -> 
     x, state = random_input(reference), random_state(reference)
     on_gpu = twin_of(reference, "native").cuda()
     gpu_state = (state[0].cuda(), state[1].cuda())
-    found = _forward_and_gradients(
-        on_gpu, x.cuda(), gpu_state, lengths=torch.tensor(lengths).cuda()
-    )
-    expected = _forward_and_gradients(reference, x, state, lengths=torch.tensor(lengths))
+    found = forward_and_gradients(on_gpu, x.cuda(), gpu_state, lengths=torch.tensor(lengths).cuda())
+    expected = forward_and_gradients(reference, x, state, lengths=torch.tensor(lengths))
     for name, value in expected.items():
         assert_equal(found[name].cpu(), value, 1e-10)

@@ -4,6 +4,9 @@ Frames are packed in order of time, and in each frame the utterances from longes
 still running at any time are the first rows, and padding is never computed. The product with the
 input and the gradients of the weights are torch's matrix products over all frames at once; the
 recurrence, a matrix product and the gates for each frame, is what is compiled.
+
+D directions, 1 or 2; B utterances; N frames inside the lengths; H units; R the width of h; G gates;
+W = G * H rounded up to 16. What a cell lacks is an empty tensor.
 """
 
 from __future__ import annotations
@@ -19,9 +22,94 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.kernels.tile import COLUMNS
-from asr.model.kernels.time_loop import run_backward, run_forward
+from asr.model.kernels.time_loop import (
+    Drawn,
+    Gradients,
+    Kept,
+    Kind,
+    Parameters,
+    run_backward,
+    run_forward,
+)
+from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights
 
+ADVANTAGE = "compiled for this CPU, skips padding"
 Array = np.ndarray[Any, Any]
+
+
+def refusal(cell: Cell, weights: Weights, noisy: bool) -> str | None:
+    """Why this backend cannot serve a layer, or None; arguments as in `reference`."""
+    weight = weights.weight_hh
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+        return (
+            f"{weight.dtype} on {weight.device}, expected torch.float32 or torch.float64 on a CPU"
+        )
+    return None
+
+
+class _Stacked(NamedTuple):
+    """The parameters of a layer, directions stacked, as in `Weights`; both biases added up."""
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias: Tensor
+    weight_hr: Tensor
+    weight_ch: Tensor
+    norm_ih: Tensor
+    norm_hh: Tensor
+    norm_c: Tensor
+    bias_c: Tensor
+
+    @classmethod
+    def of(cls, weights: Sequence[Weights]) -> _Stacked:
+        """Stack; the bias is zero where there is none."""
+        biases = [
+            direction.bias_ih + direction.bias_hh
+            for direction in weights
+            if direction.bias_ih is not None and direction.bias_hh is not None
+        ]
+        first = weights[0].weight_hh
+        zeros = first.new_zeros(len(weights), len(first))
+        named = {
+            name: torch.stack([getattr(direction, name) for direction in weights])
+            for name in cls._fields
+            if name != "bias" and getattr(weights[0], name) is not None
+        }
+        absent = {name: first.new_empty(0) for name in cls._fields}
+        return cls(**absent | named | {"bias": torch.stack(biases) if biases else zeros})
+
+    def kind(self, reads_c: bool) -> Kind:
+        """The cell, as the time loops want it."""
+        return Kind(self.weight_hh.shape[1] // self.units, reads_c, NORM_EPSILON)
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return (self.weight_hr if len(self.weight_hr) else self.weight_hh).shape[2]
+
+    def parameters(self, backward: bool) -> Parameters:
+        """Of the recurrence, for the way there or back."""
+        panels = [
+            _panels(matrix if backward else matrix.transpose(1, 2))
+            if len(matrix)
+            else matrix.new_empty(0, 1, 1, COLUMNS)
+            for matrix in (self.weight_hh, self.weight_hr)
+        ]
+        return Parameters(
+            panels=panels[0],
+            panels_hr=panels[1],
+            weight_ch=_with_dims(self.weight_ch, 3),
+            norm_ih=_with_dims(self.norm_ih, 2),
+            norm_hh=_with_dims(self.norm_hh, 2),
+            bias=_with_dims(self.bias if len(self.norm_hh) else self.norm_hh, 2),
+            norm_c=_with_dims(self.norm_c, 2),
+            bias_c=_with_dims(self.bias_c, 2),
+        )
+
+
+def _with_dims(tensor: Tensor, dims: int) -> Tensor:
+    """Contiguous; an empty one with so many dimensions as the full one has."""
+    return tensor.contiguous() if len(tensor) else tensor.new_empty(0, *[1] * (dims - 1))
 
 
 class _Packing(NamedTuple):
@@ -68,18 +156,27 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _run_shares(
-    loop: Callable[..., None], tensors: Sequence[Tensor], packing: _Packing, directions: int
+    loop: Callable[..., None], arguments: Sequence[Any], packing: _Packing, directions: int
 ) -> None:
     """Run a time loop over all directions, shared out to as many threads as torch uses."""
-    arrays = [tensor.numpy() for tensor in (*tensors, packing.rows)]
+    arrays = [_arrays(argument) for argument in (*arguments, packing.starts, packing.rows)]
 
     def run(share: tuple[int, int, int]) -> None:
-        loop(*arrays[:-1], packing.starts, arrays[-1], *share)
+        loop(*arrays, *share)
 
     shares = packing.shares(directions)
     threads = torch.get_num_threads()
     for _ in map(run, shares) if threads == 1 else _pool(threads).map(run, shares):
         pass
+
+
+def _arrays(argument: Any) -> Any:
+    """NumPy's view of a tensor or of the tensors in a tuple; all else as it is."""
+    if isinstance(argument, Tensor):
+        return argument.numpy()
+    if isinstance(argument, tuple):
+        return type(argument)(*map(_arrays, argument))  # named tuples
+    return argument
 
 
 def _panels(weights: Tensor) -> Tensor:
@@ -95,151 +192,231 @@ def _padded(weights: Tensor) -> Tensor:
 
 torch.library.define(
     "asr::lstm_fused_cpu",
-    "(Tensor x, Tensor lengths, Tensor weight_ih, Tensor weight_hh, Tensor bias, Tensor h_0, "
-    "Tensor c_0, bool keep) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor x, Tensor lengths, Tensor[] weights, Tensor[] drawn, Tensor h_0, Tensor c_0, "
+    "bool reads_c, bool keep) -> (Tensor, Tensor, Tensor, Tensor[])",
 )
 torch.library.define(
     "asr::lstm_fused_cpu_backward",
-    "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor weight_ih, "
-    "Tensor weight_hh, Tensor packed, Tensor gates, Tensor h_before, Tensor c_before) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor[] weights, "
+    "Tensor[] drawn, Tensor[] kept, bool reads_c) -> (Tensor, Tensor[], Tensor, Tensor)",
 )
 
 
 @torch.library.impl("asr::lstm_fused_cpu", "cpu")
 def _forward(
-    x: Tensor, lengths: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor,
-    h_0: Tensor, c_0: Tensor, keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """One layer: D directions, 1 or 2, W = 4H rounded up to 16, N frames inside the lengths.
+    x: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
+    h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
+    """One layer.
 
     Args:
         x: `(B, T, in)`, float32 or float64, as all the following.
         lengths: `(B,)` int64.
-        weight_ih: `(D, 4H, in)`.
-        weight_hh: `(D, 4H, H)`.
-        bias: `(D, 4H)`.
-        h_0: `(D, B, H)`.
+        weights: a `_Stacked`.
+        drawn: mask `(D, B, R)`, zone_h `(D, B, T, R)` and zone_c `(D, B, T, H)`.
+        h_0: `(D, B, R)`.
         c_0: `(D, B, H)`.
+        reads_c: whether the recurrent matrix reads c.
         keep: whether a backward pass follows.
 
     Returns:
-        output `(B, T, D * H)`, h_n and c_n `(D, B, H)`; and for the backward pass x packed
-        `(N, in)`, the gates `(N, D * W)`, h and c before each frame `(N, D, H)`.
+        output `(B, T, D * R)`, h_n and c_n; and for the backward pass x packed `(N, in)` and a
+        `Kept`.
     """
+    stacked = _Stacked(*weights)
     batch, frames, _ = x.shape
-    directions, _, units = h_0.shape
+    directions, _, width = h_0.shape
     packing = _Packing.of(lengths, frames)
     packed = x.flatten(0, 1).index_select(0, packing.rows)
-    gates = torch.addmm(_padded(bias[..., None]).T, packed, _padded(weight_ih).T)
-    kept = (len(packed) if keep else 0, directions, units)
-    h_before, c_before = x.new_empty(kept), x.new_empty(kept)
-    output = x.new_zeros(batch * frames, directions, units)
+    parameters = stacked.parameters(backward=False)
+    weight_ih = _padded(stacked.weight_ih).T
+    if len(parameters.norm_ih):  # normalised first, the bias comes after
+        sums = packed @ weight_ih
+    else:
+        sums = torch.addmm(_padded(stacked.bias[..., None]).T, packed, weight_ih)
+    noise = _packed_noise(drawn, packing, batch, frames)
     h, c = h_0[:, packing.order], c_0[:, packing.order]
-    panels = _panels(weight_hh.transpose(1, 2))
-    by_direction = gates.unflatten(1, (directions, -1))
-    tensors = (by_direction, panels, h, c, output, h_before, c_before)
-    _run_shares(run_forward, tensors, packing, directions)
+    recurrent = (c if reads_c else h).clone()
+    if len(noise.mask):
+        recurrent *= noise.mask
+    output = x.new_zeros(batch * frames, directions, width)
+    kept = _room(sums.unflatten(1, (directions, -1)), parameters, recurrent, c, keep)
+    arguments = (stacked.kind(reads_c), parameters, noise, kept, h, c, recurrent, output)
+    _run_shares(run_forward, arguments, packing, directions)
     h_n, c_n = torch.empty_like(h), torch.empty_like(c)
     h_n[:, packing.order], c_n[:, packing.order] = h, c
-    return output.view(batch, frames, -1), h_n, c_n, packed, gates, h_before, c_before
+    return output.view(batch, frames, -1), h_n, c_n, [packed, *kept]
+
+
+def _packed_noise(drawn: list[Tensor], packing: _Packing, batch: int, frames: int) -> Drawn:
+    mask, *zones = drawn
+    mask = mask[:, packing.order] if len(mask) else mask.new_empty(0, 1, 1)
+    packed = [
+        zone.flatten(1, 2)[:, packing.rows].transpose(0, 1).contiguous()  # (N, D, R or H)
+        if len(zone)
+        else zone.new_empty(0, 1, 1)
+        for zone in zones
+    ]
+    return Drawn(mask, *packed)
+
+
+def _room(sums: Tensor, parameters: Parameters, read: Tensor, c: Tensor, keep: bool) -> Kept:
+    """Where the forward pass writes; only the gates where no backward pass follows."""
+    rows, directions, width = sums.shape
+    rows = rows if keep else 0
+    units = c.shape[2]
+    normed = (rows if len(parameters.norm_hh) else 0, directions, width)
+    return Kept(
+        gates=sums,
+        recurrent=sums.new_empty(rows, directions, read.shape[2]),
+        c=sums.new_empty(rows, directions, units),
+        unprojected=sums.new_empty(rows if len(parameters.panels_hr) else 0, directions, units),
+        normed_ih=sums.new_empty(normed),
+        normed_hh=sums.new_empty(normed),
+        scales=sums.new_empty(*normed[:2], 2),
+    )
 
 
 @torch.library.impl("asr::lstm_fused_cpu_backward", "cpu")
 def _backward(
-    d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weight_ih: Tensor,
-    weight_hh: Tensor, packed: Tensor, gates: Tensor, h_before: Tensor, c_before: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, weight_ih, weight_hh, bias, h_0 and c_0 of `_forward`, shaped like these."""
+    d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
+    drawn: list[Tensor], kept: list[Tensor], reads_c: bool,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:  # fmt: skip
+    """Gradients of x, the weights, h_0 and c_0 of `_forward`, shaped like these."""
+    stacked, packed, saved = _Stacked(*weights), kept[0], Kept(*kept[1:])
     batch, frames, _ = d_output.shape
-    directions, rows, units = weight_hh.shape
+    directions, rows, _ = stacked.weight_hh.shape
     packing = _Packing.of(lengths, frames)
-    d_outputs = d_output.contiguous().view(batch * frames, directions, units)
-    d_h = nn.functional.pad(d_h_n[:, packing.order], (0, -units % COLUMNS)).contiguous()
-    d_c = d_c_n[:, packing.order]
-    is_padded = gates.shape[1] > directions * rows
-    d_gates = torch.zeros_like(gates) if is_padded else torch.empty_like(gates)
-    by_direction = gates.unflatten(1, (directions, -1))
-    d_by_direction = d_gates.unflatten(1, (directions, -1))
-    tensors = (d_outputs, by_direction, c_before, _panels(weight_hh), d_by_direction, d_h, d_c)
-    _run_shares(run_backward, tensors, packing, directions)
+    parameters = stacked.parameters(backward=True)
+    d_outputs = d_output.contiguous().view(batch * frames, directions, -1)
+    d_h, d_c = d_h_n[:, packing.order], d_c_n[:, packing.order]
+    gradients = _gradient_room(stacked, saved, d_h)
+    noise = _packed_noise(drawn, packing, batch, frames)
+    arguments = (
+        stacked.kind(reads_c), parameters, noise, saved, gradients, d_outputs, d_h, d_c,
+    )  # fmt: skip
+    _run_shares(run_backward, arguments, packing, directions)
+    d_sums = gradients.input.flatten(1)
     d_x = packed.new_zeros(batch * frames, packed.shape[1])
-    d_x[packing.rows] = d_gates @ _padded(weight_ih)
-    d_weight_ih = (d_gates.T @ packed).unflatten(0, (directions, -1))[:, :rows]
-    d_weight_hh = torch.stack([
-        d_by_direction[:, d, :rows].T @ h_before[:, d] for d in range(directions)
-    ])  # fmt: skip
-    d_bias = d_by_direction[..., :rows].sum(dim=0)
-    d_h_0, d_c_0 = torch.empty_like(d_c), torch.empty_like(d_c)
-    d_h_0[:, packing.order], d_c_0[:, packing.order] = d_h[..., :units], d_c
-    return d_x.view(batch, frames, -1), d_weight_ih.contiguous(), d_weight_hh, d_bias, d_h_0, d_c_0
+    d_x[packing.rows] = d_sums @ _padded(stacked.weight_ih)
+    d_products = gradients.recurrent if len(gradients.recurrent) else gradients.input
+    has_norm, has_projection = len(stacked.norm_hh) > 0, len(stacked.weight_hr) > 0
+    d_bias = gradients.bias.sum(dim=1) if has_norm else gradients.input[..., :rows].sum(dim=0)
+    d_weights = _Stacked(
+        weight_ih=(d_sums.T @ packed).unflatten(0, (directions, -1))[:, :rows].contiguous(),
+        weight_hh=_by_direction(d_products[..., :rows], saved.recurrent),
+        bias=d_bias,
+        weight_hr=_by_direction(gradients.projected, saved.unprojected)
+        if has_projection
+        else torch.empty_like(stacked.weight_hr),
+        weight_ch=_summed(gradients.weight_ch, stacked.weight_ch),
+        norm_ih=_summed(gradients.norm_ih, stacked.norm_ih),
+        norm_hh=_summed(gradients.norm_hh, stacked.norm_hh),
+        norm_c=_summed(gradients.norm_c, stacked.norm_c),
+        bias_c=_summed(gradients.bias_c, stacked.bias_c),
+    )
+    d_h_0, d_c_0 = torch.empty_like(d_h), torch.empty_like(d_c)
+    d_h_0[:, packing.order], d_c_0[:, packing.order] = d_h, d_c
+    return d_x.view(batch, frames, -1), list(d_weights), d_h_0, d_c_0
+
+
+def _by_direction(left: Tensor, right: Tensor) -> Tensor:
+    """`(N, D, m)` and `(N, D, n)` to `(D, m, n)`, summed over the frames."""
+    return torch.stack([left[:, d].T @ right[:, d] for d in range(left.shape[1])])
+
+
+def _summed(by_utterance: Tensor, like: Tensor) -> Tensor:
+    return by_utterance.sum(dim=1) if len(like) else torch.empty_like(like)
+
+
+def _gradient_room(stacked: _Stacked, saved: Kept, d_h: Tensor) -> Gradients:
+    """Where the backward pass writes, and adds up from zero."""
+    frames, directions, width = saved.gates.shape
+    batch = d_h.shape[1]
+    has_norm, has_projection = len(stacked.norm_hh) > 0, len(stacked.weight_hr) > 0
+    is_padded = width > stacked.weight_hh.shape[1]
+    make = torch.zeros_like if is_padded else torch.empty_like
+
+    def by_utterance(parameter: Tensor, dims: int, wanted: bool = True) -> Tensor:
+        if not wanted or not len(parameter):
+            return parameter.new_empty(0, *[1] * dims)
+        return parameter.new_zeros(directions, batch, *parameter.shape[1:])
+
+    return Gradients(
+        input=make(saved.gates),
+        recurrent=make(saved.gates) if has_norm else saved.gates.new_empty(0, 1, 1),
+        projected=d_h.new_empty(frames if has_projection else 0, directions, d_h.shape[2]),
+        weight_ch=by_utterance(stacked.weight_ch, 3),
+        norm_ih=by_utterance(stacked.norm_ih, 2),
+        norm_hh=by_utterance(stacked.norm_hh, 2),
+        bias=by_utterance(stacked.bias, 2, has_norm),
+        norm_c=by_utterance(stacked.norm_c, 2),
+        bias_c=by_utterance(stacked.bias_c, 2),
+    )
 
 
 @torch.library.register_fake("asr::lstm_fused_cpu")
 def _forward_shapes(
-    x: Tensor, lengths: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor,
-    h_0: Tensor, c_0: Tensor, keep: bool,
-) -> tuple[Tensor, ...]:  # fmt: skip
+    x: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
+    h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
+    stacked = _Stacked(*weights)
     batch, frames, width = x.shape
-    directions, rows, units = weight_hh.shape
+    directions, rows, _ = stacked.weight_hh.shape
     packed = torch.library.get_ctx().new_dynamic_size()
-    kept = (packed if keep else 0, directions, units)
-    return (
-        x.new_empty(batch, frames, directions * units), torch.empty_like(h_0),
-        torch.empty_like(c_0), x.new_empty(packed, width),
-        x.new_empty(packed, directions * (rows + -rows % COLUMNS)),
-        x.new_empty(kept), x.new_empty(kept),
-    )  # fmt: skip
+    sums = x.new_empty(packed, directions, rows + -rows % COLUMNS)
+    kept = _room(sums, stacked.parameters(backward=False), c_0 if reads_c else h_0, c_0, keep)
+    output = x.new_empty(batch, frames, directions * h_0.shape[2])
+    states = torch.empty_like(h_0), torch.empty_like(c_0)
+    return output, *states, [x.new_empty(packed, width), *kept]
 
 
 @torch.library.register_fake("asr::lstm_fused_cpu_backward")
 def _backward_shapes(
-    d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weight_ih: Tensor,
-    weight_hh: Tensor, packed: Tensor, gates: Tensor, h_before: Tensor, c_before: Tensor,
-) -> tuple[Tensor, ...]:  # fmt: skip
+    d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
+    drawn: list[Tensor], kept: list[Tensor], reads_c: bool,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:  # fmt: skip
     batch, frames, _ = d_output.shape
-    d_x = d_output.new_empty(batch, frames, packed.shape[1])
-    bias = weight_hh.new_empty(weight_hh.shape[:2])
-    like = (weight_ih, weight_hh, bias, d_h_n, d_c_n)
-    return (d_x, *(torch.empty_like(tensor) for tensor in like))
+    d_x = d_output.new_empty(batch, frames, kept[0].shape[1])
+    d_weights = [torch.empty_like(weight) for weight in weights]
+    return d_x, d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, lengths, weight_ih, weight_hh, *_ = inputs
-    ctx.mark_non_differentiable(*output[3:])
-    ctx.save_for_backward(lengths, weight_ih, weight_hh, *output[3:])
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    _, lengths, weights, drawn, _, _, reads_c, _ = inputs
+    kept = output[3]
+    ctx.mark_non_differentiable(*kept)
+    ctx.save_for_backward(lengths, *weights, *drawn, *kept)
+    ctx.counts, ctx.reads_c = (len(weights), len(drawn)), reads_c
 
 
-def _gradients(ctx: Any, d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, *_: Tensor) -> Any:
-    d_x, *d_weights_and_state = torch.ops.asr.lstm_fused_cpu_backward(
-        d_output, d_h_n, d_c_n, *ctx.saved_tensors
-    )
-    return d_x, None, *d_weights_and_state, None
+def _gradients(ctx: Any, d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, _: Any) -> Any:
+    lengths, *tensors = ctx.saved_tensors
+    weights, drawn = ctx.counts
+    d_x, d_weights, d_h_0, d_c_0 = torch.ops.asr.lstm_fused_cpu_backward(
+        d_output, d_h_n, d_c_n, lengths, tensors[:weights], tensors[weights : weights + drawn],
+        tensors[weights + drawn :], ctx.reads_c,
+    )  # fmt: skip
+    return d_x, None, d_weights, [None] * drawn, d_h_0, d_c_0, None, None
 
 
 torch.library.register_autograd("asr::lstm_fused_cpu", _gradients, setup_context=_setup_context)
 
 
-def fused_cpu(
-    x: Tensor, lengths: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor,
+def run(
+    x: Tensor, lengths: Tensor, cell: Cell, weights: Sequence[Weights], noise: Sequence[Noise],
     h_0: Tensor, c_0: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """One layer in its D directions, on a CPU in float32 or float64.
-
-    Args:
-        x: `(B, T, in)`, padding may hold anything.
-        lengths: `(B,)` int64 [frames].
-        weight_ih: `(D, 4H, in)`, gate order i, f, g, o.
-        weight_hh: `(D, 4H, H)`.
-        bias: `(D, 4H)`, the sum of both.
-        h_0: `(D, B, H)`.
-        c_0: `(D, B, H)`.
-
-    Returns:
-        output `(B, T, D * H)`, zero in the padding, and h_n and c_n `(D, B, H)`.
-    """
-    tensors = (x.to(weight_hh.dtype), weight_ih, weight_hh, bias, h_0, c_0)
+    """One layer in its D directions, see `directions.Run`."""
+    stacked = list(_Stacked.of(weights))
+    drawn = [
+        x.new_empty(0) if part[0] is None else torch.stack(part)
+        for part in zip(*noise, strict=True)
+    ]
+    x = x.to(stacked[0].dtype)
+    tensors = (x, *stacked, h_0, c_0)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    x, *others = tensors
-    output, h_n, c_n, *_ = torch.ops.asr.lstm_fused_cpu(x, lengths.cpu(), *others, keep)
+    output, h_n, c_n, _ = torch.ops.asr.lstm_fused_cpu(
+        x, lengths.cpu(), stacked, drawn, h_0, c_0, cell.reads_c, keep
+    )
     return output, h_n, c_n

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels.compiled import compiled
-from asr.model.kernels.fused_cpu import fused_cpu
+from asr.model.kernels.fused_cpu import _Stacked
 from asr.model.kernels.time_loop import tanh
 from asr.model.lstm import LSTM
+from asr.model.lstm_cell import CELLS
 
 LENGTHS = torch.tensor([9, 3, 0, 14, 14, 1, 8, 9, 2, 11, 5, 14, 6])
 FRAMES = 16  # two more than the longest has
@@ -125,17 +126,26 @@ def test_half_precision_weights_leave_the_choice_to_torch() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_torch_knows_its_shapes_and_gradients(keep: bool) -> None:
-    shapes = [(3, 5, 7), (2, 20, 7), (2, 20, 5), (2, 20), (2, 3, 5), (2, 3, 5)]
-    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=keep) for shape in shapes]
-    x, *others = tensors
+@pytest.mark.parametrize("cell", CELLS)
+def test_torch_knows_its_shapes_and_gradients(cell: str, keep: bool) -> None:
+    layer = LSTM(
+        7, 5, proj_size=3 if cell == "projection" else 0, cell=cell, bidirectional=True
+    ).double()  # fmt: skip
+    weights = list(_Stacked.of([layer.weights("l0"), layer.weights("l0_reverse")]))
+    width = layer.recurrent_size
+    sizes = [(3, 5, 7), (2, 3, width), (2, 3, 5), (2, 3, width), (2, 3, 5, width), (2, 3, 5, 5)]
+    x, h_0, c_0, *drawn = (torch.rand(size, dtype=torch.float64) for size in sizes)
+    tensors = [*weights, x, h_0, c_0]
+    *weights, x, h_0, c_0 = (tensor.detach().requires_grad_(keep) for tensor in tensors)
     lengths = torch.tensor([5, 2, 0])
     operator = torch.ops.asr.lstm_fused_cpu.default
+    arguments = (x, lengths, weights, drawn, h_0, c_0, cell == "cell_recurrent", keep)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(operator, (x, lengths, *others, keep), test_utils=tests)
-    output, h_n, c_n = fused_cpu(x, lengths, *others)
-    assert output.shape == (3, 5, 10)
-    assert h_n.shape == c_n.shape == (2, 3, 5)
+    torch.library.opcheck(operator, arguments, test_utils=tests)
+    output, h_n, c_n, _ = operator(*arguments)
+    assert output.shape == (3, 5, 2 * width)
+    assert h_n.shape == h_0.shape
+    assert c_n.shape == c_0.shape
 
 
 @compiled
