@@ -1,9 +1,8 @@
 """An LSTM layer on a CPU: each core runs the whole time loop of its share, compiled by Numba.
 
-Frames are packed in order of time, and in each frame the utterances from longest to shortest: those
-still running at any time are the first rows, and padding is never computed. The product with the
-input and the gradients of the weights are torch's matrix products over all frames at once; the
-recurrence, a matrix product and the gates for each frame, is what is compiled.
+Padding is never computed. The product with the input and the gradients of the weights are torch's
+matrix products over all packed frames at once; the recurrence, a matrix product and the gates for
+each frame, is what is compiled.
 
 D directions, 1 or 2; B utterances; N frames inside the lengths; H units; R the width of h; G gates;
 W = G * H rounded up to 16. What a cell lacks is an empty tensor.
@@ -11,16 +10,13 @@ W = G * H rounded up to 16. What a cell lacks is an empty tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asr.model.kernels.packing import Packing, run_shares
 from asr.model.kernels.tile import COLUMNS
 from asr.model.kernels.time_loop import (
     Drawn,
@@ -34,7 +30,6 @@ from asr.model.kernels.time_loop import (
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights
 
 ADVANTAGE = "compiled for this CPU, skips padding"
-Array = np.ndarray[Any, Any]
 
 
 def refusal(cell: Cell, weights: Weights, noisy: bool) -> str | None:
@@ -112,73 +107,6 @@ def _with_dims(tensor: Tensor, dims: int) -> Tensor:
     return tensor.contiguous() if len(tensor) else tensor.new_empty(0, *[1] * (dims - 1))
 
 
-class _Packing(NamedTuple):
-    """Where the frames of a padded batch lie once packed.
-
-    Attributes:
-        order: `(B,)` int64, utterances from longest to shortest.
-        lengths: `(B,)` int64, in that order [frames].
-        starts: `(T + 1,)` int64, first packed row of each frame.
-        rows: `(N,)` int64, places of the packed rows among the `B * T` padded ones.
-    """
-
-    order: Tensor
-    lengths: Array
-    starts: Array
-    rows: Tensor
-
-    @classmethod
-    def of(cls, lengths: Tensor, frames: int) -> _Packing:
-        """Pack a batch of `(B,)` lengths, padded to `frames`."""
-        order = np.argsort(-lengths.numpy(), kind="stable")
-        ordered = lengths.numpy()[order]
-        running = np.arange(frames)[:, None] < ordered  # (T, B)
-        starts = np.concatenate(([0], running.sum(axis=1).cumsum()))
-        rows = (order * frames + np.arange(frames)[:, None])[running]
-        return cls(torch.from_numpy(order), ordered, starts, torch.from_numpy(rows))
-
-    def shares(self, directions: int) -> list[tuple[int, int, int]]:
-        """(direction, first utterance, the one after the last): one a thread, alike in frames.
-
-        A share holds the rows of at least one tile of the matrix product, six.
-        """
-        utterances = len(self.lengths)
-        spans = max(1, min(torch.get_num_threads() // directions, utterances // 6))
-        frames = self.lengths.cumsum()
-        ends = np.searchsorted(frames, frames[-1] * np.arange(1, spans) / spans).tolist()
-        bounds = [0, *ends, utterances]
-        return [(d, *span) for d in range(directions) for span in pairwise(bounds)]
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="lstm")
-
-
-def _run_shares(
-    loop: Callable[..., None], arguments: Sequence[Any], packing: _Packing, directions: int
-) -> None:
-    """Run a time loop over all directions, shared out to as many threads as torch uses."""
-    arrays = [_arrays(argument) for argument in (*arguments, packing.starts, packing.rows)]
-
-    def run(share: tuple[int, int, int]) -> None:
-        loop(*arrays, *share)
-
-    shares = packing.shares(directions)
-    threads = torch.get_num_threads()
-    for _ in map(run, shares) if threads == 1 else _pool(threads).map(run, shares):
-        pass
-
-
-def _arrays(argument: Any) -> Any:
-    """NumPy's view of a tensor or of the tensors in a tuple; all else as it is."""
-    if isinstance(argument, Tensor):
-        return argument.numpy()
-    if isinstance(argument, tuple):
-        return type(argument)(*map(_arrays, argument))  # named tuples
-    return argument
-
-
 def _panels(weights: Tensor) -> Tensor:
     """`(D, K, columns)` weights as contiguous panels of 16 columns, `(D, panels, K, 16)`."""
     padded = nn.functional.pad(weights, (0, -weights.shape[2] % COLUMNS))
@@ -226,7 +154,7 @@ def _forward(
     stacked = _Stacked(*weights)
     batch, frames, _ = x.shape
     directions, _, width = h_0.shape
-    packing = _Packing.of(lengths, frames)
+    packing = Packing.of(lengths, frames)
     packed = x.flatten(0, 1).index_select(0, packing.rows)
     parameters = stacked.parameters(backward=False)
     weight_ih = _padded(stacked.weight_ih).T
@@ -242,13 +170,13 @@ def _forward(
     output = x.new_zeros(batch * frames, directions, width)
     kept = _room(sums.unflatten(1, (directions, -1)), parameters, recurrent, c, keep)
     arguments = (stacked.kind(reads_c), parameters, noise, kept, h, c, recurrent, output)
-    _run_shares(run_forward, arguments, packing, directions)
+    run_shares(run_forward, arguments, packing, directions)
     h_n, c_n = torch.empty_like(h), torch.empty_like(c)
     h_n[:, packing.order], c_n[:, packing.order] = h, c
     return output.view(batch, frames, -1), h_n, c_n, [packed, *kept]
 
 
-def _packed_noise(drawn: list[Tensor], packing: _Packing, batch: int, frames: int) -> Drawn:
+def _packed_noise(drawn: list[Tensor], packing: Packing, batch: int, frames: int) -> Drawn:
     mask, *zones = drawn
     mask = mask[:, packing.order] if len(mask) else mask.new_empty(0, 1, 1)
     packed = [
@@ -286,7 +214,7 @@ def _backward(
     stacked, packed, saved = _Stacked(*weights), kept[0], Kept(*kept[1:])
     batch, frames, _ = d_output.shape
     directions, rows, _ = stacked.weight_hh.shape
-    packing = _Packing.of(lengths, frames)
+    packing = Packing.of(lengths, frames)
     parameters = stacked.parameters(backward=True)
     d_outputs = d_output.contiguous().view(batch * frames, directions, -1)
     d_h, d_c = d_h_n[:, packing.order], d_c_n[:, packing.order]
@@ -295,7 +223,7 @@ def _backward(
     arguments = (
         stacked.kind(reads_c), parameters, noise, saved, gradients, d_outputs, d_h, d_c,
     )  # fmt: skip
-    _run_shares(run_backward, arguments, packing, directions)
+    run_shares(run_backward, arguments, packing, directions)
     d_sums = gradients.input.flatten(1)
     d_x = packed.new_zeros(batch * frames, packed.shape[1])
     d_x[packing.rows] = d_sums @ _padded(stacked.weight_ih)

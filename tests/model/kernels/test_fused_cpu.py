@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr.model.kernels.compiled import compiled
 from asr.model.kernels.fused_cpu import _Stacked
-from asr.model.kernels.time_loop import tanh
+from asr.model.kernels.pointwise import tanh
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS
 

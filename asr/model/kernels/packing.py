@@ -1,0 +1,86 @@
+"""A padded batch without its padding, and its shares for the threads.
+
+Frames are packed in order of time, and in each frame the utterances from longest to shortest: those
+still running at any time are the first rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+class Packing(NamedTuple):
+    """Where the frames of a padded batch lie once packed.
+
+    Attributes:
+        order: `(B,)` int64, utterances from longest to shortest.
+        lengths: `(B,)` int64, in that order [frames].
+        starts: `(T + 1,)` int64, first packed row of each frame.
+        rows: `(N,)` int64, places of the packed rows among the `B * T` padded ones.
+    """
+
+    order: Tensor
+    lengths: Array
+    starts: Array
+    rows: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor, frames: int) -> Packing:
+        """Pack a batch of `(B,)` lengths, padded to `frames`."""
+        order = np.argsort(-lengths.numpy(), kind="stable")
+        ordered = lengths.numpy()[order]
+        running = np.arange(frames)[:, None] < ordered  # (T, B)
+        starts = np.concatenate(([0], running.sum(axis=1).cumsum()))
+        rows = (order * frames + np.arange(frames)[:, None])[running]
+        return cls(torch.from_numpy(order), ordered, starts, torch.from_numpy(rows))
+
+    def shares(self, directions: int) -> list[tuple[int, int, int]]:
+        """(direction, first utterance, the one after the last): one a thread, alike in frames.
+
+        A share holds the rows of at least one tile of the matrix product, six.
+        """
+        utterances = len(self.lengths)
+        spans = max(1, min(torch.get_num_threads() // directions, utterances // 6))
+        frames = self.lengths.cumsum()
+        ends = np.searchsorted(frames, frames[-1] * np.arange(1, spans) / spans).tolist()
+        bounds = [0, *ends, utterances]
+        return [(d, *span) for d in range(directions) for span in pairwise(bounds)]
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="lstm")
+
+
+def run_shares(
+    loop: Callable[..., None], arguments: Sequence[Any], packing: Packing, directions: int
+) -> None:
+    """Run a time loop over all directions, shared out to as many threads as torch uses."""
+    arrays = [_arrays(argument) for argument in (*arguments, packing.starts, packing.rows)]
+
+    def run(share: tuple[int, int, int]) -> None:
+        loop(*arrays, *share)
+
+    shares = packing.shares(directions)
+    threads = torch.get_num_threads()
+    for _ in map(run, shares) if threads == 1 else _pool(threads).map(run, shares):
+        pass
+
+
+def _arrays(argument: Any) -> Any:
+    """NumPy's view of a tensor or of the tensors in a tuple; all else as it is."""
+    if isinstance(argument, Tensor):
+        return argument.numpy()
+    if isinstance(argument, tuple):
+        return type(argument)(*map(_arrays, argument))  # named tuples
+    return argument
