@@ -2,7 +2,9 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
+# Stamps of the environment: what runs, and what also tests, checks and builds.
 STAMP := .venv/.installed
+TOOLS := .venv/.installed-tools
 DEMO_MODEL := runs/train/demo/best.safetensors
 DEMO_AUDIO = $(wildcard recipes/digits_synthetic/audio/test/*/test-01[789]0.opus)
 
@@ -12,7 +14,7 @@ DEMO_AUDIO = $(wildcard recipes/digits_synthetic/audio/test/*/test-01[789]0.opus
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(STAMP) ## install everything into .venv
+venv: $(TOOLS) ## install everything into .venv
 
 demo: $(STAMP) ## prepare, train, evaluate and transcribe with the corpus that ships here
 	$(BIN)/asr prepare corpus=digits_synthetic
@@ -20,19 +22,19 @@ demo: $(STAMP) ## prepare, train, evaluate and transcribe with the corpus that s
 	$(BIN)/asr evaluate model_file=$(DEMO_MODEL) manifest=data/digits_synthetic/test.jsonl name=demo
 	$(BIN)/asr transcribe --model $(DEMO_MODEL) $(DEMO_AUDIO)
 
-test: $(STAMP) ## run the quick tests
+test: $(TOOLS) ## run the quick tests
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP) ## run the tests that take longer
+test-slow: $(TOOLS) ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
-check: $(STAMP) ## check format, lint, types and the import rule
+check: $(TOOLS) ## check format, lint, types and the import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict asr
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
-format: $(STAMP) ## format the code and mend what lint can mend
+format: $(TOOLS) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -49,5 +51,9 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "make: '$(PYTHON)' lacks venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install -c constraints.txt -e .
+	@touch $@
+
+$(TOOLS): $(STAMP)
 	$(BIN)/pip install -c constraints.txt -e ".[dev,track]"
 	@touch $@

@@ -1,31 +1,42 @@
-"""The LSTM layer's backends beside torch.nn.LSTM, padded and packed, in one run.
+"""Every cell and backend of the LSTM layer beside torch.nn.LSTM, in one run.
 
-    OMP_NUM_THREADS=2 python benchmarks/lstm.py
+    OMP_NUM_THREADS=2 python benchmarks/lstm.py --picture docs/lstm.png
 
 Each case is timed in rounds: in every round each contender runs once, so that a busy machine slows
 all of them alike. What is shown is the median over rounds of the ratio to padded torch.nn.LSTM in
 the same round, and the share of this machine's matrix product rate (torch.mm of 1024 x 1024, timed
-in the same rounds) that the useful part of the work came to: padding counts for nothing.
+in the same rounds) that the useful part of the work came to: padding counts for nothing. Memory is
+what a training step takes at its height beyond the weights and the batch.
+
+Loops in Python, scripted and compiled ones, stand there for comparison. On a GPU the layer of torch
+is also run in tf32, bf16 and fp16.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.model.lstm import LSTM
+from asr.model.lstm_cell import CELLS, Weights, lstm_step
 
 Run = Callable[[], object]
-BASELINE = "torch padded"
+Forward = Callable[[Tensor, Tensor], Tensor]
+BASELINE = "torch.nn.LSTM padded"
 
 
 @dataclass(frozen=True)
@@ -56,62 +67,172 @@ class Case:
         return (shares * self.frames).long()
 
     def flops(self) -> float:
-        """Multiplications and additions of the matrix products, padding left out."""
+        """Multiplications and additions of the plain cell's matrix products, without padding."""
         one_pass = 2.0 * 2 * 4 * self.units * (self.inputs + self.units)  # a frame, two directions
         return one_pass * float(self.lengths().sum()) * (3 if self.training else 1)
 
 
 CASES = (
-    Case("train, B 16, 640 in, 320 units", 16, 400, 640, 320),
-    Case("train, the same, lengths 100 to 50 %", 16, 400, 640, 320, 0.5),
-    Case("train, B 9, 384 in, 192 units, lengths 100 to 90 %", 9, 108, 384, 192, 0.9),
-    Case("infer, B 16, 640 in, 320 units", 16, 400, 640, 320, training=False),
-    Case("infer, B 1, 640 in, 320 units", 1, 400, 640, 320, training=False),
+    Case("train B16", 16, 400, 640, 320),
+    Case("train B16, lengths 100 to 50 %", 16, 400, 640, 320, 0.5),
+    Case("train B9, T 108, 192 units", 9, 108, 384, 192, 0.9),
+    Case("infer B16", 16, 400, 640, 320, training=False),
+    Case("infer B1", 1, 400, 640, 320, training=False),
 )
+ABOUT = "T 400, 640 in, 320 units, bidirectional, but where it says otherwise"
 
 
-def contenders(case: Case) -> dict[str, Run]:
-    """What is timed, with the same weights and input."""
-    torch.manual_seed(0)
-    theirs = nn.LSTM(case.inputs, case.units, batch_first=True, bidirectional=True)
-    x = torch.randn(case.batch, case.frames, case.inputs, requires_grad=case.training)
-    lengths = case.lengths()
-    gradient = torch.randn(case.batch, case.frames, 2 * case.units)
+def torchs(case: Case, device: torch.device) -> dict[str, Forward]:
+    """torch's own layer, padded and packed, and in the precisions of a GPU."""
+    layer = nn.LSTM(case.inputs, case.units, batch_first=True, bidirectional=True).to(device)
 
-    def packed() -> Tensor:
-        output, _ = theirs(pack_padded_sequence(x, lengths, batch_first=True))
+    def packed(x: Tensor, lengths: Tensor) -> Tensor:
+        output, _ = layer(pack_padded_sequence(x, lengths.cpu(), batch_first=True))
         return pad_packed_sequence(output, batch_first=True, total_length=case.frames)[0]
 
-    forwards: dict[str, Callable[[], Tensor]] = {
-        BASELINE: lambda: theirs(x)[0],
-        "torch packed": packed,
+    def in_type(dtype: torch.dtype) -> Forward:
+        def forward(x: Tensor, lengths: Tensor) -> Tensor:
+            with torch.autocast(device.type, dtype):
+                return layer(x)[0].float()
+
+        return forward
+
+    def tf32(x: Tensor, lengths: Tensor) -> Tensor:
+        with torch.backends.cudnn.flags(allow_tf32=True):
+            return layer(x)[0]
+
+    found: dict[str, Forward] = {
+        BASELINE: lambda x, lengths: layer(x)[0],
+        "torch.nn.LSTM packed": packed,
     }
-    for backend in ("native", "fused_cpu"):
-        layer = LSTM(case.inputs, case.units, batch_first=True, bidirectional=True, backend=backend)
-        layer.load_state_dict(theirs.state_dict())
-        forwards[backend] = lambda layer=layer: layer(x, lengths=lengths)[0]
-
-    def timed(forward: Callable[[], Tensor]) -> Run:
-        if not case.training:
-            return torch.no_grad()(forward)
-        return lambda: forward().backward(gradient)
-
-    return {name: timed(forward) for name, forward in forwards.items()}
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        found["torch.nn.LSTM padded, tf32"] = tf32
+        found["torch.nn.LSTM padded, bf16"] = in_type(torch.bfloat16)
+        found["torch.nn.LSTM padded, fp16"] = in_type(torch.float16)
+    return found
 
 
-def measure(case: Case, rounds: int) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds of each contender in each round, and those of a matrix product of 2 GFLOP."""
-    runs = contenders(case)
+def loops(case: Case, device: torch.device) -> dict[str, Forward]:
+    """What one would write by hand: a loop over frames, as it is, scripted, its step compiled."""
+    layer = LSTM(case.inputs, case.units, batch_first=True, bidirectional=True).to(device)
+    directions = [layer.weights("l0"), layer.weights("l0_reverse")]
+
+    def loop_with(one: Callable[[Tensor, Weights], Tensor]) -> Forward:
+        def forward(x: Tensor, lengths: Tensor) -> Tensor:
+            ahead, back = one(x, directions[0]), one(x.flip(1), directions[1]).flip(1)
+            return torch.cat((ahead, back), dim=-1)
+
+        return forward
+
+    def by_step(step: Callable[..., Any]) -> Forward:
+        def one(x: Tensor, w: Weights) -> Tensor:
+            h = c = x.new_zeros(len(x), case.units)
+            outputs = []
+            for frame in (x @ w.weight_ih.T + w.bias_ih + w.bias_hh).unbind(1):
+                h, c = step(frame, h, c, w)
+                outputs.append(h)
+            return torch.stack(outputs, dim=1)
+
+        return loop_with(one)
+
+    scripted = torch.jit.script(scripted_loop)
+
+    def by_script(x: Tensor, w: Weights) -> Tensor:
+        sums = x @ w.weight_ih.T + w.bias_ih + w.bias_hh
+        return scripted(sums, w.weight_hh)
+
+    found = {"loop of steps": by_step(lstm_step), "loop, torch.jit.script": loop_with(by_script)}
+    if device.type == "cuda" or shutil.which("c++"):
+        found["loop, step by torch.compile"] = by_step(torch.compile(lstm_step))
+    return found
+
+
+def scripted_loop(sums: Tensor, weight_hh: Tensor) -> Tensor:
+    """The loop as TorchScript takes it: sums `(B, T, 4H)` to outputs `(B, T, H)`."""
+    h = torch.zeros(sums.size(0), weight_hh.size(1), dtype=sums.dtype, device=sums.device)
+    c = torch.zeros_like(h)
+    outputs: list[Tensor] = []
+    for frame in sums.unbind(1):
+        i, f, g, o = (frame + h @ weight_hh.t()).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+    return torch.stack(outputs, dim=1)
+
+
+def ours(case: Case, device: torch.device) -> dict[str, Forward]:
+    """Every cell on every backend that serves it here; the projection halves the output."""
+    found: dict[str, Forward] = {}
+    backends = ["native", "autograd_function"]
+    if device.type == "cpu":
+        backends.append("fused_cpu")
+    for cell in CELLS:
+        for backend in backends:
+            if backend == "native" and cell not in ("lstm", "projection"):
+                continue
+            layer = LSTM(
+                case.inputs, case.units, batch_first=True, bidirectional=True, cell=cell,
+                proj_size=case.units // 2 if cell == "projection" else 0, backend=backend,
+            ).to(device)  # fmt: skip
+            found[f"{cell} {backend}"] = lambda x, lengths, layer=layer: layer(x, lengths=lengths)[
+                0
+            ]
+    return found
+
+
+def contenders(case: Case, device: torch.device, only: str) -> dict[str, Run]:
+    """What is timed, the baseline first."""
+    torch.manual_seed(0)
+    x = torch.randn(case.batch, case.frames, case.inputs, device=device)
+    x.requires_grad_(case.training)
+    lengths = case.lengths().to(device)
+    forwards = torchs(case, device) | loops(case, device) | ours(case, device)
+
+    def timed(forward: Forward) -> Run:
+        def run() -> None:
+            with nullcontext() if case.training else torch.no_grad():
+                output = forward(x, lengths)
+            if case.training:
+                output.backward(torch.ones_like(output))
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
+    chosen = {name: f for name, f in forwards.items() if name == BASELINE or only in name}
+    return {name: timed(forward) for name, forward in chosen.items()}
+
+
+def peak_memory(run: Run, device: torch.device) -> float:
+    """What a run takes at its height beyond what there was before [MiB]."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(profile_memory=True) as profile:
+        run()
+    height = total = 0
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        total += event.nbytes()
+        height = max(height, total)
+    return height / 2**20
+
+
+def measure(runs: dict[str, Run], rounds: int, name: str) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each contender in each round, and this machine's product rate [FLOP/s]."""
     square = torch.randn(1024, 1024)
     for run in runs.values():
         run()  # compiles, warms up
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {contender: [] for contender in runs}
     products = []
-    for _ in range(rounds):
+    for _ in track(range(rounds), description=name, transient=True):
         products.append(_seconds(lambda: square @ square))
-        for name, run in runs.items():
-            seconds[name].append(_seconds(run))
-    return seconds, products
+        for contender, run in runs.items():
+            seconds[contender].append(_seconds(run))
+    return seconds, 2 * 1024**3 / statistics.median(products)
 
 
 def _seconds(run: Run) -> float:
@@ -120,32 +241,71 @@ def _seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Time every case and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    table = Table(title=f"Ratio to {BASELINE} ({torch.get_num_threads()} threads), median")
-    table.add_column("case")
-    names = list(contenders(CASES[-1]))
-    for heading in (f"{BASELINE} [ms]", *names[1:], "fused_cpu of the product rate"):
-        table.add_column(heading, justify="right")
-    for case in CASES:
-        seconds, products = measure(case, rounds)
-        base = seconds[BASELINE]
-        ratios = [
-            statistics.median(own / other for own, other in zip(seconds[name], base, strict=True))
-            for name in names[1:]
-        ]
-        peak = 2 * 1024**3 / statistics.median(products)
-        share = case.flops() / statistics.median(seconds["fused_cpu"]) / peak
-        table.add_row(
-            case.name,
-            f"{statistics.median(base) * 1000:.1f}",
-            *(f"{ratio:.2f}" for ratio in ratios),
-            f"{share:.0%}",
+def draw(ratios: dict[str, dict[str, float]], picture: Path) -> None:
+    """Ratios of each contender, a panel a case; left of the line is faster than the baseline."""
+    from matplotlib.figure import Figure
+
+    names = list(next(iter(ratios.values())))[::-1]
+    figure = Figure(figsize=(3.2 * len(ratios), 0.32 * len(names) + 1.2), layout="constrained")
+    panels = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
+    for axes, (case, values) in zip(panels, ratios.items(), strict=True):
+        for row, name in enumerate(names):
+            color = "tab:blue" if "fused" in name else "tab:gray"
+            axes.plot([1, values[name]], [row, row], color=color, linewidth=2)
+            axes.plot(values[name], row, marker="o", color=color)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set(title=case, xscale="log", xlabel=f"time / {BASELINE}")
+        axes.set_xticks(
+            [0.5, 0.7, 1, 1.5, 2, 4, 8], labels=["0.5", "0.7", "1", "1.5", "2", "4", "8"]
         )
-    Console().print(table)
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(names)), labels=names)
+    figure.savefig(picture, dpi=110)
+
+
+def main() -> None:
+    """Time every case, print the table and draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="contenders with this in their name")
+    parser.add_argument("--picture", type=Path, help="where to draw the ratios")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    arguments = parser.parse_args()
+    device = arguments.device
+    rows: dict[str, list[str]] = {}
+    ratios: dict[str, dict[str, float]] = {}
+    for case in CASES:
+        runs = contenders(case, device, arguments.only)
+        seconds, rate = measure(runs, arguments.rounds, case.name)
+        base = seconds[BASELINE]
+        ratios[case.name] = {}
+        for name, own in seconds.items():
+            ratio = statistics.median(a / b for a, b in zip(own, base, strict=True))
+            share = case.flops() / statistics.median(own) / rate
+            cell = f"{statistics.median(own) * 1000:.0f} ms" if name == BASELINE else f"{ratio:.2f}"
+            is_plain = name.startswith(("torch", "loop", "lstm")) and device.type == "cpu"
+            rows.setdefault(name, []).append(f"{cell} ({share:.0%})" if is_plain else cell)
+            if name != BASELINE:
+                ratios[case.name][name] = ratio
+        if case is CASES[0]:
+            memory = {name: peak_memory(run, device) for name, run in runs.items()}
+    where = (
+        f"{torch.get_num_threads()} threads"
+        if device.type == "cpu"
+        else torch.cuda.get_device_name()
+    )
+    table = Table(title=f"Time over {BASELINE}; share of the product rate. {ABOUT}; {where}")
+    table.add_column("")
+    for case in CASES:
+        table.add_column(case.name, justify="right")
+    table.add_column(f"{CASES[0].name} [MiB]", justify="right")
+    for name, cells in rows.items():
+        table.add_row(name, *cells, f"{memory[name]:.0f}")
+    Console(width=160).print(table)
+    if arguments.picture:
+        draw(ratios, arguments.picture)
 
 
 if __name__ == "__main__":

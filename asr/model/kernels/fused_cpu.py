@@ -82,21 +82,25 @@ class _Stacked(NamedTuple):
         """H."""
         return (self.weight_hr if len(self.weight_hr) else self.weight_hh).shape[2]
 
-    def parameters(self, backward: bool) -> Parameters:
-        """Of the recurrence, for the way there or back."""
+    def parameters(self, *, backward: bool = False, with_input: bool = False) -> Parameters:
+        """Of the recurrence, for the way there or back, with the input's matrix or without."""
         panels = [
             _panels(matrix if backward else matrix.transpose(1, 2))
             if len(matrix)
             else matrix.new_empty(0, 1, 1, COLUMNS)
-            for matrix in (self.weight_hh, self.weight_hr)
-        ]
+            for matrix in (
+                self.weight_ih if with_input else self.weight_ih.new_empty(0), self.weight_hh,
+                self.weight_hr,
+            )
+        ]  # fmt: skip
         return Parameters(
-            panels=panels[0],
-            panels_hr=panels[1],
+            panels_ih=panels[0],
+            panels=panels[1],
+            panels_hr=panels[2],
             weight_ch=_with_dims(self.weight_ch, 3),
             norm_ih=_with_dims(self.norm_ih, 2),
             norm_hh=_with_dims(self.norm_hh, 2),
-            bias=_with_dims(self.bias if len(self.norm_hh) else self.norm_hh, 2),
+            bias=_with_dims(self.bias, 2),
             norm_c=_with_dims(self.norm_c, 2),
             bias_c=_with_dims(self.bias_c, 2),
         )
@@ -148,7 +152,7 @@ def _forward(
         keep: whether a backward pass follows.
 
     Returns:
-        output `(B, T, D * R)`, h_n and c_n; and for the backward pass x packed `(N, in)` and a
+        output `(B, T, D * R)`, h_n and c_n; and if a backward pass follows, x packed `(N, in)` and a
         `Kept`.
     """
     stacked = _Stacked(*weights)
@@ -156,12 +160,17 @@ def _forward(
     directions, _, width = h_0.shape
     packing = Packing.of(lengths, frames)
     packed = x.flatten(0, 1).index_select(0, packing.rows)
-    parameters = stacked.parameters(backward=False)
+    # Where every thread has a share of the loop, it can take the product with the input as well.
+    is_tiled = not keep and len(packing.shares(directions)) >= torch.get_num_threads()
+    parameters = stacked.parameters(with_input=is_tiled)
     weight_ih = _padded(stacked.weight_ih).T
-    if len(parameters.norm_ih):  # normalised first, the bias comes after
+    if is_tiled:
+        sums = x.new_empty(0, weight_ih.shape[1])
+    elif len(parameters.norm_ih):  # normalised first, the bias comes after
         sums = packed @ weight_ih
     else:
         sums = torch.addmm(_padded(stacked.bias[..., None]).T, packed, weight_ih)
+    inputs = packed if is_tiled else packed[:0]
     noise = _packed_noise(drawn, packing, batch, frames)
     h, c = h_0[:, packing.order], c_0[:, packing.order]
     recurrent = (c if reads_c else h).clone()
@@ -169,11 +178,12 @@ def _forward(
         recurrent *= noise.mask
     output = x.new_zeros(batch * frames, directions, width)
     kept = _room(sums.unflatten(1, (directions, -1)), parameters, recurrent, c, keep)
-    arguments = (stacked.kind(reads_c), parameters, noise, kept, h, c, recurrent, output)
+    kind = stacked.kind(reads_c)
+    arguments = (kind, parameters, noise, kept, inputs, h, c, recurrent, output)
     run_shares(run_forward, arguments, packing, directions)
     h_n, c_n = torch.empty_like(h), torch.empty_like(c)
     h_n[:, packing.order], c_n[:, packing.order] = h, c
-    return output.view(batch, frames, -1), h_n, c_n, [packed, *kept]
+    return output.view(batch, frames, -1), h_n, c_n, [packed, *kept] if keep else []
 
 
 def _packed_noise(drawn: list[Tensor], packing: Packing, batch: int, frames: int) -> Drawn:
@@ -188,7 +198,7 @@ def _packed_noise(drawn: list[Tensor], packing: Packing, batch: int, frames: int
     return Drawn(mask, *packed)
 
 
-def _room(sums: Tensor, parameters: Parameters, read: Tensor, c: Tensor, keep: bool) -> Kept:
+def _room(sums: Tensor, parameters: Parameters, read: Tensor, c: Tensor, keep: bool = True) -> Kept:
     """Where the forward pass writes; only the gates where no backward pass follows."""
     rows, directions, width = sums.shape
     rows = rows if keep else 0
@@ -288,14 +298,16 @@ def _forward_shapes(
     x: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
     h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
-    stacked = _Stacked(*weights)
     batch, frames, width = x.shape
+    output = x.new_empty(batch, frames, len(h_0) * h_0.shape[2])
+    states = torch.empty_like(h_0), torch.empty_like(c_0)
+    if not keep:
+        return output, *states, []
+    stacked = _Stacked(*weights)
     directions, rows, _ = stacked.weight_hh.shape
     packed = torch.library.get_ctx().new_dynamic_size()
     sums = x.new_empty(packed, directions, rows + -rows % COLUMNS)
-    kept = _room(sums, stacked.parameters(backward=False), c_0 if reads_c else h_0, c_0, keep)
-    output = x.new_empty(batch, frames, directions * h_0.shape[2])
-    states = torch.empty_like(h_0), torch.empty_like(c_0)
+    kept = _room(sums, stacked.parameters(), c_0 if reads_c else h_0, c_0)
     return output, *states, [x.new_empty(packed, width), *kept]
 
 

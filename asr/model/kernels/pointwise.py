@@ -163,9 +163,20 @@ def cell(frame, c, kind, parameters, direction, i, c_next, h):
 
 
 @compiled
-def normalized_sums(product, place, kind, parameters, kept, direction, keep):
-    """Both shares of a frame's sums, each normalised, to their sum in `kept.gates`."""
-    frame, bias = kept.gates[place, direction], parameters.bias[direction]
+def normalized_sums(frame, product, kind, parameters, direction, kept, place, keep):
+    """Both shares of a frame's sums, each normalised, added up into `frame`.
+
+    Args:
+        frame: the input's share.
+        product: the recurrent share.
+        kind: of the cell.
+        parameters: of the recurrence.
+        direction: 0 or 1.
+        kept: for the backward pass.
+        place: packed row of the frame.
+        keep: whether a backward pass follows.
+    """
+    bias = parameters.bias[direction]
     gain_ih, gain_hh = parameters.norm_ih[direction], parameters.norm_hh[direction]
     scale_ih = _normalize(frame[: len(bias)], kind.epsilon)
     scale_hh = _normalize(product[: len(bias)], kind.epsilon)

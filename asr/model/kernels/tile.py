@@ -90,20 +90,25 @@ _tile_1 = _make_tile(1)
 
 
 @compiled
-def add_product(out, a, panels):
+def add_product(out, a, panels, backwards):
     """`out += a @ weights`, with weights in panels of 16 columns.
 
     Args:
         out: `(n, panels * 16)`, rows contiguous.
         a: `(n, K)`, rows contiguous, of the same dtype.
         panels: `(panels, K, 16)`, contiguous: `panels[p, k, j]` is `weights[k, 16 * p + j]`.
+        backwards: go through the weights from their end. Who alternates finds in the cache what
+            the last product left there, where going round in the same order would find nothing.
     """
     rows, depth = a.shape
     size = out.itemsize
     out_stride, a_stride, panel_stride = out.strides[0], a.strides[0], panels.strides[0]
-    for start in range(0, depth, DEPTH):
+    parts, count = (depth + DEPTH - 1) // DEPTH, panels.shape[0]
+    for step in range(parts):
+        start = DEPTH * (parts - 1 - step if backwards else step)
         part = min(DEPTH, depth - start)
-        for p in range(panels.shape[0]):
+        for q in range(count):
+            p = count - 1 - q if backwards else q
             panel = panels.ctypes.data + p * panel_stride + start * COLUMNS * size
             to = out.ctypes.data + p * COLUMNS * size
             of = a.ctypes.data + start * size

@@ -23,6 +23,7 @@ from asr.model.kernels.pointwise import (
 )
 from asr.model.kernels.tile import add_product
 
+ROWS = 96  # of frames whose inputs are multiplied at once where it is done within the loop
 Array = Any  # in compiled code a NumPy array, outside of it the tensor that it is a view of
 
 
@@ -44,17 +45,20 @@ class Parameters(NamedTuple):
     """Of the recurrence, for each direction.
 
     Attributes:
-        panels: the recurrent matrix in panels of `add_product`, `(D, W / 16, R, 16)`; on the way
-            back its transpose, `(D, ceil(R / 16), G * H, 16)`.
+        panels_ih: the input's matrix in panels of `add_product`, `(D, W / 16, in, 16)`, where its
+            product is taken within the loop.
+        panels: the recurrent matrix, `(D, W / 16, R, 16)`; on the way back its transpose,
+            `(D, ceil(R / 16), G * H, 16)`.
         panels_hr: the projection, `(D, ceil(R / 16), H, 16)`; back `(D, ceil(H / 16), R, 16)`.
         weight_ch: peepholes, `(D, G - 1, H)`.
         norm_ih: gain of the normalised input's share of the sums, `(D, G * H)`.
         norm_hh: likewise of the recurrent share.
-        bias: of the sums where they are normalised; else it is in the input's share already.
+        bias: of the sums, `(D, G * H)`.
         norm_c: gain of the normalised cell state, `(D, H)`.
         bias_c: its bias, `(D, H)`.
     """
 
+    panels_ih: Array
     panels: Array
     panels_hr: Array
     weight_ch: Array
@@ -83,7 +87,8 @@ class Kept(NamedTuple):
     """What the backward pass reads; no rows where none follows.
 
     Attributes:
-        gates: values of the gates, `(N, D, W)`; the input's share of the sums before.
+        gates: values of the gates, `(N, D, W)`; before, the input's share of the sums, unless that
+            is computed within the loop.
         recurrent: what the recurrent matrix read at each frame, `(N, D, R)`.
         c: before each frame, `(N, D, H)`.
         unprojected: o * tanh(c), `(N, D, H)`, where there is a projection.
@@ -128,9 +133,42 @@ class Gradients(NamedTuple):
 
 
 @compiled
+def _sum_inputs(sums, offsets, t, gathered, inputs, parameters, starts, direction, low, high):
+    """The input's share of the sums of some frames from `t` on, one frame below the other.
+
+    Args:
+        sums: `(n, 1, W)`, written.
+        offsets: first row of each frame, written.
+        t: first frame.
+        gathered: `(n, in)`, room for their inputs.
+        inputs: `(N, in)`, packed.
+        parameters: of the recurrence.
+        starts: first packed row of each frame.
+        direction: 0 or 1.
+        low: first utterance.
+        high: the one after the last.
+    """
+    bias = parameters.bias[direction]
+    has_norm = len(parameters.norm_ih) > 0  # then the bias comes after it
+    count = 0
+    for k in range(min(len(offsets), len(starts) - 1 - t)):
+        start = starts[t + k]
+        offsets[k] = count
+        for b in range(low, min(starts[t + k + 1] - start, high)):
+            copy(gathered[count], inputs[start + b])
+            row = sums[count, 0]
+            row[:] = 0
+            if not has_norm:
+                copy(row[: len(bias)], bias)
+            count += 1
+    add_product(sums[:count, 0], gathered[:count], parameters.panels_ih[direction], False)
+
+
+@compiled
 def run_forward(
-    kind, parameters, drawn, kept, h, c, recurrent, output, starts, rows, direction, low, high
-):
+    kind, parameters, drawn, kept, inputs, h, c, recurrent, output,
+    starts, rows, direction, low, high,
+):  # fmt: skip
     """The time loop of one direction for the utterances `low` to `high`, as sorted.
 
     Args:
@@ -138,6 +176,8 @@ def run_forward(
         parameters: of the recurrence.
         drawn: for dropout and zoneout.
         kept: `gates` holds the input's share of the sums; all else is written.
+        inputs: `(N, in)` packed, where that share is still to be computed, some frames at a time so
+            that it stays in the cache; else no rows.
         h: `(D, B, R)` state, at the end the final one; an utterance's row is left alone before
             its first frame and after its last.
         c: `(D, B, H)`, likewise.
@@ -157,7 +197,13 @@ def run_forward(
     unprojected = np.empty((high - low, units), dtype)
     columns = parameters.panels_hr.shape[1] * 16 if has_projection else 0
     projected = np.empty((high - low, columns), dtype)
-    products = np.empty((high - low if has_norm else 0, kept.gates.shape[2]), dtype)
+    width = 16 * parameters.panels.shape[1]
+    products = np.empty((high - low if has_norm else 0, width), dtype)
+    span = max(1, ROWS // (high - low)) if len(inputs) > 0 else 1
+    offsets, t_summed = np.zeros(span, np.int64), -1
+    space = span * (high - low) if len(inputs) > 0 else 0
+    summed = np.empty((space, 1, width), dtype)
+    gathered = np.empty((space, inputs.shape[1]), dtype)
     for step in range(frames):
         t = frames - 1 - step if direction else step
         start = starts[t]
@@ -166,7 +212,15 @@ def run_forward(
             continue
         count = running - low
         first = start + low
-        sums = kept.gates[first : first + count, direction]
+        gates, place, slot = kept.gates, first, direction
+        if len(inputs) > 0:
+            if t_summed != t // span:
+                t_summed = t // span
+                _sum_inputs(
+                    summed, offsets, t_summed * span, gathered, inputs, parameters, starts,
+                    direction, low, high,
+                )  # fmt: skip
+            gates, place, slot = summed, offsets[t - t_summed * span], 0
         read = recurrent[direction, low:running]
         if keep:
             for b in range(count):
@@ -174,18 +228,22 @@ def run_forward(
                 copy(kept.c[first + b, direction], c[direction, low + b])
         if has_norm:
             products[:count] = 0
-            add_product(products[:count], read, parameters.panels[direction])
+            add_product(products[:count], read, parameters.panels[direction], t % 2 == 1)
             for b in range(count):
-                place = first + b
-                normalized_sums(products[b], place, kind, parameters, kept, direction, keep)
+                frame = gates[place + b, slot]
+                normalized_sums(
+                    frame, products[b], kind, parameters, direction, kept, first + b, keep
+                )  # fmt: skip
         else:
-            add_product(sums, read, parameters.panels[direction])
+            sums = gates[place : place + count, slot]
+            add_product(sums, read, parameters.panels[direction], t % 2 == 1)
         for b in range(count):
-            frame, c_b = kept.gates[first + b, direction], c[direction, low + b]
+            frame, c_b = gates[place + b, slot], c[direction, low + b]
             cell(frame, c_b, kind, parameters, direction, i, c_next[b], unprojected[b])
         if has_projection:
             projected[:count] = 0
-            add_product(projected[:count], unprojected[:count], parameters.panels_hr[direction])
+            panels = parameters.panels_hr[direction]
+            add_product(projected[:count], unprojected[:count], panels, t % 2 == 1)
         for b in range(count):
             h_b, c_b = h[direction, low + b], c[direction, low + b]
             h_next = projected[b] if has_projection else unprojected[b]
@@ -262,7 +320,7 @@ def run_backward(
         if has_projection:
             d_unprojected[:count] = 0
             panels = parameters.panels_hr[direction]
-            add_product(d_unprojected[:count], d_fresh[:count], panels)
+            add_product(d_unprojected[:count], d_fresh[:count], panels, t % 2 == 1)
         for b in range(count):
             d_c_b = d_c[direction, low + b]
             if has_zones:
@@ -285,7 +343,7 @@ def run_backward(
                 place = first + b
                 normalized_sums_backward(place, low + b, parameters, kept, gradients, direction)
         d_read[:count] = 0
-        add_product(d_read[:count], d_sums, parameters.panels[direction])
+        add_product(d_read[:count], d_sums, parameters.panels[direction], t % 2 == 1)
         for b in range(count):
             d_read_b = d_read[b][:read]
             if len(drawn.mask) > 0:
