@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -94,8 +95,9 @@ class RunLog:
         """
         if not self.is_writer:
             return
+        validated = "" if math.isnan(wer) else f"dev WER {100 * wer:.1f} %  "
         state = (
-            f"loss {row['loss']:.3f}  dev WER {100 * wer:.1f} %  "
+            f"loss {row['loss']:.3f}  {validated}"
             f"{row['utterances_per_s']:.1f} utt/s  {row['audio_h_per_h']:.0f} h/h  "
             f"waiting {100 * row['wait_share']:.1f} %"
         )

@@ -128,6 +128,17 @@ def test_plain_lines_take_the_place_of_a_bar(
     ]
 
 
+def test_before_the_first_validation_no_word_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log = RunLog(tmp_path, is_writer=True)
+    log.start_epoch(0, 2, 0, 5)
+    log.step(step_row(1), wer=float("nan"), record=False)
+    log.end_epoch()
+    assert "WER" not in caplog.text
+
+
 def test_the_picture_is_drawn_with_every_validation(tmp_path: Path) -> None:
     filled(tmp_path)
     picture = imread(tmp_path / "curves.png")
