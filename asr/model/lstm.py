@@ -22,9 +22,10 @@ logger = logging.getLogger(__name__)
 
 State = tuple[Tensor, Tensor]
 
-BACKENDS = ("reference", "native", "fused_cpu", "autograd_function")
+BACKENDS = ("reference", "native", "fused_cpu", "fused_triton", "autograd_function")
 # What "auto" takes is the first that serves: on a CPU, and elsewhere.
-ON_CPU, ELSEWHERE = ("fused_cpu", "native", "autograd_function"), ("native", "autograd_function")
+ON_CPU = ("fused_cpu", "native", "autograd_function")
+ELSEWHERE = ("native", "fused_triton", "autograd_function")
 
 
 class LSTM(nn.Module):

@@ -11,11 +11,12 @@ W = G * H rounded up to 16. What a cell lacks is an empty tensor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from asr.model.kernels.operator import register
 from asr.model.kernels.packing import Packing, run_shares
 from asr.model.kernels.tile import COLUMNS
 from asr.model.kernels.time_loop import (
@@ -122,19 +123,6 @@ def _padded(weights: Tensor) -> Tensor:
     return nn.functional.pad(weights, (0, 0, 0, -weights.shape[1] % COLUMNS)).flatten(0, 1)
 
 
-torch.library.define(
-    "asr::lstm_fused_cpu",
-    "(Tensor x, Tensor lengths, Tensor[] weights, Tensor[] drawn, Tensor h_0, Tensor c_0, "
-    "bool reads_c, bool keep) -> (Tensor, Tensor, Tensor, Tensor[])",
-)
-torch.library.define(
-    "asr::lstm_fused_cpu_backward",
-    "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor[] weights, "
-    "Tensor[] drawn, Tensor[] kept, bool reads_c) -> (Tensor, Tensor[], Tensor, Tensor)",
-)
-
-
-@torch.library.impl("asr::lstm_fused_cpu", "cpu")
 def _forward(
     x: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
     h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
@@ -215,7 +203,6 @@ def _room(sums: Tensor, parameters: Parameters, read: Tensor, c: Tensor, keep: b
     )
 
 
-@torch.library.impl("asr::lstm_fused_cpu_backward", "cpu")
 def _backward(
     d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
     drawn: list[Tensor], kept: list[Tensor], reads_c: bool,
@@ -293,7 +280,6 @@ def _gradient_room(stacked: _Stacked, saved: Kept, d_h: Tensor) -> Gradients:
     )
 
 
-@torch.library.register_fake("asr::lstm_fused_cpu")
 def _forward_shapes(
     x: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
     h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
@@ -311,7 +297,6 @@ def _forward_shapes(
     return output, *states, [x.new_empty(packed, width), *kept]
 
 
-@torch.library.register_fake("asr::lstm_fused_cpu_backward")
 def _backward_shapes(
     d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
     drawn: list[Tensor], kept: list[Tensor], reads_c: bool,
@@ -322,25 +307,9 @@ def _backward_shapes(
     return d_x, d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    _, lengths, weights, drawn, _, _, reads_c, _ = inputs
-    kept = output[3]
-    ctx.mark_non_differentiable(*kept)
-    ctx.save_for_backward(lengths, *weights, *drawn, *kept)
-    ctx.counts, ctx.reads_c = (len(weights), len(drawn)), reads_c
-
-
-def _gradients(ctx: Any, d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, _: Any) -> Any:
-    lengths, *tensors = ctx.saved_tensors
-    weights, drawn = ctx.counts
-    d_x, d_weights, d_h_0, d_c_0 = torch.ops.asr.lstm_fused_cpu_backward(
-        d_output, d_h_n, d_c_n, lengths, tensors[:weights], tensors[weights : weights + drawn],
-        tensors[weights + drawn :], ctx.reads_c,
-    )  # fmt: skip
-    return d_x, None, d_weights, [None] * drawn, d_h_0, d_c_0, None, None
-
-
-torch.library.register_autograd("asr::lstm_fused_cpu", _gradients, setup_context=_setup_context)
+_layer = register(
+    "lstm_fused_cpu", ("cpu",), _forward, _backward, _forward_shapes, _backward_shapes
+)
 
 
 def run(
@@ -354,9 +323,4 @@ def run(
         for part in zip(*noise, strict=True)
     ]
     x = x.to(stacked[0].dtype)
-    tensors = (x, *stacked, h_0, c_0)
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    output, h_n, c_n, _ = torch.ops.asr.lstm_fused_cpu(
-        x, lengths.cpu(), stacked, drawn, h_0, c_0, cell.reads_c, keep
-    )
-    return output, h_n, c_n
+    return _layer(x, lengths.cpu(), stacked, drawn, h_0, c_0, cell.reads_c)

@@ -1,0 +1,85 @@
+"""A layer's kernel as an operator of torch: autograd, fake tensors and torch.compile know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ARGUMENTS = "Tensor x, Tensor lengths, Tensor[] weights, Tensor[] drawn, Tensor h_0, Tensor c_0"
+# x, lengths, weights, what is drawn, h_0, c_0, and whether the recurrent matrix reads c, to output,
+# h_n and c_n.
+Layer = Callable[
+    [Tensor, Tensor, Sequence[Tensor], Sequence[Tensor], Tensor, Tensor, bool],
+    tuple[Tensor, Tensor, Tensor],
+]
+
+
+def register(
+    name: str,
+    devices: Sequence[str],
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    forward_shapes: Callable[..., Any],
+    backward_shapes: Callable[..., Any],
+) -> Layer:
+    """Register `asr::<name>` and `asr::<name>_backward`.
+
+    Args:
+        name: of the operator.
+        devices: torch's names of those it runs on.
+        forward: the arguments of `Layer`, and whether a backward pass follows, to output, h_n, c_n
+            and a list of what that pass needs.
+        backward: gradients of output, h_n and c_n, then lengths, weights, what was drawn, what was
+            kept, and whether the recurrent matrix reads c, to gradients of x, weights, h_0 and c_0.
+        forward_shapes: `forward` for fake tensors.
+        backward_shapes: `backward`, likewise.
+
+    Returns:
+        the layer, differentiable.
+    """
+    there, back = f"asr::{name}", f"asr::{name}_backward"
+    torch.library.define(
+        there, f"({ARGUMENTS}, bool reads_c, bool keep) -> (Tensor, Tensor, Tensor, Tensor[])"
+    )
+    torch.library.define(
+        back,
+        "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor[] weights, "
+        "Tensor[] drawn, Tensor[] kept, bool reads_c) -> (Tensor, Tensor[], Tensor, Tensor)",
+    )
+    torch.library.impl(there, tuple(devices), forward)
+    torch.library.impl(back, tuple(devices), backward)
+    torch.library.register_fake(there, forward_shapes)
+    torch.library.register_fake(back, backward_shapes)
+    run, run_back = getattr(torch.ops.asr, name), getattr(torch.ops.asr, f"{name}_backward")
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        _, lengths, weights, drawn, _, _, reads_c, _ = inputs
+        kept = output[3]
+        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(lengths, *weights, *drawn, *kept)
+        ctx.counts, ctx.reads_c = (len(weights), len(drawn)), reads_c
+
+    def gradients(ctx: Any, d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, _: Any) -> Any:
+        lengths, *tensors = ctx.saved_tensors
+        weights, drawn = ctx.counts
+        d_x, d_weights, d_h_0, d_c_0 = run_back(
+            d_output, d_h_n, d_c_n, lengths, tensors[:weights], tensors[weights : weights + drawn],
+            tensors[weights + drawn :], ctx.reads_c,
+        )  # fmt: skip
+        return d_x, None, d_weights, [None] * drawn, d_h_0, d_c_0, None, None
+
+    torch.library.register_autograd(there, gradients, setup_context=setup_context)
+
+    def layer(
+        x: Tensor, lengths: Tensor, weights: Sequence[Tensor], drawn: Sequence[Tensor],
+        h_0: Tensor, c_0: Tensor, reads_c: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        tensors = (x, *weights, h_0, c_0)
+        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        output, h_n, c_n, _ = run(x, lengths, weights, drawn, h_0, c_0, reads_c, keep)
+        return output, h_n, c_n
+
+    return layer
