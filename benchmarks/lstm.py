@@ -165,8 +165,7 @@ def ours(case: Case, device: torch.device) -> dict[str, Forward]:
     """Every cell on every backend that serves it here; the projection halves the output."""
     found: dict[str, Forward] = {}
     backends = ["native", "autograd_function"]
-    if device.type == "cpu":
-        backends.append("fused_cpu")
+    backends.append("fused_cpu" if device.type == "cpu" else "fused_triton")
     for cell in CELLS:
         for backend in backends:
             if backend == "native" and cell not in ("lstm", "projection"):

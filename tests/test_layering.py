@@ -51,7 +51,7 @@ ALLOWED["__main__"] = {"cli"}
 # Packages that one stage alone may import, and folders that may import no other packages.
 ONLY_FOR = {"hydra": "cli", "omegaconf": "cli"}
 ONLY_PACKAGES = {
-    "model.kernels": {"torch", "numpy", "numba", "llvmlite"},
+    "model.kernels": {"torch", "numpy", "numba", "llvmlite", "triton"},
     "model": {"torch"},
 }
 

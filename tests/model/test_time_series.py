@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from asr.model.lstm import BACKENDS, LSTM
+from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS
+from tests.model.layers import BACKENDS
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "time_series.py"
 

@@ -76,6 +76,13 @@ def _tanh(x):
 
 
 @triton.jit
+def _zeros(KIND: tl.constexpr):
+    ROWS: tl.constexpr = KIND.BLOCK_B
+    COLUMNS: tl.constexpr = KIND.BLOCK_N
+    return tl.zeros((ROWS, COLUMNS), KIND.FLOAT)
+
+
+@triton.jit
 def _dot(KIND: tl.constexpr, total, left, weights, k, columns, ACROSS: tl.constexpr,
          DOWN: tl.constexpr, mask):  # fmt: skip
     """`total + left @ weights`, whose elements lie ACROSS and DOWN apart."""
@@ -92,7 +99,7 @@ def _product(
     ACROSS: tl.constexpr, DOWN: tl.constexpr, K: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Rows of an array, K long, times columns of weights."""
-    total = tl.zeros((KIND.BLOCK_B, KIND.BLOCK_N), KIND.FLOAT)
+    total = _zeros(KIND)
     for start in range(0, K, KIND.BLOCK_K):
         k = start + tl.arange(0, KIND.BLOCK_K)
         left = _load(table, LEFT, KIND, rows, k, K, is_row[:, None] & (k < K)[None, :])
@@ -124,7 +131,7 @@ def _projection(table, KIND: tl.constexpr, direction):
     return _array(table, KIND.AT.weight_hr, KIND.WEIGHT) + direction * KIND.R * KIND.H
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offset"])
 def product_forward(table, offset, KIND: tl.constexpr):
     """The recurrent product of a step, for a cell that needs whole rows of it."""
     WIDTH: tl.constexpr = KIND.G * KIND.H
@@ -132,7 +139,7 @@ def product_forward(table, offset, KIND: tl.constexpr):
     step = tl.load(table + KIND.AT.base) + offset
     weights = _recurrent(table, KIND, direction)
     real = rows < tl.load(table + KIND.AT.batch)
-    total = tl.zeros((KIND.BLOCK_B, KIND.BLOCK_N), KIND.FLOAT)
+    total = _zeros(KIND)
     for start in range(0, KIND.R, KIND.BLOCK_K):
         k = start + tl.arange(0, KIND.BLOCK_K)
         left = _read(table, KIND, step, at, k, real[:, None] & (k < KIND.R)[None, :])
@@ -227,7 +234,7 @@ def _normalized(table, KIND: tl.constexpr, direction, at, units, mask, place, in
 def _products(table, KIND: tl.constexpr, step, direction, rows, at, units):
     """The recurrent product, gate by gate; the rows are read once for all."""
     SIZE: tl.constexpr = KIND.H * KIND.R  # of a gate's part of the matrix
-    f = tl.zeros((KIND.BLOCK_B, KIND.BLOCK_N), KIND.FLOAT)
+    f = _zeros(KIND)
     i, g, o = f, f, f
     of_f = _recurrent(table, KIND, direction) + (KIND.G - 3) * SIZE
     real = rows < tl.load(table + KIND.AT.batch)
@@ -289,7 +296,7 @@ def _give_h(table, KIND: tl.constexpr, step, at, columns, mask, place, inside, f
     _store(table, KIND.AT.output, KIND, place, columns, KIND.R, there, h)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offset"])
 def cell_forward(table, offset, KIND: tl.constexpr):
     """The recurrent product and the gates of a step, up to h where nothing projects it."""
     direction, rows, units, at, mask = _tile(table, KIND, KIND.H)
@@ -326,7 +333,7 @@ def cell_forward(table, offset, KIND: tl.constexpr):
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offset"])
 def projection_forward(table, offset, KIND: tl.constexpr):
     """h of a step, the projection of what `cell_forward` left."""
     direction, rows, columns, at, mask = _tile(table, KIND, KIND.R)
@@ -356,7 +363,7 @@ def _d_read(table, KIND: tl.constexpr, step, direction, rows, columns):
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offset"])
 def product_backward(table, offset, KIND: tl.constexpr):
     """The gradient through the following step's product, for a cell that needs whole rows of it."""
     direction, rows, columns, at, mask = _tile(table, KIND, KIND.R)
@@ -380,7 +387,7 @@ def _d_fresh(table, KIND: tl.constexpr, at, columns, mask, place, inside, d_read
     return fresh
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offset"])
 def projection_backward(table, offset, KIND: tl.constexpr):
     """Gradient of a projected h, which `cell_backward` takes through the projection."""
     direction, rows, columns, at, mask = _tile(table, KIND, KIND.R)
@@ -392,7 +399,7 @@ def projection_backward(table, offset, KIND: tl.constexpr):
     _store(table, KIND.AT.d_projected, KIND, place, columns, KIND.R, there, fresh)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["offset"])
 def cell_backward(table, offset, KIND: tl.constexpr):
     """The way back through a step, from the following step's gradients to this one's."""
     direction, rows, units, at, mask = _tile(table, KIND, KIND.H)
