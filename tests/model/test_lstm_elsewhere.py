@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -70,9 +73,32 @@ def test_equals_keras(layer: LSTM, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_equal(found, expected)
 
 
+def flax_layer(parameters: dict[str, Any], x: Array, weighting: Array) -> dict[str, Array]:
+    """Values and gradients as in `run`, of Flax's layer of the same weights."""
+    import jax
+    from flax import linen
+
+    jax.config.update("jax_enable_x64", True)
+    cell = linen.LSTMCell(HIDDEN, dtype="float64", param_dtype="float64")
+
+    def total(parameters: Any, x: Any) -> Any:
+        runner = linen.RNN(cell, return_carry=True)
+        (c_n, h_n), output = runner.apply({"params": {"cell": parameters}}, x)
+        return (output * weighting).sum() + (c_n**2).sum(), (output, h_n, c_n)
+
+    both = jax.grad(total, argnums=(0, 1), has_aux=True)
+    (d_parameters, d_x), (output, h_n, c_n) = both(parameters, x)
+    found = {"output": output, "h_n": h_n, "c_n": c_n, "x": d_x}
+    for name, letter in (("weight_ih", "i"), ("weight_hh", "h")):
+        kernels = [np.asarray(d_parameters[f"{letter}{gate}"]["kernel"]).T for gate in "ifgo"]
+        found[name] = np.vstack(kernels)
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
 def test_equals_flax(layer: LSTM) -> None:
-    jax = pytest.importorskip("jax")
-    linen = pytest.importorskip("flax.linen")
+    for package in ("jax", "flax"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     x, weighting, expected = run(layer)
     ih, hh = gates_of(layer, "weight_ih"), gates_of(layer, "weight_hh")
     biases = [gates_of(layer, name) for name in ("bias_ih", "bias_hh")]
@@ -81,18 +107,7 @@ def test_equals_flax(layer: LSTM) -> None:
         f"h{gate}": {"kernel": hh[gate], "bias": biases[0][gate] + biases[1][gate]}
         for gate in "ifgo"
     }
-    with jax.enable_x64(True):
-        cell = linen.LSTMCell(HIDDEN, dtype="float64", param_dtype="float64")
-
-        def total(parameters: Any, x: Any) -> Any:
-            runner = linen.RNN(cell, return_carry=True)
-            (c_n, h_n), output = runner.apply({"params": {"cell": parameters}}, x)
-            return (output * weighting.numpy()).sum() + (c_n**2).sum(), (output, h_n, c_n)
-
-        both = jax.grad(total, argnums=(0, 1), has_aux=True)
-        (d_parameters, d_x), (output, h_n, c_n) = both(parameters, x.numpy())
-    found = {"output": output, "h_n": h_n, "c_n": c_n, "x": d_x}
-    for name, letter in (("weight_ih", "i"), ("weight_hh", "h")):
-        kernels = [np.asarray(d_parameters[f"{letter}{gate}"]["kernel"]).T for gate in "ifgo"]
-        found[name] = np.vstack(kernels)
+    # JAX starts threads, after which this process could not be forked by other tests.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = pool.submit(flax_layer, parameters, x.numpy(), weighting.numpy()).result()
     assert_equal(found, expected)

@@ -110,7 +110,7 @@ def test_the_backend_by_name_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatc
     [
         (
             {"backend": "cudnn"},
-            "backend 'cudnn', expected one of auto, reference, native, fused_cpu, autograd",
+            "backend 'cudnn', expected one of auto, reference, native, fused_cpu, fused_triton",
         ),
         ({"dropout": 1.5}, "dropout 1.5, expected 0 to 1"),
         ({"dropout": -0.1}, "dropout -0.1, expected 0 to 1"),
