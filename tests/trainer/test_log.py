@@ -114,16 +114,22 @@ def test_other_ranks_write_and_say_nothing(
     assert not caplog.records
 
 
-def test_plain_lines_take_the_place_of_a_bar(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def plain_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture, wers: list[float]) -> list[str]:
+    """What steps, each with a last dev WER, say where there is no bar."""
     caplog.set_level(logging.INFO)
     log = RunLog(tmp_path, is_writer=True)
     log.start_epoch(0, 2, 0, 5)
-    log.step(step_row(1), wer=0.125, record=False)
-    log.step(step_row(2), wer=0.125, record=False)  # within the same seconds: no second line
+    for step, wer in enumerate(wers, 1):
+        log.step(step_row(step), wer=wer, record=False)
     log.end_epoch()
-    assert [record.getMessage() for record in caplog.records] == [
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_plain_lines_take_the_place_of_a_bar(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Two steps within the same seconds: no second line.
+    assert plain_lines(tmp_path, caplog, [0.125, 0.125]) == [
         "step 1  epoch 1  loss 2.000  dev WER 12.5 %  30.0 utt/s  120 h/h  waiting 1.0 %"
     ]
 
@@ -131,12 +137,8 @@ def test_plain_lines_take_the_place_of_a_bar(
 def test_before_the_first_validation_no_word_of_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    log = RunLog(tmp_path, is_writer=True)
-    log.start_epoch(0, 2, 0, 5)
-    log.step(step_row(1), wer=float("nan"), record=False)
-    log.end_epoch()
-    assert "WER" not in caplog.text
+    (line,) = plain_lines(tmp_path, caplog, [float("nan")])
+    assert "WER" not in line
 
 
 def test_the_picture_is_drawn_with_every_validation(tmp_path: Path) -> None:

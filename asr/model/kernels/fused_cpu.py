@@ -151,13 +151,13 @@ def _forward(
     # Where every thread has a share of the loop, it can take the product with the input as well.
     is_tiled = not keep and len(packing.shares(directions)) >= torch.get_num_threads()
     parameters = stacked.parameters(with_input=is_tiled)
-    weight_ih = _padded(stacked.weight_ih).T
     if is_tiled:
-        sums = x.new_empty(0, weight_ih.shape[1])
+        sums = x.new_empty(0, directions * parameters.panels.shape[1] * COLUMNS)
     elif len(parameters.norm_ih):  # normalised first, the bias comes after
-        sums = packed @ weight_ih
+        sums = packed @ _padded(stacked.weight_ih).T
     else:
-        sums = torch.addmm(_padded(stacked.bias[..., None]).T, packed, weight_ih)
+        bias = _padded(stacked.bias[..., None]).T
+        sums = torch.addmm(bias, packed, _padded(stacked.weight_ih).T)
     inputs = packed if is_tiled else packed[:0]
     noise = _packed_noise(drawn, packing, batch, frames)
     h, c = h_0[:, packing.order], c_0[:, packing.order]

@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from asr.model.kernels.operator import register
 from asr.model.lengths import mask_padding
-from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights
+from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights, input_sums
 
 ADVANTAGE = "compiled for this GPU"
 CHUNK = 32  # steps of a captured graph, even: then h and c end where they began
@@ -268,14 +267,13 @@ def _graph(launches: tuple[Launch, ...], device: torch.device, stream: int) -> _
 
 def _room(kind: Kind, like: Tensor) -> _Kept:
     """Where the way there writes for the way back; zeros, as padding is never written."""
-    lead = (*like.shape[:3],)
     kept = {
         "gates": kind.G * kind.H, "recurrent": kind.R, "kept_c": kind.H,
         "normed": kind.G * kind.H if kind.NORM else 0, "scales": 1 if kind.NORM else 0,
     }  # fmt: skip
     widths = {name: width if kind.KEEP else 0 for name, width in kept.items()}
     widths["unprojected"] = kind.H if kind.PROJECTED else 0
-    return _Kept(**{name: like.new_zeros(*lead, width) for name, width in widths.items()})
+    return _Kept(**{name: like.new_zeros(*like.shape[:3], width) for name, width in widths.items()})
 
 
 def _forward(
@@ -398,7 +396,8 @@ def run(
     h_0: Tensor, c_0: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """One layer in its D directions, see `directions.Run`."""
-    sums = _input_sums(mask_padding(x, lengths), weights)
+    x = mask_padding(x, lengths)
+    sums = torch.stack([input_sums(x, direction) for direction in weights], dim=2)
     dtype = torch.promote_types(torch.float32, weights[0].weight_hh.dtype)
     matrix = weights[0].weight_hh.dtype
     if torch.is_autocast_enabled(x.device.type) and not cell.reads_c:
@@ -421,19 +420,3 @@ def run(
     h, c = h_0.to(dtype), c_0.to(dtype)
     output, h_n, c_n = _layer(sums.to(dtype), lengths, parameters, drawn, h, c, cell.reads_c)
     return output.to(h_0.dtype), h_n.to(h_0.dtype), c_n.to(c_0.dtype)
-
-
-def _input_sums(x: Tensor, weights: Sequence[Weights]) -> Tensor:
-    """`lstm_cell.input_sums` of all directions in one product: `(B, T, D, G * H)`."""
-    joined = torch.cat([direction.weight_ih for direction in weights])
-    sums = functional.linear(x, joined).unflatten(-1, (len(weights), -1))
-    gains = [direction.norm_ih for direction in weights if direction.norm_ih is not None]
-    if gains:
-        normed = functional.layer_norm(sums, sums.shape[-1:], eps=NORM_EPSILON)
-        sums = normed * torch.stack(gains)
-    biases = [
-        direction.bias_ih + direction.bias_hh
-        for direction in weights
-        if direction.bias_ih is not None and direction.bias_hh is not None
-    ]
-    return sums + torch.stack(biases) if biases else sums
