@@ -5,99 +5,27 @@ from __future__ import annotations
 import io
 import os
 import signal
-import struct
-import time
-import tracemalloc
-from collections.abc import Callable, Iterator
 from math import ceil, inf, nan
 
 import librosa
 import numpy as np
 import pytest
-import soundfile
-from numpy.typing import NDArray
 
 import asr.audio
 from asr.audio import AudioInfo, load_audio, probe
-
-RATE = 16_000
-
-# The rms of the error that encoding may cost, as a share of the signal's.
-FORMATS = {
-    "wav": ({"format": "WAV", "subtype": "PCM_16"}, 1e-3),
-    "wav_float": ({"format": "WAV", "subtype": "FLOAT"}, 0.0),
-    "wav_24_bit": ({"format": "WAVEX", "subtype": "PCM_24"}, 1e-5),
-    "wav_ulaw": ({"format": "WAV", "subtype": "ULAW"}, 0.05),
-    "flac": ({"format": "FLAC"}, 1e-3),
-    "vorbis": ({"format": "OGG", "subtype": "VORBIS"}, 0.05),
-    "opus": ({"format": "OGG", "subtype": "OPUS"}, 0.1),
-    "mp3": ({"format": "MP3"}, 0.05),
-}
-each_format = pytest.mark.parametrize("name", FORMATS)
-
-
-def encode(samples: NDArray, rate: int = RATE, name: str = "wav") -> bytes:
-    """The bytes of an audio file of samples `(num_samples,)` or `(num_samples, channels)`."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, **FORMATS[name][0])
-    return file.getvalue()
-
-
-def sine(hertz: float, seconds: float, rate: int = RATE, amplitude: float = 0.5) -> NDArray:
-    """A sine, `(num_samples,)` float32."""
-    position = np.arange(round(seconds * rate)) / rate
-    return (amplitude * np.sin(2 * np.pi * hertz * position)).astype(np.float32)
-
-
-def noise(*shape: int) -> NDArray:
-    """White noise, float32."""
-    return np.random.default_rng(0).uniform(-0.4, 0.4, shape).astype(np.float32)
-
-
-def ramp(num_samples: int) -> NDArray:
-    """Samples that tell their own position: number k is k steps of 16 bits."""
-    return np.arange(num_samples, dtype=np.int16)
-
-
-def riff(data: bytes, rate: int = RATE, channels: int = 1, kind: int = 1, bits: int = 16) -> bytes:
-    """A wav file by hand, with any numbers in its header (kind: 1 for integers, 3 for floats)."""
-    align = channels * bits // 8
-    header = struct.pack(
-        "<4sIHHIIHH", b"fmt ", 16, kind, channels, rate, rate * align % 2**32, align, bits
-    )
-    body = b"WAVE" + header + b"data" + struct.pack("<I", len(data)) + data
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def floats(*samples: float) -> bytes:
-    """A wav file of these float32 samples."""
-    return riff(np.asarray(samples, "<f4").tobytes(), kind=3, bits=32)
-
-
-def with_data_size(file: bytes, size: int) -> bytes:
-    """A wav file whose header claims a data chunk of `size` bytes."""
-    place = file.index(b"data") + 4
-    return file[:place] + struct.pack("<I", size) + file[place + 4 :]
-
-
-def with_flac_length(file: bytes, num_samples: int) -> bytes:
-    """A flac file whose header claims this length (the last 36 of the 64 bits at byte 18)."""
-    bits = int.from_bytes(file[18:26], "big") >> 36 << 36 | num_samples
-    return file[:18] + bits.to_bytes(8, "big") + file[26:]
-
-
-def with_mp3_frames(file: bytes, num_frames: int) -> bytes:
-    """An mp3 file whose Xing header claims this number of frames."""
-    place = file.index(b"Xing") + 8
-    return file[:place] + struct.pack(">I", num_frames) + file[place + 4 :]
-
-
-def error_of(call: Callable[[], object], kind: type[Exception] = ValueError) -> str:
-    """The one line that a call fails with."""
-    with pytest.raises(kind) as caught:
-        call()
-    (line,) = str(caught.value).splitlines()
-    return line
+from tests.audio_files import (
+    FORMATS,
+    RATE,
+    each_format,
+    encode,
+    error_of,
+    floats,
+    noise,
+    ramp,
+    riff,
+    sine,
+    with_flac_length,
+)
 
 
 @each_format
@@ -324,82 +252,3 @@ def test_bare_samples_are_refused(tmp_path):
     path = tmp_path / "clip.raw"
     path.write_bytes(bytes(1_000))
     assert error_of(lambda: load_audio(path, RATE)).startswith(f"{path}: samples without a header")
-
-
-# Files cut short and headers that lie (libmpg123 writes warnings of its own: capfd takes them)
-
-
-@pytest.mark.usefixtures("capfd")
-@pytest.mark.parametrize("share", [0.95, 0.6, 0.2])
-@pytest.mark.parametrize("name", ["wav", "wav_float", "wav_24_bit", "wav_ulaw", "flac", "mp3"])
-def test_cut_file_is_refused(name, share):
-    file = encode(noise(4 * RATE), name=name)
-    line = error_of(lambda: load_audio(file[: int(share * len(file))], RATE))
-    assert "cut short" in line or "damaged" in line
-
-
-def test_cut_wav_tells_what_is_there_and_gives_it_when_asked():
-    samples = noise(4 * RATE)
-    cut = encode(samples)[: 44 + 2 * RATE]
-    line = error_of(lambda: load_audio(cut, RATE))
-    assert line.endswith("cut short, 1 s of audio, expected 4 s")
-    part = load_audio(cut, RATE, duration=0.9)
-    np.testing.assert_allclose(part, samples[: len(part)], atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["opus", "vorbis"])
-def test_cut_ogg_seems_to_end_earlier(name):
-    # libsndfile takes the length from the last page that is there, which says nothing of others.
-    file = encode(noise(4 * RATE), name=name)
-    part = load_audio(file[: int(0.7 * len(file))], RATE)
-    assert RATE <= len(part) < 3 * RATE
-    np.testing.assert_allclose(part, load_audio(file, RATE)[: len(part)], atol=1e-4)
-
-
-@pytest.mark.usefixtures("capfd")
-@each_format
-def test_beginning_of_a_file_is_no_audio(name):
-    file = encode(noise(RATE), name=name)
-    line = error_of(lambda: load_audio(file[: min(40, len(file) // 2)], RATE))
-    assert "cannot be read as audio" in line
-    assert "not a regular file" not in line  # which libsndfile says of an mp3
-
-
-@pytest.fixture
-def bounded() -> Iterator[None]:
-    """Less than 64 MiB and two seconds of work."""
-    start = time.process_time()
-    tracemalloc.start()
-    yield
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 64 * 2**20
-    assert time.process_time() - start < 2
-
-
-# Recorders that write to a pipe leave such numbers; others count the header with the samples.
-@pytest.mark.usefixtures("bounded")
-@pytest.mark.parametrize(
-    "size", [2**31 - 1, 2**31 - 36, 2**31, 2**32 - 1, 2**32 - 37, 2 * RATE + 36]
-)
-def test_length_that_only_looks_wrong(size):
-    samples = noise(RATE)
-    loaded = load_audio(with_data_size(encode(samples), size), RATE)
-    np.testing.assert_allclose(loaded, samples, atol=1e-4)
-
-
-FORGED = {
-    "wav of 2^30 samples": with_data_size(encode(noise(RATE)), 2**31 - 2**17),
-    "flac of 2^31 samples": with_flac_length(encode(noise(RATE), name="flac"), 2**31),
-    "flac of 2^36 samples": with_flac_length(encode(noise(RATE), name="flac"), 2**36 - 1),
-    "flac of four hours": with_flac_length(encode(noise(RATE), name="flac"), 4 * 3_600 * RATE),
-    "mp3 of 2^32 frames": with_mp3_frames(encode(noise(RATE), name="mp3"), 2**32 - 1),
-    "mp3 of three hours": with_mp3_frames(encode(noise(RATE), name="mp3"), 3 * 3_600 * RATE // 576),
-}
-
-
-@pytest.mark.usefixtures("bounded", "capfd")
-@pytest.mark.parametrize("name", FORGED)
-def test_forged_length_costs_nothing(name):
-    line = error_of(lambda: load_audio(FORGED[name], RATE))
-    assert any(cause in line for cause in ("cut short", "damaged", "expected at most 14400 s"))

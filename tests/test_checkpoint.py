@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import pickle
 import resource
 import struct
@@ -360,63 +358,6 @@ def test_what_could_not_be_loaded_is_not_built_either() -> None:
         recognizer_of({"n_mels": 1000})
     with pytest.raises(ValueError, match="model: unknown argument 'hidden'"):
         recognizer_of(hidden=3)
-
-
-@pytest.mark.parametrize("function", ["replace", "fsync"])
-def test_a_former_file_survives_a_full_disk(
-    path: Path, function: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    former = path.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, function, full)
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        save_model(path, recognizer_of(num_layers=1), {})
-    monkeypatch.undo()
-    assert caught.value.errno == errno.ENOSPC
-    assert caught.value.filename == str(path)
-    assert path.read_bytes() == former
-    assert list(path.parent.iterdir()) == [path]
-    assert load_model(path)[1] == TRAINING
-
-
-def test_a_former_file_survives_a_write_that_is_interrupted(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    former = path.read_bytes()
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save_model(path, recognizer_of(num_layers=1), {})
-    monkeypatch.undo()
-    assert path.read_bytes() == former
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_the_new_file_is_made_beside_the_old_one_and_flushed_first(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[str] = []
-    replace, fsync = os.replace, os.fsync
-
-    def flushed(descriptor: int) -> None:
-        done.append("fsync")
-        fsync(descriptor)
-
-    def recorded(source: Path, target: Path) -> None:
-        done.append("replace")
-        assert Path(source).parent == Path(target).parent
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", flushed)
-    monkeypatch.setattr(os, "replace", recorded)
-    save_model(path, recognizer_of(), TRAINING)
-    assert done == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 
 
 def test_settings_that_are_no_json_are_refused_and_nothing_is_written(tmp_path: Path) -> None:

@@ -6,12 +6,10 @@ import json
 import os
 import pickle
 import re
-import stat
 from pathlib import Path
 
 import pytest
 
-from asr import atomic_file
 from asr.data.manifest import (
     Utterance,
     describe_problems,
@@ -282,38 +280,6 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path: Path) -> None:
             write_manifest(path, [bad])
     assert path.read_text() == GOOD
     assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]
-
-
-def test_a_failed_write_leaves_the_old_manifest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = manifest(tmp_path, GOOD)
-
-    def full_disk(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(atomic_file.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        write_manifest(path, [Utterance(Path("/a"), "x", None, "u")])
-    assert path.read_text() == GOOD
-    assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
-
-
-def test_permissions_follow_the_umask(tmp_path: Path) -> None:
-    old = os.umask(0o027)
-    try:
-        write_manifest(tmp_path / "m.jsonl", [])
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE((tmp_path / "m.jsonl").stat().st_mode) == 0o640
-
-
-def test_leftovers_of_a_killed_writer_are_found(tmp_path: Path) -> None:
-    block = atomic_file.replacing(tmp_path / "m.jsonl")
-    block.__enter__().write(b"half")  # as if killed here
-    (tmp_path / "a.part").write_text("somebody else's")
-    assert atomic_file.remove_leftovers(tmp_path) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["a.part"]
 
 
 def test_utterances_travel_to_workers(tmp_path: Path) -> None:
