@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from asr.model.kernels.directions import by_direction
 from asr.model.lengths import length_mask, mask_padding, reverse_by_length
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights, input_sums
 
@@ -261,16 +262,11 @@ class _Layer(torch.autograd.Function):
                 totals[name] = totals[name] + value if name in totals else value
         d_all = torch.stack(d_sums[::-1])
         d_recurrent = d_all if parts.norm_hh is None else torch.stack(d_products[::-1])
-        d_weight_hh = _over_frames(d_recurrent, kept.read)
+        d_weight_hh = by_direction(d_recurrent.transpose(1, 2), kept.read.transpose(1, 2))
         d_weight_hr = None
         if parts.weight_hr is not None:
-            d_weight_hr = _over_frames(torch.stack(d_fresh[::-1]), kept.o * kept.seen)
+            d_fresh_all = torch.stack(d_fresh[::-1]).transpose(1, 2)
+            d_weight_hr = by_direction(d_fresh_all, (kept.o * kept.seen).transpose(1, 2))
         by_name = {name: value.sum(dim=-2, keepdim=True) for name, value in totals.items()}
         d_parts = (d_weight_hh, d_weight_hr, *map(by_name.get, _Parts._fields[2:6]))
         return None, None, d_all, d_h, d_c, *d_parts, None, None, None
-
-
-def _over_frames(left: Tensor, right: Tensor) -> Tensor:
-    """`(T, D, B, m)` and `(T, D, B, n)` to `(D, m, n)`."""
-    rows = [part.transpose(0, 1).flatten(1, 2) for part in (left, right)]  # (D, T * B, ...)
-    return torch.bmm(rows[0].mT, rows[1])

@@ -1,4 +1,4 @@
-"""Both directions of a layer from a function that runs one."""
+"""What backends share about the two directions of a layer."""
 
 from __future__ import annotations
 
@@ -39,6 +39,12 @@ def each_direction(run_one: RunOne) -> Run:
         return torch.cat(outputs, dim=-1), torch.stack(h_n), torch.stack(c_n)
 
     return run
+
+
+def by_direction(left: Tensor, right: Tensor) -> Tensor:
+    """`(..., D, m)` and `(..., D, n)` to `(D, m, n)`: outer products summed over the frames."""
+    pairs = zip(left.unbind(-2), right.unbind(-2), strict=True)
+    return torch.stack([a.flatten(0, -2).mT @ b.flatten(0, -2) for a, b in pairs])
 
 
 def _mirrored(noise: Noise, lengths: Tensor) -> Noise:

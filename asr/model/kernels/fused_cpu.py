@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asr.model.kernels.directions import by_direction
 from asr.model.kernels.operator import register
 from asr.model.kernels.packing import Packing, run_shares
 from asr.model.kernels.tile import COLUMNS
@@ -229,9 +230,9 @@ def _backward(
     d_bias = gradients.bias.sum(dim=1) if has_norm else gradients.input[..., :rows].sum(dim=0)
     d_weights = _Stacked(
         weight_ih=(d_sums.T @ packed).unflatten(0, (directions, -1))[:, :rows].contiguous(),
-        weight_hh=_by_direction(d_products[..., :rows], saved.recurrent),
+        weight_hh=by_direction(d_products[..., :rows], saved.recurrent),
         bias=d_bias,
-        weight_hr=_by_direction(gradients.projected, saved.unprojected)
+        weight_hr=by_direction(gradients.projected, saved.unprojected)
         if has_projection
         else torch.empty_like(stacked.weight_hr),
         weight_ch=_summed(gradients.weight_ch, stacked.weight_ch),
@@ -243,11 +244,6 @@ def _backward(
     d_h_0, d_c_0 = torch.empty_like(d_h), torch.empty_like(d_c)
     d_h_0[:, packing.order], d_c_0[:, packing.order] = d_h, d_c
     return d_x.view(batch, frames, -1), list(d_weights), d_h_0, d_c_0
-
-
-def _by_direction(left: Tensor, right: Tensor) -> Tensor:
-    """`(N, D, m)` and `(N, D, n)` to `(D, m, n)`, summed over the frames."""
-    return torch.stack([left[:, d].T @ right[:, d] for d in range(left.shape[1])])
 
 
 def _summed(by_utterance: Tensor, like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.model.kernels import fused_triton
+from asr.model.kernels import fused_triton, triton_launch
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS, Weights
 from tests.model.layers import assert_equal, forward_and_gradients, random_state, twin_of
@@ -80,10 +80,10 @@ def test_equals_the_reference(cell: str, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "layer_norm"])
 def test_more_than_one_tile_of_everything(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_triton, "DEPTH", 16)
-    kind = fused_triton.Kind._replace
+    monkeypatch.setattr(triton_launch, "DEPTH", 16)
+    kind = triton_launch.Kind._replace
     monkeypatch.setattr(
-        fused_triton.Kind, "_replace", lambda self, **new: kind(self, **{"BLOCK_K": 16} | new)
+        triton_launch.Kind, "_replace", lambda self, **new: kind(self, **{"BLOCK_K": 16} | new)
     )
     assert_alike(layer_of(cell, hidden=18), HERE, [4, 2, 1] + 14 * [1])
 
@@ -128,7 +128,7 @@ def test_torch_knows_its_shapes_and_gradients(cell: str) -> None:
     by_name = dict(zip(Weights._fields, directions, strict=True))
     parameters = [
         empty if by_name[name][0] is None else torch.stack(by_name[name])
-        for name in fused_triton._Parameters._fields
+        for name in triton_launch.Parameters._fields
     ]
     width = layer.recurrent_size
     sizes = [(2, 3, 2, 20), (2, 2, width), (2, 2, 5)]
@@ -157,7 +157,7 @@ def test_refused_on_a_cpu_and_without_triton(monkeypatch: pytest.MonkeyPatch) ->
 COMPILE = """
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
-from asr.model.kernels import fused_triton, triton_steps
+from asr.model.kernels import triton_backward, triton_forward, triton_launch
 
 plain = dict(
     D=2, H=320, R=320, G=4, READS_C=False, PEEPHOLE=False, NORM=False, PROJECTED=False,
@@ -169,11 +169,12 @@ kinds = [
     {"PEEPHOLE": True}, {"NORM": True}, {"PROJECTED": True, "R": 160},
 ]
 for changes in kinds:
-    kind = fused_triton.Kind(**plain | changes)
+    kind = triton_launch.Kind(**plain | changes)
     for backward in (False, True):
-        for name, _, kind_of_launch in fused_triton._launches(kind, 16, backward):
+        for name, _, kind_of_launch in triton_launch.step_launches(kind, 16, backward):
+            kernels = triton_backward if backward else triton_forward
             source = triton.compiler.ASTSource(
-                getattr(triton_steps, name), signature={"table": "*i64", "offset": "i32"},
+                getattr(kernels, name), signature={"table": "*i64", "offset": "i32"},
                 constexprs={"KIND": kind_of_launch},
             )
             binary = triton.compile(source, target=GPUTarget("cuda", 90, 32))
