@@ -22,8 +22,9 @@ def panels_of(weights: np.ndarray) -> np.ndarray:
 def test_adds_the_product(rows, depth, dtype, tolerance, backwards):
     generator = np.random.default_rng(rows)
     a = generator.standard_normal((rows, depth)).astype(dtype)
-    weights = generator.standard_normal((depth, 3 * COLUMNS)).astype(dtype)
-    before = generator.standard_normal((rows, 3 * COLUMNS)).astype(dtype)
+    columns = 7 * COLUMNS  # a group of four panels and of two, and one alone
+    weights = generator.standard_normal((depth, columns)).astype(dtype)
+    before = generator.standard_normal((rows, columns)).astype(dtype)
     out = before.copy()
     add_product(out, a, panels_of(weights), backwards)
     np.testing.assert_allclose(out, before + a @ weights, atol=tolerance)
