@@ -7,9 +7,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from asr.atomic_file import replace_text
 from asr.cli.main import USER_ERROR_STATUS, one_line
 
 ERROR_FILE = "ASR_ERROR_FILE"  # environment: where the first process that fails says why
@@ -22,12 +23,17 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
         ValueError: a process failed; the message is its own where it left one (`tell_parent`).
         KeyboardInterrupt: the user stopped it; the processes are stopped as well.
     """
+    # torch reads it when it is loaded. Its C++ parts would tell what the message of the exception
+    # tells again, on lines of their own.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     # Imported here: `asr train --help` and completion need no torch.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0,
         run_id="asr", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
@@ -66,18 +72,16 @@ def tell_parent() -> Iterator[None]:
     The first process to fail writes the message and ends. The others then lose their connection to
     it, which they do not report: that is the consequence, not the cause.
     """
-    error_file = os.environ.get(ERROR_FILE)
-    if error_file is None:
+    if ERROR_FILE not in os.environ:
         yield
         return
+    error_file = Path(os.environ[ERROR_FILE])
     try:
         yield
-    except (ValueError, OSError) as error:
-        # The file is there already where another process failed first.
-        with suppress(FileExistsError), open(error_file, "x", encoding="utf-8") as file:
-            file.write(one_line(error))
+    except Exception as error:
+        if not error_file.exists():
+            if not isinstance(error, (ValueError, OSError)):
+                raise
+            # Whole or not at all: the parent ends this process as soon as another one has ended.
+            replace_text(error_file, one_line(error))
         raise SystemExit(USER_ERROR_STATUS) from error
-    except RuntimeError as error:
-        if Path(error_file).exists():
-            raise SystemExit(USER_ERROR_STATUS) from error
-        raise

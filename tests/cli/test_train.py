@@ -102,9 +102,10 @@ def test_a_mistake_on_several_processes_is_one_line(
     command = [sys.executable, "-m", "asr", *run, f"data.dev={corpus}", "trainer.devices=2"]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert result.returncode == 2
-    (error,) = [line for line in result.stderr.splitlines() if "INFO" not in line]
-    assert error.startswith(f"asr: error: {tmp_path}/bad")
-    assert ".wav: cannot be read as audio" in error
+    told = [line for line in result.stderr.splitlines() if "INFO" not in line]
+    assert len(told) == 1, result.stderr
+    assert told[0].startswith(f"asr: error: {tmp_path}/bad")
+    assert ".wav: cannot be read as audio" in told[0]
 
 
 def test_a_folder_with_a_training_is_not_overwritten(
