@@ -347,7 +347,7 @@ def test_checker_names_packages_as_pip_does(package: Path) -> None:
             id="another package in model",
         ),
         pytest.param(
-            {"model/kernels/tile.py": "import numba, scipy"},
+            {"model/kernels/cpu_tile.py": "import numba, scipy"},
             "imports scipy, but model.kernels may import",
             id="another package in the kernels",
         ),

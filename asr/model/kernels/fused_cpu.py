@@ -16,19 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asr.model.kernels.cpu_arrays import Drawn, Gradients, Kept, Kind, Parameters, State
+from asr.model.kernels.cpu_backward import run_backward
+from asr.model.kernels.cpu_forward import run_forward
+from asr.model.kernels.cpu_tile import COLUMNS
 from asr.model.kernels.directions import by_direction
 from asr.model.kernels.operator import register
 from asr.model.kernels.packing import Packing, run_shares
-from asr.model.kernels.tile import COLUMNS
-from asr.model.kernels.time_loop import (
-    Drawn,
-    Gradients,
-    Kept,
-    Kind,
-    Parameters,
-    run_backward,
-    run_forward,
-)
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights
 
 ADVANTAGE = "compiled for this CPU, skips padding"
@@ -168,7 +162,7 @@ def _forward(
     output = x.new_zeros(batch * frames, directions, width)
     kept = _room(sums.unflatten(1, (directions, -1)), parameters, recurrent, c, keep)
     kind = stacked.kind(reads_c)
-    arguments = (kind, parameters, noise, kept, inputs, h, c, recurrent, output)
+    arguments = (kind, parameters, noise, kept, inputs, State(h, c, recurrent), output)
     run_shares(run_forward, arguments, packing, directions)
     h_n, c_n = torch.empty_like(h), torch.empty_like(c)
     h_n[:, packing.order], c_n[:, packing.order] = h, c

@@ -40,20 +40,7 @@ def register(
     Returns:
         the layer, differentiable.
     """
-    there, back = f"asr::{name}", f"asr::{name}_backward"
-    torch.library.define(
-        there, f"({ARGUMENTS}, bool reads_c, bool keep) -> (Tensor, Tensor, Tensor, Tensor[])"
-    )
-    torch.library.define(
-        back,
-        "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor[] weights, "
-        "Tensor[] drawn, Tensor[] kept, bool reads_c) -> (Tensor, Tensor[], Tensor, Tensor)",
-    )
-    torch.library.impl(there, tuple(devices), forward)
-    torch.library.impl(back, tuple(devices), backward)
-    torch.library.register_fake(there, forward_shapes)
-    torch.library.register_fake(back, backward_shapes)
-    run, run_back = getattr(torch.ops.asr, name), getattr(torch.ops.asr, f"{name}_backward")
+    run, run_back = _operators(name, devices, forward, backward, forward_shapes, backward_shapes)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         _, lengths, weights, drawn, _, _, reads_c, _ = inputs
@@ -71,7 +58,7 @@ def register(
         )  # fmt: skip
         return d_x, None, d_weights, [None] * drawn, d_h_0, d_c_0, None, None
 
-    torch.library.register_autograd(there, gradients, setup_context=setup_context)
+    torch.library.register_autograd(f"asr::{name}", gradients, setup_context=setup_context)
 
     def layer(
         x: Tensor, lengths: Tensor, weights: Sequence[Tensor], drawn: Sequence[Tensor],
@@ -83,3 +70,24 @@ def register(
         return output, h_n, c_n
 
     return layer
+
+
+def _operators(
+    name: str, devices: Sequence[str], forward: Callable[..., Any], backward: Callable[..., Any],
+    forward_shapes: Callable[..., Any], backward_shapes: Callable[..., Any],
+) -> tuple[Callable[..., Any], Callable[..., Any]]:  # fmt: skip
+    """The two of `register`, which know nothing of each other yet."""
+    there, back = f"asr::{name}", f"asr::{name}_backward"
+    torch.library.define(
+        there, f"({ARGUMENTS}, bool reads_c, bool keep) -> (Tensor, Tensor, Tensor, Tensor[])"
+    )
+    torch.library.define(
+        back,
+        "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor[] weights, "
+        "Tensor[] drawn, Tensor[] kept, bool reads_c) -> (Tensor, Tensor[], Tensor, Tensor)",
+    )
+    torch.library.impl(there, tuple(devices), forward)
+    torch.library.impl(back, tuple(devices), backward)
+    torch.library.register_fake(there, forward_shapes)
+    torch.library.register_fake(back, backward_shapes)
+    return getattr(torch.ops.asr, name), getattr(torch.ops.asr, f"{name}_backward")

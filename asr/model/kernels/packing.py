@@ -19,6 +19,20 @@ from torch import Tensor
 Array = np.ndarray[Any, Any]
 
 
+class Share(NamedTuple):
+    """Of the work, for one thread: one direction of some utterances, as sorted.
+
+    Attributes:
+        direction: 0, or 1 for the one in which time runs backwards.
+        low: first utterance.
+        high: the one after the last.
+    """
+
+    direction: int
+    low: int
+    high: int
+
+
 class Packing(NamedTuple):
     """Where the frames of a padded batch lie once packed.
 
@@ -44,8 +58,8 @@ class Packing(NamedTuple):
         rows = (order * frames + np.arange(frames)[:, None])[running]
         return cls(torch.from_numpy(order), ordered, starts, torch.from_numpy(rows))
 
-    def shares(self, directions: int) -> list[tuple[int, int, int]]:
-        """(direction, first utterance, the one after the last): one a thread, alike in frames.
+    def shares(self, directions: int) -> list[Share]:
+        """One a thread, alike in frames.
 
         A share holds the rows of at least one tile of the matrix product, six.
         """
@@ -54,7 +68,7 @@ class Packing(NamedTuple):
         frames = self.lengths.cumsum()
         ends = np.searchsorted(frames, frames[-1] * np.arange(1, spans) / spans).tolist()
         bounds = [0, *ends, utterances]
-        return [(d, *span) for d in range(directions) for span in pairwise(bounds)]
+        return [Share(d, *span) for d in range(directions) for span in pairwise(bounds)]
 
 
 @cache
@@ -68,8 +82,8 @@ def run_shares(
     """Run a time loop over all directions, shared out to as many threads as torch uses."""
     arrays = [_arrays(argument) for argument in (*arguments, packing.starts, packing.rows)]
 
-    def run(share: tuple[int, int, int]) -> None:
-        loop(*arrays, *share)
+    def run(share: Share) -> None:
+        loop(*arrays, share)
 
     shares = packing.shares(directions)
     threads = torch.get_num_threads()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.model.kernels.tile import COLUMNS, DEPTH, add_product
+from asr.model.kernels.cpu_tile import COLUMNS, DEPTH, add_product
 
 
 def panels_of(weights: np.ndarray) -> np.ndarray:

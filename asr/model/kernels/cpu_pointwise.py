@@ -151,15 +151,46 @@ def cell(frame, c, kind, parameters, direction, i, c_next, h):
     if has_peepholes:
         _add_products(o, parameters.weight_ch[direction, kind.gates - 2], c_next)
     _sigmoid_of(o)
+    _output(c_next, o, kind, parameters, direction, h)
+
+
+@compiled
+def _output(c, o, kind, parameters, direction, h):
+    """h = o * tanh(c), with c normalised where the cell does so."""
     if len(parameters.norm_c) > 0:
-        copy(h, c_next)
+        copy(h, c)
         _normalize(h, kind.epsilon)
         gain, bias = parameters.norm_c[direction], parameters.bias_c[direction]
-        for j in range(units):
+        for j in range(len(h)):
             h[j] = o[j] * tanh(gain[j] * h[j] + bias[j])
     else:
-        for j in range(units):
-            h[j] = o[j] * tanh(c_next[j])
+        for j in range(len(h)):
+            h[j] = o[j] * tanh(c[j])
+
+
+@compiled
+def _output_backward(c, o, d_h, kind, parameters, gradients, utterance, direction, d_o, d_c):
+    """The gradients of `_output`: of the sums of o to `d_o`, of c to `d_c`; `c` is overwritten."""
+    has_norm, one = len(parameters.norm_c) > 0, c.dtype.type(1)
+    if not has_norm:
+        for j in range(len(c)):
+            value = tanh(c[j])
+            d_o[j] = d_h[j] * value * o[j] * (one - o[j])
+            d_c[j] = d_h[j] * o[j] * (one - value * value)
+        return
+    scale = _normalize(c, kind.epsilon)
+    gain, bias = parameters.norm_c[direction], parameters.bias_c[direction]
+    d_gain = gradients.norm_c[direction, utterance]
+    d_bias = gradients.bias_c[direction, utterance]
+    for j in range(len(c)):
+        value = tanh(gain[j] * c[j] + bias[j])
+        d_o[j] = d_h[j] * value * o[j] * (one - o[j])
+        d_c[j] = d_h[j] * o[j] * (one - value * value)
+    for j in range(len(c)):
+        d_gain[j] += d_c[j] * c[j]
+        d_bias[j] += d_c[j]
+        d_c[j] *= gain[j]
+    _normalize_backward(d_c, c, scale)
 
 
 @compiled
@@ -224,27 +255,9 @@ def cell_backward(
     for j in range(units):
         c_next[j] = f[j] * c[j] + i[j] * g[j]
     copy(seen, c_next)
-    has_norm = len(parameters.norm_c) > 0
-    scale = one
-    if has_norm:
-        scale = _normalize(seen, kind.epsilon)
-        gain, bias = parameters.norm_c[direction], parameters.bias_c[direction]
-        for j in range(units):
-            value = tanh(gain[j] * seen[j] + bias[j])
-            d_o[j] = d_h[j] * value * o[j] * (one - o[j])
-            d_seen[j] = d_h[j] * o[j] * (one - value * value)
-        d_gain = gradients.norm_c[direction, utterance]
-        d_bias = gradients.bias_c[direction, utterance]
-        for j in range(units):
-            d_gain[j] += d_seen[j] * seen[j]
-            d_bias[j] += d_seen[j]
-            d_seen[j] *= gain[j]
-        _normalize_backward(d_seen, seen, scale)
-    else:
-        for j in range(units):
-            value = tanh(seen[j])
-            d_o[j] = d_h[j] * value * o[j] * (one - o[j])
-            d_seen[j] = d_h[j] * o[j] * (one - value * value)
+    _output_backward(
+        seen, o, d_h, kind, parameters, gradients, utterance, direction, d_o, d_seen
+    )  # fmt: skip
     for j in range(units):
         d_c[j] += d_seen[j]
     has_peepholes = len(parameters.weight_ch) > 0
