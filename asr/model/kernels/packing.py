@@ -7,14 +7,14 @@ still running at any time are the first rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from asr.model.kernels.threads import run_on_threads
 
 Array = np.ndarray[Any, Any]
 
@@ -71,24 +71,13 @@ class Packing(NamedTuple):
         return [Share(d, *span) for d in range(directions) for span in pairwise(bounds)]
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="lstm")
-
-
 def run_shares(
     loop: Callable[..., None], arguments: Sequence[Any], packing: Packing, directions: int
 ) -> None:
     """Run a time loop over all directions, shared out to as many threads as torch uses."""
     arrays = [_arrays(argument) for argument in (*arguments, packing.starts, packing.rows)]
 
-    def run(share: Share) -> None:
-        loop(*arrays, share)
-
-    shares = packing.shares(directions)
-    threads = torch.get_num_threads()
-    for _ in map(run, shares) if threads == 1 else _pool(threads).map(run, shares):
-        pass
+    run_on_threads(lambda share: loop(*arrays, share), packing.shares(directions))
 
 
 def _arrays(argument: Any) -> Any:
