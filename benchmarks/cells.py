@@ -4,11 +4,11 @@
     python benchmarks/cells.py train --seed 1 [--cells lstm peephole]
     python benchmarks/cells.py report
 
-The first names, for each cell, the units that bring the model closest to the plain cell's number of
-parameters, and the epochs that fit in the time of the plain cell's: a step's cost is processor time,
-taken of all cells in turn, so that a busy machine disturbs little and the trainings may then take the
-time they need. A training that was interrupted goes on where it was. The last evaluates the test
-sets; intervals of 95 % come from drawing the test's speakers anew 2,000 times, both seeds together.
+The first names, for each cell, the units that bring the model closest to the number of parameters
+of the plain cell's, and the epochs that fit in its time. A step's cost is processor time, taken of
+all cells in turn: a busy machine disturbs that little, and the trainings may then take the time
+they need. A training that was interrupted goes on where it was. The last evaluates the test sets;
+intervals of 95 % come from drawing the test's speakers anew 2,000 times, both seeds together.
 
 Other words are overrides of `asr train experiment=read_english`.
 """

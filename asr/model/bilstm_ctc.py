@@ -37,6 +37,7 @@ class BiLstmCtc(nn.Module):
         recurrent_dropout: share of what the recurrent matrix reads that is dropped in training.
         zoneout: share of the state that is kept from one frame to the next in training.
         coupled_gates: the input gate is 1 - f.
+        forget_bias: of a fresh layer's forget gates.
         backend: one by name, or "auto".
 
     Raises:
@@ -62,6 +63,7 @@ class BiLstmCtc(nn.Module):
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         coupled_gates: bool = False,
+        forget_bias: float = 0.0,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -88,6 +90,7 @@ class BiLstmCtc(nn.Module):
                 width, hidden_size, batch_first=True, bidirectional=bidirectional,
                 proj_size=proj_size, cell=cell, backend=backend,
                 recurrent_dropout=recurrent_dropout, zoneout=zoneout, coupled_gates=coupled_gates,
+                forget_bias=forget_bias,
             )  # fmt: skip
             width = layer.output_size
             self.layers.append(layer)

@@ -55,10 +55,12 @@ class LSTM(nn.Module):
             anew each time; in evaluation their mean (Krueger et al., 2017).
         coupled_gates: the input gate is 1 - f, and has no parameters of its own (Greff et al.,
             "LSTM: a search space odyssey", 2017).
+        forget_bias: what the forget gate's initial bias is above its random value; 1 lets a fresh
+            layer remember longer (Jozefowicz, Zaremba and Sutskever, 2015).
 
     Raises:
         ValueError: an unknown cell or backend, a size below 1, a projection that does not fit the
-            cell, or a share outside 0 to 1.
+            cell, a share outside 0 to 1, or a forget bias that is no number or has nowhere to go.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class LSTM(nn.Module):
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         coupled_gates: bool = False,
+        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
         if cell not in CELLS:
@@ -93,6 +96,10 @@ class LSTM(nn.Module):
         shares = {"dropout": dropout, "recurrent_dropout": recurrent_dropout, "zoneout": zoneout}
         for name, share in shares.items():
             check_share(share, name)
+        if not math.isfinite(forget_bias) or (forget_bias and not bias):
+            raise ValueError(
+                f"forget_bias {forget_bias} with bias={bias}, expected a number, 0 without bias"
+            )
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -106,6 +113,7 @@ class LSTM(nn.Module):
         self.recurrent_dropout = recurrent_dropout
         self.zoneout = zoneout
         self.coupled_gates = coupled_gates
+        self.forget_bias = forget_bias
         for layer in range(num_layers):
             width = input_size if layer == 0 else self.output_size
             for suffix in self._suffixes(layer):
@@ -150,6 +158,10 @@ class LSTM(nn.Module):
                 value = torch.ones(shape)
             elif name == "bias_c":
                 value = torch.zeros(shape)
+            elif name == "bias_ih":
+                value[rows - 3 * units : rows - 2 * units] += (
+                    self.forget_bias
+                )  # f comes before g, o
             self.register_parameter(f"{name}_{suffix}", nn.Parameter(value))
 
     def weights(self, suffix: str) -> Weights:
@@ -258,6 +270,7 @@ class LSTM(nn.Module):
             "num_layers": self.num_layers, "bidirectional": self.bidirectional,
             "proj_size": self.proj_size, "recurrent_dropout": self.recurrent_dropout,
             "zoneout": self.zoneout, "coupled_gates": self.coupled_gates,
+            "forget_bias": self.forget_bias,
         }  # fmt: skip
         settings = [f"{name}={value}" for name, value in shown.items() if value]
         sizes = [str(self.input_size), str(self.hidden_size)]

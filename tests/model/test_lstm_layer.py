@@ -158,3 +158,33 @@ def test_a_state_of_another_shape(
     layer = LSTM(INPUT, HIDDEN, bidirectional=True, batch_first=True, backend=backend)
     with pytest.raises(ValueError, match=message):
         layer(torch.zeros(2, 3, INPUT), (torch.zeros(h_shape), torch.zeros(c_shape)))
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_forget_bias_lets_c_stay_longer(coupled: bool) -> None:
+    layers = []
+    for bias in (0.0, 2.0):
+        torch.manual_seed(1)
+        layers.append(LSTM(INPUT, HIDDEN, num_layers=2, coupled_gates=coupled, forget_bias=bias))
+    for (name, plain), (_, biased) in zip(*(x.named_parameters() for x in layers), strict=True):
+        added = torch.zeros_like(plain)
+        if name.startswith("bias_ih"):
+            forget = 0 if coupled else 1  # its place among the gates
+            added.unflatten(0, (-1, HIDDEN))[forget] = 2.0
+        assert torch.equal(plain + added, biased), name
+    # Without input and output there is the forget gate alone: c shrinks by it at every frame.
+    for layer, bias in zip(layers, (0.0, 2.0), strict=True):
+        for name, parameter in layer.named_parameters():
+            if name.startswith("weight"):
+                torch.nn.init.zeros_(parameter)
+            elif name.startswith("bias"):
+                parameter.data.copy_(torch.where(parameter > 1, bias, 0.0))
+        zeros = torch.zeros(2, 1, HIDDEN)
+        _, (_, c_n) = layer(torch.zeros(3, 1, INPUT), (zeros, zeros + 1))
+        assert_equal(c_n, torch.full_like(c_n, torch.tensor(bias).sigmoid().item() ** 3), 1e-6)
+
+
+@pytest.mark.parametrize(("forget_bias", "bias"), [(float("nan"), True), (1.0, False)])
+def test_a_forget_bias_that_cannot_be(forget_bias: float, bias: bool) -> None:
+    with pytest.raises(ValueError, match=f"forget_bias {forget_bias} with bias={bias}"):
+        LSTM(INPUT, HIDDEN, bias=bias, forget_bias=forget_bias)
