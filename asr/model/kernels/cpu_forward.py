@@ -26,6 +26,7 @@ class Room(NamedTuple):
         unprojected: the fresh o * tanh(c), `(S, H)`.
         projected: that times the projection, `(S, R rounded up to 16)`.
         products: the recurrent share of the sums where it is normalised, `(S, W)`.
+        normed: both shares of a frame's sums normalised, where nothing is kept of them, `(2, W)`.
     """
 
     i: Array
@@ -33,6 +34,7 @@ class Room(NamedTuple):
     unprojected: Array
     projected: Array
     products: Array
+    normed: Array
 
 
 class InputSums(NamedTuple):
@@ -61,6 +63,7 @@ def _make_room(parameters, state, share):
         np.empty((utterances, units), dtype),
         np.empty((utterances, columns), dtype),
         np.empty((utterances if has_norm else 0, width), dtype),
+        np.empty((2, width if has_norm else 0), dtype),
     )
 
 
@@ -167,7 +170,15 @@ def _add_recurrent(sums, kind, parameters, kept, state, room, first, turn, share
     products[:] = 0
     add_product(products, read, panels, turn)
     for b in range(count):
-        normalized_sums(sums[b], products[b], kind, parameters, direction, kept, first + b, keep)
+        place, normed_ih, normed_hh = first + b, room.normed[0], room.normed[1]
+        if keep:
+            normed_ih = kept.normed_ih[place, direction]
+            normed_hh = kept.normed_hh[place, direction]
+        scales = normalized_sums(
+            sums[b], products[b], normed_ih, normed_hh, kind, parameters, direction
+        )
+        if keep:
+            kept.scales[place, direction, 0], kept.scales[place, direction, 1] = scales
 
 
 @compiled

@@ -102,16 +102,24 @@ def _mean_of_products(left, right):
     return total / left.dtype.type(len(left))
 
 
+@compiled_sum
+def _variance(values, mean):
+    total = values.dtype.type(0)
+    for j in range(len(values)):
+        total += (values[j] - mean) * (values[j] - mean)
+    return total / values.dtype.type(len(values))
+
+
 @compiled
-def _normalize(values, epsilon):
-    """To mean 0 and variance 1, in place; gives 1 over the deviation they had."""
+def _normalize(target, values, epsilon):
+    """`values` with mean 0 and variance 1, to `target`; gives 1 over the deviation they had.
+
+    Two arrays that do not overlap: where they may, the compiler's vectors give way to scalars.
+    """
     mean = _mean(values)
+    scale = values.dtype.type(1 / math.sqrt(_variance(values, mean) + epsilon))
     for j in range(len(values)):
-        values[j] -= mean
-    variance = _mean_of_products(values, values)
-    scale = values.dtype.type(1 / math.sqrt(variance + epsilon))
-    for j in range(len(values)):
-        values[j] *= scale
+        target[j] = (values[j] - mean) * scale
     return scale
 
 
@@ -158,8 +166,7 @@ def cell(frame, c, kind, parameters, direction, i, c_next, h):
 def _output(c, o, kind, parameters, direction, h):
     """h = o * tanh(c), with c normalised where the cell does so."""
     if len(parameters.norm_c) > 0:
-        copy(h, c)
-        _normalize(h, kind.epsilon)
+        _normalize(h, c, kind.epsilon)
         gain, bias = parameters.norm_c[direction], parameters.bias_c[direction]
         for j in range(len(h)):
             h[j] = o[j] * tanh(gain[j] * h[j] + bias[j])
@@ -169,8 +176,10 @@ def _output(c, o, kind, parameters, direction, h):
 
 
 @compiled
-def _output_backward(c, o, d_h, kind, parameters, gradients, utterance, direction, d_o, d_c):
-    """The gradients of `_output`: of the sums of o to `d_o`, of c to `d_c`; `c` is overwritten."""
+def _output_backward(
+    c, o, d_h, kind, parameters, gradients, utterance, direction, normed, d_o, d_c
+):
+    """The gradients of `_output`: of the sums of o to `d_o`, of c to `d_c`; room in `normed`."""
     has_norm, one = len(parameters.norm_c) > 0, c.dtype.type(1)
     if not has_norm:
         for j in range(len(c)):
@@ -178,46 +187,45 @@ def _output_backward(c, o, d_h, kind, parameters, gradients, utterance, directio
             d_o[j] = d_h[j] * value * o[j] * (one - o[j])
             d_c[j] = d_h[j] * o[j] * (one - value * value)
         return
-    scale = _normalize(c, kind.epsilon)
+    scale = _normalize(normed, c, kind.epsilon)
     gain, bias = parameters.norm_c[direction], parameters.bias_c[direction]
     d_gain = gradients.norm_c[direction, utterance]
     d_bias = gradients.bias_c[direction, utterance]
     for j in range(len(c)):
-        value = tanh(gain[j] * c[j] + bias[j])
+        value = tanh(gain[j] * normed[j] + bias[j])
         d_o[j] = d_h[j] * value * o[j] * (one - o[j])
         d_c[j] = d_h[j] * o[j] * (one - value * value)
+    _add_products(d_gain, d_c, normed)
     for j in range(len(c)):
-        d_gain[j] += d_c[j] * c[j]
         d_bias[j] += d_c[j]
-        d_c[j] *= gain[j]
-    _normalize_backward(d_c, c, scale)
+    multiply(d_c, gain)
+    _normalize_backward(d_c, normed, scale)
 
 
 @compiled
-def normalized_sums(frame, product, kind, parameters, direction, kept, place, keep):
+def normalized_sums(frame, product, normed_ih, normed_hh, kind, parameters, direction):
     """Both shares of a frame's sums, each normalised, added up into `frame`.
 
     Args:
         frame: the input's share.
         product: the recurrent share.
+        normed_ih: becomes the input's share normalised, before its gain.
+        normed_hh: likewise the recurrent share.
         kind: of the cell.
         parameters: of the recurrence.
         direction: 0 or 1.
-        kept: for the backward pass.
-        place: packed row of the frame.
-        keep: whether a backward pass follows.
+
+    Returns:
+        1 over the deviation that each share had.
     """
     bias = parameters.bias[direction]
     gain_ih, gain_hh = parameters.norm_ih[direction], parameters.norm_hh[direction]
-    scale_ih = _normalize(frame[: len(bias)], kind.epsilon)
-    scale_hh = _normalize(product[: len(bias)], kind.epsilon)
-    if keep:
-        copy(kept.normed_ih[place, direction], frame)
-        copy(kept.normed_hh[place, direction], product)
-        kept.scales[place, direction, 0] = scale_ih
-        kept.scales[place, direction, 1] = scale_hh
+    sums, own, read = frame[: len(bias)], normed_ih[: len(bias)], normed_hh[: len(bias)]
+    scale_ih = _normalize(own, sums, kind.epsilon)
+    scale_hh = _normalize(read, product[: len(bias)], kind.epsilon)
     for j in range(len(bias)):
-        frame[j] = gain_ih[j] * frame[j] + gain_hh[j] * product[j] + bias[j]
+        sums[j] = gain_ih[j] * own[j] + gain_hh[j] * read[j] + bias[j]
+    return scale_ih, scale_hh
 
 
 @compiled
@@ -245,7 +253,7 @@ def cell_backward(
     o = frame[first + units : first + 2 * units]
     d_f, d_g = d_frame[first - units : first], d_frame[first : first + units]
     d_o = d_frame[first + units : first + 2 * units]
-    c_next, seen, d_seen, i = scratch[0], scratch[1], scratch[2], scratch[3]
+    c_next, normed, d_seen, i = scratch[0], scratch[1], scratch[2], scratch[3]
     one = frame.dtype.type(1)
     if kind.gates == 4:
         i = frame[:units]
@@ -254,10 +262,9 @@ def cell_backward(
             i[j] = one - f[j]
     for j in range(units):
         c_next[j] = f[j] * c[j] + i[j] * g[j]
-    copy(seen, c_next)
     _output_backward(
-        seen, o, d_h, kind, parameters, gradients, utterance, direction, d_o, d_seen
-    )  # fmt: skip
+        c_next, o, d_h, kind, parameters, gradients, utterance, direction, normed, d_o, d_seen
+    )
     for j in range(units):
         d_c[j] += d_seen[j]
     has_peepholes = len(parameters.weight_ch) > 0
@@ -292,10 +299,12 @@ def normalized_sums_backward(place, utterance, parameters, kept, gradients, dire
     normed_hh = kept.normed_hh[place, direction][: len(gain_ih)]
     _add_products(gradients.norm_ih[direction, utterance], d_sums, normed_ih)
     _add_products(gradients.norm_hh[direction, utterance], d_sums, normed_hh)
+    # Loops of few arrays each: the compiler makes no vectors of one that writes to three.
     d_bias = gradients.bias[direction, utterance]
     for j in range(len(d_bias)):
         d_bias[j] += d_sums[j]
+    for j in range(len(d_bias)):
         d_product[j] = d_sums[j] * gain_hh[j]
-        d_sums[j] *= gain_ih[j]
+    multiply(d_sums, gain_ih)
     _normalize_backward(d_sums, normed_ih, kept.scales[place, direction, 0])
     _normalize_backward(d_product, normed_hh, kept.scales[place, direction, 1])
