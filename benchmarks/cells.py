@@ -1,7 +1,7 @@
 """The cells of the LSTM layer as recognisers: alike in parameters and in training time.
 
     python benchmarks/cells.py plan          # sizes, cost of a step, epochs that fit
-    python benchmarks/cells.py train --seed 1 --lr 0.001 [--cells lstm peephole]
+    OMP_NUM_THREADS=1 python benchmarks/cells.py train --seed 1 --lr 0.001 [--cells lstm peephole]
     python benchmarks/cells.py report
 
 The first names, for each cell, the units that bring the model closest to the number of parameters
@@ -40,7 +40,7 @@ from asr.cli.hydra_app import conf_dir
 from asr.model.lstm_cell import CELLS
 from asr.trainer.trainer import STATE_FILE, Recipe
 
-EPOCHS = 13  # of the plain cell: some 15 minutes of both cores of the machine in docs/results.md
+EPOCHS = 11  # of the plain cell: some 15 minutes of one core of the machine in docs/results.md
 TESTS = ("speechocean762", "librispeech_dev_clean_part")
 COMMON = ["experiment=read_english"]
 

@@ -171,8 +171,12 @@ def run_steps(
             _launch(launches, table, offset)
         return steps
     with torch.cuda.device(lengths.device):
-        graph = _graph(tuple(launches), lengths.device, torch.cuda.current_stream().cuda_stream)
-        graph.table.copy_(torch.tensor(entries))
+        table = torch.tensor(entries)
+        stream = torch.cuda.current_stream().cuda_stream
+        graph = _graph(tuple(launches), lengths.device, stream)
+        if graph.replay is None:
+            graph.capture(table)
+        graph.table.copy_(table)
         chunks = -(-steps // CHUNK)
         for _ in range(chunks):
             graph.replay()
@@ -197,17 +201,23 @@ class _Graph:
     """
 
     def __init__(self, launches: Sequence[Launch], device: torch.device) -> None:
+        self.launches = launches
         self.table = torch.zeros(len(AT), dtype=torch.int64, device=device)
-        _launch(launches, self.table, 0)  # compiles; of a batch of none
+        self.replay: Callable[[], None] | None = None
+
+    def capture(self, table: Tensor) -> None:
+        """Compile the launches and capture them."""
+        self.table.copy_(table)
+        self.table[AT.batch] = 0  # of the batch nothing is read or written, the weights are
+        _launch(self.launches, self.table, 0)
         torch.cuda.synchronize()
-        is_backward = any(name.endswith("backward") for name, _, _ in launches)
+        is_backward = any(name.endswith("backward") for name, _, _ in self.launches)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for offset in range(CHUNK):
-                _launch(launches, self.table, offset)
+                _launch(self.launches, self.table, offset)
             self.table[:1] += -CHUNK if is_backward else CHUNK
-        self.replay: Callable[[], None] = graph.replay
-        self.table.zero_()
+        self.replay = graph.replay
 
 
 @cache
