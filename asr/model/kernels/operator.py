@@ -49,14 +49,14 @@ def register(
         ctx.set_materialize_grads(False)  # they would be zeros for all that is kept
         ctx.save_for_backward(lengths, *weights, *drawn, *kept)
         ctx.counts, ctx.reads_c = (len(weights), len(drawn)), reads_c
-        ctx.shapes = [value.shape for value in output[:3]]
+        ctx.like = [(value.shape, value.dtype, value.device) for value in output[:3]]
 
     def gradients(ctx: Any, *given: Any) -> Any:
         lengths, *tensors = ctx.saved_tensors
         weights, drawn = ctx.counts
         d_output, d_h_n, d_c_n = (
-            tensors[0].new_zeros(shape) if gradient is None else gradient
-            for gradient, shape in zip(given, ctx.shapes, strict=False)
+            torch.zeros(shape, dtype=dtype, device=device) if gradient is None else gradient
+            for gradient, (shape, dtype, device) in zip(given, ctx.like, strict=False)
         )
         d_x, d_weights, d_h_0, d_c_0 = run_back(
             d_output, d_h_n, d_c_n, lengths, tensors[:weights], tensors[weights : weights + drawn],

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asr.model.kernels import fused_triton, triton_launch
 from asr.model.lstm import LSTM
-from asr.model.lstm_cell import CELLS, Weights
+from asr.model.lstm_cell import CELLS, Noise, Weights
 from tests.model.layers import assert_equal, forward_and_gradients, random_state, twin_of
 
 pytest.importorskip("triton")
@@ -49,9 +49,16 @@ def layer_of(cell: str, hidden: int = 5, **options: Any) -> LSTM:
 def found_by(
     layer: LSTM, x: Tensor, state: tuple[Tensor, Tensor], lengths: Tensor
 ) -> dict[str, Tensor]:
-    """Values and gradients, the same noise drawn whatever the backend."""
+    """Values and gradients, the same noise drawn whatever the backend and the device."""
     torch.manual_seed(4)
-    return forward_and_gradients(layer, x, state, lengths=lengths)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LSTM, "_draw", _draw_on_a_cpu)
+        return forward_and_gradients(layer, x, state, lengths=lengths)
+
+
+def _draw_on_a_cpu(self: LSTM, x: Tensor, _draw: Any = LSTM._draw) -> Noise:
+    drawn = _draw(self, torch.empty_like(x, device="cpu"))
+    return Noise(*(None if part is None else part.to(x.device) for part in drawn))
 
 
 def assert_alike(
@@ -117,7 +124,13 @@ def test_half_precision_weights_have_sums_in_float32(dtype: torch.dtype) -> None
     x = torch.randn(2, 3, 3).to(dtype)
     output, (h_n, c_n) = half.to(HERE)(x.to(HERE))
     assert output.dtype == h_n.dtype == c_n.dtype == dtype
-    torch.testing.assert_close(output.float().cpu(), exact(x.float())[0], atol=0.03, rtol=0)
+    expected = exact(x.float())[0]
+    torch.testing.assert_close(output.float().cpu(), expected, atol=0.03, rtol=0)
+    output.sum().backward()
+    expected.sum().backward()
+    for found, wanted in zip(half.parameters(), exact.parameters(), strict=True):
+        assert found.grad.dtype == dtype
+        torch.testing.assert_close(found.grad.float().cpu(), wanted.grad, atol=0.2, rtol=0.05)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "projection"])
