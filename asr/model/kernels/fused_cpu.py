@@ -298,8 +298,9 @@ def _backward_shapes(
 
 
 _layer = register(
-    "lstm_fused_cpu", ("cpu",), _forward, _backward, _forward_shapes, _backward_shapes
-)
+    "lstm_fused_cpu", ("cpu",), _forward, _backward, _forward_shapes, _backward_shapes,
+    switches=("reads_c",),
+)  # fmt: skip
 
 
 def run(
