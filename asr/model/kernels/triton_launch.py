@@ -277,9 +277,10 @@ def run_steps(
 def _entries(
     tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, first: int
 ) -> list[int]:
-    """The table: the step's number, sizes, addresses."""
+    """The table: the step's number, sizes, addresses; 0 for those not given."""
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    return [first, len(lengths), frames, lengths.data_ptr(), *addresses]
+    found = [first, len(lengths), frames, lengths.data_ptr(), *addresses]
+    return found + [0] * (len(AT) - len(found))
 
 
 def _launch(launches: Sequence[Launch], table: Tensor, offset: int) -> None:

@@ -261,7 +261,7 @@ def test_half_precision_on_many_programs_at_once(
     with torch.autocast("cuda", torch.bfloat16):
         found = [forward_and_gradients(layer, x, state, lengths=lengths) for _ in range(5)]
     for name, value in expected.items():
-        error = (found[0][name].double() - value).norm() / value.norm()
+        error = (found[0][name].double() - value).norm() / value.norm().clamp(min=1e-30)
         assert error < 0.03, (name, error)
         for again in found[1:]:
             assert torch.equal(again[name], found[0][name]), name
