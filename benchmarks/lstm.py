@@ -118,7 +118,7 @@ def torchs(case: Case, device: torch.device) -> dict[str, Forward]:
         return pad_packed_sequence(output, batch_first=True, total_length=case.frames)[0]
 
     def tf32(x: Tensor, lengths: Tensor) -> Tensor:
-        with torch.backends.cudnn.flags(allow_tf32=True):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             return layer(x)[0]
 
     if device.type == "cpu":

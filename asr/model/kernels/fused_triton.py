@@ -217,7 +217,7 @@ def run(
     """One layer in its D directions, see `directions.Run`."""
     lengths = lengths.to(x.device, torch.int64)
     x = mask_padding(x, lengths)
-    sums = torch.stack([input_sums(x, direction) for direction in weights], dim=2)
+    sums = input_sums(x, *weights)
     dtype = torch.promote_types(torch.float32, weights[0].weight_hh.dtype)
     matrix = weights[0].weight_hh.dtype
     is_mixed = torch.is_autocast_enabled(x.device.type)
