@@ -94,13 +94,15 @@ def input_sums(x: Tensor, *directions: Weights) -> Tensor:
     first = directions[0]
     matrix = torch.cat([w.weight_ih for w in directions])
     sums = (x @ matrix.T).view(*x.shape[:-1], len(directions), -1)
-    if first.norm_ih is not None:
-        sums = functional.layer_norm(sums, sums.shape[-1:], None, None, NORM_EPSILON)
-        sums = sums * torch.stack([cast(Tensor, w.norm_ih) for w in directions])
     biases = [
         w.bias_ih + w.bias_hh for w in directions if w.bias_ih is not None and w.bias_hh is not None
     ]
-    return sums + torch.stack(biases) if biases else sums
+    bias = torch.stack(biases) if biases else matrix.new_zeros(())
+    if first.norm_ih is None:
+        return sums + bias if biases else sums
+    gain = torch.stack([cast(Tensor, w.norm_ih) for w in directions])
+    normed = functional.layer_norm(sums, sums.shape[-1:], None, None, NORM_EPSILON)
+    return torch.addcmul(bias, normed, gain)
 
 
 def lstm_step(x: Tensor, recurrent: Tensor, c: Tensor, w: Weights) -> tuple[Tensor, Tensor]:

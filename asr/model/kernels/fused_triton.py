@@ -165,11 +165,13 @@ def _backward(
 
 
 def _of_weights(p: Parameters, kept: Kept, back: Back, kind: Kind) -> list[Tensor]:
-    """The gradients of `Parameters`."""
+    """The gradients of `Parameters`; those of matrices are products in the matrices' type."""
     d_products = back.d_products if kind.NORM else back.d_sums
-    gradients = {"weight_hh": by_direction(d_products, kept.recurrent)}
+    dtype = p.weight_hh.dtype
+    gradients = {"weight_hh": by_direction(d_products.to(dtype), kept.recurrent.to(dtype))}
     if kind.PROJECTED:
-        gradients["weight_hr"] = by_direction(back.d_projected, kept.unprojected)
+        factors = back.d_projected.to(dtype), kept.unprojected.to(dtype)
+        gradients["weight_hr"] = by_direction(*factors)
     if kind.PEEPHOLE:
         *before, _, d_o = back.d_sums.chunk(kind.G, dim=-1)
         *i, f, g, _ = kept.gates.chunk(kind.G, dim=-1)
