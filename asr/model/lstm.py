@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 State = tuple[Tensor, Tensor]
 
 BACKENDS = ("reference", "native", "fused_cpu", "fused_triton", "autograd_function")
-# What "auto" takes is the first that serves: on a CPU, and elsewhere.
+# What "auto" takes is the first that serves: on a CPU, on a GPU in half precision, and elsewhere.
 ON_CPU = ("fused_cpu", "native", "autograd_function")
+IN_HALF = ("fused_triton", "native", "autograd_function")
 ELSEWHERE = ("native", "fused_triton", "autograd_function")
 
 
@@ -248,8 +249,7 @@ class LSTM(nn.Module):
         """The backend's module; "auto" is settled here, at the first forward."""
         weights, noisy = self.weights("l0"), bool(self.recurrent_dropout or self.zoneout)
         is_auto = self.backend == "auto"
-        preferred = ON_CPU if weights.weight_hh.device.type == "cpu" else ELSEWHERE
-        names = preferred if is_auto else (self.backend,)
+        names = _preferred(weights.weight_hh) if is_auto else (self.backend,)
         refusals = []
         for name in names:
             backend = import_module(f"asr.model.kernels.{name}")  # Numba takes a second to import
@@ -282,6 +282,14 @@ def _check_projection(cell: str, proj_size: int, hidden_size: int) -> None:
         raise ValueError(f"proj_size {proj_size}, expected 1 to {hidden_size - 1}, below the units")
     if cell != "projection" and proj_size:
         raise ValueError(f"proj_size {proj_size} with cell {cell}, expected 0")
+
+
+def _preferred(weight: Tensor) -> tuple[str, ...]:
+    """The backends that "auto" asks, the fastest first."""
+    device = weight.device.type
+    if device == "cpu":
+        return ON_CPU
+    return IN_HALF if weight.itemsize == 2 or torch.is_autocast_enabled(device) else ELSEWHERE
 
 
 @cache

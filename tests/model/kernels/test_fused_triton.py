@@ -285,3 +285,16 @@ def test_batches_of_many_shapes(
     layer = layer_of(cell, hidden=40, **options)
     for lengths in ([4, 3, 1], [1], [2, 2, 2, 2, 4, 0], [4] * 20, [3, 4]):
         assert_alike(layer, "cuda", lengths)
+
+
+@pytest.mark.cuda
+def test_auto_takes_it_in_half_precision() -> None:
+    x = torch.randn(2, 3, 3, device="cuda")
+    full, mixed, half = (LSTM(3, 5).cuda() for _ in range(3))
+    full(x)
+    with torch.autocast("cuda", torch.bfloat16):
+        mixed(x)
+    half.half()(x.half())
+    assert [layer.backend for layer in (full, mixed, half)] == [
+        "native", "fused_triton", "fused_triton",
+    ]  # fmt: skip
