@@ -20,7 +20,6 @@ CHUNK = 32  # steps of a captured graph, even: then h and c end where they began
 ROWS = 16  # utterances of a tile, the least that a GPU's product takes
 MOST_ROWS = 128
 WIDTH = 16  # units of a tile; few, as the more programs, the less each waits for its weights
-PRODUCT_WIDTH = 32  # columns of a tile that is a product and no more
 DEPTH = 64  # elements of a product at a time
 
 # Of the kernels of all steps.
@@ -176,8 +175,7 @@ def step_launches(kind: Kind, batch: int, backward: bool) -> list[Launch]:
 
     if kind.NORM:  # the cell's programs have whole rows, so fewer of them
         rows = kind._replace(BLOCK_B=2, BLOCK_N=1 << (kind.H - 1).bit_length())
-        wide = kind._replace(BLOCK_N=PRODUCT_WIDTH)
-        product = launch("product", kind.R if backward else kind.G * kind.H, wide)
+        product = launch("product", kind.R if backward else kind.G * kind.H)
         return [product, launch("cell", kind.H, rows)]
     cell = launch("cell", kind.H)
     if not kind.PROJECTED:
