@@ -27,6 +27,7 @@ BACKENDS = ("reference", "native", "fused_cpu", "fused_triton", "autograd_functi
 ON_CPU = ("fused_cpu", "native", "autograd_function")
 IN_HALF = ("fused_triton", "native", "autograd_function")
 ELSEWHERE = ("native", "fused_triton", "autograd_function")
+_imported: dict[str, Any] = {}  # modules of backends
 
 
 class LSTM(nn.Module):
@@ -252,7 +253,9 @@ class LSTM(nn.Module):
         names = _preferred(weights.weight_hh) if is_auto else (self.backend,)
         refusals = []
         for name in names:
-            backend = import_module(f"asr.model.kernels.{name}")  # Numba takes a second to import
+            if name not in _imported:  # at need, as Numba takes a second
+                _imported[name] = import_module(f"asr.model.kernels.{name}")
+            backend = _imported[name]
             refusal = backend.refusal(CELLS[self.cell], weights, noisy)
             if refusal is None:
                 break
@@ -301,6 +304,10 @@ def _announce(cell: str, backend: str, reason: str) -> None:
 def _check_lengths(lengths: Tensor, batch: int, frames: int) -> None:
     if lengths.shape != (batch,):
         raise ValueError(f"lengths of shape {tuple(lengths.shape)}, expected ({batch},)")
-    low, high = int(lengths.min()), int(lengths.max())
+    if torch.compiler.is_compiling():  # the graph has no values yet, and checks them when it runs
+        inside = ((lengths >= 0) & (lengths <= frames)).all()
+        torch._assert_async(inside, f"lengths, expected 0 to T = {frames} frames")
+        return
+    low, high = torch.stack(lengths.aminmax()).tolist()
     if low < 0 or high > frames:
         raise ValueError(f"lengths from {low} to {high}, expected 0 to T = {frames} frames")
