@@ -289,21 +289,28 @@ def draw(ratios: dict[str, dict[str, float]], base: str, picture: Path) -> None:
 
     names = [name for name in next(iter(ratios.values())) if name != base][::-1]
     figure = Figure(figsize=(3.2 * len(ratios), 0.32 * len(names) + 1.2), layout="constrained")
-    panels = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(ratios), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (case, values) in zip(panels, ratios.items(), strict=True):
         for row, name in enumerate(names):
             color = "tab:blue" if "fused" in name else "tab:gray"
             axes.plot([1, values[name]], [row, row], color=color, linewidth=2)
             axes.plot(values[name], row, marker="o", color=color)
+            is_faster = values[name] < 1
+            axes.annotate(
+                f"{values[name]:.2f}", (values[name], row), color=color, va="center", fontsize=8,
+                xytext=(-7 if is_faster else 7, 0), textcoords="offset points",
+                ha="right" if is_faster else "left",
+            )  # fmt: skip
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set(title=case, xscale="log", xlabel=f"time / {base}")
-        axes.set_xticks(
-            [0.5, 0.7, 1, 1.5, 2, 4, 8], labels=["0.5", "0.7", "1", "1.5", "2", "4", "8"]
-        )
+        axes.set_xticks([0.2, 0.5, 1, 2, 5, 10], labels=["0.2", "0.5", "1", "2", "5", "10"])
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), labels=names)
+    smallest = min(min(values.values()) for values in ratios.values())
+    largest = max(max(values.values()) for values in ratios.values())
+    panels[0].set_xlim(smallest / 1.8, largest * 1.8)  # room for the figures
     figure.savefig(picture, dpi=110)
 
 
