@@ -23,7 +23,7 @@ WIDTH = 16  # units of a tile; few, as the more programs, the less each waits fo
 DEPTH = 64  # elements of a product at a time
 
 # Of the kernels of all steps.
-PARTS = 2  # of a gate's terms on the way back: with four gates as many as there are warps
+PARTS = 2  # of a gate's terms on the way back: with four gates as many as warps
 LEFT_BYTES = 32768  # of a product's left side, a chunk; two are on the chip at once
 OPTIONS = {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": True}
 
@@ -254,7 +254,8 @@ def run_loop(
     )
     table = torch.tensor(_entries((*tensors, *exchange), lengths, frames, 0)).to(lengths.device)
     loop = kernels.loop_backward if backward else kernels.loop_forward
-    loop[groups, -(-kind.H // kind.BLOCK_N)](table, kind, **OPTIONS)
+    with torch.cuda.device_of(lengths):
+        loop[groups, -(-kind.H // kind.BLOCK_N)](table, kind, **OPTIONS)
 
 
 def run_steps(
@@ -267,7 +268,7 @@ def run_steps(
         for offset in range(steps):
             _launch(launches, table, offset)
         return steps
-    with torch.cuda.device(lengths.device):
+    with torch.cuda.device_of(lengths):
         stream = torch.cuda.current_stream().cuda_stream
         chunks = -(-steps // CHUNK)
         _graph(tuple(launches), lengths.device, stream).replay(table, chunks)
