@@ -136,10 +136,12 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
             gates, place, slot = ahead.sums, ahead.offsets[t % span], 0
         sums = gates[place : place + count, slot]
         _keep_state(kept, state, first, count, share)
-        _add_recurrent(sums, kind, parameters, kept, state, room, first, turn, share)
+        _add_recurrent(sums, parameters, state, room, turn, share)
+        if len(parameters.norm_hh) > 0:
+            _normalize(gates, place, slot, count, kind, parameters, kept, room, first, share)
         for b in range(count):
-            c, fresh = state.c[direction, low + b], room.c[b]
-            cell(sums[b], c, kind, parameters, direction, room.i, fresh, room.unprojected[b])
+            frame, c, fresh = gates[place + b, slot], state.c[direction, low + b], room.c[b]
+            cell(frame, c, kind, parameters, direction, room.i, fresh, room.unprojected[b])
         if has_projection:
             room.projected[:count] = 0
             panels = parameters.panels_hr[direction]
@@ -158,27 +160,31 @@ def _keep_state(kept, state, first, count, share):
 
 
 @compiled
-def _add_recurrent(sums, kind, parameters, kept, state, room, first, turn, share):
-    """The recurrent share of a frame's sums, and the normalisation of both shares."""
-    count, direction = len(sums), share.direction
-    read = state.recurrent[direction, share.low : share.low + count]
-    panels = parameters.panels[direction]
+def _add_recurrent(sums, parameters, state, room, turn, share):
+    """The recurrent share of a frame's sums, kept apart where it is to be normalised."""
+    read = state.recurrent[share.direction, share.low : share.low + len(sums)]
+    panels = parameters.panels[share.direction]
     if len(parameters.norm_hh) == 0:
         add_product(sums, read, panels, turn)
-        return
-    products, keep = room.products[:count], len(kept.c) > 0
-    products[:] = 0
-    add_product(products, read, panels, turn)
+    else:
+        products = room.products[: len(sums)]
+        products[:] = 0
+        add_product(products, read, panels, turn)
+
+
+@compiled
+def _normalize(gates, place, slot, count, kind, parameters, kept, room, first, share):
+    """Both shares of a frame's sums, normalised and added up."""
+    keep, direction = len(kept.c) > 0, share.direction
     for b in range(count):
-        place, normed_ih, normed_hh = first + b, room.normed[0], room.normed[1]
+        own, read = room.normed[0], room.normed[1]
         if keep:
-            normed_ih = kept.normed_ih[place, direction]
-            normed_hh = kept.normed_hh[place, direction]
-        scales = normalized_sums(
-            sums[b], products[b], normed_ih, normed_hh, kind, parameters, direction
-        )
+            own = kept.normed_ih[first + b, direction]
+            read = kept.normed_hh[first + b, direction]
+        frame = gates[place + b, slot]
+        scales = normalized_sums(frame, room.products[b], own, read, kind, parameters, direction)
         if keep:
-            kept.scales[place, direction, 0], kept.scales[place, direction, 1] = scales
+            kept.scales[first + b, direction, 0], kept.scales[first + b, direction, 1] = scales
 
 
 @compiled

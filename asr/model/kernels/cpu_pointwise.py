@@ -275,13 +275,14 @@ def cell_backward(
         d_i = d_frame[:units]
         for j in range(units):
             d_i[j] = d_c[j] * g[j] * i[j] * (one - i[j])
+        for j in range(units):
             d_f[j] = d_c[j] * c[j] * f[j] * (one - f[j])
     else:
         for j in range(units):
             d_f[j] = d_c[j] * (c[j] - g[j]) * f[j] * (one - f[j])
     for j in range(units):
         d_g[j] = d_c[j] * i[j] * (one - g[j] * g[j])
-        d_c[j] *= f[j]
+    multiply(d_c, f)
     if has_peepholes:
         for k in range(kind.gates - 2):
             d_sum = d_frame[k * units : (k + 1) * units]
