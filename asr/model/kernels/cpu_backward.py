@@ -9,6 +9,7 @@ import numpy as np
 from asr.model.kernels.compiled import compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import (
+    add,
     cell_backward,
     copy,
     multiply,
@@ -95,7 +96,10 @@ def run_backward(
         d_sums = gradients.input[first : first + count, direction, :sums]
         if has_norm:
             d_sums = gradients.recurrent[first : first + count, direction, :sums]
-            for b in range(count):
+        for b in range(count):
+            own = gradients.input[first + b, direction, :sums]
+            add(gradients.bias[direction, low + b], own)
+            if has_norm:
                 place = first + b
                 normalized_sums_backward(place, low + b, parameters, kept, gradients, direction)
         room.read[:count] = 0

@@ -12,9 +12,8 @@ import numpy as np
 from asr.model.kernels.compiled import compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import cell, copy, mix, multiply, normalized_sums
+from asr.model.kernels.cpu_products import BLOCK, start_sums, to_panels
 from asr.model.kernels.cpu_tile import COLUMNS, add_product
-
-ROWS = 96  # of frames whose inputs are multiplied at once where it is done within the loop
 
 
 class Room(NamedTuple):
@@ -71,7 +70,7 @@ def _make_room(parameters, state, share):
 def _make_input_sums(inputs, parameters, share):
     """For so many frames that their rows fill the tiles and stay in the cache."""
     utterances = share.high - share.low
-    span = max(1, ROWS // utterances) if len(inputs) > 0 else 0
+    span = max(1, BLOCK // utterances) if len(inputs) > 0 else 0
     width = parameters.panels.shape[1] * COLUMNS
     return InputSums(
         np.empty((span * utterances, 1, width), inputs.dtype),
@@ -81,20 +80,15 @@ def _make_input_sums(inputs, parameters, share):
 
 
 @compiled
-def _sum_inputs(to, t, inputs, parameters, starts, share):
+def _sum_inputs(to, t, inputs, parameters, starts, rows, share):
     """The input's share of the sums of the frames from `t` on, as many as there is room for."""
-    bias = parameters.bias[share.direction]
-    has_norm = len(parameters.norm_ih) > 0  # then the bias comes after it
     count = 0
     for k in range(min(len(to.offsets), len(starts) - 1 - t)):
         start = starts[t + k]
         to.offsets[k] = count
         for b in range(share.low, min(starts[t + k + 1] - start, share.high)):
-            copy(to.gathered[count], inputs[start + b])
-            row = to.sums[count, 0]
-            row[:] = 0
-            if not has_norm:
-                copy(row[: len(bias)], bias)
+            copy(to.gathered[count], inputs[rows[start + b]])
+            start_sums(to.sums[count, 0], parameters, share.direction)
             count += 1
     panels = parameters.panels_ih[share.direction]
     add_product(to.sums[:count, 0], to.gathered[:count], panels, False)
@@ -109,7 +103,7 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
         parameters: of the recurrence.
         drawn: for dropout and zoneout.
         kept: `gates` holds the input's share of the sums; all else is written.
-        inputs: `(N, in)` packed, where that share is still to be computed, some frames at a time so
+        inputs: `(B * T, in)`, where that share is still to be computed, some frames at a time so
             that it stays in the cache; else no rows.
         state: the initial one, at the end the final one.
         output: `(B * T, D, R)`, h of each frame at its padded place.
@@ -132,7 +126,7 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
             span = len(ahead.offsets)
             if summed != t // span:
                 summed = t // span
-                _sum_inputs(ahead, summed * span, inputs, parameters, starts, share)
+                _sum_inputs(ahead, summed * span, inputs, parameters, starts, rows, share)
             gates, place, slot = ahead.sums, ahead.offsets[t % span], 0
         sums = gates[place : place + count, slot]
         _keep_state(kept, state, first, count, share)
@@ -155,7 +149,7 @@ def _keep_state(kept, state, first, count, share):
     if len(kept.c) > 0:
         for b in range(count):
             recurrent = state.recurrent[share.direction, share.low + b]
-            copy(kept.recurrent[first + b, share.direction], recurrent)
+            to_panels(kept.recurrent[share.direction], first + b, recurrent)
             copy(kept.c[first + b, share.direction], state.c[share.direction, share.low + b])
 
 
@@ -206,4 +200,4 @@ def _advance(kind, drawn, kept, state, room, output, rows, first, count, share):
         if len(drawn.mask) > 0:
             multiply(read, drawn.mask[direction, share.low + b])
         if len(kept.unprojected) > 0:
-            copy(kept.unprojected[first + b, direction], room.unprojected[b])
+            to_panels(kept.unprojected[direction], first + b, room.unprojected[b])

@@ -1,90 +1,106 @@
-"""The inner loop of a matrix product, written in LLVM's vectors so that sums stay in registers."""
+"""A matrix product whose inner loop is written in LLVM's vectors, so that sums stay in registers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from asr.model.kernels.compiled import compiled
 
-COLUMNS = 16  # of a tile: two vectors of AVX2, one of AVX-512, four of NEON
-DEPTH = 256  # products summed before the next panel: the panel's 16 KiB stay in the L1 cache
+COLUMNS = 16  # of a panel: two vectors of AVX2, one of AVX-512, four of NEON
+ROWS = 6  # of a tile, at most
 
 
-def _make_tile(rows: int, panels: int) -> Callable[..., None]:
-    """The kernel of so many rows and panels: `out += a @ weights`, with `out` held in registers.
+def _has_avx512() -> bool:
+    """Whether Numba compiles for it, hence for 32 registers of 16 numbers."""
+    if config.CPU_FEATURES is not None:
+        return "+avx512f" in config.CPU_FEATURES
+    return bool(binding.get_host_cpu_features().get("avx512f"))
 
-    Addresses are in bytes: of the first element of `out` and `a`
-    (rows `out_stride` and `a_stride` bytes apart) and of the first panel `(depth, 16)`, which is
-    contiguous, the next one `panel_stride` bytes after; `like` is any array of their dtype.
+
+# Panels taken at once for so many rows. AVX2's 16 registers hold the sums of 6 rows of one panel,
+# two a row, with 2 for weights and 1 for the factor; AVX-512's 32 those of four panels. As many as
+# go in, because a sum's next addition waits some four cycles for its last, and because the more
+# rows and panels, the fewer loads a sum: so with few rows more panels.
+WIDTHS = (4,) * (ROWS + 1) if _has_avx512() else (1, 4, 2, 1, 1, 1, 1)
+
+
+@intrinsic
+def _add_tile(
+    typing_context: Any, like: Any, rows: Any, panels: Any, out: Any, out_stride: Any, a: Any,
+    a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
+) -> Any:  # fmt: skip
+    """`out += a @ weights` for 1 to 6 rows, and for one panel or `WIDTHS[rows]`.
+
+    Addresses are in bytes: of the first element of `out` and `a` (rows `out_stride` and `a_stride`
+    bytes apart) and of the first panel `(depth, 16)`, which is contiguous, the next one
+    `panel_stride` bytes after; `like` is any array of their dtype.
     """
+    scalar = ir.FloatType() if like.dtype.bitwidth == 32 else ir.DoubleType()
 
-    @intrinsic
-    def tile(
-        typing_context: Any, like: Any, out: Any, out_stride: Any, a: Any, a_stride: Any,
-        panel: Any, panel_stride: Any, depth: Any,
-    ) -> Any:  # fmt: skip
-        size = like.dtype.bitwidth // 8
-        scalar = ir.FloatType() if size == 4 else ir.DoubleType()
-        vector = ir.VectorType(scalar, COLUMNS)
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, rows, panels, *places = arguments
+        integer, end = rows.type, builder.append_basic_block("tile.end")
+        shape = builder.add(builder.mul(rows, ir.Constant(integer, COLUMNS)), panels)
+        switch = builder.switch(shape, end)
+        for rows in range(1, ROWS + 1):
+            for panels in {1, WIDTHS[rows]}:
+                block = builder.append_basic_block(f"tile.{rows}.{panels}")
+                switch.add_case(ir.Constant(integer, COLUMNS * rows + panels), block)
+                builder.position_at_end(block)
+                _emit_tile(builder, scalar, rows, panels, *places)
+                builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
 
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _, out, out_stride, a, a_stride, panel, panel_stride, depth = arguments
+    return types.void(like, *[types.intp] * 9), codegen
 
-            def address(base: Any, offset: Any, kind: Any) -> Any:
-                return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
 
-            def load(base: Any, offset: Any, kind: Any) -> Any:
-                value = builder.load(address(base, offset, kind))
-                value.align = size
-                return value
+def _emit_tile(
+    builder: Any, scalar: Any, rows: int, panels: int, out: Any, out_stride: Any, a: Any,
+    a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
+) -> None:  # fmt: skip
+    """The instructions of `_add_tile` for one shape."""
+    size = 4 if isinstance(scalar, ir.FloatType) else 8
+    vector = ir.VectorType(scalar, COLUMNS)
 
-            def times(stride: Any, count: int) -> Any:
-                return builder.mul(stride, ir.Constant(out.type, count))
+    def times(stride: Any, count: int) -> Any:
+        return builder.mul(stride, ir.Constant(depth.type, count))
 
-            name = f"llvm.fma.v{COLUMNS}f{size * 8}"
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector] * 3), name
-            )
-            # LLVM promotes these to registers: nothing else points at them.
-            sums = {
-                (row, p): cgutils.alloca_once(builder, vector)
-                for row in range(rows)
-                for p in range(panels)
-            }
-            places = {
-                (row, p): builder.add(
-                    times(out_stride, row), ir.Constant(out.type, p * COLUMNS * size)
-                )
-                for row, p in sums
-            }
-            for key, total in sums.items():
-                builder.store(load(out, places[key], vector), total)
-            a_rows = [times(a_stride, row) for row in range(rows)]
-            starts = [times(panel_stride, p) for p in range(panels)]
-            with cgutils.for_range(builder, depth) as loop:
-                across, down = times(loop.index, size), times(loop.index, COLUMNS * size)
-                weights = [load(panel, builder.add(start, down), vector) for start in starts]
-                for row in range(rows):
-                    value = load(a, builder.add(a_rows[row], across), scalar)
-                    factor = _splat(builder, value, vector)
-                    for p in range(panels):
-                        total = sums[row, p]
-                        grown = builder.call(fma, [factor, weights[p], builder.load(total)])
-                        builder.store(grown, total)
-            for key, total in sums.items():
-                store = builder.store(builder.load(total), address(out, places[key], vector))
-                store.align = size
-            return context.get_dummy_value()
+    def load(address: Any, kind: Any) -> Any:
+        return builder.load(builder.inttoptr(address, kind.as_pointer()), align=size)
 
-        return types.void(like, *[types.intp] * 7), codegen
-
-    return tile
+    fma = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(vector, [vector] * 3),
+        f"llvm.fma.v{COLUMNS}f{size * 8}",
+    )
+    # LLVM promotes these to registers: nothing else points at them.
+    places, sums = {}, {}
+    for row in range(rows):
+        for p in range(panels):
+            across = ir.Constant(depth.type, p * COLUMNS * size)
+            places[row, p] = builder.add(builder.add(out, times(out_stride, row)), across)
+            sums[row, p] = cgutils.alloca_once_value(builder, load(places[row, p], vector))
+    with cgutils.for_range(builder, depth) as loop:
+        down, across = times(loop.index, COLUMNS * size), times(loop.index, size)
+        weights = [
+            load(builder.add(builder.add(panel, times(panel_stride, p)), down), vector)
+            for p in range(panels)
+        ]
+        for row in range(rows):
+            value = load(builder.add(builder.add(a, times(a_stride, row)), across), scalar)
+            factor = _splat(builder, value, vector)
+            for p in range(panels):
+                total = builder.load(sums[row, p])
+                builder.store(builder.call(fma, [factor, weights[p], total]), sums[row, p])
+    for key, place in places.items():
+        to = builder.inttoptr(place, vector.as_pointer())
+        builder.store(builder.load(sums[key]), to, align=size)
 
 
 def _splat(builder: Any, value: Any, vector: Any) -> Any:
@@ -93,20 +109,6 @@ def _splat(builder: Any, value: Any, vector: Any) -> Any:
     first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0] * COLUMNS)
     return builder.shuffle_vector(first, undefined, lanes)
-
-
-# Sums in AVX2's 16 registers, two a row and panel, with 2 for weights and 1 for the factor: as many
-# as go in, because a sum's next addition waits some five cycles for its last. So where there are
-# few rows several panels are taken at once.
-_tile_6 = _make_tile(6, 1)
-_tile_5 = _make_tile(5, 1)
-_tile_4 = _make_tile(4, 1)
-_tile_3 = _make_tile(3, 1)
-_tile_2 = _make_tile(2, 1)
-_tile_1 = _make_tile(1, 1)
-_tile_2_wide = _make_tile(2, 2)
-_tile_1_wide = _make_tile(1, 4)
-AT_ONCE = (1, 4, 2)  # panels for so many rows
 
 
 @compiled
@@ -118,47 +120,29 @@ def add_product(out, a, panels, backwards):
     Args:
         out: `(n, panels * 16)`, rows contiguous.
         a: `(n, K)`, rows contiguous, of the same dtype.
-        panels: `(panels, K, 16)`, contiguous: `panels[p, k, j]` is `weights[k, 16 * p + j]`.
-        backwards: go through the weights from their end. Who alternates finds in the cache what
+        panels: `(panels, K, 16)`, each contiguous: `panels[p, k, j]` is `weights[k, 16 * p + j]`.
+        backwards: go through the panels from the last. Who alternates finds in the cache what
             the last product left there, where going round in the same order would find nothing.
     """
     rows, depth = a.shape
-    size = out.itemsize
-    out_stride, a_stride, panel_stride = out.strides[0], a.strides[0], panels.strides[0]
-    parts, count, tiles = (depth + DEPTH - 1) // DEPTH, panels.shape[0], (rows + 5) // 6
+    count, tiles = panels.shape[0], (rows + ROWS - 1) // ROWS
     least = rows // max(1, tiles)
     larger = rows - least * tiles  # tiles of one row more
-    for step in range(parts):
-        start = DEPTH * (parts - 1 - step if backwards else step)
-        part = min(DEPTH, depth - start)
-        done = 0
-        while done < count:
-            at_once = AT_ONCE[rows] if rows <= 2 else 1
-            if at_once > count - done:
-                at_once = 1
-            p = count - done - at_once if backwards else done
-            done += at_once
-            panel = panels.ctypes.data + p * panel_stride + start * COLUMNS * size
-            to = out.ctypes.data + p * COLUMNS * size
-            of = a.ctypes.data + start * size
-            # A function of its own for this choice would cost a tenth of the time.
-            for tile in range(tiles):
-                own = least + 1 if tile < larger else least
-                if own == 6:
-                    _tile_6(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                elif own == 5:
-                    _tile_5(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                elif own == 4:
-                    _tile_4(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                elif own == 3:
-                    _tile_3(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                elif own == 2 and at_once == 2:
-                    _tile_2_wide(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                elif own == 2:
-                    _tile_2(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                elif at_once == 4:
-                    _tile_1_wide(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                else:
-                    _tile_1(out, to, out_stride, of, a_stride, panel, panel_stride, part)
-                to += own * out_stride
-                of += own * a_stride
+    done = 0
+    while done < count:
+        at_once = WIDTHS[least]
+        if at_once > count - done:
+            at_once = 1
+        first = count - done - at_once if backwards else done
+        done += at_once
+        panel = panels.ctypes.data + first * panels.strides[0]
+        to = out.ctypes.data + first * COLUMNS * out.itemsize
+        of = a.ctypes.data
+        for tile in range(tiles):
+            own = least + 1 if tile < larger else least
+            _add_tile(
+                out, own, at_once, to, out.strides[0], of, a.strides[0], panel, panels.strides[0],
+                depth,
+            )  # fmt: skip
+            to += own * out.strides[0]
+            of += own * a.strides[0]

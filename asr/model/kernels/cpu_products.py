@@ -1,0 +1,122 @@
+"""The matrix products over all frames of a layer, in blocks that stay in the cache; compiled.
+
+Letters as in `cpu_arrays`. Each function does a span of the work: who calls it for all spans, in
+any order and on any threads, gets the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asr.model.kernels.compiled import compiled
+from asr.model.kernels.cpu_pointwise import copy
+from asr.model.kernels.cpu_tile import COLUMNS, add_product
+
+BLOCK = 96  # rows of frames multiplied at once: they and their sums stay in the L2 cache
+DEPTH = 256  # frames that a weight's gradient sums up at once
+
+
+@compiled
+def pack(panels, matrix):
+    """A matrix `(K, columns)` in panels of `add_product`, `(ceil(columns / 16), K, 16)`."""
+    for p in range(len(panels)):
+        width = min(COLUMNS, matrix.shape[1] - p * COLUMNS)
+        for k in range(len(matrix)):
+            row = matrix[k]
+            for j in range(width):
+                panels[p, k, j] = row[p * COLUMNS + j]
+            for j in range(width, COLUMNS):
+                panels[p, k, j] = 0
+
+
+@compiled
+def pack_transposed(panels, matrix):
+    """The transpose of a matrix `(columns, K)` in panels, `(ceil(columns / 16), K, 16)`."""
+    columns, depth = matrix.shape
+    for p in range(len(panels)):
+        width = min(COLUMNS, columns - p * COLUMNS)
+        if width < COLUMNS:
+            panels[p] = 0
+        for k in range(depth):
+            for j in range(width):
+                panels[p, k, j] = matrix[p * COLUMNS + j, k]
+
+
+@compiled
+def to_panels(panels, row, values):
+    """`values`, as row number `row` of a matrix in panels."""
+    whole = len(values) // COLUMNS
+    for p in range(whole):
+        own, target = values[p * COLUMNS : (p + 1) * COLUMNS], panels[p, row]
+        for j in range(COLUMNS):
+            target[j] = own[j]
+    for j in range(len(values) - whole * COLUMNS):
+        panels[whole, row, j] = values[whole * COLUMNS + j]
+
+
+@compiled
+def sum_inputs(kept, x, rows, parameters, low, high):
+    """The input's share of the sums of packed frames, from x `(B * T, in)`, which is kept too."""
+    gathered = np.empty((min(BLOCK, high - low), x.shape[1]), x.dtype)
+    for first in range(low, high, BLOCK):
+        last = min(first + BLOCK, high)
+        for n in range(first, last):
+            copy(gathered[n - first], x[rows[n]])
+            if kept.inputs.shape[1] > 0:
+                to_panels(kept.inputs, n, x[rows[n]])
+        for direction in range(kept.gates.shape[1]):
+            for n in range(first, last):
+                start_sums(kept.gates[n, direction], parameters, direction)
+            sums, panels = kept.gates[first:last, direction], parameters.panels_ih[direction]
+            add_product(sums, gathered[: last - first], panels, False)
+
+
+@compiled
+def start_sums(sums, parameters, direction):
+    """What the input's share is added to: the bias, which comes last where that is normalised."""
+    bias = parameters.bias[direction]
+    known = len(bias) if len(parameters.norm_ih) == 0 else 0
+    copy(sums[:known], bias)
+    sums[known:] = 0
+
+
+@compiled
+def input_gradients(d_x, d_sums, panels, rows, low, high):
+    """Gradient of x `(B * T, in)` at packed frames, from that of the sums `(N, D, W)`.
+
+    `panels` are of the input's matrices, `(D, ceil(in / 16), G * H, 16)`.
+    """
+    directions, count, depth, _ = panels.shape
+    block = np.empty((min(BLOCK, high - low), count * COLUMNS), d_x.dtype)
+    for first in range(low, high, BLOCK):
+        last = min(first + BLOCK, high)
+        block[:] = 0
+        for direction in range(directions):
+            of = d_sums[first:last, direction, :depth]
+            add_product(block[: last - first], of, panels[direction], False)
+        for n in range(first, last):
+            target = d_x[rows[n]]
+            copy(target, block[n - first, : len(target)])
+
+
+@compiled
+def add_outer_products(out, left, right, low, high):
+    """Rows `low` to `high` of `out += left.T @ right`, sums over N frames.
+
+    Args:
+        out: `(m, panels * 16)`.
+        left: `(N, >= m)`.
+        right: in panels, `(panels, N, 16)`.
+        low: first row.
+        high: the one after the last.
+    """
+    frames = len(left)
+    # 16 more than read, lest all rows fall into the same few sets of the cache.
+    turned = np.empty((high - low, DEPTH + COLUMNS), left.dtype)
+    for first in range(0, frames, DEPTH):
+        count = min(DEPTH, frames - first)
+        for k in range(count):
+            row = left[first + k, low:high]
+            for m in range(len(row)):
+                turned[m, k] = row[m]
+        add_product(out[low:high], turned[:, :count], right[:, first : first + count], False)
