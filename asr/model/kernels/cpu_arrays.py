@@ -39,6 +39,8 @@ class Parameters(NamedTuple):
         norm_ih: gain of the normalised input's share of the sums, `(D, G * H)`.
         norm_hh: likewise of the recurrent share.
         bias: of the sums, `(D, G * H)`.
+        start: what the input's product is added to, `(D, 1, W)`: the bias, or zeros where the
+            product is normalised first.
         norm_c: gain of the normalised cell state, `(D, H)`.
         bias_c: its bias, `(D, H)`.
     """
@@ -50,6 +52,7 @@ class Parameters(NamedTuple):
     norm_ih: Array
     norm_hh: Array
     bias: Array
+    start: Array
     norm_c: Array
     bias_c: Array
 

@@ -12,7 +12,7 @@ import numpy as np
 from asr.model.kernels.compiled import compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import cell, copy, mix, multiply, normalized_sums
-from asr.model.kernels.cpu_products import BLOCK, start_sums, to_panels
+from asr.model.kernels.cpu_products import BLOCK, to_panels
 from asr.model.kernels.cpu_tile import COLUMNS, add_product
 
 
@@ -26,6 +26,7 @@ class Room(NamedTuple):
         projected: that times the projection, `(S, R rounded up to 16)`.
         products: the recurrent share of the sums where it is normalised, `(S, W)`.
         normed: both shares of a frame's sums normalised, where nothing is kept of them, `(2, W)`.
+        zeros: for a product to start from, `(1, W)`.
     """
 
     i: Array
@@ -34,6 +35,7 @@ class Room(NamedTuple):
     projected: Array
     products: Array
     normed: Array
+    zeros: Array
 
 
 class InputSums(NamedTuple):
@@ -63,6 +65,7 @@ def _make_room(parameters, state, share):
         np.empty((utterances, columns), dtype),
         np.empty((utterances if has_norm else 0, width), dtype),
         np.empty((2, width if has_norm else 0), dtype),
+        np.zeros((1, width), dtype),
     )
 
 
@@ -88,10 +91,10 @@ def _sum_inputs(to, t, inputs, parameters, starts, rows, share):
         to.offsets[k] = count
         for b in range(share.low, min(starts[t + k + 1] - start, share.high)):
             copy(to.gathered[count], inputs[rows[start + b]])
-            start_sums(to.sums[count, 0], parameters, share.direction)
             count += 1
     panels = parameters.panels_ih[share.direction]
-    add_product(to.sums[:count, 0], to.gathered[:count], panels, False)
+    start = parameters.start[share.direction]
+    add_product(to.sums[:count, 0], start, to.gathered[:count], panels, False)
 
 
 @compiled
@@ -137,9 +140,8 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
             frame, c, fresh = gates[place + b, slot], state.c[direction, low + b], room.c[b]
             cell(frame, c, kind, parameters, direction, room.i, fresh, room.unprojected[b])
         if has_projection:
-            room.projected[:count] = 0
-            panels = parameters.panels_hr[direction]
-            add_product(room.projected[:count], room.unprojected[:count], panels, turn)
+            panels, of = parameters.panels_hr[direction], room.unprojected[:count]
+            add_product(room.projected[:count], room.zeros, of, panels, turn)
         _advance(kind, drawn, kept, state, room, output, rows, first, count, share)
 
 
@@ -159,11 +161,9 @@ def _add_recurrent(sums, parameters, state, room, turn, share):
     read = state.recurrent[share.direction, share.low : share.low + len(sums)]
     panels = parameters.panels[share.direction]
     if len(parameters.norm_hh) == 0:
-        add_product(sums, read, panels, turn)
+        add_product(sums, sums, read, panels, turn)
     else:
-        products = room.products[: len(sums)]
-        products[:] = 0
-        add_product(products, read, panels, turn)
+        add_product(room.products[: len(sums)], room.zeros, read, panels, turn)
 
 
 @compiled

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.model.kernels.cpu_arrays import Kind, Parameters
 from asr.model.kernels.cpu_products import pack, pack_transposed
@@ -80,6 +80,8 @@ def for_loops(layer: Sequence[Direction], *, backward: bool = False) -> Paramete
         values = [getattr(direction, name) for direction in layer]
         return torch.stack(values) if len(values[0]) else values[0].new_empty([0] + [1] * dims)
 
+    bias = stacked("bias", 1)
+    start = nn.functional.pad(bias, (0, -bias.shape[1] % COLUMNS))[:, None]
     return Parameters(
         panels_ih=panels["weight_ih"],
         panels=panels["weight_hh"],
@@ -87,7 +89,8 @@ def for_loops(layer: Sequence[Direction], *, backward: bool = False) -> Paramete
         weight_ch=stacked("weight_ch", 2),
         norm_ih=stacked("norm_ih", 1),
         norm_hh=stacked("norm_hh", 1),
-        bias=stacked("bias", 1),
+        bias=bias,
+        start=torch.zeros_like(start) if len(layer[0].norm_ih) else start,
         norm_c=stacked("norm_c", 1),
         bias_c=stacked("bias_c", 1),
     )

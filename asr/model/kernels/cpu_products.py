@@ -65,19 +65,9 @@ def sum_inputs(kept, x, rows, parameters, low, high):
             if kept.inputs.shape[1] > 0:
                 to_panels(kept.inputs, n, x[rows[n]])
         for direction in range(kept.gates.shape[1]):
-            for n in range(first, last):
-                start_sums(kept.gates[n, direction], parameters, direction)
             sums, panels = kept.gates[first:last, direction], parameters.panels_ih[direction]
-            add_product(sums, gathered[: last - first], panels, False)
-
-
-@compiled
-def start_sums(sums, parameters, direction):
-    """What the input's share is added to: the bias, which comes last where that is normalised."""
-    bias = parameters.bias[direction]
-    known = len(bias) if len(parameters.norm_ih) == 0 else 0
-    copy(sums[:known], bias)
-    sums[known:] = 0
+            start = parameters.start[direction]
+            add_product(sums, start, gathered[: last - first], panels, False)
 
 
 @compiled
@@ -88,20 +78,20 @@ def input_gradients(d_x, d_sums, panels, rows, low, high):
     """
     directions, count, depth, _ = panels.shape
     block = np.empty((min(BLOCK, high - low), count * COLUMNS), d_x.dtype)
+    zeros = np.zeros((1, count * COLUMNS), d_x.dtype)
     for first in range(low, high, BLOCK):
         last = min(first + BLOCK, high)
-        block[:] = 0
         for direction in range(directions):
-            of = d_sums[first:last, direction, :depth]
-            add_product(block[: last - first], of, panels[direction], False)
+            to, of = block[: last - first], d_sums[first:last, direction, :depth]
+            add_product(to, to if direction else zeros, of, panels[direction], False)
         for n in range(first, last):
             target = d_x[rows[n]]
             copy(target, block[n - first, : len(target)])
 
 
 @compiled
-def add_outer_products(out, left, right, low, high):
-    """Rows `low` to `high` of `out += left.T @ right`, sums over N frames.
+def sum_outer_products(out, left, right, low, high):
+    """Rows `low` to `high` of `out = left.T @ right`, sums over N frames.
 
     Args:
         out: `(m, panels * 16)`.
@@ -110,7 +100,9 @@ def add_outer_products(out, left, right, low, high):
         low: first row.
         high: the one after the last.
     """
-    frames = len(left)
+    frames, zeros = len(left), np.zeros((1, out.shape[1]), out.dtype)
+    if frames == 0:
+        out[low:high] = 0
     # 16 more than read, lest all rows fall into the same few sets of the cache.
     turned = np.empty((high - low, DEPTH + COLUMNS), left.dtype)
     for first in range(0, frames, DEPTH):
@@ -119,4 +111,5 @@ def add_outer_products(out, left, right, low, high):
             row = left[first + k, low:high]
             for m in range(len(row)):
                 turned[m, k] = row[m]
-        add_product(out[low:high], turned[:, :count], right[:, first : first + count], False)
+        to, of = out[low:high], right[:, first : first + count]
+        add_product(to, to if first else zeros, turned[:, :count], of, False)

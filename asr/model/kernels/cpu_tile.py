@@ -1,4 +1,4 @@
-"""A matrix product whose inner loop is written in LLVM's vectors, so that sums stay in registers."""
+"""A matrix product, its inner loop written in LLVM's vectors so that sums stay in registers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ WIDTHS = (4,) * (ROWS + 1) if _has_avx512() else (1, 4, 2, 1, 1, 1, 1)
 
 @intrinsic
 def _add_tile(
-    typing_context: Any, like: Any, rows: Any, panels: Any, out: Any, out_stride: Any, a: Any,
-    a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
+    typing_context: Any, like: Any, rows: Any, panels: Any, out: Any, out_stride: Any, initial: Any,
+    initial_stride: Any, a: Any, a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
 ) -> Any:  # fmt: skip
-    """`out += a @ weights` for 1 to 6 rows, and for one panel or `WIDTHS[rows]`.
+    """`out = initial + a @ weights` for 1 to 6 rows, and for one panel or `WIDTHS[rows]`.
 
-    Addresses are in bytes: of the first element of `out` and `a` (rows `out_stride` and `a_stride`
+    Addresses are in bytes: of the first element of `out`, `initial` and `a` (whose rows are so many
     bytes apart) and of the first panel `(depth, 16)`, which is contiguous, the next one
     `panel_stride` bytes after; `like` is any array of their dtype.
     """
@@ -57,12 +57,12 @@ def _add_tile(
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(like, *[types.intp] * 9), codegen
+    return types.void(like, *[types.intp] * 11), codegen
 
 
 def _emit_tile(
-    builder: Any, scalar: Any, rows: int, panels: int, out: Any, out_stride: Any, a: Any,
-    a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
+    builder: Any, scalar: Any, rows: int, panels: int, out: Any, out_stride: Any, initial: Any,
+    initial_stride: Any, a: Any, a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
 ) -> None:  # fmt: skip
     """The instructions of `_add_tile` for one shape."""
     size = 4 if isinstance(scalar, ir.FloatType) else 8
@@ -74,18 +74,28 @@ def _emit_tile(
     def load(address: Any, kind: Any) -> Any:
         return builder.load(builder.inttoptr(address, kind.as_pointer()), align=size)
 
-    fma = cgutils.get_or_insert_function(
-        builder.module,
-        ir.FunctionType(vector, [vector] * 3),
-        f"llvm.fma.v{COLUMNS}f{size * 8}",
-    )
+    def declare(name: str, result: Any, *kinds: Any) -> Any:
+        return cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(result, kinds), f"llvm.{name}"
+        )
+
+    fma = declare(f"fma.v{COLUMNS}f{size * 8}", vector, vector, vector, vector)
+    number = ir.IntType(32)
+    prefetch = declare("prefetch.p0", ir.VoidType(), ir.PointerType(), number, number, number)
+    for_writing_to_all_caches = [ir.Constant(number, value) for value in (1, 3, 1)]
     # LLVM promotes these to registers: nothing else points at them.
     places, sums = {}, {}
     for row in range(rows):
         for p in range(panels):
             across = ir.Constant(depth.type, p * COLUMNS * size)
+            start = builder.add(builder.add(initial, times(initial_stride, row)), across)
             places[row, p] = builder.add(builder.add(out, times(out_stride, row)), across)
-            sums[row, p] = cgutils.alloca_once_value(builder, load(places[row, p], vector))
+            sums[row, p] = cgutils.alloca_once_value(builder, load(start, vector))
+            # The next tile is most likely below; beyond the last row this does nothing.
+            below = builder.inttoptr(
+                builder.add(places[row, p], times(out_stride, rows)), ir.PointerType()
+            )
+            builder.call(prefetch, [below, *for_writing_to_all_caches])
     with cgutils.for_range(builder, depth) as loop:
         down, across = times(loop.index, COLUMNS * size), times(loop.index, size)
         weights = [
@@ -112,13 +122,14 @@ def _splat(builder: Any, value: Any, vector: Any) -> Any:
 
 
 @compiled
-def add_product(out, a, panels, backwards):
-    """`out += a @ weights`, with weights in panels of 16 columns.
+def add_product(out, initial, a, panels, backwards):
+    """`out = initial + a @ weights`, with weights in panels of 16 columns.
 
     Rows are cut into tiles of at most 6, alike in size; a row is the same number in any company.
 
     Args:
         out: `(n, panels * 16)`, rows contiguous.
+        initial: likewise, and may be `out` itself; or one row for all.
         a: `(n, K)`, rows contiguous, of the same dtype.
         panels: `(panels, K, 16)`, each contiguous: `panels[p, k, j]` is `weights[k, 16 * p + j]`.
         backwards: go through the panels from the last. Who alternates finds in the cache what
@@ -128,6 +139,7 @@ def add_product(out, a, panels, backwards):
     count, tiles = panels.shape[0], (rows + ROWS - 1) // ROWS
     least = rows // max(1, tiles)
     larger = rows - least * tiles  # tiles of one row more
+    initial_stride = initial.strides[0] if len(initial) > 1 else 0
     done = 0
     while done < count:
         at_once = WIDTHS[least]
@@ -137,12 +149,14 @@ def add_product(out, a, panels, backwards):
         done += at_once
         panel = panels.ctypes.data + first * panels.strides[0]
         to = out.ctypes.data + first * COLUMNS * out.itemsize
+        start = initial.ctypes.data + first * COLUMNS * out.itemsize
         of = a.ctypes.data
         for tile in range(tiles):
             own = least + 1 if tile < larger else least
             _add_tile(
-                out, own, at_once, to, out.strides[0], of, a.strides[0], panel, panels.strides[0],
-                depth,
+                out, own, at_once, to, out.strides[0], start, initial_stride, of, a.strides[0],
+                panel, panels.strides[0], depth,
             )  # fmt: skip
             to += own * out.strides[0]
+            start += own * initial_stride
             of += own * a.strides[0]

@@ -20,9 +20,9 @@ from asr.model.kernels.cpu_backward import run_backward
 from asr.model.kernels.cpu_forward import run_forward
 from asr.model.kernels.cpu_parameters import Direction, for_loops, of_list, to_list
 from asr.model.kernels.cpu_products import (
-    add_outer_products,
     input_gradients,
     sum_inputs,
+    sum_outer_products,
 )
 from asr.model.kernels.cpu_tile import COLUMNS
 from asr.model.kernels.memory import empty
@@ -199,9 +199,9 @@ def _weight_gradients(
     found, tasks = [], list[Callable[[], None]]()
 
     def product(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
-        out = like.new_zeros(len(like), right.shape[0] * COLUMNS)
+        out = empty((len(like), right.shape[0] * COLUMNS), like)
         spanned = spans(len(like), GATES)
-        tasks.extend(task(add_outer_products, out, left, right, *span) for span in spanned)
+        tasks.extend(task(sum_outer_products, out, left, right, *span) for span in spanned)
         return out[:, : like.shape[1]]
 
     d_products = gradients.recurrent if len(gradients.recurrent) else gradients.input

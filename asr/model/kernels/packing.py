@@ -75,7 +75,7 @@ class Packing(NamedTuple):
 def spans(total: int, least: int) -> list[tuple[int, int]]:
     """Cut `total` rows evenly, so many to a thread, each of about `least` rows or fewer."""
     threads = torch.get_num_threads()
-    count = min(total, threads * max(1, round(total / (threads * least))))
+    count = min(max(1, total), threads * max(1, round(total / (threads * least))))
     bounds = [total * k // count for k in range(count + 1)]
     return list(pairwise(bounds))
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels.compiled import compiled
-from asr.model.kernels.cpu_pointwise import tanh
 from asr.model.kernels.cpu_parameters import to_list
+from asr.model.kernels.cpu_pointwise import tanh
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS
 
