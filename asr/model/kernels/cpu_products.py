@@ -90,26 +90,28 @@ def input_gradients(d_x, d_sums, panels, rows, low, high):
 
 
 @compiled
-def sum_outer_products(out, left, right, low, high):
-    """Rows `low` to `high` of `out = left.T @ right`, sums over N frames.
+def sum_outer_products(out, right, other_out, other_right, left, low, high):
+    """Rows `low` to `high` of `out = left.T @ right` and of the other, sums over N frames.
 
     Args:
         out: `(m, panels * 16)`.
-        left: `(N, >= m)`.
         right: in panels, `(panels, N, 16)`.
+        other_out: a second product of the same left factor; none if it has no panels.
+        other_right: its right factor.
+        left: `(N, >= m)`.
         low: first row.
         high: the one after the last.
     """
-    frames, zeros = len(left), np.zeros((1, out.shape[1]), out.dtype)
-    if frames == 0:
-        out[low:high] = 0
     # 16 more than read, lest all rows fall into the same few sets of the cache.
-    turned = np.empty((high - low, DEPTH + COLUMNS), left.dtype)
-    for first in range(0, frames, DEPTH):
-        count = min(DEPTH, frames - first)
+    block = np.empty((DEPTH, high - low + COLUMNS), left.dtype)
+    out[low:high] = 0
+    other_out[low:high] = 0
+    for first in range(0, len(left), DEPTH):
+        count = min(DEPTH, len(left) - first)
         for k in range(count):
-            row = left[first + k, low:high]
-            for m in range(len(row)):
-                turned[m, k] = row[m]
-        to, of = out[low:high], right[:, first : first + count]
-        add_product(to, to if first else zeros, turned[:, :count], of, False)
+            copy(block[k, : high - low], left[first + k, low:high])
+        a, last = block[:count, : high - low].T, first + count
+        add_product(out[low:high], out[low:high], a, right[:, first:last], False)
+        if len(other_right) > 0:
+            to = other_out[low:high]
+            add_product(to, to, a, other_right[:, first:last], False)

@@ -32,13 +32,15 @@ WIDTHS = (4,) * (ROWS + 1) if _has_avx512() else (1, 4, 2, 1, 1, 1, 1)
 @intrinsic
 def _add_tile(
     typing_context: Any, like: Any, rows: Any, panels: Any, out: Any, out_stride: Any, initial: Any,
-    initial_stride: Any, a: Any, a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
+    initial_stride: Any, a: Any, a_stride: Any, a_step: Any, panel: Any, panel_stride: Any,
+    depth: Any,
 ) -> Any:  # fmt: skip
     """`out = initial + a @ weights` for 1 to 6 rows, and for one panel or `WIDTHS[rows]`.
 
     Addresses are in bytes: of the first element of `out`, `initial` and `a` (whose rows are so many
-    bytes apart) and of the first panel `(depth, 16)`, which is contiguous, the next one
-    `panel_stride` bytes after; `like` is any array of their dtype.
+    bytes apart, and the elements of a row of `a` `a_step`) and of the first panel `(depth, 16)`,
+    which is contiguous, the next one `panel_stride` bytes after; `like` is any array of their
+    dtype.
     """
     scalar = ir.FloatType() if like.dtype.bitwidth == 32 else ir.DoubleType()
 
@@ -57,12 +59,13 @@ def _add_tile(
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(like, *[types.intp] * 11), codegen
+    return types.void(like, *[types.intp] * 12), codegen
 
 
 def _emit_tile(
     builder: Any, scalar: Any, rows: int, panels: int, out: Any, out_stride: Any, initial: Any,
-    initial_stride: Any, a: Any, a_stride: Any, panel: Any, panel_stride: Any, depth: Any,
+    initial_stride: Any, a: Any, a_stride: Any, a_step: Any, panel: Any, panel_stride: Any,
+    depth: Any,
 ) -> None:  # fmt: skip
     """The instructions of `_add_tile` for one shape."""
     size = 4 if isinstance(scalar, ir.FloatType) else 8
@@ -97,7 +100,7 @@ def _emit_tile(
             )
             builder.call(prefetch, [below, *for_writing_to_all_caches])
     with cgutils.for_range(builder, depth) as loop:
-        down, across = times(loop.index, COLUMNS * size), times(loop.index, size)
+        down, across = times(loop.index, COLUMNS * size), builder.mul(loop.index, a_step)
         weights = [
             load(builder.add(builder.add(panel, times(panel_stride, p)), down), vector)
             for p in range(panels)
@@ -130,7 +133,7 @@ def add_product(out, initial, a, panels, backwards):
     Args:
         out: `(n, panels * 16)`, rows contiguous.
         initial: likewise, and may be `out` itself; or one row for all.
-        a: `(n, K)`, rows contiguous, of the same dtype.
+        a: `(n, K)`, of the same dtype.
         panels: `(panels, K, 16)`, each contiguous: `panels[p, k, j]` is `weights[k, 16 * p + j]`.
         backwards: go through the panels from the last. Who alternates finds in the cache what
             the last product left there, where going round in the same order would find nothing.
@@ -155,7 +158,7 @@ def add_product(out, initial, a, panels, backwards):
             own = least + 1 if tile < larger else least
             _add_tile(
                 out, own, at_once, to, out.strides[0], start, initial_stride, of, a.strides[0],
-                panel, panels.strides[0], depth,
+                a.strides[1], panel, panels.strides[0], depth,
             )  # fmt: skip
             to += own * out.strides[0]
             start += own * initial_stride

@@ -32,7 +32,7 @@ from asr.model.lstm_cell import Cell, Noise, Weights
 
 ADVANTAGE = "compiled for this CPU, skips padding"
 FRAMES = 512  # about, of a thread's span in a product over all frames
-GATES = 320  # about, of one in a weight's gradient
+GATES = 640  # about, of one in a weight's gradient
 
 
 def refusal(cell: Cell, weights: Weights, noisy: bool) -> str | None:
@@ -196,23 +196,31 @@ def _weight_gradients(
     layer: list[Direction], saved: Kept, gradients: Gradients
 ) -> tuple[list[Tensor], list[Callable[[], None]]]:
     """Room for them, as in `to_list`, and the tasks that fill those of the matrices."""
-    found, tasks = [], list[Callable[[], None]]()
+    found, tasks = list[Tensor](), list[Callable[[], None]]()
 
-    def product(left: Tensor, right: Tensor, like: Tensor) -> Tensor:
-        out = empty((len(like), right.shape[0] * COLUMNS), like)
-        spanned = spans(len(like), GATES)
-        tasks.extend(task(sum_outer_products, out, left, right, *span) for span in spanned)
-        return out[:, : like.shape[1]]
+    def products(left: Tensor, right: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """`left.T @ right` for one or two matrices, each with what it is shaped like."""
+        outs = [empty((len(like), len(panels) * COLUMNS), like) for panels, like in right]
+        none = left.new_empty(0, 0), left.new_empty(0, 0, COLUMNS)
+        pairs = [*zip(outs, (panels for panels, _ in right), strict=True), none]
+        spanned = spans(len(outs[0]), GATES)
+        tasks.extend(
+            task(sum_outer_products, *pairs[0], *pairs[1], left, *span) for span in spanned
+        )
+        return [out[:, : like.shape[1]] for out, (_, like) in zip(outs, right, strict=True)]
 
-    d_products = gradients.recurrent if len(gradients.recurrent) else gradients.input
     for k, direction in enumerate(layer):
-        matrices = {
-            "weight_ih": product(gradients.input[:, k], saved.inputs, direction.weight_ih),
-            "weight_hh": product(d_products[:, k], saved.recurrent[k], direction.weight_hh),
-        }
+        ih, hh = (saved.inputs, direction.weight_ih), (saved.recurrent[k], direction.weight_hh)
+        matrices = {}
+        if len(gradients.recurrent):
+            (matrices["weight_ih"],) = products(gradients.input[:, k], [ih])
+            (matrices["weight_hh"],) = products(gradients.recurrent[:, k], [hh])
+        else:
+            both = products(gradients.input[:, k], [ih, hh])
+            matrices["weight_ih"], matrices["weight_hh"] = both
         if len(direction.weight_hr):
-            d_fresh = gradients.projected[:, k]
-            matrices["weight_hr"] = product(d_fresh, saved.unprojected[k], direction.weight_hr)
+            hr = saved.unprojected[k], direction.weight_hr
+            (matrices["weight_hr"],) = products(gradients.projected[:, k], [hr])
         vectors = {"bias_ih": gradients.bias, "bias_hh": gradients.bias} | {
             name: getattr(gradients, name)
             for name in ("weight_ch", "norm_ih", "norm_hh", "norm_c", "bias_c")
