@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.model.kernels.compiled import compiled
+from asr.model.kernels.compiled import borrowed, compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import (
     add,
@@ -73,6 +73,9 @@ def run_backward(
         rows: padded places.
         share: of this thread.
     """
+    parameters, drawn, kept = borrowed(parameters), borrowed(drawn), borrowed(kept)
+    gradients, d_output = borrowed(gradients), borrowed(d_output)
+    d_h, d_c = borrowed(d_h), borrowed(d_c)
     frames, direction, low = len(starts) - 1, share.direction, share.low
     sums = kind.gates * d_c.shape[2]
     has_norm, has_projection = len(parameters.norm_hh) > 0, len(parameters.panels_hr) > 0

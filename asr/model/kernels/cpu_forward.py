@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.model.kernels.compiled import compiled
+from asr.model.kernels.compiled import borrowed, compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import cell, copy, mix, multiply, normalized_sums
-from asr.model.kernels.cpu_products import BLOCK, to_panels
-from asr.model.kernels.cpu_tile import COLUMNS, add_product
+from asr.model.kernels.cpu_products import BLOCK
+from asr.model.kernels.cpu_tile import COLUMNS, add_product, to_panels
 
 
 class Room(NamedTuple):
@@ -114,6 +114,8 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
         rows: `(N,)` int64, padded place of each packed row.
         share: of this thread, see `packing.Share`.
     """
+    parameters, drawn, kept = borrowed(parameters), borrowed(drawn), borrowed(kept)
+    inputs, state, output = borrowed(inputs), borrowed(state), borrowed(output)
     frames, direction, low = len(starts) - 1, share.direction, share.low
     has_projection = len(parameters.panels_hr) > 0
     room, ahead = _make_room(parameters, state, share), _make_input_sums(inputs, parameters, share)

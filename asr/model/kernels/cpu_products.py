@@ -10,7 +10,7 @@ import numpy as np
 
 from asr.model.kernels.compiled import compiled
 from asr.model.kernels.cpu_pointwise import copy
-from asr.model.kernels.cpu_tile import COLUMNS, add_product
+from asr.model.kernels.cpu_tile import COLUMNS, add_product, to_panels
 
 BLOCK = 96  # rows of frames multiplied at once: they and their sums stay in the L2 cache
 DEPTH = 256  # frames that a weight's gradient sums up at once
@@ -19,39 +19,24 @@ DEPTH = 256  # frames that a weight's gradient sums up at once
 @compiled
 def pack(panels, matrix):
     """A matrix `(K, columns)` in panels of `add_product`, `(ceil(columns / 16), K, 16)`."""
-    for p in range(len(panels)):
-        width = min(COLUMNS, matrix.shape[1] - p * COLUMNS)
-        for k in range(len(matrix)):
-            row = matrix[k]
-            for j in range(width):
-                panels[p, k, j] = row[p * COLUMNS + j]
-            for j in range(width, COLUMNS):
-                panels[p, k, j] = 0
+    panels[matrix.shape[1] // COLUMNS :] = 0
+    for k in range(len(matrix)):
+        to_panels(panels, k, matrix[k])
 
 
 @compiled
 def pack_transposed(panels, matrix):
     """The transpose of a matrix `(columns, K)` in panels, `(ceil(columns / 16), K, 16)`."""
     columns, depth = matrix.shape
-    for p in range(len(panels)):
-        width = min(COLUMNS, columns - p * COLUMNS)
-        if width < COLUMNS:
-            panels[p] = 0
-        for k in range(depth):
-            for j in range(width):
-                panels[p, k, j] = matrix[p * COLUMNS + j, k]
-
-
-@compiled
-def to_panels(panels, row, values):
-    """`values`, as row number `row` of a matrix in panels."""
-    whole = len(values) // COLUMNS
+    whole = columns // COLUMNS
     for p in range(whole):
-        own, target = values[p * COLUMNS : (p + 1) * COLUMNS], panels[p, row]
-        for j in range(COLUMNS):
-            target[j] = own[j]
-    for j in range(len(values) - whole * COLUMNS):
-        panels[whole, row, j] = values[whole * COLUMNS + j]
+        for k in range(depth):
+            for j in range(COLUMNS):
+                panels[p, k, j] = matrix[p * COLUMNS + j, k]
+    panels[whole:] = 0
+    for j in range(columns - whole * COLUMNS):
+        for k in range(depth):
+            panels[whole, k, j] = matrix[whole * COLUMNS + j, k]
 
 
 @compiled
@@ -90,15 +75,16 @@ def input_gradients(d_x, d_sums, panels, rows, low, high):
 
 
 @compiled
-def sum_outer_products(out, right, other_out, other_right, left, low, high):
-    """Rows `low` to `high` of `out = left.T @ right` and of the other, sums over N frames.
+def sum_outer_products(out, right, other_out, other_right, left, direction, low, high):
+    """Rows `low` to `high` of `out = left[:, direction].T @ right`, and likewise of another.
 
     Args:
         out: `(m, panels * 16)`.
         right: in panels, `(panels, N, 16)`.
         other_out: a second product of the same left factor; none if it has no panels.
         other_right: its right factor.
-        left: `(N, >= m)`.
+        left: `(N, D, >= m)`.
+        direction: 0 or 1.
         low: first row.
         high: the one after the last.
     """
@@ -109,7 +95,7 @@ def sum_outer_products(out, right, other_out, other_right, left, low, high):
     for first in range(0, len(left), DEPTH):
         count = min(DEPTH, len(left) - first)
         for k in range(count):
-            copy(block[k, : high - low], left[first + k, low:high])
+            copy(block[k, : high - low], left[first + k, direction, low:high])
         a, last = block[:count, : high - low].T, first + count
         add_product(out[low:high], out[low:high], a, right[:, first:last], False)
         if len(other_right) > 0:

@@ -7,9 +7,8 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
 
-from asr.model.kernels.compiled import compiled
+from asr.model.kernels.compiled import compiled, intrinsic
 
 COLUMNS = 16  # of a panel: two vectors of AVX2, one of AVX-512, four of NEON
 ROWS = 6  # of a tile, at most
@@ -17,8 +16,9 @@ ROWS = 6  # of a tile, at most
 
 def _has_avx512() -> bool:
     """Whether Numba compiles for it, hence for 32 registers of 16 numbers."""
-    if config.CPU_FEATURES is not None:
-        return "+avx512f" in config.CPU_FEATURES
+    features = getattr(config, "CPU_FEATURES", None)  # where the user sets them
+    if features is not None:
+        return "+avx512f" in features
     return bool(binding.get_host_cpu_features().get("avx512f"))
 
 
@@ -27,6 +27,32 @@ def _has_avx512() -> bool:
 # go in, because a sum's next addition waits some four cycles for its last, and because the more
 # rows and panels, the fewer loads a sum: so with few rows more panels.
 WIDTHS = (4,) * (ROWS + 1) if _has_avx512() else (1, 4, 2, 1, 1, 1, 1)
+
+
+@intrinsic
+def _copy_columns(typing_context: Any, like: Any, to: Any, of: Any) -> Any:
+    """16 numbers from one address to another; a loop over so few does not become vectors."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        size = like.dtype.bitwidth // 8
+        scalar = ir.FloatType() if size == 4 else ir.DoubleType()
+        pointer = ir.VectorType(scalar, COLUMNS).as_pointer()
+        to, of = (builder.inttoptr(address, pointer) for address in arguments[1:])
+        builder.store(builder.load(of, align=size), to, align=size)
+        return context.get_dummy_value()
+
+    return types.void(like, types.intp, types.intp), codegen
+
+
+@compiled
+def to_panels(panels, row, values):
+    """`values` as one row of a matrix in panels; nothing is written beyond them."""
+    whole, size = len(values) // COLUMNS, values.itemsize
+    to, of = panels.ctypes.data + row * panels.strides[1], values.ctypes.data
+    for p in range(whole):
+        _copy_columns(values, to + p * panels.strides[0], of + p * COLUMNS * size)
+    for j in range(whole * COLUMNS, len(values)):
+        panels[whole, row, j - whole * COLUMNS] = values[j]
 
 
 @intrinsic

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -198,14 +199,14 @@ def _weight_gradients(
     """Room for them, as in `to_list`, and the tasks that fill those of the matrices."""
     found, tasks = list[Tensor](), list[Callable[[], None]]()
 
-    def products(left: Tensor, right: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """`left.T @ right` for one or two matrices, each with what it is shaped like."""
+    def products(left: Tensor, k: int, right: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """`left[:, k].T @ right` for one or two matrices, each with what it is shaped like."""
         outs = [empty((len(like), len(panels) * COLUMNS), like) for panels, like in right]
         none = left.new_empty(0, 0), left.new_empty(0, 0, COLUMNS)
         pairs = [*zip(outs, (panels for panels, _ in right), strict=True), none]
         spanned = spans(len(outs[0]), GATES)
         tasks.extend(
-            task(sum_outer_products, *pairs[0], *pairs[1], left, *span) for span in spanned
+            task(sum_outer_products, *pairs[0], *pairs[1], left, k, *span) for span in spanned
         )
         return [out[:, : like.shape[1]] for out, (_, like) in zip(outs, right, strict=True)]
 
@@ -213,14 +214,14 @@ def _weight_gradients(
         ih, hh = (saved.inputs, direction.weight_ih), (saved.recurrent[k], direction.weight_hh)
         matrices = {}
         if len(gradients.recurrent):
-            (matrices["weight_ih"],) = products(gradients.input[:, k], [ih])
-            (matrices["weight_hh"],) = products(gradients.recurrent[:, k], [hh])
+            (matrices["weight_ih"],) = products(gradients.input, k, [ih])
+            (matrices["weight_hh"],) = products(gradients.recurrent, k, [hh])
         else:
-            both = products(gradients.input[:, k], [ih, hh])
+            both = products(gradients.input, k, [ih, hh])
             matrices["weight_ih"], matrices["weight_hh"] = both
         if len(direction.weight_hr):
             hr = saved.unprojected[k], direction.weight_hr
-            (matrices["weight_hr"],) = products(gradients.projected[:, k], [hr])
+            (matrices["weight_hr"],) = products(gradients.projected, k, [hr])
         vectors = {"bias_ih": gradients.bias, "bias_hh": gradients.bias} | {
             name: getattr(gradients, name)
             for name in ("weight_ch", "norm_ih", "norm_hh", "norm_c", "bias_c")
@@ -243,7 +244,7 @@ def _forward_shapes(
     states = torch.empty_like(h_0), torch.empty_like(c_0)
     if not keep:
         return output, *states, []
-    rows = torch.library.get_ctx().new_dynamic_size()
+    rows: Any = torch.library.get_ctx().new_dynamic_size()
     shapes = _kept_shapes(of_list(weights), rows, reads_c, keep)
     return output, *states, [x.new_empty(shape) for shape in shapes]
 

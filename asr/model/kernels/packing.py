@@ -80,7 +80,7 @@ def spans(total: int, least: int) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-def task(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+def task(function: Callable[..., None], *arguments: Any) -> Callable[..., None]:
     """A call of a compiled function, to be run by `run_tasks`; tensors become arrays."""
     return partial(function, *map(arrays, arguments))
 
