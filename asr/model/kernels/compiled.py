@@ -56,7 +56,7 @@ def _without_owner(context: Any, builder: Any, kind: Any, value: Any) -> Any:
         array.meminfo = cgutils.get_null_value(array.meminfo.type)
         array.parent = cgutils.get_null_value(array.parent.type)
         return array._getvalue()
-    if isinstance(kind, types.NamedTuple):
+    if isinstance(kind, types.NamedTuple | types.NamedUniTuple):
         for k, part in enumerate(kind.types):
             own = _without_owner(context, builder, part, builder.extract_value(value, k))
             value = builder.insert_value(value, own, k)
