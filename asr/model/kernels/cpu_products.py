@@ -10,7 +10,7 @@ import numpy as np
 
 from asr.model.kernels.compiled import compiled
 from asr.model.kernels.cpu_pointwise import copy
-from asr.model.kernels.cpu_tile import COLUMNS, add_product, to_panels
+from asr.model.kernels.cpu_tile import COLUMNS, add_product, to_panels, turn_square
 
 BLOCK = 96  # rows of frames multiplied at once: they and their sums stay in the L2 cache
 DEPTH = 256  # frames that a weight's gradient sums up at once
@@ -28,9 +28,15 @@ def pack(panels, matrix):
 def pack_transposed(panels, matrix):
     """The transpose of a matrix `(columns, K)` in panels, `(ceil(columns / 16), K, 16)`."""
     columns, depth = matrix.shape
-    whole = columns // COLUMNS
+    whole, squares = columns // COLUMNS, depth // COLUMNS
     for p in range(whole):
-        for k in range(depth):
+        of = matrix.ctypes.data + p * COLUMNS * matrix.strides[0]
+        to = panels.ctypes.data + p * panels.strides[0]
+        for k in range(squares):
+            start = k * COLUMNS
+            place = to + start * panels.strides[1]
+            turn_square(matrix, place, of + start * matrix.itemsize, matrix.strides[0])
+        for k in range(squares * COLUMNS, depth):
             for j in range(COLUMNS):
                 panels[p, k, j] = matrix[p * COLUMNS + j, k]
     panels[whole:] = 0

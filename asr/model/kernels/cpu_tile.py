@@ -44,6 +44,41 @@ def _copy_columns(typing_context: Any, like: Any, to: Any, of: Any) -> Any:
     return types.void(like, types.intp, types.intp), codegen
 
 
+@intrinsic
+def turn_square(typing_context: Any, like: Any, to: Any, of: Any, of_stride: Any) -> Any:
+    """The transpose of 16 x 16 numbers, `to` contiguous; addresses and stride in bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, to, of, stride = arguments
+        size = like.dtype.bitwidth // 8
+        scalar = ir.FloatType() if size == 4 else ir.DoubleType()
+        pointer = ir.VectorType(scalar, COLUMNS).as_pointer()
+
+        def place(base: Any, row: int, step: Any) -> Any:
+            address = builder.add(base, builder.mul(step, ir.Constant(step.type, row)))
+            return builder.inttoptr(address, pointer)
+
+        def mix(left: Any, right: Any, lanes: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), lanes)
+            return builder.shuffle_vector(left, right, mask)
+
+        rows = [builder.load(place(of, row, stride), align=size) for row in range(COLUMNS)]
+        for apart in (8, 4, 2, 1):  # squares off the diagonal change places, then smaller ones
+            for row in range(COLUMNS):
+                if row & apart:
+                    continue
+                pair = rows[row], rows[row + apart]
+                upper = [j - apart + COLUMNS if j & apart else j for j in range(COLUMNS)]
+                lower = [j + COLUMNS if j & apart else j + apart for j in range(COLUMNS)]
+                rows[row], rows[row + apart] = mix(*pair, upper), mix(*pair, lower)
+        for row, values in enumerate(rows):
+            step = ir.Constant(stride.type, COLUMNS * size)
+            builder.store(values, place(to, row, step), align=size)
+        return context.get_dummy_value()
+
+    return types.void(like, *[types.intp] * 3), codegen
+
+
 @compiled
 def to_panels(panels, row, values):
     """`values` as one row of a matrix in panels; nothing is written beyond them."""
