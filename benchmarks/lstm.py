@@ -228,7 +228,7 @@ def measure(runs: dict[str, Run], rounds: int, name: str) -> tuple[dict[str, lis
     seconds: dict[str, list[float]] = {contender: [] for contender in runs}
     products = []
     for _ in track(range(rounds), description=name, transient=True):
-        products.append(_seconds(lambda: square @ square))
+        products.append(min(_seconds(lambda: square @ square) for _ in range(5)))  # warm
         for contender, run in runs.items():
             seconds[contender].append(_seconds(run))
     return seconds, 2 * 1024**3 / statistics.median(products)
