@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import math
+import ctypes
+import mmap
+from functools import cache
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-ALIGNMENT = 64  # bytes, a line of the cache
+LARGE = 2**22  # bytes, two huge pages: in anything smaller there may be none
 
 
 def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """A tensor of the dtype of `like` on the CPU, its values not set.
+    """`like.new_empty(shape)`, after asking Linux for huge pages if it is large.
 
-    NumPy asks the system for huge pages where torch does not. Fresh memory is handed out page by
-    page at first touch, which for ordinary pages takes longer than to write to it three times.
+    Fresh memory is handed out page by page at first touch, which takes several times longer than to
+    write to it when the pages are ordinary ones.
     """
-    count, size = math.prod(shape), like.element_size()
-    room = np.empty(count * size + ALIGNMENT, np.uint8)
-    first = -room.ctypes.data % ALIGNMENT
-    return torch.from_numpy(room[first : first + count * size]).view(like.dtype).view(shape)
+    room = like.new_empty(shape)
+    first = -(-room.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = room.data_ptr() + room.nbytes - first
+    if room.nbytes >= LARGE and (advise := _madvise()) is not None:
+        advise(first, length, mmap.MADV_HUGEPAGE)  # advice; what comes of it is the system's affair
+    return room
+
+
+@cache
+def _madvise() -> Any:
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return advise
