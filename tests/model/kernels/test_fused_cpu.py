@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels.compiled import compiled
+from asr.model.kernels.cpu_parameters import to_list
 from asr.model.kernels.cpu_pointwise import tanh
-from asr.model.kernels.fused_cpu import _Stacked
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS
 
@@ -131,7 +131,7 @@ def test_torch_knows_its_shapes_and_gradients(cell: str, keep: bool) -> None:
     layer = LSTM(
         7, 5, proj_size=3 if cell == "projection" else 0, cell=cell, bidirectional=True
     ).double()  # fmt: skip
-    weights = list(_Stacked.of([layer.weights("l0"), layer.weights("l0_reverse")]))
+    weights = to_list([layer.weights("l0"), layer.weights("l0_reverse")])
     width = layer.recurrent_size
     sizes = [(3, 5, 7), (2, 3, width), (2, 3, 5), (2, 3, width), (2, 3, 5, width), (2, 3, 5, 5)]
     x, h_0, c_0, *drawn = (torch.rand(size, dtype=torch.float64) for size in sizes)
