@@ -100,21 +100,6 @@ def _shown_forward(table, KIND: tl.constexpr, step, at, real, n: tl.constexpr):
 
 
 @triton.jit
-def _add_product(table, KIND: tl.constexpr, step, at, real, weights, total):
-    """`total` and the recurrent product; a chunk is on its way while the last is multiplied."""
-    left = _shown_forward(table, KIND, step, at, real, 0)
-    for n in tl.static_range(len(KIND.CHUNKS)):
-        if n + 1 < len(KIND.CHUNKS):
-            following = _shown_forward(table, KIND, step, at, real, n + 1)
-        total = tl.dot(
-            left, weights[n], total, input_precision=KIND.PRECISION, out_dtype=KIND.FLOAT
-        )
-        if n + 1 < len(KIND.CHUNKS):
-            left = following
-    return total
-
-
-@triton.jit
 def _by_gate(KIND: tl.constexpr, sums):
     """Columns as of `_gate_columns` to the tiles of i, f, g and o."""
     i_and_g, f_and_o = tl.split(tl.reshape(sums, (KIND.BLOCK_B, KIND.BLOCK_N, 2, 2)))
@@ -148,7 +133,7 @@ def loop_forward(table, KIND: tl.constexpr):
         is_sum = inside[:, None] & is_column[None, :]
         sums = load(table, KIND.AT.sums, KIND, place, columns, KIND.G * KIND.H, is_sum)
         _wait(table, KIND, step + 1)
-        sums = _add_product(table, KIND, step, at, real, weights, sums)
+        sums = _add_product(table, KIND, step, at, real, weights, sums, False)
         i, f, g, o = _by_gate(KIND, sums)
         i, f, g, o, c_next = gate_values(table, KIND, direction, units, i, f, g, o, c)
         if KIND.KEEP:
@@ -199,22 +184,26 @@ def _shown_backward(table, KIND: tl.constexpr, turn, at, real, n: tl.constexpr):
 
 
 @triton.jit
-def _d_product(table, KIND: tl.constexpr, turn, at, real, weights):
-    """The gradient through the following step's product."""
-    PARTS: tl.constexpr = 4 * KIND.PARTS
-    ROWS: tl.constexpr = KIND.BLOCK_B
-    COLUMNS: tl.constexpr = KIND.BLOCK_N
-    left = _shown_backward(table, KIND, turn, at, real, 0)
-    total = tl.zeros((PARTS, ROWS, COLUMNS), KIND.FLOAT)
+def _shown(table, KIND: tl.constexpr, turn, at, real, n: tl.constexpr, BACK: tl.constexpr):
+    if BACK:
+        return _shown_backward(table, KIND, turn, at, real, n)
+    else:
+        return _shown_forward(table, KIND, turn, at, real, n)
+
+
+@triton.jit
+def _add_product(table, KIND: tl.constexpr, turn, at, real, weights, total, BACK: tl.constexpr):
+    """`total` and the product; a chunk is on its way while the last is multiplied."""
+    left = _shown(table, KIND, turn, at, real, 0, BACK)
     for n in tl.static_range(len(KIND.CHUNKS)):
         if n + 1 < len(KIND.CHUNKS):
-            following = _shown_backward(table, KIND, turn, at, real, n + 1)
+            following = _shown(table, KIND, turn, at, real, n + 1, BACK)
         total = tl.dot(
             left, weights[n], total, input_precision=KIND.PRECISION, out_dtype=KIND.FLOAT
         )
         if n + 1 < len(KIND.CHUNKS):
             left = following
-    return tl.sum(total, axis=0)
+    return total
 
 
 @triton.jit
@@ -231,6 +220,9 @@ def _show_gates(table, KIND: tl.constexpr, turn, at, units, mask, i, f, g, o):
 @triton.jit
 def loop_backward(table, KIND: tl.constexpr):
     """All steps on the way back, and the first step's product."""
+    PARTS: tl.constexpr = 4 * KIND.PARTS
+    ROWS: tl.constexpr = KIND.BLOCK_B
+    COLUMNS: tl.constexpr = KIND.BLOCK_N
     direction, rows, units, at, mask = own_tile(table, KIND, KIND.H)
     weights = _weights_backward(table, KIND, direction, units)
     real = rows < tl.load(table + KIND.AT.batch)
@@ -243,7 +235,9 @@ def loop_backward(table, KIND: tl.constexpr):
         d_h += load(table, KIND.AT.d_output, KIND, place, units, KIND.R, there)
         kept = load_kept(table, KIND, place, units, there)
         _wait(table, KIND, turn)
-        d_read = _d_product(table, KIND, turn + 1, at, real, weights)
+        parts = tl.zeros((PARTS, ROWS, COLUMNS), KIND.FLOAT)
+        parts = _add_product(table, KIND, turn + 1, at, real, weights, parts, True)
+        d_read = tl.sum(parts, axis=0)
         if KIND.MASKED:
             d_read *= load(table, KIND.AT.mask, KIND, at, units, KIND.R, mask)
         if KIND.READS_C:
