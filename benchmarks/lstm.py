@@ -1,6 +1,7 @@
 """Every cell and backend of the LSTM layer beside torch.nn.LSTM, in one run.
 
-    OMP_NUM_THREADS=2 python benchmarks/lstm.py --picture docs/lstm.png
+    OMP_NUM_THREADS=2 python benchmarks/lstm.py --picture docs/lstm_cpu.png
+    python benchmarks/lstm.py --device cuda --picture docs/lstm_gpu.png
 
 Each case is timed in rounds: in every round each contender runs once, so that a busy machine slows
 all of them alike. What is shown is the median over rounds of the ratio to padded torch.nn.LSTM in
@@ -8,13 +9,14 @@ the same round, and the share of this machine's matrix product rate (torch.mm of
 in the same rounds) that the useful part of the work came to: padding counts for nothing. Memory is
 what a training step takes at its height beyond the weights and the batch.
 
-Loops in Python, scripted and compiled ones, stand there for comparison. On a GPU the layer of torch
-is also run in tf32, bf16 and fp16.
+Loops in Python, scripted and compiled ones, stand there for comparison. On a GPU the baseline is
+torch's layer, which is cuDNN's, in bf16, as all of ours are; it is also run in fp32, tf32 and fp16.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import statistics
 import time
@@ -23,6 +25,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -31,12 +34,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from asr.model.kernels.memory import POOL
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS, Weights, lstm_step
 
 Run = Callable[[], object]
 Forward = Callable[[Tensor, Tensor], Tensor]
-BASELINE = "torch.nn.LSTM padded"
+PADDED = "torch.nn.LSTM padded"
+BASELINES = {"cpu": PADDED, "cuda": f"{PADDED}, bf16"}
 
 
 @dataclass(frozen=True)
@@ -72,45 +77,61 @@ class Case:
         return one_pass * float(self.lengths().sum()) * (3 if self.training else 1)
 
 
-CASES = (
-    Case("train B16", 16, 400, 640, 320),
-    Case("train B16, lengths 100 to 50 %", 16, 400, 640, 320, 0.5),
-    Case("train B9, T 108, 192 units", 9, 108, 384, 192, 0.9),
-    Case("infer B16", 16, 400, 640, 320, training=False),
-    Case("infer B1", 1, 400, 640, 320, training=False),
-)
+CASES = {
+    "cpu": (
+        Case("train B16", 16, 400, 640, 320),
+        Case("train B16, lengths 100 to 50 %", 16, 400, 640, 320, 0.5),
+        Case("train B9, T 108, 192 units", 9, 108, 384, 192, 0.9),
+        Case("infer B16", 16, 400, 640, 320, training=False),
+        Case("infer B1", 1, 400, 640, 320, training=False),
+    ),
+    "cuda": (
+        Case("train B16", 16, 400, 640, 320),
+        Case("train B64, 512 units", 64, 400, 1024, 512),
+        Case("train B16, T 1000, 512 units", 16, 1000, 1024, 512),
+        Case("train B64, lengths 100 to 50 %", 64, 400, 640, 320, 0.5),
+        Case("infer B16", 16, 400, 640, 320, training=False),
+        Case("infer B1", 1, 400, 640, 320, training=False),
+    ),
+}
 ABOUT = "T 400, 640 in, 320 units, bidirectional, but where it says otherwise"
+
+
+def in_type(forward: Forward, dtype: torch.dtype) -> Forward:
+    """A forward pass in mixed precision, on a GPU."""
+
+    def mixed(x: Tensor, lengths: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype):
+            return forward(x, lengths)
+
+    return mixed
 
 
 def torchs(case: Case, device: torch.device) -> dict[str, Forward]:
     """torch's own layer, padded and packed, and in the precisions of a GPU."""
     layer = nn.LSTM(case.inputs, case.units, batch_first=True, bidirectional=True).to(device)
 
+    def padded(x: Tensor, lengths: Tensor) -> Tensor:
+        return layer(x)[0]
+
     def packed(x: Tensor, lengths: Tensor) -> Tensor:
         output, _ = layer(pack_padded_sequence(x, lengths.cpu(), batch_first=True))
         return pad_packed_sequence(output, batch_first=True, total_length=case.frames)[0]
 
-    def in_type(dtype: torch.dtype) -> Forward:
-        def forward(x: Tensor, lengths: Tensor) -> Tensor:
-            with torch.autocast(device.type, dtype):
-                return layer(x)[0].float()
-
-        return forward
-
     def tf32(x: Tensor, lengths: Tensor) -> Tensor:
-        with torch.backends.cudnn.flags(allow_tf32=True):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             return layer(x)[0]
 
-    found: dict[str, Forward] = {
-        BASELINE: lambda x, lengths: layer(x)[0],
-        "torch.nn.LSTM packed": packed,
+    if device.type == "cpu":
+        return {PADDED: padded, "torch.nn.LSTM packed": packed}
+    torch.backends.cudnn.allow_tf32 = False
+    return {
+        f"{PADDED}, bf16": in_type(padded, torch.bfloat16),
+        f"{PADDED}, fp16": in_type(padded, torch.float16),
+        f"{PADDED}, tf32": tf32,
+        f"{PADDED}, fp32": padded,
+        "torch.nn.LSTM packed, bf16": in_type(packed, torch.bfloat16),
     }
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
-        found["torch.nn.LSTM padded, tf32"] = tf32
-        found["torch.nn.LSTM padded, bf16"] = in_type(torch.bfloat16)
-        found["torch.nn.LSTM padded, fp16"] = in_type(torch.float16)
-    return found
 
 
 def loops(case: Case, device: torch.device) -> dict[str, Forward]:
@@ -164,8 +185,8 @@ def scripted_loop(sums: Tensor, weight_hh: Tensor) -> Tensor:
 def ours(case: Case, device: torch.device) -> dict[str, Forward]:
     """Every cell on every backend that serves it here; the projection halves the output."""
     found: dict[str, Forward] = {}
-    backends = ["native", "autograd_function"]
-    backends.append("fused_cpu" if device.type == "cpu" else "fused_triton")
+    is_cpu = device.type == "cpu"
+    backends = ["native", "autograd_function", "fused_cpu" if is_cpu else "fused_triton"]
     for cell in CELLS:
         for backend in backends:
             if backend == "native" and cell not in ("lstm", "projection"):
@@ -174,10 +195,24 @@ def ours(case: Case, device: torch.device) -> dict[str, Forward]:
                 case.inputs, case.units, batch_first=True, bidirectional=True, cell=cell,
                 proj_size=case.units // 2 if cell == "projection" else 0, backend=backend,
             ).to(device)  # fmt: skip
-            found[f"{cell} {backend}"] = lambda x, lengths, layer=layer: layer(x, lengths=lengths)[
-                0
-            ]
+
+            def forward(x: Tensor, lengths: Tensor, layer: LSTM = layer) -> Tensor:
+                output, _ = layer(x, lengths=lengths)
+                return output
+
+            found[f"{cell} {backend}"] = forward if is_cpu else in_type(forward, torch.bfloat16)
     return found
+
+
+def each_step(run: Run) -> Run:
+    """`fused_triton` with a launch for each step, where it has one for all."""
+    from asr.model.kernels import fused_triton
+
+    def stepwise() -> None:
+        with patch.object(fused_triton, "loop_kind", return_value="the benchmark asks for it"):
+            run()
+
+    return stepwise
 
 
 def contenders(case: Case, device: torch.device, only: str) -> dict[str, Run]:
@@ -199,36 +234,46 @@ def contenders(case: Case, device: torch.device, only: str) -> dict[str, Run]:
 
         return run
 
-    chosen = {name: f for name, f in forwards.items() if name == BASELINE or only in name}
-    return {name: timed(forward) for name, forward in chosen.items()}
+    base = BASELINES[device.type]
+    chosen = [name for name in forwards if name == base or re.search(only, name)]
+    runs = {name: timed(forwards[name]) for name in chosen}
+    for cell in ("lstm", "cell_recurrent", "peephole"):
+        if f"{cell} fused_triton" in runs:
+            name = f"{cell} fused_triton, a launch a step"
+            runs[name] = each_step(runs[f"{cell} fused_triton"])
+    return runs
 
 
 def peak_memory(run: Run, device: torch.device) -> float:
-    """What a run takes at its height beyond what there was before [MiB]."""
+    """What a run takes at its height beyond what there was before [MiB], on a CPU at most."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    POOL.most = POOL.used  # which torch's profiler does not see
     with torch.profiler.profile(profile_memory=True) as profile:
         run()
-    height = total = 0
+    height, total = 0, 0
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         total += event.nbytes()
         height = max(height, total)
-    return height / 2**20
+    return (height + POOL.most) / 2**20
 
 
-def measure(runs: dict[str, Run], rounds: int, name: str) -> tuple[dict[str, list[float]], float]:
+def measure(
+    runs: dict[str, Run], rounds: int, name: str, device: torch.device
+) -> tuple[dict[str, list[float]], float]:
     """Seconds of each contender in each round, and this machine's product rate [FLOP/s]."""
-    square = torch.randn(1024, 1024)
+    square = torch.randn(1024, 1024, device=device)
     for run in runs.values():
         run()  # compiles, warms up
     seconds: dict[str, list[float]] = {contender: [] for contender in runs}
     products = []
     for _ in track(range(rounds), description=name, transient=True):
-        products.append(_seconds(lambda: square @ square))
+        # The fastest of some: the first wakes the threads.
+        products.append(min(_seconds(lambda: square @ square) for _ in range(5)))
         for contender, run in runs.items():
             seconds[contender].append(_seconds(run))
     return seconds, 2 * 1024**3 / statistics.median(products)
@@ -240,27 +285,34 @@ def _seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def draw(ratios: dict[str, dict[str, float]], picture: Path) -> None:
+def draw(ratios: dict[str, dict[str, float]], base: str, picture: Path) -> None:
     """Ratios of each contender, a panel a case; left of the line is faster than the baseline."""
     from matplotlib.figure import Figure
 
-    names = list(next(iter(ratios.values())))[::-1]
+    names = [name for name in next(iter(ratios.values())) if name != base][::-1]
     figure = Figure(figsize=(3.2 * len(ratios), 0.32 * len(names) + 1.2), layout="constrained")
-    panels = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(ratios), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (case, values) in zip(panels, ratios.items(), strict=True):
         for row, name in enumerate(names):
             color = "tab:blue" if "fused" in name else "tab:gray"
             axes.plot([1, values[name]], [row, row], color=color, linewidth=2)
             axes.plot(values[name], row, marker="o", color=color)
+            is_faster = values[name] < 1
+            axes.annotate(
+                f"{values[name]:.2f}", (values[name], row), color=color, va="center", fontsize=8,
+                xytext=(-7 if is_faster else 7, 0), textcoords="offset points",
+                ha="right" if is_faster else "left",
+            )  # fmt: skip
         axes.axvline(1, color="black", linewidth=0.8)
-        axes.set(title=case, xscale="log", xlabel=f"time / {BASELINE}")
-        axes.set_xticks(
-            [0.5, 0.7, 1, 1.5, 2, 4, 8], labels=["0.5", "0.7", "1", "1.5", "2", "4", "8"]
-        )
+        axes.set(title=case, xscale="log", xlabel=f"time / {base}")
+        axes.set_xticks([0.2, 0.5, 1, 2, 5, 10], labels=["0.2", "0.5", "1", "2", "5", "10"])
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), labels=names)
+    smallest = min(min(values.values()) for values in ratios.values())
+    largest = max(max(values.values()) for values in ratios.values())
+    panels[0].set_xlim(smallest / 1.8, largest * 1.8)  # room for the figures
     figure.savefig(picture, dpi=110)
 
 
@@ -268,43 +320,54 @@ def main() -> None:
     """Time every case, print the table and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", default="", help="contenders with this in their name")
+    parser.add_argument("--only", default="", help="contenders whose name matches this pattern")
     parser.add_argument("--picture", type=Path, help="where to draw the ratios")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     arguments = parser.parse_args()
     device = arguments.device
+    cases, base = CASES[device.type], BASELINES[device.type]
     rows: dict[str, list[str]] = {}
     ratios: dict[str, dict[str, float]] = {}
-    for case in CASES:
+    memory: dict[str, float] = {}
+    for case in cases:
         runs = contenders(case, device, arguments.only)
-        seconds, rate = measure(runs, arguments.rounds, case.name)
-        base = seconds[BASELINE]
-        ratios[case.name] = {}
+        seconds, rate = measure(runs, arguments.rounds, case.name, device)
+        ratios[case.name] = {
+            name: statistics.median(a / b for a, b in zip(own, seconds[base], strict=True))
+            for name, own in seconds.items()
+        }
         for name, own in seconds.items():
-            ratio = statistics.median(a / b for a, b in zip(own, base, strict=True))
-            share = case.flops() / statistics.median(own) / rate
-            cell = f"{statistics.median(own) * 1000:.0f} ms" if name == BASELINE else f"{ratio:.2f}"
-            is_plain = name.startswith(("torch", "loop", "lstm")) and device.type == "cpu"
-            rows.setdefault(name, []).append(f"{cell} ({share:.0%})" if is_plain else cell)
-            if name != BASELINE:
-                ratios[case.name][name] = ratio
-        if case is CASES[0]:
+            rows.setdefault(name, []).append(_entry(case, device, name, own, rate, ratios))
+        if case is cases[0]:
             memory = {name: peak_memory(run, device) for name, run in runs.items()}
     where = (
         f"{torch.get_num_threads()} threads"
         if device.type == "cpu"
         else torch.cuda.get_device_name()
     )
-    table = Table(title=f"Time over {BASELINE}; share of the product rate. {ABOUT}; {where}")
+    table = Table(title=f"Time over {base}. {ABOUT}; {where}, torch {torch.__version__}")
     table.add_column("")
-    for case in CASES:
+    for case in cases:
         table.add_column(case.name, justify="right")
-    table.add_column(f"{CASES[0].name} [MiB]", justify="right")
-    for name, cells in rows.items():
-        table.add_row(name, *cells, f"{memory[name]:.0f}")
-    Console(width=160).print(table)
+    table.add_column(f"{cases[0].name} [MiB]", justify="right")
+    for name, entries in rows.items():
+        table.add_row(name, *entries, f"{memory[name]:.0f}")
+    Console(width=180).print(table)
     if arguments.picture:
-        draw(ratios, arguments.picture)
+        draw(ratios, base, arguments.picture)
+
+
+def _entry(
+    case: Case, device: torch.device, name: str, own: list[float], rate: float,
+    ratios: dict[str, dict[str, float]],
+) -> str:  # fmt: skip
+    """Of the table: a ratio, of the baseline its time, on a CPU the share of the product rate."""
+    seconds = statistics.median(own)
+    is_base = name == BASELINES[device.type]
+    entry = f"{seconds * 1000:.4g} ms" if is_base else f"{ratios[case.name][name]:.2f}"
+    if device.type == "cpu" and name.startswith(("torch", "loop", "lstm")):
+        entry += f" ({case.flops() / seconds / rate:.0%})"
+    return entry
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ logger = logging.getLogger(__name__)
 State = tuple[Tensor, Tensor]
 
 BACKENDS = ("reference", "native", "fused_cpu", "fused_triton", "autograd_function")
-# What "auto" takes is the first that serves: on a CPU, and elsewhere.
+# What "auto" takes is the first that serves: on a CPU, on a GPU in half precision, and elsewhere.
 ON_CPU = ("fused_cpu", "native", "autograd_function")
+IN_HALF = ("fused_triton", "native", "autograd_function")
 ELSEWHERE = ("native", "fused_triton", "autograd_function")
+_imported: dict[str, Any] = {}  # modules of backends
 
 
 class LSTM(nn.Module):
@@ -248,11 +250,12 @@ class LSTM(nn.Module):
         """The backend's module; "auto" is settled here, at the first forward."""
         weights, noisy = self.weights("l0"), bool(self.recurrent_dropout or self.zoneout)
         is_auto = self.backend == "auto"
-        preferred = ON_CPU if weights.weight_hh.device.type == "cpu" else ELSEWHERE
-        names = preferred if is_auto else (self.backend,)
+        names = _preferred(weights.weight_hh) if is_auto else (self.backend,)
         refusals = []
         for name in names:
-            backend = import_module(f"asr.model.kernels.{name}")  # Numba takes a second to import
+            if name not in _imported:  # at need, as Numba takes a second
+                _imported[name] = import_module(f"asr.model.kernels.{name}")
+            backend = _imported[name]
             refusal = backend.refusal(CELLS[self.cell], weights, noisy)
             if refusal is None:
                 break
@@ -284,6 +287,14 @@ def _check_projection(cell: str, proj_size: int, hidden_size: int) -> None:
         raise ValueError(f"proj_size {proj_size} with cell {cell}, expected 0")
 
 
+def _preferred(weight: Tensor) -> tuple[str, ...]:
+    """The backends that "auto" asks, the fastest first."""
+    device = weight.device.type
+    if device == "cpu":
+        return ON_CPU
+    return IN_HALF if weight.itemsize == 2 or torch.is_autocast_enabled(device) else ELSEWHERE
+
+
 @cache
 def _announce(cell: str, backend: str, reason: str) -> None:
     """Say once, not once a layer, what was chosen."""
@@ -293,6 +304,10 @@ def _announce(cell: str, backend: str, reason: str) -> None:
 def _check_lengths(lengths: Tensor, batch: int, frames: int) -> None:
     if lengths.shape != (batch,):
         raise ValueError(f"lengths of shape {tuple(lengths.shape)}, expected ({batch},)")
-    low, high = int(lengths.min()), int(lengths.max())
+    if torch.compiler.is_compiling():  # the graph has no values yet, and checks them when it runs
+        inside = ((lengths >= 0) & (lengths <= frames)).all()
+        torch._assert_async(inside, f"lengths, expected 0 to T = {frames} frames")
+        return
+    low, high = torch.stack(lengths.aminmax()).tolist()
     if low < 0 or high > frames:
         raise ValueError(f"lengths from {low} to {high}, expected 0 to T = {frames} frames")

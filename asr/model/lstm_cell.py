@@ -19,7 +19,7 @@ dropout; and c_{t-1} `(B, H)`. It gives h_t and c_t.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -89,14 +89,20 @@ class Noise(NamedTuple):
 Step = Callable[[Tensor, Tensor, Tensor, Weights], tuple[Tensor, Tensor]]
 
 
-def input_sums(x: Tensor, w: Weights) -> Tensor:
-    """The input's share of the sums and both biases: `(..., in)` to `(..., G * H)`."""
-    sums = x @ w.weight_ih.T
-    if w.norm_ih is not None:
-        sums = functional.layer_norm(sums, sums.shape[-1:], w.norm_ih, None, NORM_EPSILON)
-    if w.bias_ih is not None and w.bias_hh is not None:
-        sums = sums + w.bias_ih + w.bias_hh
-    return sums
+def input_sums(x: Tensor, *directions: Weights) -> Tensor:
+    """The input's share of the sums and both biases: `(..., in)` to `(..., D, G * H)`."""
+    first = directions[0]
+    matrix = torch.cat([w.weight_ih for w in directions])
+    sums = (x @ matrix.T).view(*x.shape[:-1], len(directions), -1)
+    biases = [
+        w.bias_ih + w.bias_hh for w in directions if w.bias_ih is not None and w.bias_hh is not None
+    ]
+    bias = torch.stack(biases) if biases else matrix.new_zeros(())
+    if first.norm_ih is None:
+        return sums + bias if biases else sums
+    gain = torch.stack([cast(Tensor, w.norm_ih) for w in directions])
+    normed = functional.layer_norm(sums, sums.shape[-1:], None, None, NORM_EPSILON)
+    return torch.addcmul(bias, normed, gain)
 
 
 def lstm_step(x: Tensor, recurrent: Tensor, c: Tensor, w: Weights) -> tuple[Tensor, Tensor]:

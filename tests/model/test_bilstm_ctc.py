@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from asr.model.bilstm_ctc import BiLstmCtc
 from asr.model.lstm import LSTM
+from asr.model.lstm_cell import CELLS
+from tests.model.layers import BACKENDS
 
 N_MELS, VOCAB = 6, 5
 NORMS = ("none", "batch", "layer")
@@ -181,6 +183,24 @@ def test_clips_without_a_frame() -> None:
     beside, beside_lengths = model(features, lengths)
     assert beside_lengths.tolist() == [10, 0]
     torch.testing.assert_close(beside[:1], model(features[:1], lengths[:1])[0])
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_log_probs_in_float32_are_those_of_the_reference(cell: str, backend: str) -> None:
+    if backend == "native" and cell not in ("lstm", "projection"):
+        pytest.skip("torch's kernel has not this cell")
+    settings = {"cell": cell, "proj_size": 2 if cell == "projection" else 0}
+    exact = model_of(backend="reference", **settings)
+    model = model_of(backend=backend, **settings).float()
+    features, lengths = features_of(23, 9, 16)
+    with torch.no_grad():
+        expected, frames = exact(features, lengths)
+        log_probs, _ = model(features.float(), lengths)
+    assert log_probs.dtype == torch.float32
+    for row, count in enumerate(frames):
+        torch.testing.assert_close(log_probs[row, :count], expected[row, :count], rtol=0, atol=1e-5)
 
 
 def test_layers_have_the_asked_shape() -> None:

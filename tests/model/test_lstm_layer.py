@@ -17,8 +17,10 @@ from tests.model.layers import (
     HIDDEN,
     INPUT,
     assert_equal,
+    forward_and_gradients,
     layer_of,
     random_input,
+    random_state,
 )
 
 
@@ -188,3 +190,27 @@ def test_a_forget_bias_lets_c_stay_longer(coupled: bool) -> None:
 def test_a_forget_bias_that_cannot_be(forget_bias: float, bias: bool) -> None:
     with pytest.raises(ValueError, match=f"forget_bias {forget_bias} with bias={bias}"):
         LSTM(INPUT, HIDDEN, bias=bias, forget_bias=forget_bias)
+
+
+# torch's tracer makes an instance of every autograd function that it meets.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["native", "fused_cpu", "autograd_function"])
+def test_compiles_to_one_graph(backend: str) -> None:
+    layer = layer_of(backend, batch_first=True, bidirectional=True)
+    x, state, lengths = random_input(layer), random_state(layer), torch.tensor([6, 2, 0, 5])
+    expected = forward_and_gradients(layer, x, state, lengths=lengths)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    found = forward_and_gradients(compiled, x, state, lengths=lengths)
+    for name, value in expected.items():
+        assert_equal(
+            found[
+                name.replace("of weight", "of _orig_mod.weight").replace(
+                    "of bias", "of _orig_mod.bias"
+                )
+            ],
+            value,
+            1e-12,
+        )
+    with pytest.raises(RuntimeError, match="expected 0 to T = 6 frames"):
+        compiled(x, lengths=torch.tensor([7, 1, 1, 1]))

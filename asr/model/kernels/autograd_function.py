@@ -58,7 +58,7 @@ def run(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """One layer in its D directions, see `directions.Run`."""
     x = mask_padding(x, lengths)
-    sums = [input_sums(x, direction) for direction in weights]
+    sums = list(input_sums(x, *weights).unbind(2))
     zones = [[part.zone_h, part.zone_c] for part in noise]
     if len(weights) == 2:
         sums[1] = reverse_by_length(sums[1], lengths)

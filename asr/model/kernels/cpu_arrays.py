@@ -30,8 +30,8 @@ class Parameters(NamedTuple):
     """Of the recurrence, for each direction.
 
     Attributes:
-        panels_ih: the input's matrix in panels of `add_product`, `(D, W / 16, in, 16)`, where its
-            product is taken within the loop.
+        panels_ih: the input's matrix in panels of `add_product`, `(D, W / 16, in, 16)`; on the way
+            back its transpose, `(D, ceil(in / 16), G * H, 16)`.
         panels: the recurrent matrix, `(D, W / 16, R, 16)`; on the way back its transpose,
             `(D, ceil(R / 16), G * H, 16)`.
         panels_hr: the projection, `(D, ceil(R / 16), H, 16)`; back `(D, ceil(H / 16), R, 16)`.
@@ -39,6 +39,8 @@ class Parameters(NamedTuple):
         norm_ih: gain of the normalised input's share of the sums, `(D, G * H)`.
         norm_hh: likewise of the recurrent share.
         bias: of the sums, `(D, G * H)`.
+        start: what the input's product is added to, `(D, 1, W)`: the bias, or zeros where the
+            product is normalised first.
         norm_c: gain of the normalised cell state, `(D, H)`.
         bias_c: its bias, `(D, H)`.
     """
@@ -50,6 +52,7 @@ class Parameters(NamedTuple):
     norm_ih: Array
     norm_hh: Array
     bias: Array
+    start: Array
     norm_c: Array
     bias_c: Array
 
@@ -72,16 +75,20 @@ class Kept(NamedTuple):
     """What the backward pass reads; no rows where none follows.
 
     Attributes:
+        inputs: x of each frame in panels, as the gradient of its matrix wants it,
+            `(ceil(in / 16), N, 16)`.
         gates: values of the gates, `(N, D, W)`; before, the input's share of the sums, unless that
             is computed within the loop.
-        recurrent: what the recurrent matrix read at each frame, `(N, D, R)`.
+        recurrent: what the recurrent matrix read at each frame, likewise in panels,
+            `(D, ceil(R / 16), N, 16)`.
         c: before each frame, `(N, D, H)`.
-        unprojected: o * tanh(c), `(N, D, H)`, where there is a projection.
+        unprojected: o * tanh(c), `(D, ceil(H / 16), N, 16)`, where there is a projection.
         normed_ih: the input's share before its gain, `(N, D, W)`, where the cell normalises.
         normed_hh: the recurrent share likewise.
         scales: 1 over the deviation that each had, `(N, D, 2)`.
     """
 
+    inputs: Array
     gates: Array
     recurrent: Array
     c: Array

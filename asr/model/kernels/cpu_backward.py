@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.model.kernels.compiled import compiled
+from asr.model.kernels.compiled import borrowed, compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import (
+    add,
     cell_backward,
     copy,
     multiply,
@@ -26,6 +27,7 @@ class BackRoom(NamedTuple):
         read: of what the recurrent matrix read, `(S, R rounded up to 16)`.
         stay: of the former c as far as zoneout let it stay, `(H,)`.
         cell: `(4, H)`, for `cell_backward`.
+        zeros: `(1, R or H rounded up to 16)`, for a product to start from.
     """
 
     fresh: Array
@@ -33,6 +35,7 @@ class BackRoom(NamedTuple):
     read: Array
     stay: Array
     cell: Array
+    zeros: Array
 
 
 @compiled
@@ -40,12 +43,14 @@ def _make_back_room(parameters, d_h, d_c, share):
     utterances, units, dtype = share.high - share.low, d_c.shape[2], d_c.dtype
     has_projection = len(parameters.panels_hr) > 0
     columns = parameters.panels_hr.shape[1] * COLUMNS if has_projection else 0
+    widest = max(parameters.panels.shape[1], parameters.panels_hr.shape[1])
     return BackRoom(
         np.empty((utterances, d_h.shape[2]), dtype),
         np.empty((utterances, columns), dtype),
         np.empty((utterances, parameters.panels.shape[1] * COLUMNS), dtype),
         np.empty(units, dtype),
         np.empty((4, units), dtype),
+        np.zeros((1, widest * COLUMNS), dtype),
     )
 
 
@@ -68,6 +73,9 @@ def run_backward(
         rows: padded places.
         share: of this thread.
     """
+    parameters, drawn, kept = borrowed(parameters), borrowed(drawn), borrowed(kept)
+    gradients, d_output = borrowed(gradients), borrowed(d_output)
+    d_h, d_c = borrowed(d_h), borrowed(d_c)
     frames, direction, low = len(starts) - 1, share.direction, share.low
     sums = kind.gates * d_c.shape[2]
     has_norm, has_projection = len(parameters.norm_hh) > 0, len(parameters.panels_hr) > 0
@@ -83,10 +91,9 @@ def run_backward(
         if has_projection:
             for b in range(count):
                 copy(gradients.projected[first + b, direction], d_fresh[b])
-            room.unprojected[:count] = 0
-            panels = parameters.panels_hr[direction]
-            add_product(room.unprojected[:count], d_fresh, panels, turn)
-            d_fresh = room.unprojected[:count]
+            panels, to = parameters.panels_hr[direction], room.unprojected[:count]
+            add_product(to, room.zeros, d_fresh, panels, turn)
+            d_fresh = to
         for b in range(count):
             _cell_backward(
                 d_fresh[b], kind, parameters, drawn, kept, gradients, d_c, room, first + b, low + b,
@@ -95,11 +102,14 @@ def run_backward(
         d_sums = gradients.input[first : first + count, direction, :sums]
         if has_norm:
             d_sums = gradients.recurrent[first : first + count, direction, :sums]
-            for b in range(count):
+        for b in range(count):
+            own = gradients.input[first + b, direction, :sums]
+            add(gradients.bias[direction, low + b], own)
+            if has_norm:
                 place = first + b
                 normalized_sums_backward(place, low + b, parameters, kept, gradients, direction)
-        room.read[:count] = 0
-        add_product(room.read[:count], d_sums, parameters.panels[direction], turn)
+        panels = parameters.panels[direction]
+        add_product(room.read[:count], room.zeros, d_sums, panels, turn)
         d_state = (d_c if kind.reads_c else d_h)[direction, low:running]
         _add_read(d_state, room, drawn, share)
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.model.kernels.compiled import compiled
+from asr.model.kernels.compiled import borrowed, compiled
 from asr.model.kernels.cpu_arrays import Array
 from asr.model.kernels.cpu_pointwise import cell, copy, mix, multiply, normalized_sums
-from asr.model.kernels.cpu_tile import COLUMNS, add_product
-
-ROWS = 96  # of frames whose inputs are multiplied at once where it is done within the loop
+from asr.model.kernels.cpu_products import BLOCK
+from asr.model.kernels.cpu_tile import COLUMNS, add_product, to_panels
 
 
 class Room(NamedTuple):
@@ -27,6 +26,7 @@ class Room(NamedTuple):
         projected: that times the projection, `(S, R rounded up to 16)`.
         products: the recurrent share of the sums where it is normalised, `(S, W)`.
         normed: both shares of a frame's sums normalised, where nothing is kept of them, `(2, W)`.
+        zeros: for a product to start from, `(1, W)`.
     """
 
     i: Array
@@ -35,6 +35,7 @@ class Room(NamedTuple):
     projected: Array
     products: Array
     normed: Array
+    zeros: Array
 
 
 class InputSums(NamedTuple):
@@ -64,6 +65,7 @@ def _make_room(parameters, state, share):
         np.empty((utterances, columns), dtype),
         np.empty((utterances if has_norm else 0, width), dtype),
         np.empty((2, width if has_norm else 0), dtype),
+        np.zeros((1, width), dtype),
     )
 
 
@@ -71,7 +73,7 @@ def _make_room(parameters, state, share):
 def _make_input_sums(inputs, parameters, share):
     """For so many frames that their rows fill the tiles and stay in the cache."""
     utterances = share.high - share.low
-    span = max(1, ROWS // utterances) if len(inputs) > 0 else 0
+    span = max(1, BLOCK // utterances) if len(inputs) > 0 else 0
     width = parameters.panels.shape[1] * COLUMNS
     return InputSums(
         np.empty((span * utterances, 1, width), inputs.dtype),
@@ -81,23 +83,18 @@ def _make_input_sums(inputs, parameters, share):
 
 
 @compiled
-def _sum_inputs(to, t, inputs, parameters, starts, share):
+def _sum_inputs(to, t, inputs, parameters, starts, rows, share):
     """The input's share of the sums of the frames from `t` on, as many as there is room for."""
-    bias = parameters.bias[share.direction]
-    has_norm = len(parameters.norm_ih) > 0  # then the bias comes after it
     count = 0
     for k in range(min(len(to.offsets), len(starts) - 1 - t)):
         start = starts[t + k]
         to.offsets[k] = count
         for b in range(share.low, min(starts[t + k + 1] - start, share.high)):
-            copy(to.gathered[count], inputs[start + b])
-            row = to.sums[count, 0]
-            row[:] = 0
-            if not has_norm:
-                copy(row[: len(bias)], bias)
+            copy(to.gathered[count], inputs[rows[start + b]])
             count += 1
     panels = parameters.panels_ih[share.direction]
-    add_product(to.sums[:count, 0], to.gathered[:count], panels, False)
+    start = parameters.start[share.direction]
+    add_product(to.sums[:count, 0], start, to.gathered[:count], panels, False)
 
 
 @compiled
@@ -109,7 +106,7 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
         parameters: of the recurrence.
         drawn: for dropout and zoneout.
         kept: `gates` holds the input's share of the sums; all else is written.
-        inputs: `(N, in)` packed, where that share is still to be computed, some frames at a time so
+        inputs: `(B * T, in)`, where that share is still to be computed, some frames at a time so
             that it stays in the cache; else no rows.
         state: the initial one, at the end the final one.
         output: `(B * T, D, R)`, h of each frame at its padded place.
@@ -117,6 +114,8 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
         rows: `(N,)` int64, padded place of each packed row.
         share: of this thread, see `packing.Share`.
     """
+    parameters, drawn, kept = borrowed(parameters), borrowed(drawn), borrowed(kept)
+    inputs, state, output = borrowed(inputs), borrowed(state), borrowed(output)
     frames, direction, low = len(starts) - 1, share.direction, share.low
     has_projection = len(parameters.panels_hr) > 0
     room, ahead = _make_room(parameters, state, share), _make_input_sums(inputs, parameters, share)
@@ -132,18 +131,19 @@ def run_forward(kind, parameters, drawn, kept, inputs, state, output, starts, ro
             span = len(ahead.offsets)
             if summed != t // span:
                 summed = t // span
-                _sum_inputs(ahead, summed * span, inputs, parameters, starts, share)
+                _sum_inputs(ahead, summed * span, inputs, parameters, starts, rows, share)
             gates, place, slot = ahead.sums, ahead.offsets[t % span], 0
         sums = gates[place : place + count, slot]
         _keep_state(kept, state, first, count, share)
-        _add_recurrent(sums, kind, parameters, kept, state, room, first, turn, share)
+        _add_recurrent(sums, parameters, state, room, turn, share)
+        if len(parameters.norm_hh) > 0:
+            _normalize(gates, place, slot, count, kind, parameters, kept, room, first, share)
         for b in range(count):
-            c, fresh = state.c[direction, low + b], room.c[b]
-            cell(sums[b], c, kind, parameters, direction, room.i, fresh, room.unprojected[b])
+            frame, c, fresh = gates[place + b, slot], state.c[direction, low + b], room.c[b]
+            cell(frame, c, kind, parameters, direction, room.i, fresh, room.unprojected[b])
         if has_projection:
-            room.projected[:count] = 0
-            panels = parameters.panels_hr[direction]
-            add_product(room.projected[:count], room.unprojected[:count], panels, turn)
+            panels, of = parameters.panels_hr[direction], room.unprojected[:count]
+            add_product(room.projected[:count], room.zeros, of, panels, turn)
         _advance(kind, drawn, kept, state, room, output, rows, first, count, share)
 
 
@@ -153,32 +153,34 @@ def _keep_state(kept, state, first, count, share):
     if len(kept.c) > 0:
         for b in range(count):
             recurrent = state.recurrent[share.direction, share.low + b]
-            copy(kept.recurrent[first + b, share.direction], recurrent)
+            to_panels(kept.recurrent[share.direction], first + b, recurrent)
             copy(kept.c[first + b, share.direction], state.c[share.direction, share.low + b])
 
 
 @compiled
-def _add_recurrent(sums, kind, parameters, kept, state, room, first, turn, share):
-    """The recurrent share of a frame's sums, and the normalisation of both shares."""
-    count, direction = len(sums), share.direction
-    read = state.recurrent[direction, share.low : share.low + count]
-    panels = parameters.panels[direction]
+def _add_recurrent(sums, parameters, state, room, turn, share):
+    """The recurrent share of a frame's sums, kept apart where it is to be normalised."""
+    read = state.recurrent[share.direction, share.low : share.low + len(sums)]
+    panels = parameters.panels[share.direction]
     if len(parameters.norm_hh) == 0:
-        add_product(sums, read, panels, turn)
-        return
-    products, keep = room.products[:count], len(kept.c) > 0
-    products[:] = 0
-    add_product(products, read, panels, turn)
+        add_product(sums, sums, read, panels, turn)
+    else:
+        add_product(room.products[: len(sums)], room.zeros, read, panels, turn)
+
+
+@compiled
+def _normalize(gates, place, slot, count, kind, parameters, kept, room, first, share):
+    """Both shares of a frame's sums, normalised and added up."""
+    keep, direction = len(kept.c) > 0, share.direction
     for b in range(count):
-        place, normed_ih, normed_hh = first + b, room.normed[0], room.normed[1]
+        own, read = room.normed[0], room.normed[1]
         if keep:
-            normed_ih = kept.normed_ih[place, direction]
-            normed_hh = kept.normed_hh[place, direction]
-        scales = normalized_sums(
-            sums[b], products[b], normed_ih, normed_hh, kind, parameters, direction
-        )
+            own = kept.normed_ih[first + b, direction]
+            read = kept.normed_hh[first + b, direction]
+        frame = gates[place + b, slot]
+        scales = normalized_sums(frame, room.products[b], own, read, kind, parameters, direction)
         if keep:
-            kept.scales[place, direction, 0], kept.scales[place, direction, 1] = scales
+            kept.scales[first + b, direction, 0], kept.scales[first + b, direction, 1] = scales
 
 
 @compiled
@@ -200,4 +202,4 @@ def _advance(kind, drawn, kept, state, room, output, rows, first, count, share):
         if len(drawn.mask) > 0:
             multiply(read, drawn.mask[direction, share.low + b])
         if len(kept.unprojected) > 0:
-            copy(kept.unprojected[first + b, direction], room.unprojected[b])
+            to_panels(kept.unprojected[direction], first + b, room.unprojected[b])

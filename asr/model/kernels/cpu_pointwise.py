@@ -68,6 +68,12 @@ def copy(target, source):
 
 
 @compiled
+def add(target, source):
+    for j in range(len(target)):
+        target[j] += source[j]
+
+
+@compiled
 def _add_products(target, left, right):
     for j in range(len(target)):
         target[j] += left[j] * right[j]
@@ -196,8 +202,7 @@ def _output_backward(
         d_o[j] = d_h[j] * value * o[j] * (one - o[j])
         d_c[j] = d_h[j] * o[j] * (one - value * value)
     _add_products(d_gain, d_c, normed)
-    for j in range(len(c)):
-        d_bias[j] += d_c[j]
+    add(d_bias, d_c)
     multiply(d_c, gain)
     _normalize_backward(d_c, normed, scale)
 
@@ -265,8 +270,7 @@ def cell_backward(
     _output_backward(
         c_next, o, d_h, kind, parameters, gradients, utterance, direction, normed, d_o, d_seen
     )
-    for j in range(units):
-        d_c[j] += d_seen[j]
+    add(d_c, d_seen)
     has_peepholes = len(parameters.weight_ch) > 0
     if has_peepholes:
         _add_products(d_c, parameters.weight_ch[direction, kind.gates - 2], d_o)
@@ -275,13 +279,14 @@ def cell_backward(
         d_i = d_frame[:units]
         for j in range(units):
             d_i[j] = d_c[j] * g[j] * i[j] * (one - i[j])
+        for j in range(units):
             d_f[j] = d_c[j] * c[j] * f[j] * (one - f[j])
     else:
         for j in range(units):
             d_f[j] = d_c[j] * (c[j] - g[j]) * f[j] * (one - f[j])
     for j in range(units):
         d_g[j] = d_c[j] * i[j] * (one - g[j] * g[j])
-        d_c[j] *= f[j]
+    multiply(d_c, f)
     if has_peepholes:
         for k in range(kind.gates - 2):
             d_sum = d_frame[k * units : (k + 1) * units]
@@ -300,10 +305,7 @@ def normalized_sums_backward(place, utterance, parameters, kept, gradients, dire
     _add_products(gradients.norm_ih[direction, utterance], d_sums, normed_ih)
     _add_products(gradients.norm_hh[direction, utterance], d_sums, normed_hh)
     # Loops of few arrays each: the compiler makes no vectors of one that writes to three.
-    d_bias = gradients.bias[direction, utterance]
-    for j in range(len(d_bias)):
-        d_bias[j] += d_sums[j]
-    for j in range(len(d_bias)):
+    for j in range(len(d_sums)):
         d_product[j] = d_sums[j] * gain_hh[j]
     multiply(d_sums, gain_ih)
     _normalize_backward(d_sums, normed_ih, kept.scales[place, direction, 0])

@@ -1,10 +1,11 @@
-"""An LSTM layer on a GPU: a launch or two for each step, both directions in one, by Triton.
+"""An LSTM layer on a GPU: all steps in one launch, both directions together, by Triton.
 
 The product with the input and the gradients of the weights are torch's matrix products over all
-frames at once. A step of the plain, the cell-recurrent and the peephole cell is one launch: the
-recurrent product, and the gates while its sums are in registers. layer_norm takes two, as it needs
-whole rows of the product first, and the projection two, as it is a product itself. On a GPU the
-launches are captured in a graph once, and replayed for every batch after.
+frames at once. For the plain, the cell-recurrent and the peephole cell one kernel goes through all
+steps, the recurrent matrix kept on the chip, if it has room for it. Else each step is launched:
+with a recurrent product, and the gates while its sums are in registers. layer_norm takes two
+launches, as it needs whole rows of the product first, and the projection two, as it is a product
+itself. These are captured in a graph once, and replayed for every batch after.
 
 Tests run the same kernels on a CPU, in Triton's interpreter (TRITON_INTERPRET=1).
 """
@@ -12,8 +13,10 @@ Tests run the same kernels on a CPU, in Triton's interpreter (TRITON_INTERPRET=1
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -27,11 +30,15 @@ from asr.model.kernels.triton_launch import (
     Kind,
     Parameters,
     There,
+    loop_kind,
+    run_loop,
     run_steps,
     step_launches,
 )
 from asr.model.lengths import mask_padding
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights, input_sums
+
+logger = logging.getLogger(__name__)
 
 ADVANTAGE = "compiled for this GPU"
 
@@ -46,7 +53,9 @@ def refusal(cell: Cell, weights: Weights, noisy: bool) -> str | None:
     return None if dtype.is_floating_point else f"{dtype}, expected floating point"
 
 
-def _kind(parameters: Parameters, drawn: Drawn, c: Tensor, reads_c: bool, keep: bool) -> Kind:
+def _kind(
+    parameters: Parameters, drawn: Drawn, c: Tensor, reads_c: bool, exact: bool, keep: bool
+) -> Kind:
     import triton.language as tl
 
     types = {
@@ -56,14 +65,18 @@ def _kind(parameters: Parameters, drawn: Drawn, c: Tensor, reads_c: bool, keep: 
     weight = parameters.weight_hh
     directions, rows, width = weight.shape
     units = c.shape[2]
-    is_exact = torch.get_float32_matmul_precision() == "highest"
     return Kind(
         D=directions, H=units, R=width, G=rows // units, READS_C=reads_c,
         PEEPHOLE=parameters.weight_ch.numel() > 0, NORM=parameters.norm_hh.numel() > 0,
         PROJECTED=parameters.weight_hr.numel() > 0, MASKED=drawn.mask.numel() > 0,
         ZONED=drawn.zone_h.numel() > 0, KEEP=keep, EPSILON=NORM_EPSILON, FLOAT=types[c.dtype],
-        WEIGHT=types[weight.dtype], PRECISION="ieee" if is_exact else "tf32",
+        WEIGHT=types[weight.dtype], PRECISION="ieee" if exact else "tf32",
     )  # fmt: skip
+
+
+@cache
+def _announce_steps(reason: str) -> None:
+    logger.info("LSTM backend fused_triton: a launch for each step, not for all: %s", reason)
 
 
 def _room(kind: Kind, like: Tensor) -> Kept:
@@ -79,7 +92,7 @@ def _room(kind: Kind, like: Tensor) -> Kept:
 
 def _forward(
     sums: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
-    h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
+    h_0: Tensor, c_0: Tensor, reads_c: bool, exact: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
     """The recurrence of a layer.
 
@@ -91,6 +104,7 @@ def _forward(
         h_0: `(D, B, R)`.
         c_0: `(D, B, H)`.
         reads_c: whether the recurrent matrix reads c.
+        exact: whether products of float32 are taken in full; else in tf32.
         keep: whether a backward pass follows.
 
     Returns:
@@ -98,7 +112,7 @@ def _forward(
     """
     parameters, noise = Parameters(*weights), Drawn(*drawn)
     batch, frames, directions, _ = sums.shape
-    kind = _kind(parameters, noise, c_0, reads_c, keep)
+    kind = _kind(parameters, noise, c_0, reads_c, exact, keep)
     kept = _room(kind, sums)
     there = There(
         sums=sums,
@@ -108,20 +122,25 @@ def _forward(
         output=sums.new_zeros(batch, frames, directions, h_0.shape[2]),
     )
     tensors = (*parameters, *noise, *kept, *there, *[None] * len(Back._fields))
-    launches = step_launches(kind, batch, backward=False)
-    last = run_steps(launches, tensors, lengths, frames, 0, frames) % 2
+    loop, last = loop_kind(kind, batch, sums.device, backward=False), 1
+    if isinstance(loop, Kind):
+        run_loop(loop, tensors, lengths, frames, backward=False)
+    else:
+        _announce_steps(loop)
+        launches = step_launches(kind, batch, backward=False)
+        last = run_steps(launches, tensors, lengths, frames, 0, frames) % 2
     # Copies: what an operator gives may not be part of one tensor.
     return there.output.flatten(2), there.h[last].clone(), there.c[last].clone(), [*kept]
 
 
 def _backward(
     d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
-    drawn: list[Tensor], kept: list[Tensor], reads_c: bool,
+    drawn: list[Tensor], kept: list[Tensor], reads_c: bool, exact: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:  # fmt: skip
     """Gradients of sums, the weights, h_0 and c_0 of `_forward`, shaped like these."""
     parameters, noise, saved = Parameters(*weights), Drawn(*drawn), Kept(*kept)
     batch, frames, directions, _ = saved.gates.shape
-    kind = _kind(parameters, noise, d_c_n, reads_c, keep=True)
+    kind = _kind(parameters, noise, d_c_n, reads_c, exact, keep=True)
     zeros = saved.gates.new_zeros
     back = Back(
         d_output=d_output.contiguous(),
@@ -135,18 +154,24 @@ def _backward(
         d_bias_c=zeros(directions, batch, kind.H if kind.NORM else 0),
     )
     tensors = (*parameters, *noise, *saved, *[None] * len(There._fields), *back)
-    launches = step_launches(kind, batch, backward=True)
-    # One step more, before the first frame: the gradient that the first step's product gives.
-    run_steps(launches, tensors, lengths, frames, frames - 1, frames + 1)
+    loop = loop_kind(kind, batch, d_output.device, backward=True)
+    if isinstance(loop, Kind):
+        run_loop(loop, tensors, lengths, frames, backward=True)
+    else:
+        launches = step_launches(kind, batch, backward=True)
+        # One step more, before the first frame: the gradient that the first step's product gives.
+        run_steps(launches, tensors, lengths, frames, frames - 1, frames + 1)
     return back.d_sums, _of_weights(parameters, saved, back, kind), back.d_h, back.d_c
 
 
 def _of_weights(p: Parameters, kept: Kept, back: Back, kind: Kind) -> list[Tensor]:
-    """The gradients of `Parameters`."""
+    """The gradients of `Parameters`; those of matrices are products in the matrices' type."""
     d_products = back.d_products if kind.NORM else back.d_sums
-    gradients = {"weight_hh": by_direction(d_products, kept.recurrent)}
+    dtype = p.weight_hh.dtype
+    gradients = {"weight_hh": by_direction(d_products.to(dtype), kept.recurrent.to(dtype))}
     if kind.PROJECTED:
-        gradients["weight_hr"] = by_direction(back.d_projected, kept.unprojected)
+        factors = back.d_projected.to(dtype), kept.unprojected.to(dtype)
+        gradients["weight_hr"] = by_direction(*factors)
     if kind.PEEPHOLE:
         *before, _, d_o = back.d_sums.chunk(kind.G, dim=-1)
         *i, f, g, _ = kept.gates.chunk(kind.G, dim=-1)
@@ -165,25 +190,26 @@ def _of_weights(p: Parameters, kept: Kept, back: Back, kind: Kind) -> list[Tenso
 
 def _forward_shapes(
     sums: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
-    h_0: Tensor, c_0: Tensor, reads_c: bool, keep: bool,
+    h_0: Tensor, c_0: Tensor, reads_c: bool, exact: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
     batch, frames, directions, _ = sums.shape
     output = sums.new_empty(batch, frames, directions * h_0.shape[2])
-    kind = _kind(Parameters(*weights), Drawn(*drawn), c_0, reads_c, keep)
+    kind = _kind(Parameters(*weights), Drawn(*drawn), c_0, reads_c, exact, keep)
     return output, torch.empty_like(h_0), torch.empty_like(c_0), [*_room(kind, sums)]
 
 
 def _backward_shapes(
     d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
-    drawn: list[Tensor], kept: list[Tensor], reads_c: bool,
+    drawn: list[Tensor], kept: list[Tensor], reads_c: bool, exact: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:  # fmt: skip
     d_weights = [torch.empty_like(weight) for weight in weights]
     return torch.empty_like(kept[0]), d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
 
 
 _layer = register(
-    "lstm_fused_triton", ("cpu", "cuda"), _forward, _backward, _forward_shapes, _backward_shapes
-)
+    "lstm_fused_triton", ("cpu", "cuda"), _forward, _backward, _forward_shapes, _backward_shapes,
+    switches=("reads_c", "exact"),
+)  # fmt: skip
 
 
 def run(
@@ -193,12 +219,14 @@ def run(
     """One layer in its D directions, see `directions.Run`."""
     lengths = lengths.to(x.device, torch.int64)
     x = mask_padding(x, lengths)
-    sums = torch.stack([input_sums(x, direction) for direction in weights], dim=2)
+    sums = input_sums(x, *weights)
     dtype = torch.promote_types(torch.float32, weights[0].weight_hh.dtype)
     matrix = weights[0].weight_hh.dtype
-    # c has no bound: bfloat16 would lose what the gates see of it.
-    if torch.is_autocast_enabled(x.device.type) and not cell.reads_c:
+    is_mixed = torch.is_autocast_enabled(x.device.type)
+    # c has no bound: bfloat16 would lose what the gates see of it, so there it is tf32.
+    if is_mixed and not cell.reads_c:
         matrix = torch.get_autocast_dtype(x.device.type)
+    exact = not is_mixed and torch.get_float32_matmul_precision() == "highest"
     empty = sums.new_empty(0, dtype=dtype)
 
     def stacked(name: str) -> Tensor:
@@ -217,5 +245,5 @@ def run(
         *(empty if z[0] is None else torch.stack(z, dim=2).to(dtype) for z in zones),
     ]
     h, c = h_0.to(dtype), c_0.to(dtype)
-    output, h_n, c_n = _layer(sums.to(dtype), lengths, parameters, drawn, h, c, cell.reads_c)
+    output, h_n, c_n = _layer(sums.to(dtype), lengths, parameters, drawn, h, c, cell.reads_c, exact)
     return output.to(h_0.dtype), h_n.to(h_0.dtype), c_n.to(c_0.dtype)

@@ -29,7 +29,8 @@ def run(
     x: Tensor, lengths: Tensor, cell: Cell, weights: Weights, noise: Noise, h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One direction of a layer, as in `reference`."""
-    if not bool((lengths < x.shape[1]).any()):
+    # A graph is made before the lengths are known.
+    if not torch.compiler.is_compiling() and not bool((lengths < x.shape[1]).any()):
         return _kernel(x, weights, h, c)
     padding = ~length_mask(lengths, x.shape[1])[..., None]  # (B, T, 1)
     frozen = _freezing_column(weights)

@@ -6,7 +6,8 @@ still running at any time are the first rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -71,19 +72,28 @@ class Packing(NamedTuple):
         return [Share(d, *span) for d in range(directions) for span in pairwise(bounds)]
 
 
-def run_shares(
-    loop: Callable[..., None], arguments: Sequence[Any], packing: Packing, directions: int
-) -> None:
-    """Run a time loop over all directions, shared out to as many threads as torch uses."""
-    arrays = [_arrays(argument) for argument in (*arguments, packing.starts, packing.rows)]
+def spans(total: int, least: int) -> list[tuple[int, int]]:
+    """Cut `total` rows evenly, so many to a thread, each of about `least` rows or fewer."""
+    threads = torch.get_num_threads()
+    count = min(max(1, total), threads * max(1, round(total / (threads * least))))
+    bounds = [total * k // count for k in range(count + 1)]
+    return list(pairwise(bounds))
 
-    run_on_threads(lambda share: loop(*arrays, share), packing.shares(directions))
+
+def task(function: Callable[..., None], *arguments: Any) -> Callable[..., None]:
+    """A call of a compiled function, to be run by `run_tasks`; tensors become arrays."""
+    return partial(function, *map(arrays, arguments))
 
 
-def _arrays(argument: Any) -> Any:
+def run_tasks(tasks: Iterable[Callable[[], None]]) -> None:
+    """Run them on as many threads as torch uses, begun in this order."""
+    run_on_threads(lambda one: one(), tasks)
+
+
+def arrays(argument: Any) -> Any:
     """NumPy's view of a tensor or of the tensors in a tuple; all else as it is."""
     if isinstance(argument, Tensor):
-        return argument.numpy()
+        return argument.detach().numpy()
     if isinstance(argument, tuple):
-        return type(argument)(*map(_arrays, argument))  # named tuples
+        return type(argument)(*map(arrays, argument))  # named tuples
     return argument

@@ -49,7 +49,7 @@ def run(
     )
     outputs = []
     # unbind, not indexing: the gradient of sums[:, t] would fill a whole (B, T, 4H) each step.
-    sums = input_sums(x, weights).unbind(1)
+    sums = input_sums(x, weights).squeeze(2).unbind(1)
     for step in zip(sums, valid.unbind(1), kept_h, kept_c, strict=True):
         sums_t, inside, keep_h, keep_c = step
         recurrent = c if cell.reads_c else h

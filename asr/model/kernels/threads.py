@@ -26,7 +26,7 @@ def run_on_threads(work: Callable[[Share], object], shares: Iterable[Share]) -> 
     Raises:
         BaseException: what a call raised first, once all threads have ended.
     """
-    threads, left, failures = torch.get_num_threads(), iter(shares), list[BaseException]()
+    threads, left, failures = torch.get_num_threads(), iter(list(shares)), list[BaseException]()
 
     def take(_: object = None) -> None:
         try:

@@ -50,16 +50,25 @@ def product_backward(table, offset, KIND: tl.constexpr):
 
 
 @triton.jit
+def before_zoneout(
+    table, ZONE: tl.constexpr, KIND: tl.constexpr, place, columns, WIDTH: tl.constexpr, there, given
+):
+    """From the gradient of a state to that of its fresh value, and what passes the step by."""
+    fresh, passing = tl.where(there, given, 0), tl.where(there, 0, given)
+    if KIND.ZONED:
+        zone = load(table, ZONE, KIND, place, columns, WIDTH, there)
+        passing += zone * fresh
+        fresh *= 1 - zone
+    return fresh, passing
+
+
+@triton.jit
 def _d_fresh(table, KIND: tl.constexpr, at, columns, mask, place, inside, d_read):
     """Gradient of a step's h before zoneout; what passes the step by stays in d_h."""
     there = inside[:, None] & mask
     d_h = load(table, KIND.AT.d_h, KIND, at, columns, KIND.R, mask) + d_read
-    d_output = load(table, KIND.AT.d_output, KIND, place, columns, KIND.R, there)
-    fresh, passing = tl.where(there, d_h + d_output, 0), tl.where(there, 0, d_h)
-    if KIND.ZONED:
-        zone = load(table, KIND.AT.zone_h, KIND, place, columns, KIND.R, there)
-        passing += zone * fresh
-        fresh *= 1 - zone
+    d_h += load(table, KIND.AT.d_output, KIND, place, columns, KIND.R, there)
+    fresh, passing = before_zoneout(table, KIND.AT.zone_h, KIND, place, columns, KIND.R, there, d_h)
     store(table, KIND.AT.d_h, KIND, at, columns, KIND.R, mask, passing)
     return fresh
 
@@ -133,25 +142,26 @@ def _d_normed_c(table, KIND: tl.constexpr, direction, at, units, mask, d_seen, n
     return scale[:, None] * (d_seen - mean - normed * slope)
 
 
-@triton.jit(do_not_specialize=["offset"])
-def cell_backward(table, offset, KIND: tl.constexpr):
-    """The way back through a step, from the following step's gradients to this one's."""
-    direction, rows, units, at, mask = own_tile(table, KIND, KIND.H)
-    step = tl.load(table + KIND.AT.base) - offset
-    place, inside = own_frames(table, KIND, step, direction, rows)
-    there = inside[:, None] & mask
-    d_c = load(table, KIND.AT.d_c, KIND, at, units, KIND.H, mask)
-    d_h, more = _d_given(table, KIND, step, direction, rows, at, units, mask, place, inside)
-    d_c += more
-    d_c, passing = tl.where(there, d_c, 0), tl.where(there, 0, d_c)
-    if KIND.ZONED:
-        zone = load(table, KIND.AT.zone_c, KIND, place, units, KIND.H, there)
-        passing += zone * d_c
-        d_c *= 1 - zone
+@triton.jit
+def load_kept(table, KIND: tl.constexpr, place, units, there):
+    """The gates of a tile and c_{t-1}, as the way there left them."""
     i, f, g, o = load_gates(table, KIND.AT.gates, KIND, place, units, there)
+    c = load(table, KIND.AT.kept_c, KIND, place, units, KIND.H, there)
+    return i, f, g, o, c
+
+
+@triton.jit
+def gates_backward(
+    table, KIND: tl.constexpr, direction, at, units, mask, place, there, kept, d_h, d_c
+):  # fmt: skip
+    """The way back through a tile's gates.
+
+    Gradients of o * tanh(c_t) and of c_t to those of c_{t-1} and of the sums of i, f, g and o.
+    """
+    i, f, g, o, c = kept
+    d_c, passing = before_zoneout(table, KIND.AT.zone_c, KIND, place, units, KIND.H, there, d_c)
     if KIND.G == 3:
         i = 1 - f
-    c = load(table, KIND.AT.kept_c, KIND, place, units, KIND.H, there)
     seen, normed, scale = see(table, KIND, f * c + i * g, direction, units, mask)
     d_o = d_h * seen * o * (1 - o)
     d_seen = d_h * o * (1 - seen * seen)
@@ -171,7 +181,23 @@ def cell_backward(table, offset, KIND: tl.constexpr):
         passing += p_f * d_f
         if KIND.G == 4:
             passing += p_i * d_i
-    store(table, KIND.AT.d_c, KIND, at, units, KIND.H, mask, passing)
+    return passing, d_i, d_f, d_g, d_o
+
+
+@triton.jit(do_not_specialize=["offset"])
+def cell_backward(table, offset, KIND: tl.constexpr):
+    """The way back through a step, from the following step's gradients to this one's."""
+    direction, rows, units, at, mask = own_tile(table, KIND, KIND.H)
+    step = tl.load(table + KIND.AT.base) - offset
+    place, inside = own_frames(table, KIND, step, direction, rows)
+    there = inside[:, None] & mask
+    d_c = load(table, KIND.AT.d_c, KIND, at, units, KIND.H, mask)
+    d_h, more = _d_given(table, KIND, step, direction, rows, at, units, mask, place, inside)
+    kept = load_kept(table, KIND, place, units, there)
+    d_c, d_i, d_f, d_g, d_o = gates_backward(
+        table, KIND, direction, at, units, mask, place, there, kept, d_h, d_c + more
+    )
+    store(table, KIND.AT.d_c, KIND, at, units, KIND.H, mask, d_c)
     store_gates(table, KIND.AT.d_sums, KIND, place, units, there, d_i, d_f, d_g, d_o)
     if KIND.NORM:
         _norm_backward(table, KIND, direction, place, inside, units, there, d_i, d_f, d_g, d_o)

@@ -85,17 +85,42 @@ def _products(table, KIND: tl.constexpr, step, direction, rows, at, units):
 
 
 @triton.jit
+def gate_values(table, KIND: tl.constexpr, direction, units, i, f, g, o, c):
+    """The gates of a tile and c_t, from the gates' sums and c_{t-1}."""
+    if KIND.PEEPHOLE:
+        p_i, p_f, _, p_o = load_gate_rows(
+            table, KIND.AT.weight_ch, KIND, direction, units, units < KIND.H
+        )
+        i, f = i + p_i * c, f + p_f * c
+    f, g = tl.sigmoid(f), tanh(g)
+    i = tl.sigmoid(i) if KIND.G == 4 else 1 - f
+    c_next = f * c + i * g
+    if KIND.PEEPHOLE:
+        o += p_o * c_next
+    return i, f, g, tl.sigmoid(o), c_next
+
+
+@triton.jit
+def state_after(
+    table, ZONE: tl.constexpr, KIND: tl.constexpr, place, columns, WIDTH: tl.constexpr, mask,
+    inside, fresh, old,
+):  # fmt: skip
+    """A state's new value, after zoneout, where the row has a frame, else the old."""
+    if KIND.ZONED:
+        zone = load(table, ZONE, KIND, place, columns, WIDTH, inside[:, None] & mask)
+        fresh += zone * (old - fresh)
+    return tl.where(inside[:, None], fresh, old)
+
+
+@triton.jit
 def _advance(
     table, STATE: tl.constexpr, ZONE: tl.constexpr, KIND: tl.constexpr, step, at, columns,
     WIDTH: tl.constexpr, mask, place, inside, fresh,
 ):  # fmt: skip
-    """A state's new value, after zoneout, where the row has a frame, else the old: written."""
+    """`state_after` of a state in memory: written, and given."""
     first = states_before(table, KIND, step)
     old = load(table, STATE, KIND, first + at, columns, WIDTH, mask)
-    if KIND.ZONED:
-        zone = load(table, ZONE, KIND, place, columns, WIDTH, inside[:, None] & mask)
-        fresh += zone * (old - fresh)
-    value = tl.where(inside[:, None], fresh, old)
+    value = state_after(table, ZONE, KIND, place, columns, WIDTH, mask, inside, fresh, old)
     after = states_before(table, KIND, step + 1)
     store(table, STATE, KIND, after + at, columns, WIDTH, mask, value)
     return value
@@ -129,17 +154,7 @@ def cell_forward(table, offset, KIND: tl.constexpr):
     of_i, of_f, of_g, of_o = load_gates(table, KIND.AT.sums, KIND, place, units, there)
     i, f, g, o = i + of_i, f + of_f, g + of_g, o + of_o
     c = load(table, KIND.AT.c, KIND, states_before(table, KIND, step) + at, units, KIND.H, mask)
-    if KIND.PEEPHOLE:
-        p_i, p_f, _, p_o = load_gate_rows(
-            table, KIND.AT.weight_ch, KIND, direction, units, units < KIND.H
-        )
-        i, f = i + p_i * c, f + p_f * c
-    f, g = tl.sigmoid(f), tanh(g)
-    i = tl.sigmoid(i) if KIND.G == 4 else 1 - f
-    c_next = f * c + i * g
-    if KIND.PEEPHOLE:
-        o += p_o * c_next
-    o = tl.sigmoid(o)
+    i, f, g, o, c_next = gate_values(table, KIND, direction, units, i, f, g, o, c)
     seen, _, _ = see(table, KIND, c_next, direction, units, mask)
     if KIND.KEEP:
         store_gates(table, KIND.AT.gates, KIND, place, units, there, i, f, g, o)

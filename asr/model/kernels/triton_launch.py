@@ -1,13 +1,15 @@
-"""What the Triton kernels of a layer are given, and their launches: step by step, or as a graph.
+"""What the Triton kernels of a layer are given, and their launches: of all steps, or of each.
 
-All arrays of a layer stand in one table of addresses on the device, with the number of the step in
-front. So one captured graph of some steps' launches serves batches of any shape: it is captured
-once, and replayed until a batch's steps are done.
+All arrays of a layer stand in one table of addresses on the device. Where the recurrent matrix fits
+on the chip, spread over as many programs as can run at once, one launch does all steps
+(`triton_persistent`). Else each step is launched, and the step's number is the table's first entry:
+so one captured graph of some steps' launches serves batches of any shape. It is captured once, and
+replayed until a batch's steps are done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,8 +18,14 @@ from torch import Tensor
 
 CHUNK = 32  # steps of a captured graph, even: then h and c end where they began
 ROWS = 16  # utterances of a tile, the least that a GPU's product takes
+MOST_ROWS = 128
 WIDTH = 16  # units of a tile; few, as the more programs, the less each waits for its weights
 DEPTH = 64  # elements of a product at a time
+
+# Of the kernels of all steps.
+PARTS = 2  # of a gate's terms on the way back: with four gates as many as warps
+LEFT_BYTES = 32768  # of a product's left side, a chunk; two are on the chip at once
+OPTIONS = {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": True}
 
 
 class Parameters(NamedTuple):
@@ -83,7 +91,20 @@ class Back(NamedTuple):
     d_bias_c: Tensor
 
 
-_PARTS = (Parameters, Drawn, Kept, There, Back)
+class Exchange(NamedTuple):
+    """Between programs of one launch.
+
+    Attributes:
+        shown: what the next product reads, in the matrix's type, written and read in turns:
+            `(2, D, B, R)`, on the way back `(2, D, B, G * H)`.
+        arrivals: `(D * tiles of B,)` int32, of the programs of a group, all steps together.
+    """
+
+    shown: Tensor
+    arrivals: Tensor
+
+
+_PARTS = (Parameters, Drawn, Kept, There, Back, Exchange)
 _NAMES = ["base", "batch", "frames", "lengths"]
 _NAMES += [name for part in _PARTS for name in part._fields]
 _Places = NamedTuple("_Places", [(name, int) for name in _NAMES])  # type: ignore[misc]
@@ -112,6 +133,9 @@ class Kind(NamedTuple):
         BLOCK_B: utterances of a tile.
         BLOCK_N: units of a tile.
         BLOCK_K: elements of a product at a time.
+        CHUNKS: first term and number of terms, a power of two, of a product's parts that are in
+            flight one after the other; for kernels of all steps.
+        PARTS: see above, likewise.
         AT: the table's places.
     """
 
@@ -133,6 +157,8 @@ class Kind(NamedTuple):
     BLOCK_B: int = ROWS
     BLOCK_N: int = WIDTH
     BLOCK_K: int = DEPTH
+    CHUNKS: tuple[tuple[int, int], ...] = ()
+    PARTS: int = PARTS
     AT: Any = AT
 
 
@@ -143,14 +169,14 @@ def step_launches(kind: Kind, batch: int, backward: bool) -> list[Launch]:
     """The launches of a step."""
     way = "backward" if backward else "forward"
 
-    def launch(name: str, width: int) -> Launch:
-        tiles = -(-batch // ROWS) * kind.D
-        return f"{name}_{way}", (tiles, -(-width // WIDTH)), kind
+    def launch(name: str, columns: int, own: Kind = kind) -> Launch:
+        tiles = -(-batch // own.BLOCK_B) * own.D
+        return f"{name}_{way}", (tiles, -(-columns // own.BLOCK_N)), own
 
-    if kind.NORM:  # a program has whole rows, so fewer of them
+    if kind.NORM:  # the cell's programs have whole rows, so fewer of them
         rows = kind._replace(BLOCK_B=2, BLOCK_N=1 << (kind.H - 1).bit_length())
-        cell = f"cell_{way}", (-(-batch // 2) * kind.D, 1), rows
-        return [launch("product", kind.R if backward else kind.G * kind.H), cell]
+        product = launch("product", kind.R if backward else kind.G * kind.H)
+        return [product, launch("cell", kind.H, rows)]
     cell = launch("cell", kind.H)
     if not kind.PROJECTED:
         return [cell]
@@ -158,29 +184,104 @@ def step_launches(kind: Kind, batch: int, backward: bool) -> list[Launch]:
     return [projection, cell] if backward else [cell, projection]
 
 
+def loop_kind(kind: Kind, batch: int, device: torch.device, backward: bool) -> Kind | str:
+    """What a kernel of all steps is made for, or why none can serve.
+
+    Its programs wait for each other, so that all have to run at once, each on a processor of its
+    own.
+    """
+    if kind.NORM or kind.PROJECTED:
+        return "its programs would wait for each other more than once a step"
+    if kind.WEIGHT.primitive_bitwidth == 32 and kind.PRECISION == "ieee":
+        return "exact products of float32 need more registers than there are"
+    programs = -(-kind.H // WIDTH)
+    if device.type != "cuda":
+        if programs > 1:
+            return "the interpreter runs programs one after the other"
+        return kind._replace(CHUNKS=_chunks(kind.H, 64))  # any
+    processors, memory = _chip(device)
+    at_once = processors // (programs * kind.D)  # groups
+    rows = ROWS
+    while rows < MOST_ROWS and -(-batch // rows) > at_once:
+        rows *= 2
+    if -(-batch // rows) > at_once:
+        return f"its programs would be more than the {processors} that can run at once"
+    size = kind.WEIGHT.primitive_bitwidth // 8
+    chunks = _chunks(kind.H, LEFT_BYTES // (rows * size * (4 if backward else 1)))
+    weights = sum(length for _, length in chunks) * 4 * WIDTH * size
+    sums = rows * 4 * WIDTH * kind.FLOAT.primitive_bitwidth // 8
+    needed = weights + 2 * LEFT_BYTES + sums
+    if needed > memory:
+        return f"its weights need {needed} bytes of a processor's {memory}"
+    return kind._replace(BLOCK_B=rows, CHUNKS=chunks)
+
+
+@cache
+def _chip(device: torch.device) -> tuple[int, int]:
+    """Of a CUDA device: multiprocessors, and bytes of shared memory that a program can have."""
+    from triton.runtime import driver
+
+    index = torch.cuda.current_device() if device.index is None else device.index
+    properties = driver.active.utils.get_device_properties(index)
+    return properties["multiprocessor_count"], properties["max_shared_mem"]
+
+
+def _chunks(terms: int, most: int) -> tuple[tuple[int, int], ...]:
+    """Cut a product's terms in powers of two, none over `most`, the last with little to spare."""
+    chunks, start = [], 0
+    while start < terms:
+        length = 32
+        while length < most and 2 * length <= (terms - start) * 4 // 3:
+            length *= 2
+        chunks.append((start, length))
+        start += length
+    return tuple(chunks)
+
+
+def run_loop(
+    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+) -> None:
+    """Run all steps in one launch; an `Exchange` is made for it."""
+    from asr.model.kernels import triton_persistent as kernels
+
+    groups = -(-len(lengths) // kind.BLOCK_B) * kind.D
+    weight = tensors[0]
+    assert weight is not None
+    width = kind.G * kind.H if backward else kind.R
+    exchange = Exchange(
+        shown=weight.new_zeros(2, kind.D, len(lengths), width),
+        arrivals=lengths.new_zeros(groups, dtype=torch.int32),
+    )
+    table = torch.tensor(_entries((*tensors, *exchange), lengths, frames, 0)).to(lengths.device)
+    loop = kernels.loop_backward if backward else kernels.loop_forward
+    with torch.cuda.device_of(lengths):
+        loop[groups, -(-kind.H // kind.BLOCK_N)](table, kind, **OPTIONS)
+
+
 def run_steps(
     launches: Sequence[Launch], tensors: Sequence[Tensor | None], lengths: Tensor, frames: int,
     first: int, steps: int,
 ) -> int:  # fmt: skip
     """Run so many steps from `first` on; gives how many ran, some more where a graph does it."""
-    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    entries = [first, len(lengths), frames, lengths.data_ptr(), *addresses]
+    table = torch.tensor(_entries(tensors, lengths, frames, first))
     if lengths.device.type != "cuda":
-        table = torch.tensor(entries)
         for offset in range(steps):
             _launch(launches, table, offset)
         return steps
-    with torch.cuda.device(lengths.device):
-        table = torch.tensor(entries)
+    with torch.cuda.device_of(lengths):
         stream = torch.cuda.current_stream().cuda_stream
-        graph = _graph(tuple(launches), lengths.device, stream)
-        if graph.replay is None:
-            graph.capture(table)
-        graph.table.copy_(table)
         chunks = -(-steps // CHUNK)
-        for _ in range(chunks):
-            graph.replay()
+        _graph(tuple(launches), lengths.device, stream).replay(table, chunks)
     return chunks * CHUNK
+
+
+def _entries(
+    tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, first: int
+) -> list[int]:
+    """The table: the step's number, sizes, addresses; 0 for those not given."""
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    found = [first, len(lengths), frames, lengths.data_ptr(), *addresses]
+    return found + [0] * (len(AT) - len(found))
 
 
 def _launch(launches: Sequence[Launch], table: Tensor, offset: int) -> None:
@@ -193,7 +294,7 @@ def _launch(launches: Sequence[Launch], table: Tensor, offset: int) -> None:
 
 
 class _Graph:
-    """Some steps' launches, captured.
+    """Some steps' launches, captured at the first replay.
 
     Args:
         launches: of a step.
@@ -203,13 +304,20 @@ class _Graph:
     def __init__(self, launches: Sequence[Launch], device: torch.device) -> None:
         self.launches = launches
         self.table = torch.zeros(len(AT), dtype=torch.int64, device=device)
-        self.replay: Callable[[], None] | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
 
-    def capture(self, table: Tensor) -> None:
-        """Compile the launches and capture them."""
+    def replay(self, table: Tensor, times: int) -> None:
+        """Run so many chunks of steps over the arrays of a table."""
+        if self.graph is None:
+            self.graph = self._capture(table)
         self.table.copy_(table)
-        self.table[AT.batch] = 0  # of the batch nothing is read or written, the weights are
-        _launch(self.launches, self.table, 0)
+        for _ in range(times):
+            self.graph.replay()
+
+    def _capture(self, table: Tensor) -> torch.cuda.CUDAGraph:
+        self.table.copy_(table)
+        self.table[_NAMES.index("batch")] = 0  # nothing is read or written but the weights
+        _launch(self.launches, self.table, 0)  # compiles
         torch.cuda.synchronize()
         is_backward = any(name.endswith("backward") for name, _, _ in self.launches)
         graph = torch.cuda.CUDAGraph()
@@ -217,7 +325,7 @@ class _Graph:
             for offset in range(CHUNK):
                 _launch(self.launches, self.table, offset)
             self.table[:1] += -CHUNK if is_backward else CHUNK
-        self.replay = graph.replay
+        return graph
 
 
 @cache

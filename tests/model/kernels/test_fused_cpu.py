@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from asr.model.kernels import memory
 from asr.model.kernels.compiled import compiled
+from asr.model.kernels.cpu_parameters import to_list
 from asr.model.kernels.cpu_pointwise import tanh
-from asr.model.kernels.fused_cpu import _Stacked
+from asr.model.kernels.memory import Pool
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS
 
@@ -59,6 +61,32 @@ def test_any_number_of_units(hidden: int, bidirectional: bool) -> None:
     x = torch.randn(len(LENGTHS), FRAMES, 7, dtype=torch.float64)
     for found, expected in zip(run(fused, x), run(reference, x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+class _FullOfNaN(Pool):
+    """What is left in memory, at its worst."""
+
+    def array(self, count: int, dtype: np.dtype[np.generic]) -> np.ndarray:
+        array = super().array(count, dtype)
+        array.fill(math.nan)
+        return array
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("coupled", [False, True])
+def test_room_may_hold_anything(cell: str, coupled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = LSTM(
+        7, 21, batch_first=True, bidirectional=True, cell=cell, coupled_gates=coupled,
+        proj_size=9 if cell == "projection" else 0, backend="fused_cpu",
+    ).double()  # fmt: skip
+    x = torch.randn(len(LENGTHS), FRAMES, 7, dtype=torch.float64)
+    expected = run(layer, x)
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "POOL", _FullOfNaN())
+    for found, value in zip(run(layer, x), expected, strict=True):
+        assert torch.equal(found, value)
+    with torch.no_grad():
+        assert torch.isfinite(layer(x, lengths=LENGTHS)[0]).all()
 
 
 def test_float32_stays_near_float64_where_sums_are_large() -> None:
@@ -131,7 +159,7 @@ def test_torch_knows_its_shapes_and_gradients(cell: str, keep: bool) -> None:
     layer = LSTM(
         7, 5, proj_size=3 if cell == "projection" else 0, cell=cell, bidirectional=True
     ).double()  # fmt: skip
-    weights = list(_Stacked.of([layer.weights("l0"), layer.weights("l0_reverse")]))
+    weights = to_list([layer.weights("l0"), layer.weights("l0_reverse")])
     width = layer.recurrent_size
     sizes = [(3, 5, 7), (2, 3, width), (2, 3, 5), (2, 3, width), (2, 3, 5, width), (2, 3, 5, 5)]
     x, h_0, c_0, *drawn = (torch.rand(size, dtype=torch.float64) for size in sizes)
