@@ -4,10 +4,7 @@
 
 `cc` compiles `lstm_loop.c` into a temporary directory, and what it computes must equal what Numba
 does. Both are then timed in turns, in the thread's own time: medians of the times and of the ratio
-in a turn. Then the product alone, again and again, beside torch.mm.
-
-Another tile: --define TILE_ROWS=12 TILE_PANELS=2 CELL_ROWS=6. Without AVX-512: --flags="-O3 -mavx2
--mfma" and NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= ATEN_CPU_CAPABILITY=avx2.
+in a turn. Then the product alone, again and again, beside torch.mm. The C file needs AVX-512.
 """
 
 from __future__ import annotations
@@ -31,12 +28,15 @@ from rich.table import Table
 from torch import Tensor
 
 from asr.model.kernels.compiled import compiled
-from asr.model.kernels.cpu_arrays import Drawn, State
+from asr.model.kernels.cpu_arrays import Drawn, Kept, State
 from asr.model.kernels.cpu_backward import run_backward
 from asr.model.kernels.cpu_forward import run_forward
-from asr.model.kernels.cpu_tile import add_product
-from asr.model.kernels.fused_cpu import _gradient_room, _room, _Stacked
-from asr.model.kernels.packing import Packing, Share, _arrays
+from asr.model.kernels.cpu_parameters import Direction, for_loops
+from asr.model.kernels.cpu_products import pack
+from asr.model.kernels.cpu_tile import COLUMNS, add_product
+from asr.model.kernels.fused_cpu import _empty_output, _gradient_room, _kept_shapes
+from asr.model.kernels.memory import empty
+from asr.model.kernels.packing import Packing, Share, arrays
 
 Run = Callable[[], object]
 SOURCE = Path(__file__).with_name("lstm_loop.c")
@@ -93,39 +93,45 @@ def call(function: Any, *fields: Any) -> Run:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass; the arrays it reads and changes, to be as before at each run; what it computes."""
+    """One pass by Numba and in C, on the same arrays.
 
-    run: Run
+    Attributes:
+        numba: a run.
+        in_c: likewise.
+        changed: the arrays that it reads and changes, to be as before at each run.
+        results: those that it computes.
+    """
+
+    numba: Run
+    in_c: Run
     changed: tuple[Any, ...]
     results: tuple[Any, ...]
 
 
-def forward_pass(arguments: Any, library: ctypes.CDLL | None) -> Pass:
-    """By Numba, or by C where there is a library."""
+def forward_pass(arguments: Any, library: ctypes.CDLL) -> Pass:
+    """Of the arguments of `run_forward`."""
     _, parameters, _, kept, inputs, state, output, starts, rows, share = arguments
     keeps = len(kept.c) > 0
-    run: Run = partial(run_forward, *arguments)
-    if library:
-        run = call(
-            library.run_forward, kept.gates, kept.recurrent, kept.c if keeps else None, *state,
-            output, inputs if len(inputs) else None, parameters.panels_ih, parameters.panels,
-            parameters.bias, starts, rows, len(starts) - 1, state.c.shape[2], inputs.shape[1],
-            share.low, share.high,
-        )  # fmt: skip
+    in_c = call(
+        library.run_forward, kept.gates, kept.recurrent, kept.c if keeps else None, *state,
+        output, inputs if len(inputs) else None, parameters.panels_ih, parameters.panels,
+        parameters.start, starts, rows, len(starts) - 1, state.c.shape[2], inputs.shape[1],
+        share.low, share.high,
+    )  # fmt: skip
     results = (*state, output, *((kept.gates, kept.recurrent, kept.c) if keeps else ()))
-    return Pass(run, (kept.gates, *state), results)
+    return Pass(partial(run_forward, *arguments), in_c, (kept.gates, *state), results)
 
 
-def backward_pass(arguments: Any, library: ctypes.CDLL | None) -> Pass:
-    """Likewise."""
+def backward_pass(arguments: Any, library: ctypes.CDLL) -> Pass:
+    """Of the arguments of `run_backward`."""
     _, parameters, _, kept, gradients, d_output, d_h, d_c, starts, rows, share = arguments
-    run: Run = partial(run_backward, *arguments)
-    if library:
-        run = call(
-            library.run_backward, kept.gates, kept.c, d_output, parameters.panels, gradients.input,
-            d_h, d_c, starts, rows, len(starts) - 1, d_c.shape[2], share.low, share.high,
-        )  # fmt: skip
-    return Pass(run, (d_h, d_c), (gradients.input, d_h, d_c))
+    in_c = call(
+        library.run_backward, kept.gates, kept.c, d_output, parameters.panels, gradients.input,
+        gradients.bias, d_h, d_c, starts, rows, len(starts) - 1, d_c.shape[2], share.low,
+        share.high,
+    )  # fmt: skip
+    changed = gradients.bias, d_h, d_c
+    return Pass(partial(run_backward, *arguments), in_c, changed, (gradients.input, *changed))
 
 
 def uniform(*shape: int) -> Tensor:
@@ -133,43 +139,35 @@ def uniform(*shape: int) -> Tensor:
     return (torch.rand(shape) * 2 - 1) * shape[-1] ** -0.5
 
 
-def clone(value: Any) -> Any:
-    """Arrays in nested tuples, copied; all else as it is."""
-    if isinstance(value, tuple):
-        copies = map(clone, value)
-        return type(value)(*copies) if hasattr(value, "_fields") else tuple(copies)
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def passes(case: Case, library: ctypes.CDLL) -> tuple[Pass, Pass]:
-    """The case by Numba and in C."""
+def make_pass(case: Case, library: ctypes.CDLL) -> Pass:
+    """What the case computes, of random numbers."""
     torch.manual_seed(0)
     units, has_inputs = case.units, case.mode == "product too"
     lengths = (torch.linspace(1.0, case.shortest, case.batch) * case.frames).long()
     packing = Packing.of(lengths, case.frames)
-    frames, where = len(packing.rows), (packing.starts, packing.rows, Share(0, 0, case.batch))
-    weights = uniform(1, 4 * units, 2 * units), uniform(1, 4 * units, units)
-    stacked = _Stacked(*weights, torch.rand(1, 4 * units), *[torch.empty(0)] * 6)
-    parameters, drawn = stacked.parameters(with_input=has_inputs), Drawn(*torch.empty(3, 0, 1, 1))
-    inputs = torch.randn(frames if has_inputs else 0, 2 * units)
-    sums = torch.randn(0 if has_inputs else frames, 1, 4 * units)
+    where = packing.starts, packing.rows, Share(0, 0, case.batch)
+    weights = uniform(4 * units, 2 * units), uniform(4 * units, units)
+    layer = [Direction(*weights, *torch.rand(2, 4 * units), *torch.empty(6, 0))]
     h, c = torch.rand(2, 1, case.batch, units)
-    kept = _room(sums, parameters, h, c, case.mode in ("keeping", "backward"))
-    output = torch.zeros(case.batch * case.frames, 1, units)
-    kind, state = stacked.kind(False), State(h, c, h.clone())
-    arguments = views(kind, parameters, drawn, kept, inputs, state, output, *where)
-    if case.mode == "backward":
-        run_forward(*arguments)
-        gradients, d_output = _gradient_room(stacked, kept, h), torch.randn(output.shape)
-        ends, parameters = torch.randn(2, *h.shape), stacked.parameters(backward=True)
-        arguments = views(kind, parameters, drawn, kept, gradients, d_output, *ends, *where)
-    make = backward_pass if case.mode == "backward" else forward_pass
-    return make(arguments, None), make(clone(arguments), library)
+    rows, keeps = (0 if has_inputs else len(packing.rows)), case.mode in ("keeping", "backward")
+    kept = Kept(*(empty(shape, h) for shape in _kept_shapes(layer, rows, False, keeps)))
+    kept.gates.normal_()
+    inputs = torch.randn(case.batch * case.frames if has_inputs else 0, 2 * units)
+    output = _empty_output(case.batch * case.frames, (1, units), packing, h)
+    kind, drawn = layer[0].kind(False), Drawn(*torch.empty(3, 0, 1, 1))
+    ahead = kind, for_loops(layer), drawn, kept, inputs, State(h, c, h.clone()), output, *where
+    if case.mode != "backward":
+        return forward_pass(views(*ahead), library)
+    run_forward(*views(*ahead))
+    parameters, ends = for_loops(layer, backward=True), torch.randn(2, *h.shape)
+    gradients, d_output = _gradient_room(parameters, kept, h), torch.randn(output.shape)
+    back = kind, parameters, drawn, kept, gradients, d_output, *ends, *where
+    return backward_pass(views(*back), library)
 
 
 def views(*arguments: Any) -> tuple[Any, ...]:
     """NumPy's, of tensors."""
-    return tuple(map(_arrays, arguments))
+    return tuple(map(arrays, arguments))
 
 
 def timed(run: Run, changed: Sequence[Any] = (), before: Sequence[Any] = ()) -> float:
@@ -183,14 +181,17 @@ def timed(run: Run, changed: Sequence[Any] = (), before: Sequence[Any] = ()) -> 
 
 def measure(case: Case, library: ctypes.CDLL, rounds: int) -> list[float]:
     """Seconds by Numba and in C, and the ratio; AssertionError where they do not agree."""
-    pair = passes(case, library)
-    before = clone(pair[0].changed)
-    for one in pair:
-        timed(one.run, one.changed, before)
-    for expected, actual in zip(pair[0].results, pair[1].results, strict=True):
+    one = make_pass(case, library)
+    runs, before, found = (one.numba, one.in_c), [array.copy() for array in one.changed], []
+    for run in runs:
+        for array in one.results:
+            array[...] = 0
+        timed(run, one.changed, before)
+        found.append([array.copy() for array in one.results])
+    for expected, actual in zip(*found, strict=True):
         near = 1e-5 * np.abs(expected).max()
         np.testing.assert_allclose(actual, expected, 1e-4, near, err_msg=str(case))
-    turns = [[timed(one.run, one.changed, before) for one in pair] for _ in range(rounds)]
+    turns = [[timed(run, one.changed, before) for run in runs] for _ in range(rounds)]
     return [statistics.median(own) for own in zip(*((a, b, b / a) for a, b in turns), strict=True)]
 
 
@@ -198,20 +199,21 @@ def measure(case: Case, library: ctypes.CDLL, rounds: int) -> list[float]:
 def repeat_product(out, a, panels, times):
     """`add_product` so often, from either end in turn."""
     for n in range(times):
-        add_product(out, a, panels, n % 2 == 1)
+        add_product(out, out, a, panels, n % 2 == 1)
 
 
 def measure_product(rows: int, library: ctypes.CDLL, rounds: int) -> list[float]:
     """Rates by Numba, in C and by torch [FLOP/s]; AssertionError likewise."""
     a, b, out = torch.randn(rows, DEPTH), torch.randn(DEPTH, WIDTH), torch.empty(3, rows, WIDTH)
-    panels = b.unflatten(1, (-1, 16)).transpose(0, 1).contiguous()
+    panels = torch.empty(WIDTH // COLUMNS, DEPTH, COLUMNS)
+    pack(*views(panels, b))
     flop = 2 * rows * DEPTH * WIDTH
     times = max(2, 40_000_000 // flop)
     to, in_c, *read = views(out[0], out[1], a, panels)
     repeat_product(to, *read, 0)  # compiles
     runs: tuple[Run, ...] = (
         lambda: repeat_product(to, *read, times),
-        call(library.repeat_product, in_c, *read, rows, WIDTH // 16, DEPTH, times),
+        call(library.repeat_product, in_c, *read, rows, WIDTH // COLUMNS, DEPTH, times),
         lambda: [torch.mm(a, b, out=out[2]) for _ in range(times)],
     )
     rates = []
@@ -229,14 +231,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="cases with this in their name")
     parser.add_argument("--flags", default=" ".join(FLAGS), help="for cc")
-    parser.add_argument("--define", nargs="*", default=[], help="NAME=VALUE, in the C file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    flags = [*arguments.flags.split(), *(f"-D{name}" for name in arguments.define)]
-    loops = Table("", "Numba [ms]", "C [ms]", "C / Numba", title=f"cc {' '.join(flags)}")
+    loops = Table("", "Numba [ms]", "C [ms]", "C / Numba", title=f"cc {arguments.flags}")
     products = Table("rows", "Numba", "C", "torch.mm", title=f"{DEPTH} x {WIDTH} [GFLOP/s]")
     with tempfile.TemporaryDirectory() as folder:
-        library = compile_c(flags, folder)
+        library = compile_c(arguments.flags.split(), folder)
         for case in (case for case in CASES if arguments.only in str(case)):
             numba, in_c, ratio = measure(case, library, arguments.rounds)
             loops.add_row(str(case), f"{numba * 1e3:.2f}", f"{in_c * 1e3:.2f}", f"{ratio:.3f}")

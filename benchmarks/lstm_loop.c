@@ -2,40 +2,32 @@
 
 It reads and writes the arrays of `asr/model/kernels/cpu_arrays.py` in float32, direction 0 of 1: N
 packed frames, S utterances of a share, H units (a multiple of 16), W = 4 * H sums of a frame, in
-the order i, f, g, o. Matrices lie in panels of 16 columns, `(columns / 16, K, 16)`.
+the order i, f, g, o. Matrices, and what the recurrent one read at each frame, lie in panels of 16
+columns, `(columns / 16, K, 16)`.
 
-Each block of 16 units is finished before the next: the four gates' products of all utterances, then
-at once, with these sums in registers or in the L1 cache, gates, c and h. */
+Each block of 16 units is finished before the next: the four gates' products of a few utterances,
+then at once, with these sums still in registers, gates, c and h. It needs AVX-512. */
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __AVX512F__
-#define LANES 16
-#else
-#define LANES 8
-#endif
-enum { COLUMNS = 16, SPLIT = COLUMNS / LANES, DEPTH = 256, SPAN = 96, MOST_ROWS = 16 };
-
-/* The largest tile of the product, rows and panels, and the most rows whose four gates are held in
-registers from the sums to h. */
-#ifndef TILE_ROWS
-#define TILE_ROWS (LANES == 16 ? 8 : 6)
-#define TILE_PANELS 1
-#define CELL_ROWS (LANES == 16 ? 6 : 1)
+#ifndef __AVX512F__
+#error "needs AVX-512: 32 registers of 16 numbers"
 #endif
 
-typedef float Vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t Mask __attribute__((vector_size(4 * LANES)));
-typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+/* A tile of the product: the most rows, and the panels, 24 sums in registers; an input's product is
+taken over SPAN rows at once. */
+enum { COLUMNS = 16, ROWS = 6, PANELS = 4, SPAN = 96 };
+
+typedef float Vector __attribute__((vector_size(4 * COLUMNS)));
+typedef int32_t Mask __attribute__((vector_size(4 * COLUMNS)));
+typedef float Unaligned __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias));
 typedef int64_t Int;
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
-#define SWITCH(rows) \
-    switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) \
-        CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16) }
+#define SWITCH(rows) switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
 
 INLINE Vector load(const float *from) { return *(const Unaligned *)from; }
 INLINE void store(float *to, Vector value) { *(Unaligned *)to = value; }
@@ -62,65 +54,68 @@ INLINE Vector tanh_of(Vector x) /* the polynomials of cpu_pointwise.py */
 INLINE Vector sigmoid_of(Vector x) { return 0.5f + 0.5f * tanh_of(0.5f * x); }
 
 /* sums += a @ weights for R rows and P panels; of fixed size, or they would stay in memory. */
-typedef Vector Sums[MOST_ROWS][4 * SPLIT];
+typedef Vector Sums[ROWS][PANELS];
 
 INLINE void grow(const int R, const int P, Sums sums, const float *a, Int a_stride,
                  const float *panel, Int panel_stride, Int depth)
 {
     for (Int k = 0; k < depth; k++) {
-        Vector weights[4 * SPLIT];
-        UNROLL for (int v = 0; v < P * SPLIT; v++)
-            weights[v] = load(panel + v / SPLIT * panel_stride + k * COLUMNS + v % SPLIT * LANES);
+        Vector weights[PANELS];
+        UNROLL for (int p = 0; p < P; p++)
+            weights[p] = load(panel + p * panel_stride + k * COLUMNS);
         UNROLL for (int r = 0; r < R; r++) {
             Vector factor = splat(a[r * a_stride + k]);
-            UNROLL for (int v = 0; v < P * SPLIT; v++) sums[r][v] += factor * weights[v];
+            UNROLL for (int p = 0; p < P; p++) sums[r][p] += factor * weights[p];
         }
     }
 }
 
-/* out += a @ weights for R rows and P panels, with the sums in registers. */
-INLINE void tile(const int R, const int P, float *out, Int out_stride, const float *a,
-                 Int a_stride, const float *panel, Int panel_stride, Int depth)
+/* `out = initial + a @ weights` as in `cpu_tile.py`; strides in numbers. */
+typedef struct {
+    float *out;
+    const float *initial, *a, *panel;
+    Int out_stride, initial_stride, a_stride, panel_stride, depth;
+} Product;
+
+/* For R rows and P panels, with the sums in registers. */
+INLINE void tile(const int R, const int P, const Product *w)
 {
     Sums sums;
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < P * SPLIT; v++)
-        sums[r][v] = load(out + r * out_stride + v * LANES);
-    grow(R, P, sums, a, a_stride, panel, panel_stride, depth);
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < P * SPLIT; v++)
-        store(out + r * out_stride + v * LANES, sums[r][v]);
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++) {
+        sums[r][p] = load(w->initial + r * w->initial_stride + p * COLUMNS);
+        __builtin_prefetch(w->out + (r + R) * w->out_stride + p * COLUMNS, 1);
+    }
+    grow(R, P, sums, w->a, w->a_stride, w->panel, w->panel_stride, w->depth);
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+        store(w->out + r * w->out_stride + p * COLUMNS, sums[r][p]);
 }
 
-static void add_panels(float *out, Int out_stride, const float *a, Int a_stride, Int rows,
-                       const float *panel, Int panel_stride, Int panels, Int depth)
+/* The next tile's rows, of so many that are left: all tiles alike in size. */
+INLINE Int next_rows(Int left)
 {
-    while (rows > 0) {
-        Int tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, own = (rows + tiles - 1) / tiles;
-#define CASE(R) case R: if (R > TILE_ROWS) break; \
-        if (panels == TILE_PANELS) \
-            tile(R, TILE_PANELS, out, out_stride, a, a_stride, panel, panel_stride, depth); \
-        else if (R <= 2 && panels == 4) \
-            tile(R, 4, out, out_stride, a, a_stride, panel, panel_stride, depth); \
-        else tile(R, 1, out, out_stride, a, a_stride, panel, panel_stride, depth); \
-        break;
+    Int tiles = (left + ROWS - 1) / ROWS;
+    return (left + tiles - 1) / tiles;
+}
+
+static void add_panels(Product w, Int rows, Int panels)
+{
+    for (Int own; rows > 0; rows -= own) {
+        own = next_rows(rows);
+#define CASE(R) case R: if (panels == PANELS) tile(R, PANELS, &w); else tile(R, 1, &w); break;
         SWITCH(own)
-        out += own * out_stride, a += own * a_stride, rows -= own;
+        w.out += own * w.out_stride, w.initial += own * w.initial_stride, w.a += own * w.a_stride;
     }
 }
 
-/* out += a @ weights, through the panels from either end. */
-static void add_product(float *out, Int out_stride, const float *a, Int a_stride, Int rows,
-                        const float *panels, Int count, Int depth, Int backwards)
+/* The whole of it, through `count` panels from either end. */
+static void add_product(Product whole, Int rows, Int count, Int backwards)
 {
-    Int parts = (depth + DEPTH - 1) / DEPTH, most = rows <= 2 ? 4 : TILE_PANELS;
-    for (Int step = 0; step < parts; step++) {
-        Int start = DEPTH * (backwards ? parts - 1 - step : step);
-        Int part = depth - start < DEPTH ? depth - start : DEPTH;
-        for (Int done = 0; done < count;) {
-            Int own = count - done < most ? 1 : most, p = backwards ? count - done - own : done;
-            add_panels(out + p * COLUMNS, out_stride, a + start, a_stride, rows,
-                       panels + (p * depth + start) * COLUMNS, depth * COLUMNS, own, part);
-            done += own;
-        }
+    for (Int done = 0; done < count;) {
+        Int own = count - done < PANELS ? 1 : PANELS, p = backwards ? count - done - own : done;
+        Product w = whole;
+        w.out += p * COLUMNS, w.initial += p * COLUMNS, w.panel += p * w.panel_stride;
+        add_panels(w, rows, own);
+        done += own;
     }
 }
 
@@ -130,8 +125,9 @@ typedef struct { float *out; const float *a, *panels; Int rows, count, depth, ti
 void repeat_product(const Repeated *w)
 {
     Int columns = w->count * COLUMNS;
-    for (Int n = 0; n < w->times; n++)
-        add_product(w->out, columns, w->a, w->depth, w->rows, w->panels, w->count, w->depth, n % 2);
+    Product one = {w->out, w->out, w->a, w->panels, columns, columns, w->depth, w->depth * COLUMNS,
+                   w->depth};
+    for (Int n = 0; n < w->times; n++) add_product(one, w->rows, w->count, n % 2);
 }
 
 /* Where an utterance's units are read and written in a frame; `kept_c` and `gates` NULL where
@@ -164,51 +160,37 @@ INLINE void cell_tile(const int R, const Place *to, const float *read, const flo
                       Int panel_stride, Int depth, Int j)
 {
     Sums sums;
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < 4 * SPLIT; v++)
-        sums[r][v] = load(to[r].sums + v / SPLIT * to->units + j + v % SPLIT * LANES);
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < 4; q++)
+        sums[r][q] = load(to[r].sums + q * to->units + j);
     grow(R, 4, sums, read, depth, panel, panel_stride, depth);
-    for (int r = 0; r < R; r++) for (int v = 0; v < SPLIT; v++)
-        cell(sums[r][v], sums[r][SPLIT + v], sums[r][2 * SPLIT + v], sums[r][3 * SPLIT + v],
-             to + r, j + v * LANES);
+    for (int r = 0; r < R; r++) cell(sums[r][0], sums[r][1], sums[r][2], sums[r][3], to + r, j);
 }
 
 /* One block of 16 units of all utterances of a frame. */
 static void block(const Place *to, const float *read, Int count, const float *panels, Int j)
 {
-    Int units = to->units, gate = units / COLUMNS * units * COLUMNS;
-    const float *panel = panels + j * units;
-    if (count > CELL_ROWS) {
-        for (int q = 0; q < 4; q++)
-            add_panels(to->sums + q * units + j, 4 * units, read, units, count, panel + q * gate,
-                       gate, 1, units);
-        for (Int n = 0; n < count * SPLIT; n++) {
-            Int k = j + n % SPLIT * LANES;
-            const float *s = to[n / SPLIT].sums + k, *g = s + 2 * units;
-            cell(load(s), load(s + units), load(g), load(g + units), to + n / SPLIT, k);
-        }
-        return;
-    }
+    for (Int own, units = to->units; count > 0; count -= own) {
+        own = next_rows(count);
 #undef CASE
-#define CASE(R) case R: if (R > CELL_ROWS) break; \
-        cell_tile(R, to, read, panel, gate, units, j); break;
-    SWITCH(count)
+#define CASE(R) case R: cell_tile(R, to, read, panels + j * units, units * units, units, j); break;
+        SWITCH(own)
+        to += own, read += own * units;
+    }
 }
 
 /* What `run_forward` takes, of direction 0; `kept_c` is NULL where no backward pass follows, and
 `inputs` where the input's share of the sums stands in `gates` already. */
 typedef struct {
     float *gates, *kept_recurrent, *kept_c, *h, *c, *recurrent, *output;
-    const float *inputs, *panels_ih, *panels, *bias;
+    const float *inputs, *panels_ih, *panels, *start;
     const Int *starts, *rows;
     Int frames, units, width, low, high;
 } Forward;
 
+INLINE Int least(Int a, Int b) { return a < b ? a : b; }
+
 /* The end of a share, or of those of its utterances that reach a frame. */
-INLINE Int running(const Int *starts, Int t, Int high)
-{
-    Int count = starts[t + 1] - starts[t];
-    return count < high ? count : high;
-}
+INLINE Int running(const Int *s, Int t, Int high) { return least(s[t + 1] - s[t], high); }
 
 static void sum_inputs(const Forward *w, float *sums, float *gathered, Int *offsets, Int t,
                        Int span)
@@ -218,12 +200,21 @@ static void sum_inputs(const Forward *w, float *sums, float *gathered, Int *offs
         Int start = w->starts[t + k], end = running(w->starts, t + k, w->high);
         offsets[k] = count;
         for (Int b = w->low; b < end; b++, count++) {
-            memcpy(gathered + count * w->width, w->inputs + (start + b) * w->width, 4 * w->width);
-            memcpy(sums + count * columns, w->bias, 4 * columns);
+            const float *x = w->inputs + w->rows[start + b] * w->width;
+            memcpy(gathered + count * w->width, x, 4 * w->width);
         }
     }
-    add_product(sums, columns, gathered, w->width, count, w->panels_ih, columns / COLUMNS,
-                w->width, 0);
+    add_product((Product){sums, w->start, gathered, w->panels_ih, columns, 0, w->width,
+                          w->width * COLUMNS, w->width}, count, columns / COLUMNS, 0);
+}
+
+static void keep_recurrent(const Forward *w, const float *recurrent, Int first, Int count)
+{
+    Int units = w->units;
+    for (Int p = 0; p < units / COLUMNS; p++) for (Int b = 0; b < count; b++) {
+        float *to = w->kept_recurrent + (p * w->starts[w->frames] + first + b) * COLUMNS;
+        memcpy(to, recurrent + b * units + p * COLUMNS, 4 * COLUMNS);
+    }
 }
 
 void run_forward(const Forward *w)
@@ -244,7 +235,7 @@ void run_forward(const Forward *w)
             held = t / span;
             own = sums + offsets[t % span] * columns;
         }
-        if (w->kept_c) memcpy(w->kept_recurrent + first * units, recurrent, 4 * count * units);
+        if (w->kept_c) keep_recurrent(w, recurrent, first, count);
         for (Int b = 0; b < count; b++)
             to[b] = (Place){own + b * columns, c + b * units, fresh + b * units,
                             w->output + w->rows[first + b] * units,
@@ -263,38 +254,47 @@ void run_forward(const Forward *w)
 /* What `run_backward` takes; `panels` hold the transposed matrix. */
 typedef struct {
     const float *gates, *c, *d_output, *panels;
-    float *d_sums, *d_h, *d_c;
+    float *d_sums, *d_bias, *d_h, *d_c;
     const Int *starts, *rows;
     Int frames, units, low, high;
 } Backward;
 
+INLINE void add_to(float *sum, Vector value) { store(sum, load(sum) + value); }
+
 INLINE void cell_backward(const float *gates, const float *c, const float *d_out, float *d_sums,
-                          float *d_h, float *d_c, Int units, Int j)
+                          float *d_bias, const float *d_h, float *d_c, Int units, Int j)
 {
     Vector i = load(gates + j), f = load(gates + units + j), g = load(gates + 2 * units + j);
     Vector o = load(gates + 3 * units + j), before = load(c + j);
     Vector value = tanh_of(f * before + i * g), own = load(d_h + j) + load(d_out + j);
     Vector d = load(d_c + j) + own * o * (1 - value * value);
-    store(d_sums + j, d * g * i * (1 - i)), store(d_sums + units + j, d * before * f * (1 - f));
-    store(d_sums + 2 * units + j, d * i * (1 - g * g));
-    store(d_sums + 3 * units + j, own * value * o * (1 - o));
-    store(d_c + j, d * f), store(d_h + j, (Vector){0});
+    Vector d_gates[] = {d * g * i * (1 - i), d * before * f * (1 - f), d * i * (1 - g * g),
+                        own * value * o * (1 - o)};
+    UNROLL for (int q = 0; q < 4; q++) {
+        store(d_sums + q * units + j, d_gates[q]);
+        add_to(d_bias + q * units + j, d_gates[q]);
+    }
+    store(d_c + j, d * f);
 }
 
 void run_backward(const Backward *w)
 {
     Int units = w->units, columns = 4 * units;
+    float *zeros = calloc(units, sizeof(float));
     for (Int t = w->frames - 1; t >= 0; t--) {
         Int first = w->starts[t] + w->low, count = running(w->starts, t, w->high) - w->low;
         if (count <= 0) continue;
         for (Int b = 0; b < count; b++) {
-            Int n = first + b, own = (w->low + b) * units;
+            Int n = first + b, own = w->low + b;
             const float *gates = w->gates + n * columns, *d_out = w->d_output + w->rows[n] * units;
-            for (Int j = 0; j < units; j += LANES)
+            for (Int j = 0; j < units; j += COLUMNS)
                 cell_backward(gates, w->c + n * units, d_out, w->d_sums + n * columns,
-                              w->d_h + own, w->d_c + own, units, j);
+                              w->d_bias + own * columns, w->d_h + own * units,
+                              w->d_c + own * units, units, j);
         }
-        add_product(w->d_h + w->low * units, units, w->d_sums + first * columns, columns, count,
-                    w->panels, units / COLUMNS, columns, t % 2);
+        Product read = {w->d_h + w->low * units, zeros, w->d_sums + first * columns, w->panels,
+                        units, 0, columns, columns * COLUMNS, columns};
+        add_product(read, count, units / COLUMNS, t % 2);
     }
+    free(zeros);
 }
