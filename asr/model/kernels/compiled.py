@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -27,9 +30,22 @@ def compiled_sum(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _compile(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
     try:
-        return numba.njit(function, cache=True, **options)
+        dispatcher = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
         return numba.njit(function, **options)
+    # Numba compiles anew what changed in the function's own file, not in those it calls into.
+    stored = dispatcher._cache._cache_file
+    stored._source_stamp = stored._source_stamp, fingerprint(Path(__file__).parent)
+    return dispatcher
+
+
+@cache
+def fingerprint(folder: Path) -> str:
+    """Of the sources in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
