@@ -224,7 +224,7 @@ def _print(title: str, rows: dict[str, dict[str, Any]]) -> None:
     for cell, row in rows.items():
         values = [row.get(name, "") for name in columns]
         table.add_row(cell, *(f"{v:.2f}" if isinstance(v, float) else str(v) for v in values))
-    Console(width=200).print(table)
+    Console(width=260).print(table)
 
 
 def main() -> None:
