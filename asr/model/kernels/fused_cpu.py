@@ -27,7 +27,7 @@ from asr.model.kernels.cpu_products import (
 )
 from asr.model.kernels.cpu_tile import COLUMNS
 from asr.model.kernels.memory import empty
-from asr.model.kernels.operator import register
+from asr.model.kernels.operator import Passes, register
 from asr.model.kernels.packing import Packing, run_tasks, spans, task
 from asr.model.lstm_cell import Cell, Noise, Weights
 
@@ -258,10 +258,8 @@ def _backward_shapes(
     return d_x, d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
 
 
-_layer = register(
-    "lstm_fused_cpu", ("cpu",), _forward, _backward, _forward_shapes, _backward_shapes,
-    switches=("reads_c",),
-)  # fmt: skip
+_passes = Passes(_forward, _backward, _forward_shapes, _backward_shapes)
+_layer = register("lstm_fused_cpu", ("cpu",), _passes, switches=("reads_c",))
 
 
 def run(

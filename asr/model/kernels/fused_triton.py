@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels.directions import by_direction
-from asr.model.kernels.operator import register
+from asr.model.kernels.operator import Passes, register
 from asr.model.kernels.triton_launch import (
     Back,
     Drawn,
@@ -206,10 +206,8 @@ def _backward_shapes(
     return torch.empty_like(kept[0]), d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
 
 
-_layer = register(
-    "lstm_fused_triton", ("cpu", "cuda"), _forward, _backward, _forward_shapes, _backward_shapes,
-    switches=("reads_c", "exact"),
-)  # fmt: skip
+_passes = Passes(_forward, _backward, _forward_shapes, _backward_shapes)
+_layer = register("lstm_fused_triton", ("cpu", "cuda"), _passes, switches=("reads_c", "exact"))
 
 
 def run(

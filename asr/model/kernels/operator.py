@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,34 +13,37 @@ ARGUMENTS = "Tensor x, Tensor lengths, Tensor[] weights, Tensor[] drawn, Tensor 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
-def register(
-    name: str,
-    devices: Sequence[str],
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    forward_shapes: Callable[..., Any],
-    backward_shapes: Callable[..., Any],
-    switches: Sequence[str],
-) -> Layer:
-    """Register `asr::<name>` and `asr::<name>_backward`.
+class Passes(NamedTuple):
+    """A layer's kernel, there and back, and what each way gives for fake tensors.
 
-    Args:
-        name: of the operator.
-        devices: torch's names of those it runs on.
+    Attributes:
         forward: the arguments of `Layer`, and whether a backward pass follows, to output, h_n, c_n
             and a list of what that pass needs.
         backward: gradients of output, h_n and c_n, then lengths, weights, what was drawn, what was
             kept, and the switches, to gradients of x, weights, h_0 and c_0.
         forward_shapes: `forward` for fake tensors.
         backward_shapes: `backward`, likewise.
+    """
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    forward_shapes: Callable[..., Any]
+    backward_shapes: Callable[..., Any]
+
+
+def register(name: str, devices: Sequence[str], passes: Passes, switches: Sequence[str]) -> Layer:
+    """Register `asr::<name>` and `asr::<name>_backward`.
+
+    Args:
+        name: of the operator.
+        devices: torch's names of those it runs on.
+        passes: the kernel.
         switches: names of what else is on or off, the last arguments of `Layer`.
 
     Returns:
         the layer, differentiable.
     """
-    run, run_back = _operators(
-        name, devices, forward, backward, forward_shapes, backward_shapes, switches
-    )
+    run, run_back = _operators(name, devices, passes, switches)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         _, lengths, weights, drawn, _, _, *on, _ = inputs
@@ -79,10 +82,8 @@ def register(
 
 
 def _operators(
-    name: str, devices: Sequence[str], forward: Callable[..., Any], backward: Callable[..., Any],
-    forward_shapes: Callable[..., Any], backward_shapes: Callable[..., Any],
-    switches: Sequence[str],
-) -> tuple[Callable[..., Any], Callable[..., Any]]:  # fmt: skip
+    name: str, devices: Sequence[str], passes: Passes, switches: Sequence[str]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two of `register`, which know nothing of each other yet."""
     there, back = f"asr::{name}", f"asr::{name}_backward"
     on = ", ".join(f"bool {switch}" for switch in switches)
@@ -94,8 +95,8 @@ def _operators(
         "(Tensor d_output, Tensor d_h_n, Tensor d_c_n, Tensor lengths, Tensor[] weights, "
         f"Tensor[] drawn, Tensor[] kept, {on}) -> (Tensor, Tensor[], Tensor, Tensor)",
     )
-    torch.library.impl(there, tuple(devices), forward)
-    torch.library.impl(back, tuple(devices), backward)
-    torch.library.register_fake(there, forward_shapes)
-    torch.library.register_fake(back, backward_shapes)
+    torch.library.impl(there, tuple(devices), passes.forward)
+    torch.library.impl(back, tuple(devices), passes.backward)
+    torch.library.register_fake(there, passes.forward_shapes)
+    torch.library.register_fake(back, passes.backward_shapes)
     return getattr(torch.ops.asr, name), getattr(torch.ops.asr, f"{name}_backward")
