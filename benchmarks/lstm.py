@@ -206,10 +206,10 @@ def ours(case: Case, device: torch.device) -> dict[str, Forward]:
 
 def each_step(run: Run) -> Run:
     """`fused_triton` with a launch for each step, where it has one for all."""
-    from asr.model.kernels import fused_triton
+    from asr.model.kernels import triton_launch
 
     def stepwise() -> None:
-        with patch.object(fused_triton, "loop_kind", return_value="the benchmark asks for it"):
+        with patch.object(triton_launch, "loop_kind", return_value="the benchmark asks for it"):
             run()
 
     return stepwise

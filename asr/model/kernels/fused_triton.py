@@ -13,10 +13,8 @@ Tests run the same kernels on a CPU, in Triton's interpreter (TRITON_INTERPRET=1
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -30,15 +28,10 @@ from asr.model.kernels.triton_launch import (
     Kind,
     Parameters,
     There,
-    loop_kind,
-    run_loop,
-    run_steps,
-    step_launches,
+    run_all_steps,
 )
 from asr.model.lengths import mask_padding
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights, input_sums
-
-logger = logging.getLogger(__name__)
 
 ADVANTAGE = "compiled for this GPU"
 
@@ -72,11 +65,6 @@ def _kind(
         ZONED=drawn.zone_h.numel() > 0, KEEP=keep, EPSILON=NORM_EPSILON, FLOAT=types[c.dtype],
         WEIGHT=types[weight.dtype], PRECISION="ieee" if exact else "tf32",
     )  # fmt: skip
-
-
-@cache
-def _announce_steps(reason: str) -> None:
-    logger.info("LSTM backend fused_triton: a launch for each step, not for all: %s", reason)
 
 
 def _room(kind: Kind, like: Tensor) -> Kept:
@@ -122,13 +110,7 @@ def _forward(
         output=sums.new_zeros(batch, frames, directions, h_0.shape[2]),
     )
     tensors = (*parameters, *noise, *kept, *there, *[None] * len(Back._fields))
-    loop, last = loop_kind(kind, batch, sums.device, backward=False), 1
-    if isinstance(loop, Kind):
-        run_loop(loop, tensors, lengths, frames, backward=False)
-    else:
-        _announce_steps(loop)
-        launches = step_launches(kind, batch, backward=False)
-        last = run_steps(launches, tensors, lengths, frames, 0, frames) % 2
+    last = run_all_steps(kind, tensors, lengths, frames, backward=False)
     # Copies: what an operator gives may not be part of one tensor.
     return there.output.flatten(2), there.h[last].clone(), there.c[last].clone(), [*kept]
 
@@ -154,13 +136,7 @@ def _backward(
         d_bias_c=zeros(directions, batch, kind.H if kind.NORM else 0),
     )
     tensors = (*parameters, *noise, *saved, *[None] * len(There._fields), *back)
-    loop = loop_kind(kind, batch, d_output.device, backward=True)
-    if isinstance(loop, Kind):
-        run_loop(loop, tensors, lengths, frames, backward=True)
-    else:
-        launches = step_launches(kind, batch, backward=True)
-        # One step more, before the first frame: the gradient that the first step's product gives.
-        run_steps(launches, tensors, lengths, frames, frames - 1, frames + 1)
+    run_all_steps(kind, tensors, lengths, frames, backward=True)
     return back.d_sums, _of_weights(parameters, saved, back, kind), back.d_h, back.d_c
 
 

@@ -9,12 +9,15 @@ replayed until a batch's steps are done.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 32  # steps of a captured graph, even: then h and c end where they began
 ROWS = 16  # utterances of a tile, the least that a GPU's product takes
@@ -238,7 +241,25 @@ def _chunks(terms: int, most: int) -> tuple[tuple[int, int], ...]:
     return tuple(chunks)
 
 
-def run_loop(
+def run_all_steps(
+    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+) -> int:
+    """Run a layer's steps, there or back; gives which of the two states of `There` is the last."""
+    loop = loop_kind(kind, len(lengths), lengths.device, backward)
+    with torch.cuda.device_of(lengths):  # does nothing on a CPU
+        if isinstance(loop, Kind):
+            _run_loop(loop, tensors, lengths, frames, backward)
+            return 1
+        _announce_steps(loop)
+        return _run_steps(kind, tensors, lengths, frames, backward) % 2
+
+
+@cache
+def _announce_steps(reason: str) -> None:
+    logger.info("LSTM backend fused_triton: a launch for each step, not for all: %s", reason)
+
+
+def _run_loop(
     kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
 ) -> None:
     """Run all steps in one launch; an `Exchange` is made for it."""
@@ -254,24 +275,24 @@ def run_loop(
     )
     table = torch.tensor(_entries((*tensors, *exchange), lengths, frames, 0)).to(lengths.device)
     loop = kernels.loop_backward if backward else kernels.loop_forward
-    with torch.cuda.device_of(lengths):
-        loop[groups, -(-kind.H // kind.BLOCK_N)](table, kind, **OPTIONS)
+    loop[groups, -(-kind.H // kind.BLOCK_N)](table, kind, **OPTIONS)
 
 
-def run_steps(
-    launches: Sequence[Launch], tensors: Sequence[Tensor | None], lengths: Tensor, frames: int,
-    first: int, steps: int,
-) -> int:  # fmt: skip
-    """Run so many steps from `first` on; gives how many ran, some more where a graph does it."""
+def _run_steps(
+    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+) -> int:
+    """Launch each step; gives how many ran, some more where a graph does it."""
+    launches = step_launches(kind, len(lengths), backward)
+    # One step more on the way back, before the first frame: the gradient through its product.
+    first, steps = (frames - 1, frames + 1) if backward else (0, frames)
     table = torch.tensor(_entries(tensors, lengths, frames, first))
     if lengths.device.type != "cuda":
         for offset in range(steps):
             _launch(launches, table, offset)
         return steps
-    with torch.cuda.device_of(lengths):
-        stream = torch.cuda.current_stream().cuda_stream
-        chunks = -(-steps // CHUNK)
-        _graph(tuple(launches), lengths.device, stream).replay(table, chunks)
+    stream = torch.cuda.current_stream().cuda_stream
+    chunks = -(-steps // CHUNK)
+    _graph(tuple(launches), lengths.device, stream).replay(table, chunks)
     return chunks * CHUNK
 
 

@@ -83,7 +83,7 @@ def assert_alike(
 @pytest.fixture
 def _step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A launch for each step, where one for all would serve."""
-    monkeypatch.setattr(fused_triton, "loop_kind", lambda *_, **__: "a test asks for it")
+    monkeypatch.setattr(triton_launch, "loop_kind", lambda *_, **__: "a test asks for it")
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["plain", "coupled", "noisy"])
