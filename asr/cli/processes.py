@@ -85,3 +85,15 @@ def tell_parent() -> Iterator[None]:
             # Whole or not at all: the parent ends this process as soon as another one has ended.
             replace_text(error_file, one_line(error))
         raise SystemExit(USER_ERROR_STATUS) from error
+
+
+def leave_together() -> None:
+    """Wait for the other processes and part from them, if there are any.
+
+    A process whose connections are cut while it ends may be aborted by its own threads.
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from asr.cli.hydra_app import run_hydra
-from asr.cli.processes import run_on_processes, tell_parent
+from asr.cli.processes import leave_together, run_on_processes, tell_parent
 
 RESUME = "resume="
 
@@ -49,6 +49,7 @@ def _job(config: DictConfig) -> None:
         return
     with tell_parent():
         _train(config)
+        leave_together()
 
 
 def _train(config: DictConfig) -> None:
