@@ -10,6 +10,7 @@ import numpy as np
 # Durations are jittered by up to this share before sorting, so that batches of like length still
 # mix their members anew each epoch.
 LENGTH_JITTER = 0.1
+BUDGET_HALVINGS = 12  # steps of the search for a smaller budget: to a part in 4096
 
 
 class Order(Enum):
@@ -54,21 +55,66 @@ def plan_epoch(
     """
     if not durations:
         raise ValueError("no utterances, expected at least 1")
-    longest = max(range(len(durations)), key=durations.__getitem__)
-    if durations[longest] > batch_duration_s:
-        raise ValueError(
-            f"utterance {longest} lasts {durations[longest]:.2f} s, expected at most "
-            f"batch_duration_s = {batch_duration_s:g} s"
-        )
+    _check_longest(durations, batch_duration_s)
     generator = np.random.default_rng((seed, epoch))
     sizes = np.asarray(durations, dtype=np.float64)
-    jitter = generator.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
-    keys = sizes if order is Order.ASCENDING else sizes * jitter
-    batches = _cut(np.argsort(keys, kind="stable").tolist(), sizes, batch_duration_s)
+    batches = _cut(_by_length(sizes, order, generator), sizes, batch_duration_s)
     batches = _split_until_divisible(batches, world_size)
     if order is Order.SHUFFLED:
         batches = _shuffle_steps(batches, world_size * accumulate, generator)
     return batches + [()] * (-len(batches) % world_size)
+
+
+def plan_window(
+    durations: Sequence[float],
+    owners: Sequence[int],
+    *,
+    seed: int,
+    epoch: int,
+    window: int,
+    batch_duration_s: float,
+    world_size: int = 1,
+    accumulate: int = 1,
+    order: Order = Order.SHUFFLED,
+) -> list[tuple[int, ...]]:
+    """`plan_epoch` for utterances whose audio is held by one rank each.
+
+    Every utterance is in exactly one batch, and batch i belongs to rank i modulo W, who holds the
+    audio of its members. Each rank's utterances are cut into the same number of batches in order of
+    length, so that the W batches side by side are alike: a rank that needs fewer than the others
+    gets a smaller budget, and where it has fewer utterances than that, empty batches.
+
+    Args:
+        durations: of every utterance of the window, all ranks' [s].
+        owners: the rank that holds each utterance's audio, from 0.
+        seed: of the run.
+        epoch: from 0.
+        window: from 0, within the epoch.
+        batch_duration_s: largest padded size of a batch, longest duration times members [s].
+        world_size: number of ranks W.
+        accumulate: batches of a rank for one optimiser step.
+        order: of the batches; ASCENDING ignores seed, epoch and window.
+
+    Returns:
+        The batches of all ranks, each a tuple of positions; none for no utterance.
+
+    Raises:
+        ValueError: an utterance longer than the budget.
+    """
+    if not durations:
+        return []
+    _check_longest(durations, batch_duration_s)
+    generator = np.random.default_rng((seed, epoch, window))
+    sizes = np.asarray(durations, dtype=np.float64)
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    for position in _by_length(sizes, order, generator):
+        shares[owners[position]].append(position)
+    count = max(len(_cut(share, sizes, batch_duration_s)) for share in shares)
+    columns = [_cut_into(count, share, sizes, batch_duration_s) for share in shares]
+    batches = [batch for row in zip(*columns, strict=True) for batch in row]
+    if order is Order.SHUFFLED:
+        batches = _shuffle_steps(batches, world_size * accumulate, generator)
+    return batches
 
 
 def plan_evaluation(
@@ -102,6 +148,23 @@ def rank_batches(
     return batches[rank::world_size]
 
 
+def _check_longest(durations: Sequence[float], batch_duration_s: float) -> None:
+    longest = max(range(len(durations)), key=durations.__getitem__)
+    if durations[longest] > batch_duration_s:
+        raise ValueError(
+            f"utterance {longest} lasts {durations[longest]:.2f} s, expected at most "
+            f"batch_duration_s = {batch_duration_s:g} s"
+        )
+
+
+def _by_length(sizes: np.ndarray, order: Order, generator: np.random.Generator) -> list[int]:
+    """Positions, shortest first but for the jitter."""
+    jitter = generator.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
+    keys = sizes if order is Order.ASCENDING else sizes * jitter
+    positions: list[int] = np.argsort(keys, kind="stable").tolist()
+    return positions
+
+
 def _cut(indices: list[int], sizes: np.ndarray, budget: float) -> list[tuple[int, ...]]:
     batches: list[tuple[int, ...]] = []
     batch: list[int] = []
@@ -113,6 +176,26 @@ def _cut(indices: list[int], sizes: np.ndarray, budget: float) -> list[tuple[int
             batch, longest = [], sizes[index]
         batch.append(index)
     return [*batches, tuple(batch)]
+
+
+def _cut_into(
+    count: int, indices: list[int], sizes: np.ndarray, budget: float
+) -> list[tuple[int, ...]]:
+    """Cut into exactly `count` batches, of which the last ones may be empty."""
+    if len(indices) <= count:
+        return [(index,) for index in indices] + [()] * (count - len(indices))
+    batches = _cut(indices, sizes, budget)
+    low, high = 0.0, budget
+    for _ in range(BUDGET_HALVINGS if len(batches) < count else 0):
+        middle = (low + high) / 2
+        finer = _cut(indices, sizes, middle)
+        if len(finer) > count:
+            low = middle
+        else:
+            high, batches = middle, finer
+    while len(batches) < count:  # no budget may give just this number
+        _halve_largest(batches)
+    return batches
 
 
 def _shuffle_steps(
@@ -129,11 +212,16 @@ def _shuffle_steps(
 
 def _split_until_divisible(batches: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
     """Or until every batch holds one utterance."""
-    while len(batches) % count:
-        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-        members = batches[largest]
-        if len(members) == 1:
-            break
-        half = len(members) // 2
-        batches[largest : largest + 1] = [members[:half], members[half:]]
+    while len(batches) % count and _halve_largest(batches):
+        pass
     return batches
+
+
+def _halve_largest(batches: list[tuple[int, ...]]) -> bool:
+    """Put two halves in the place of the batch with the most members, unless that is one."""
+    largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+    members = batches[largest]
+    half = len(members) // 2
+    if half:
+        batches[largest : largest + 1] = [members[:half], members[half:]]
+    return half > 0
