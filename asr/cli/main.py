@@ -13,6 +13,7 @@ from asr import __version__
 # imported only when asked for: `asr --help` must not wait for torch.
 COMMANDS = {
     "prepare": "make manifests from a corpus",
+    "shar": "write a manifest as shards, for corpora beyond one disk",
     "train": "train a model",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",

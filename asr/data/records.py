@@ -56,17 +56,23 @@ def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
     if suffix not in MANIFEST_SUFFIXES:
         expected = ", ".join(MANIFEST_SUFFIXES)
         raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
-    with _open_regular(path) as file:
-        yield from _json_records(file) if suffix in JSON_SUFFIXES else _table_records(path, file)
+    with open_regular(path) as file:
+        yield from json_records(file) if suffix in JSON_SUFFIXES else _table_records(path, file)
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, expected: str = "a manifest") -> BinaryIO:
+    """Open a regular file for reading bytes; what is expected there goes into the message.
+
+    Raises:
+        ValueError: a FIFO, a device or a folder.
+        OSError: missing or unreadable.
+    """
     # Opened first, asked afterwards, so that nothing can be put in its place in between; without
     # O_NONBLOCK a FIFO would wait for its writer here.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ValueError(f"{path}: not a regular file, expected a manifest")
+        raise ValueError(f"{path}: not a regular file, expected {expected}")
     return open(descriptor, "rb")
 
 
@@ -90,7 +96,8 @@ def _decode(raw: bytes) -> str | BadLineError:
         return BadLineError(f"byte 0x{raw[error.start]:02x} at {error.start + 1}, expected UTF-8")
 
 
-def _json_records(file: BinaryIO) -> Iterator[tuple[int, Record | BadLineError]]:
+def json_records(file: BinaryIO) -> Iterator[tuple[int, Record | BadLineError]]:
+    """`read_records` of an open file of JSON lines."""
     for number, line in _lines(file):
         if isinstance(line, BadLineError):
             yield number, line

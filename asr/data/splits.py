@@ -73,7 +73,7 @@ def load_splits(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
-    train_all = _read(train, text)
+    train_all = read_split(train, text)
     kept = tuple(u for u in train_all if min_duration_s <= seconds(u) <= max_duration_s)
     if len(kept) < len(train_all):
         notice(
@@ -85,18 +85,19 @@ def load_splits(
             f"no training utterance left of {len(train_all)}, expected some of "
             f"{min_duration_s:g} to {max_duration_s:g} s (data.min_duration_s, data.max_duration_s)"
         )
-    dev_all = _read(dev, text)
+    dev_all = read_split(dev, text)
     tokenizer = (
         CharTokenizer(alphabet)
         if alphabet
         else CharTokenizer.from_texts([utterance.text for utterance in kept])
     )
     for split, utterances in (("train", kept), ("dev", dev_all)):
-        _check_characters(split, utterances, tokenizer)
+        check_characters(split, utterances, tokenizer)
     return Splits(kept[:limit], dev_all[:limit], text, tokenizer.alphabet)
 
 
-def _read(manifests: str | Sequence[str], text: TextNormalizer) -> tuple[Utterance, ...]:
+def read_split(manifests: str | Sequence[str], text: TextNormalizer) -> tuple[Utterance, ...]:
+    """The utterances of one or several manifests, texts normalised and durations known."""
     paths = [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
     utterances: list[Utterance] = []
     for path in paths:
@@ -129,9 +130,8 @@ def seconds(utterance: Utterance) -> float:
     return utterance.duration
 
 
-def _check_characters(
-    split: str, utterances: Sequence[Utterance], tokenizer: CharTokenizer
-) -> None:
+def check_characters(split: str, utterances: Sequence[Utterance], tokenizer: CharTokenizer) -> None:
+    """Refuse texts with characters that the alphabet lacks."""
     known = set(tokenizer.alphabet)
     for utterance in utterances:
         unknown = sorted(set(utterance.text) - known)

@@ -1,0 +1,86 @@
+"""asr shar: a manifest as shards, for a corpus that does not fit one disk or memory."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from asr.data.manifest import read_manifest
+from asr.data.shar.index import INDEX_FILE, Shard
+from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
+
+SECONDS_PER_HOUR = 3600.0
+
+
+def main(arguments: list[str]) -> int:
+    """Write the shards; after a kill the same command goes on."""
+    options = _parser().parse_args(arguments)
+    settings = SharSettings(
+        audio_format=options.format,
+        shard_duration_s=options.shard_duration_h * SECONDS_PER_HOUR,
+        shard_size=options.shard_size,
+        seed=options.shuffle_seed,
+        sample_rate=options.sample_rate,
+    )
+    if options.num_workers < 1:
+        raise ValueError(f"--num-workers {options.num_workers}, expected at least 1")
+    writer = SharWriter(read_manifest(options.manifest), options.folder, settings)
+    console = Console(stderr=True)
+    shards: list[Shard] = []
+    for shard in track(
+        writer.write(options.num_workers),
+        "shards",
+        total=len(writer.shares),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ):
+        shards.append(shard)
+        if not console.is_terminal:
+            print(f"{shard.recording}: {shard.utterances} utterances, {shard.duration_s:.0f} s")
+    _conclude(options.folder, shards)
+    return 0
+
+
+def _conclude(folder: Path, shards: Sequence[Shard]) -> None:
+    hours = sum(shard.duration_s for shard in shards) / SECONDS_PER_HOUR
+    size = sum(shard.num_bytes or 0 for shard in shards) / 1e6
+    print(
+        f"{folder}: {len(shards)} shards, {sum(shard.utterances for shard in shards)} utterances, "
+        f"{hours:.2f} h, {size / hours:.1f} MB an hour; index in {INDEX_FILE}"
+    )
+    print(f"next: asr train data=shar data.train={folder} data.dev=DEV_MANIFEST")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr shar",
+        description="Write a manifest as shuffled shards in Lhotse's Shar format. "
+        "After a kill the same command goes on.",
+    )
+    parser.add_argument("manifest", type=Path, help="JSONL, CSV or TSV")
+    parser.add_argument("folder", type=Path, help="of the shards; new or empty")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--shard-duration-h", type=float, default=1.0, help="audio a shard [h]; default: 1"
+    )
+    length.add_argument("--shard-size", type=int, help="utterances a shard instead")
+    parser.add_argument(
+        "--format", choices=AUDIO_FORMATS, default="flac",
+        help="of the audio; flac and wav 16-bit, opus lossy; default: flac",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sample-rate", type=int, help="of the audio [Hz]; default: each file's own"
+    )
+    parser.add_argument("--shuffle-seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--num-workers", type=int, default=len(os.sched_getaffinity(0)),
+        help="threads that encode; default: one a core",
+    )  # fmt: skip
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

@@ -1,0 +1,105 @@
+"""The recordings of a shard: encoded audio out of its tar, paired with its cuts."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
+from typing import IO
+
+from asr.data.shar.cuts import check_sha256
+from asr.data.shar.folder import SharFolder
+
+MAX_AUDIO_BYTES = 2**31  # of one recording: 4 hours of 16-bit samples at 48 kHz take 1.4e9
+BLOCK_BYTES = 1 << 20
+NO_DATA = ".nodata"  # the suffix that stands for a cut without audio
+
+
+def read_recordings(
+    folder: SharFolder,
+    name: str,
+    cut_ids: Sequence[str],
+    wanted: Collection[str],
+    sha256: str | None = None,
+) -> dict[str, bytes]:
+    """Read a shard's tar from end to end: two members a cut, its audio and a description.
+
+    Args:
+        folder: where it lies.
+        name: of the tar.
+        cut_ids: of the shard, in order; the tar's must be the same.
+        wanted: the cuts whose audio is to be kept.
+        sha256: of the tar; None does not check.
+
+    Returns:
+        Encoded audio by cut id.
+
+    Raises:
+        ValueError: damaged, cut short, changed, or not the tar of these cuts.
+        OSError: missing or unreadable.
+    """
+    where = folder.where(name)
+    with folder.open(name) as file:
+        hashed = HashedReader(file)
+        try:
+            # Not "r|*": what is packed once more could unpack to any size.
+            with tarfile.open(fileobj=hashed, mode="r|", bufsize=BLOCK_BYTES) as tar:  # type: ignore[call-overload]  # all it needs is read
+                audio = _extract(where, tar, cut_ids, wanted)
+        except tarfile.TarError as error:
+            raise ValueError(f"{where}: damaged tar ({error})") from error
+        check_sha256(where, hashed.finish(), sha256)
+    return audio
+
+
+class HashedReader:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        block = self._file.read(size)
+        self._digest.update(block)
+        return block
+
+    def finish(self) -> str:
+        """The sha256 of the whole file, the rest of which is read."""
+        while self.read(BLOCK_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+
+def _extract(
+    where: str, tar: tarfile.TarFile, cut_ids: Sequence[str], wanted: Collection[str]
+) -> dict[str, bytes]:
+    audio: dict[str, bytes] = {}
+    for cut_id in cut_ids:
+        member = tar.next()
+        path = PurePosixPath("" if member is None else member.name)
+        if member is None or str(path.parent / path.stem) != cut_id:
+            found = "ends" if member is None else f"goes on with {member.name!r}"
+            raise ValueError(f"{where}: {found}, expected the audio of cut {cut_id!r}")
+        if cut_id in wanted:
+            audio[cut_id] = _content(where, tar, member)
+        tar.next()  # its description, which the cut repeats
+        tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+    more = tar.next()
+    if more is not None:
+        raise ValueError(f"{where}: has {more.name!r} as well, expected its cuts' audio alone")
+    return audio
+
+
+def _content(where: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if not member.isreg() or member.issparse() or member.size > MAX_AUDIO_BYTES:
+        raise ValueError(
+            f"{where}: {member.name!r} has {member.size} bytes, expected a plain file of at most "
+            f"{MAX_AUDIO_BYTES}"
+        )
+    if member.name.endswith(NO_DATA):
+        raise ValueError(f"{where}: {member.name!r} holds no audio, expected some as its cut says")
+    file = tar.extractfile(member)
+    assert file is not None, "it is a plain file"
+    return file.read()

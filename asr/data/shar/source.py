@@ -1,0 +1,210 @@
+"""Shards as the windows of a training: each rank holds the audio of its own, all know all cuts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from asr.data.manifest import Utterance
+from asr.data.shar.cuts import read_cuts
+from asr.data.shar.folder import SharFolder
+from asr.data.shar.index import Shard, SharIndex
+from asr.data.shar.recordings import read_recordings
+from asr.data.source import Ranks, Totals
+from asr.data.window import Gate, LeftOut, Window, label
+from asr.text.normalize import TextNormalizer
+from asr.text.tokenizer import CharTokenizer
+
+
+@dataclass(frozen=True)
+class SharSource:
+    """Utterances in shards, read window by window.
+
+    A window is `world_size * shards_per_window` neighbours in the epoch's order of the shards. Each
+    rank keeps the encoded audio of its own shards in memory, of two windows at a time: the one in
+    training, and the next, which a thread reads meanwhile.
+
+    Attributes:
+        folder: of the shards.
+        index: of the folder.
+        text: rules for every transcript.
+        min_duration_s: shorter utterances are left out [s].
+        max_duration_s: longer utterances are left out [s].
+        shards_per_window: shards that a rank holds for a window.
+
+    Raises:
+        ValueError: fewer than one shard a window.
+    """
+
+    folder: SharFolder
+    index: SharIndex
+    text: TextNormalizer
+    min_duration_s: float = 0.1
+    max_duration_s: float = 40.0
+    shards_per_window: int = 1
+
+    def __post_init__(self) -> None:
+        if self.shards_per_window < 1:
+            raise ValueError(f"shards_per_window {self.shards_per_window}, expected at least 1")
+
+    @property
+    def totals(self) -> Totals:
+        """Of all shards, by the index."""
+        longest = max(shard.longest_s for shard in self.index.shards)
+        return Totals(
+            self.index.utterances, self.index.duration_s, min(longest, self.max_duration_s)
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 over the shards' contents, the rules and the size of a window."""
+        settings = [
+            [asdict(shard) for shard in self.index.shards], asdict(self.text),
+            self.min_duration_s, self.max_duration_s, self.shards_per_window,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def open(self, tokenizer: CharTokenizer, gate: Gate, seed: int, ranks: Ranks) -> SharWindows:
+        """Begin to read; see `TrainingSource`."""
+        num_shards = len(self.index.shards)
+        if num_shards < ranks.world_size:
+            raise ValueError(
+                f"{self.folder}: {num_shards} shards for {ranks.world_size} processes, expected at "
+                "least one for each: write smaller shards (asr shar --shard-duration-h)"
+            )
+        return SharWindows(self, tokenizer, gate, seed, ranks)
+
+
+@dataclass(frozen=True)
+class SharWindows:
+    """A SharSource as one rank reads it."""
+
+    source: SharSource
+    tokenizer: CharTokenizer
+    gate: Gate
+    seed: int
+    ranks: Ranks
+
+    def count(self) -> int:
+        """Windows of an epoch."""
+        return len(self._bounds())
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
+        """The windows from number `start` on, each read while the one before is trained on."""
+        order = [
+            self.source.index.shards[i] for i in shard_order(self._num_shards, self.seed, epoch)
+        ]
+        bounds = self._bounds()
+        with ThreadPoolExecutor(1, thread_name_prefix="window") as pool:
+            coming: list[Future[Window]] = []
+            for number in range(start, len(bounds)):
+                window = (coming or [pool.submit(self._load, order, number)]).pop().result()
+                if number + 1 < len(bounds):
+                    coming = [pool.submit(self._load, order, number + 1)]
+                yield window
+                del window  # else it would be held while the one after the next is read
+
+    @property
+    def _num_shards(self) -> int:
+        return len(self.source.index.shards)
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        return window_bounds(self._num_shards, self.ranks.world_size, self.source.shards_per_window)
+
+    def _load(self, order: Sequence[Shard], number: int) -> Window:
+        first, end = self._bounds()[number]
+        reading = [
+            self._read_shard(shard, index % self.ranks.world_size)
+            for index, shard in enumerate(order[first:end])
+        ]
+        utterances: list[Utterance] = []
+        tokens: list[tuple[int, ...]] = []
+        owners: list[int] = []
+        audio: dict[int, bytes] = {}
+        for part in reading:
+            for item, ids, content in zip(part.utterances, part.tokens, part.audio, strict=True):
+                if content is not None:
+                    audio[len(utterances)] = content
+                utterances.append(item)
+                tokens.append(ids)
+                owners.append(part.owner)
+        seconds = np.cumsum([0.0, *(shard.duration_s for shard in order)])
+        before, after = (float(seconds[at] / (seconds[-1] or 1.0)) for at in (first, end))
+        return Window(
+            index=number,
+            utterances=tuple(utterances),
+            tokens=tuple(tokens),
+            left_out=tuple(each for part in reading for each in part.left_out),
+            shares=(before, after),
+            owners=tuple(owners),
+            audio=audio,
+        )
+
+    def _read_shard(self, shard: Shard, owner: int) -> _ShardContent:
+        folder = self.source.folder
+        cuts = read_cuts(folder, shard.cuts, shard.recording, shard.cuts_sha256)
+        content = _ShardContent(owner, [], [], [], [])
+        wanted: dict[str, int] = {}
+        for cut_id, item in cuts:
+            labelled = self._label(item)
+            if isinstance(labelled, LeftOut):
+                content.left_out.append(labelled)
+            else:
+                wanted[cut_id] = len(content.utterances)
+                content.utterances.append(labelled[0])
+                content.tokens.append(labelled[1])
+                content.audio.append(None)
+        if owner == self.ranks.rank:
+            ids = [cut_id for cut_id, _ in cuts]
+            audio = read_recordings(folder, shard.recording, ids, wanted, shard.recording_sha256)
+            for cut_id, encoded in audio.items():
+                content.audio[wanted[cut_id]] = encoded
+        return content
+
+    def _label(self, item: Utterance | LeftOut) -> tuple[Utterance, tuple[int, ...]] | LeftOut:
+        if isinstance(item, LeftOut):
+            return item
+        shortest, longest = self.source.min_duration_s, self.source.max_duration_s
+        if not shortest <= (item.duration or 0.0) <= longest:
+            return LeftOut(
+                item.id, f"{item.duration:g} s long, expected {shortest:g} to {longest:g} s"
+            )
+        item = replace(item, text=self.source.text(item.text))
+        tokens = label(item, self.tokenizer, self.gate)
+        return tokens if isinstance(tokens, LeftOut) else (item, tokens)
+
+
+@dataclass(frozen=True)
+class _ShardContent:
+    """What a shard gives to its window; audio is None where another rank holds it."""
+
+    owner: int
+    utterances: list[Utterance]
+    tokens: list[tuple[int, ...]]
+    audio: list[bytes | None]
+    left_out: list[LeftOut]
+
+
+def shard_order(num_shards: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch reads the shards."""
+    order: list[int] = np.random.default_rng((seed, epoch)).permutation(num_shards).tolist()
+    return order
+
+
+def window_bounds(
+    num_shards: int, world_size: int, shards_per_window: int
+) -> list[tuple[int, int]]:
+    """First shard and end of each window, in the epoch's order.
+
+    What is left over makes a smaller window, or, where it is less than a shard a rank, one more
+    shard for some ranks in the window before: no rank is ever without a shard.
+    """
+    size = world_size * shards_per_window
+    starts = list(range(0, num_shards, size))
+    if len(starts) > 1 and num_shards - starts[-1] < world_size:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], num_shards], strict=True))

@@ -1,0 +1,299 @@
+"""A manifest as shards, shuffled, so that each is a fair sample of the whole."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+import numpy as np
+import soundfile
+
+from asr.atomic_file import remove_leftovers, replacing
+from asr.audio import load_audio, probe
+from asr.data.manifest import Utterance
+from asr.data.shar.cuts import UTTERANCE_ID
+from asr.data.shar.folder import SharFolder
+from asr.data.shar.index import (
+    Shard,
+    SharIndex,
+    read_index,
+    recording_of,
+    sha256_of,
+    summarise,
+    write_index,
+)
+from asr.text.normalize import TextNormalizer
+
+LAYOUT = 1  # of the shards; another number makes a folder be written anew
+INT16_SCALE = 32768.0
+MAX_ID_BYTES = 1024
+# Container and encoding, as libsndfile names them.
+AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
+OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # [Hz] RFC 6716, section 2
+IN_FLIGHT = 32  # utterances that are encoded at a time, ahead of the writing
+
+
+@dataclass(frozen=True)
+class SharSettings:
+    """How a manifest is cut into shards.
+
+    Attributes:
+        audio_format: "flac" and "wav" have 16 bits, mono; "opus" is lossy, at libopus's own rate
+            of bits.
+        shard_duration_s: audio a shard [s]; shards are of about equal length.
+        shard_size: utterances a shard, which then decides alone; None for a duration.
+        seed: of the shuffling.
+        sample_rate: of the audio [Hz]; None keeps each file's.
+        text: rules of the texts whose characters the index counts; transcripts stay as they are.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    audio_format: str = "flac"
+    shard_duration_s: float = 3600.0
+    shard_size: int | None = None
+    seed: int = 0
+    sample_rate: int | None = None
+    text: TextNormalizer = field(default_factory=TextNormalizer)
+
+    def __post_init__(self) -> None:
+        if self.audio_format not in AUDIO_FORMATS:
+            known = ", ".join(AUDIO_FORMATS)
+            raise ValueError(f"format {self.audio_format!r}, expected one of {known}")
+        if not 0 < self.shard_duration_s < float("inf"):
+            raise ValueError(f"shards of {self.shard_duration_s:g} s, expected more than 0 s")
+        if self.shard_size is not None and self.shard_size < 1:
+            raise ValueError(f"shards of {self.shard_size} utterances, expected at least 1")
+
+
+class SharWriter:
+    """Writes shards one after another; after a kill, the same goes on with the first missing.
+
+    No shard is there by half: its tar and then its cuts get their names when they are whole. The
+    index comes last. The same arguments give the same bytes, but for an opus stream's serial
+    number.
+
+    Args:
+        utterances: of a manifest.
+        folder: empty, missing, or of an earlier writing with the same arguments.
+        settings: how.
+
+    Raises:
+        ValueError: no utterances, or audio without a usable header where a duration is unknown.
+        OSError: missing audio.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], folder: Path, settings: SharSettings
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.utterances = [_with_duration(utterance) for utterance in utterances]
+        self.shares = divide(self.utterances, settings)
+
+    def write(self, num_workers: int = 1) -> Iterator[Shard]:
+        """Write what is missing; the index is complete when the last shard was taken.
+
+        Args:
+            num_workers: threads that decode and encode.
+
+        Yields:
+            Every shard when it is there, also those that already were.
+
+        Raises:
+            ValueError: bad audio, or a folder that holds something else.
+            OSError: missing audio, no space.
+        """
+        made_of = _fingerprint(self.utterances, self.settings)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        index = _begin(SharFolder(self.folder), made_of)
+        if index is not None and index.complete:
+            yield from index.shards
+            return
+        if index is None:
+            text = asdict(self.settings.text)
+            write_index(self.folder, SharIndex((), {}, text, made_of, complete=False))
+        remove_leftovers(self.folder)
+        shards: list[Shard] = []
+        with ThreadPoolExecutor(num_workers, thread_name_prefix="audio") as pool:
+            for number in range(len(self.shares)):
+                shards.append(self._shard(number, pool))
+                yield shards[-1]
+        known = {shard.cuts: shard for shard in shards}
+        pairs = [(shard.cuts, shard.recording) for shard in shards]
+        whole = summarise(SharFolder(self.folder), pairs, self.settings.text, known=known)
+        write_index(self.folder, replace(whole, made_of=made_of))
+
+    def _shard(self, number: int, pool: ThreadPoolExecutor) -> Shard:
+        """Write a shard unless it is there, and read it back."""
+        cuts = f"cuts.{number:06d}.jsonl.gz"
+        recording = recording_of(cuts)
+        if not (self.folder / cuts).exists():
+            share = [self.utterances[position] for position in self.shares[number]]
+            _write_shard(self.folder, cuts, recording, share, self.settings, pool)
+        folder = SharFolder(self.folder)
+        (shard,) = summarise(folder, [(cuts, recording)], self.settings.text).shards
+        return replace(shard, recording_sha256=sha256_of(self.folder / recording))
+
+
+def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list[int]]:
+    """Positions of each shard's utterances: shuffled, then cut into shares of about equal length.
+
+    Raises:
+        ValueError: no utterances.
+    """
+    if not utterances:
+        raise ValueError("no utterances, expected at least 1")
+    order = np.random.default_rng(settings.seed).permutation(len(utterances))
+    if settings.shard_size is not None:
+        num_shards = -(-len(order) // settings.shard_size)
+        return [share.tolist() for share in np.array_split(order, num_shards)]
+    durations = np.array([utterances[i].duration or 0.0 for i in order])
+    middles = np.cumsum(durations) - durations / 2
+    num_shards = max(1, round(durations.sum() / settings.shard_duration_s))
+    number = np.minimum(middles / durations.sum() * num_shards, num_shards - 1).astype(int)
+    shares = [order[number == shard].tolist() for shard in range(num_shards)]
+    return [share for share in shares if share]
+
+
+def _with_duration(utterance: Utterance) -> Utterance:
+    if utterance.duration is not None:
+        return utterance
+    return replace(utterance, duration=probe(utterance.audio_filepath).duration - utterance.offset)
+
+
+def _fingerprint(utterances: Sequence[Utterance], settings: SharSettings) -> str:
+    digest = hashlib.sha256(json.dumps([LAYOUT, asdict(settings)]).encode())
+    for item in utterances:
+        row = [str(item.audio_filepath.absolute()), item.offset, item.duration, item.id, item.text]
+        digest.update(json.dumps([*row, item.speaker, dict(item.extra)]).encode())
+    return digest.hexdigest()
+
+
+def _begin(folder: SharFolder, made_of: str) -> SharIndex | None:
+    """The index of the call that this one goes on from, if any."""
+    index = read_index(folder)
+    if index is None:
+        others = [name for name in folder.names() if not name.endswith(".part")]
+        if others:
+            raise ValueError(
+                f"{folder}: holds {others[0]}, expected an empty folder or shards begun by asr shar"
+            )
+    elif index.made_of != made_of:
+        raise ValueError(
+            f"{folder}: holds shards of another manifest or of other settings, expected those of "
+            "this call, or an empty folder"
+        )
+    return index
+
+
+def _write_shard(
+    folder: Path,
+    cuts: str,
+    recording: str,
+    utterances: Sequence[Utterance],
+    settings: SharSettings,
+    pool: ThreadPoolExecutor,
+) -> None:
+    rows: list[bytes] = []
+    with (
+        replacing(folder / recording) as file,
+        tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for utterance, (audio, sample_rate, num_samples) in _encoded(utterances, settings, pool):
+            cut = _cut(utterance, sample_rate, num_samples)
+            _add(tar, f"{cut['id']}.{settings.audio_format}", audio)
+            _add(tar, f"{cut['id']}.json", _line(cut["recording"]))
+            rows.append(_line(cut))
+    # Without name and time, so that the same cuts are the same bytes.
+    with (
+        replacing(folder / cuts) as file,
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
+    ):
+        packed.writelines(rows)
+
+
+def _encoded(
+    utterances: Sequence[Utterance], settings: SharSettings, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Utterance, tuple[bytes, int, int]]]:
+    """Encode in threads, in order, with few waiting at a time."""
+    rest = iter(utterances)
+    while some := list(islice(rest, IN_FLIGHT)):
+        yield from zip(some, pool.map(lambda item: _encode(item, settings), some), strict=True)
+
+
+def _encode(utterance: Utterance, settings: SharSettings) -> tuple[bytes, int, int]:
+    """Encoded audio, its rate [Hz] and number of samples."""
+    path = utterance.audio_filepath
+    rate = settings.sample_rate or probe(path).sample_rate
+    if settings.audio_format == "opus" and rate not in OPUS_RATES:
+        rates = ", ".join(map(str, OPUS_RATES))
+        raise ValueError(f"{path}: {rate} Hz, expected one of {rates} for opus: give --sample-rate")
+    waveform = load_audio(path, rate, offset=utterance.offset, duration=utterance.duration)
+    # Not soundfile's own conversion: it scales by 32767, so that 16-bit sources would change.
+    scaled = np.rint(waveform * np.float32(INT16_SCALE))
+    samples = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16)
+    container, subtype = AUDIO_FORMATS[settings.audio_format]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=container, subtype=subtype)
+    return buffer.getvalue(), rate, len(samples)
+
+
+def _cut(utterance: Utterance, sample_rate: int, num_samples: int) -> dict[str, object]:
+    """A MonoCut as lhotse writes it, whose recording is to be filled from the tar."""
+    duration = num_samples / sample_rate
+    cut_id = _cut_id(utterance.id)
+    custom = dict(utterance.extra)
+    if cut_id != utterance.id:
+        custom[UTTERANCE_ID] = utterance.id
+    supervision: dict[str, object] = {
+        "id": cut_id, "recording_id": cut_id, "start": 0.0, "duration": duration, "channel": 0,
+        "text": utterance.text,
+    }  # fmt: skip
+    if utterance.speaker is not None:
+        supervision["speaker"] = utterance.speaker
+    cut: dict[str, object] = {
+        "id": cut_id, "start": 0.0, "duration": duration, "channel": 0,
+        "supervisions": [supervision],
+        "recording": {
+            "id": cut_id, "sources": [{"type": "shar", "channels": [0], "source": ""}],
+            "sampling_rate": sample_rate, "num_samples": num_samples, "duration": duration,
+            "channel_ids": [0],
+        },
+    }  # fmt: skip
+    if custom:
+        cut["custom"] = custom
+    return cut | {"type": "MonoCut"}
+
+
+def _cut_id(utterance_id: str) -> str:
+    """The id, or a quoted one where it could not name a file below a folder."""
+    path = PurePosixPath(utterance_id)
+    is_plain = not path.is_absolute() and ".." not in path.parts and str(path) == utterance_id
+    if is_plain and utterance_id.isprintable() and utterance_id != ".":
+        cut_id = utterance_id
+    else:
+        cut_id = quote(utterance_id, safe="").replace(".", "%2E")
+    if len(cut_id.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"utterance id {cut_id[:60]}...: longer than {MAX_ID_BYTES} bytes")
+    return cut_id
+
+
+def _line(record: object) -> bytes:
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

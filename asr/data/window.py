@@ -1,0 +1,131 @@
+"""A window: the utterances that a training holds at a time, and the requests for their examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asr.data.manifest import Utterance
+from asr.data.plan import Order, plan_epoch, plan_window
+from asr.text.tokenizer import CharTokenizer
+
+# Why an utterance with these tokens cannot be trained on; None where it can.
+Gate = Callable[[Utterance, tuple[int, ...]], str | None]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An utterance that is not trained on.
+
+    Attributes:
+        id: of the utterance.
+        reason: in one line, with the actual and the expected.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a loading process needs to make one example, wherever that process runs.
+
+    Attributes:
+        epoch: from 0.
+        utterance: what to load.
+        tokens: its label ids.
+        audio: the encoded bytes; None where `utterance.audio_filepath` is to be read.
+    """
+
+    epoch: int
+    utterance: Utterance
+    tokens: tuple[int, ...]
+    audio: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is planned and trained as a whole: an epoch has one of them or many.
+
+    Attributes:
+        index: within the epoch, from 0.
+        utterances: of all ranks, with normalised text and known durations.
+        tokens: label ids of each.
+        left_out: utterances that belong here and are not trained on.
+        shares: of the epoch's audio, before this window and after it, from 0 to 1.
+        owners: the rank that holds each utterance's audio; None where any rank can read any file.
+        audio: encoded bytes by position, of the utterances that this rank holds.
+    """
+
+    index: int
+    utterances: tuple[Utterance, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    left_out: tuple[LeftOut, ...] = ()
+    shares: tuple[float, float] = (0.0, 1.0)
+    owners: tuple[int, ...] | None = None
+    audio: Mapping[int, bytes] = field(default_factory=dict)
+
+    @property
+    def durations(self) -> list[float]:
+        """Of each utterance [s]."""
+        return [utterance.duration or 0.0 for utterance in self.utterances]
+
+    @property
+    def num_bytes(self) -> int:
+        """Encoded audio that this rank holds [bytes]."""
+        return sum(map(len, self.audio.values()))
+
+    def plan(
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        batch_duration_s: float,
+        world_size: int = 1,
+        accumulate: int = 1,
+        order: Order = Order.SHUFFLED,
+    ) -> list[tuple[int, ...]]:
+        """The batches of all ranks; see `plan_epoch`, and `plan_window` where audio has owners."""
+        if self.owners is None:
+            return plan_epoch(
+                self.durations,
+                seed=seed,
+                epoch=epoch,
+                batch_duration_s=batch_duration_s,
+                world_size=world_size,
+                accumulate=accumulate,
+                order=order,
+            )
+        return plan_window(
+            self.durations,
+            self.owners,
+            seed=seed,
+            epoch=epoch,
+            window=self.index,
+            batch_duration_s=batch_duration_s,
+            world_size=world_size,
+            accumulate=accumulate,
+            order=order,
+        )
+
+    def requests(self, epoch: int, batches: Sequence[tuple[int, ...]]) -> Iterator[list[Request]]:
+        """A rank's batches as what its loader asks for, each made when it is its turn."""
+        for batch in batches:
+            yield [self.request(epoch, position) for position in batch]
+
+    def request(self, epoch: int, position: int) -> Request:
+        """Ask for one utterance, whose audio this rank must hold if it has an owner."""
+        audio = None if self.owners is None else self.audio[position]
+        return Request(epoch, self.utterances[position], self.tokens[position], audio)
+
+
+def label(utterance: Utterance, tokenizer: CharTokenizer, gate: Gate) -> tuple[int, ...] | LeftOut:
+    """An utterance's tokens, or why it is left out: no text, unknown characters, or the gate."""
+    if not utterance.text:
+        return LeftOut(utterance.id, "empty text, expected at least one character")
+    try:
+        tokens = tuple(tokenizer.encode(utterance.text))
+    except ValueError as error:
+        return LeftOut(utterance.id, str(error))
+    reason = gate(utterance, tokens)
+    return tokens if reason is None else LeftOut(utterance.id, reason)
