@@ -1,0 +1,272 @@
+"""Shards as windows: every utterance once, ranks that agree, and a resume that changes no bit."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from itertools import chain, pairwise, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asr.data.batch import Batch
+from asr.data.loader import ExampleDataset, RequestLoader
+from asr.data.manifest import Utterance
+from asr.data.plan import rank_batches
+from asr.data.shar.source import SharSource, SharWindows, shard_order, window_bounds
+from asr.data.source import ManifestSource, Ranks
+from asr.data.window import Window
+from asr.text.tokenizer import CharTokenizer
+
+from .conftest import COUNT, RATE, MakeSource
+
+TOKENIZER = CharTokenizer("abcd")
+BUDGET = 2.0  # [s]
+
+
+def no_gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
+    return None
+
+
+def open_for(source: SharSource, rank: int = 0, world_size: int = 1, seed: int = 0) -> SharWindows:
+    return source.open(TOKENIZER, no_gate, seed, Ranks(rank, world_size))
+
+
+def plan_of(window: Window, epoch: int, world_size: int) -> list[tuple[int, ...]]:
+    return window.plan(seed=0, epoch=epoch, batch_duration_s=BUDGET, world_size=world_size)
+
+
+def batches_of(
+    source: SharSource, epoch: int, rank: int, world_size: int, workers: int = 0, start: int = 0
+) -> list[list[Batch]]:
+    """Of a rank, by window."""
+    loader = RequestLoader(ExampleDataset(RATE, seed=0), num_workers=workers)
+    found = []
+    for window in open_for(source, rank, world_size).epoch(epoch, start):
+        share = rank_batches(plan_of(window, epoch, world_size), world_size, rank)
+        found.append(list(loader.batches(window.requests(epoch, share))))
+    return found
+
+
+def test_windows_take_every_shard_once_and_leave_no_rank_without() -> None:
+    for num_shards, world_size, per_window in product(range(1, 31), range(1, 5), (1, 2, 5)):
+        if num_shards < world_size:
+            continue
+        bounds = window_bounds(num_shards, world_size, per_window)
+        assert list(chain(*(range(*each) for each in bounds))) == list(range(num_shards))
+        for first, end in bounds:
+            assert world_size <= end - first < world_size * (per_window + 1)
+
+
+def test_window_bounds_by_hand() -> None:
+    assert window_bounds(10, 4, 1) == [(0, 4), (4, 10)]  # two left for four ranks
+    assert window_bounds(12, 4, 1) == [(0, 4), (4, 8), (8, 12)]
+    assert window_bounds(10, 2, 2) == [(0, 4), (4, 8), (8, 10)]
+    assert window_bounds(3, 1, 10) == [(0, 3)]
+
+
+def test_the_order_of_shards_is_a_permutation_of_seed_and_epoch() -> None:
+    orders = {(s, e): tuple(shard_order(20, s, e)) for s, e in product(range(3), range(3))}
+    assert len(set(orders.values())) == 9
+    assert all(sorted(order) == list(range(20)) for order in orders.values())
+    assert tuple(shard_order(20, 1, 2)) == orders[1, 2]
+
+
+@pytest.mark.parametrize(("world_size", "per_window"), [(1, 1), (1, 4), (2, 1), (3, 2), (4, 1)])
+def test_every_utterance_once_an_epoch_and_ranks_agree(
+    shards: Path, make_source: MakeSource, world_size: int, per_window: int
+) -> None:
+    source = make_source(shards, shards_per_window=per_window)
+    assert source.totals.utterances == COUNT
+    for epoch in range(2):
+        ranks = [
+            list(open_for(source, rank, world_size).epoch(epoch)) for rank in range(world_size)
+        ]
+        seen = []
+        for windows in zip(*ranks, strict=True):
+            plans = [plan_of(window, epoch, world_size) for window in windows]
+            assert all(plan == plans[0] for plan in plans)
+            for rank, window in enumerate(windows):
+                assert window.utterances == windows[0].utterances
+                share = rank_batches(plans[0], world_size, rank)
+                assert set(chain(*share)) == window.audio.keys()  # and nobody holds more
+                seen += [window.utterances[position].id for position in chain(*share)]
+            assert sum(len(window.audio) for window in windows) == len(windows[0].utterances)
+        assert len(seen) == COUNT
+        assert len(set(seen)) == COUNT
+        shares = [window.shares for window in ranks[0]]
+        assert shares[0][0] == 0.0
+        assert shares[-1][1] == 1.0
+        assert all(one[1] == two[0] for one, two in pairwise(shares))
+
+
+def test_shards_give_the_examples_of_the_manifest(
+    utterances: list[Utterance], shards: Path, make_source: MakeSource
+) -> None:
+    source = make_source(shards, shards_per_window=3)
+    plain = [
+        Utterance(u.audio_filepath, u.text.lower(), u.duration, u.id, offset=u.offset)
+        for u in utterances
+    ]
+    (whole,) = ManifestSource(plain).open(TOKENIZER, no_gate, 0, Ranks()).epoch(1)
+    loader = RequestLoader(ExampleDataset(RATE, seed=0))
+    alone = loader.batches(whole.requests(1, [(position,) for position in range(COUNT)]))
+    expected = {batch.utterances[0].id: batch for batch in alone}
+    rows = 0
+    for batch in chain(*batches_of(source, 1, 0, 1)):
+        for row, utterance in enumerate(batch.utterances):
+            same = expected[utterance.id]
+            num_samples = int(batch.num_samples[row])
+            assert num_samples == int(same.num_samples[0])
+            assert torch.equal(batch.waveforms[row, :num_samples], same.waveforms[0])
+            length = int(batch.token_lengths[row])
+            assert torch.equal(batch.tokens[row, :length], same.tokens[0])
+            assert batch.seeds[row] == same.seeds[0]
+            rows += 1
+    assert rows == COUNT
+
+
+# What a fresh process makes of (epoch, window, group), as one digest a batch.
+DIGESTS = """
+import hashlib
+import sys
+from pathlib import Path
+
+from asr.data.loader import ExampleDataset, RequestLoader
+from asr.data.plan import rank_batches
+from asr.data.shar.folder import SharFolder
+from asr.data.shar.index import read_index
+from asr.data.shar.source import SharSource
+from asr.data.source import Ranks
+from asr.augment import WaveformAugment
+from asr.text.normalize import TextNormalizer
+from asr.text.tokenizer import CharTokenizer
+
+folder, workers, epoch, start, group = sys.argv[1], *map(int, sys.argv[2:])
+place = SharFolder(folder)
+source = SharSource(place, read_index(place), TextNormalizer(), shards_per_window=2)
+windows = source.open(CharTokenizer("abcd"), lambda utterance, tokens: None, 0, Ranks(1, 2))
+augment = WaveformAugment(speeds=(0.9, 1.0, 1.1), gain_db=(-6.0, 6.0))
+loader = RequestLoader(ExampleDataset(8000, 0, augment), num_workers=workers)
+for window in windows.epoch(epoch, start):
+    plan = window.plan(seed=0, epoch=epoch, batch_duration_s=2.0, world_size=2)
+    share = rank_batches(plan, 2, 1)[group if window.index == start else 0:]
+    for batch in loader.batches(window.requests(epoch, share)):
+        digest = hashlib.sha256(repr((batch.seeds, [u.id for u in batch.utterances])).encode())
+        for tensor in (batch.waveforms, batch.num_samples, batch.tokens, batch.token_lengths):
+            digest.update(tensor.numpy().tobytes())
+        print(window.index, digest.hexdigest())
+"""
+
+
+def digests(shards: Path, workers: int, epoch: int, window: int, group: int) -> list[str]:
+    arguments = [str(shards), *map(str, (workers, epoch, window, group))]
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(DIGESTS), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout.splitlines()
+
+
+def test_epoch_window_and_group_bring_back_the_very_batches(shards: Path) -> None:
+    whole = digests(shards, 0, 1, 0, 0)
+    assert len({line.split()[0] for line in whole}) == 3
+    first = sum(line.startswith("0 ") for line in whole)
+    assert digests(shards, 2, 1, 0, 0) == whole
+    assert digests(shards, 0, 1, 1, 1) == whole[first + 1 :]
+    assert digests(shards, 2, 1, 1, 1) == whole[first + 1 :]
+
+
+def test_what_cannot_be_learnt_is_left_out_in_its_window(
+    shards: Path, make_source: MakeSource, utterances: list[Utterance]
+) -> None:
+    def gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
+        return "starts with a, expected no such thing" if tokens[0] == 1 else None
+
+    source = make_source(shards, min_duration_s=0.2, max_duration_s=0.7)
+    windows = list(source.open(CharTokenizer("abc"), gate, 0, Ranks(0, 2)).epoch(0))
+    reasons = {each.id: each.reason for window in windows for each in window.left_out}
+    kept = {utterance.id for window in windows for utterance in window.utterances}
+    assert kept.isdisjoint(reasons)
+    assert len(kept) + len(reasons) == COUNT
+    for utterance in utterances:
+        text, duration = utterance.text.lower(), utterance.duration or 0.0
+        if not 0.2 <= duration <= 0.7:
+            assert reasons[utterance.id].endswith("s long, expected 0.2 to 0.7 s")
+        elif "d" in text:
+            assert "'d' (U+0064 LATIN SMALL LETTER D)" in reasons[utterance.id]
+        elif text.startswith("a"):
+            assert reasons[utterance.id] == "starts with a, expected no such thing"
+        else:
+            assert utterance.id in kept
+
+
+def test_fewer_shards_than_ranks(shards: Path, make_source: MakeSource) -> None:
+    source = make_source(shards)
+    assert open_for(source, 11, 12).count() == 1
+    with pytest.raises(ValueError, match=r"12 shards for 13 processes, expected at least one for"):
+        open_for(source, 0, 13)
+
+
+def test_no_shards_in_a_window(shards: Path, make_source: MakeSource) -> None:
+    with pytest.raises(ValueError, match="shards_per_window 0, expected at least 1"):
+        make_source(shards, shards_per_window=0)
+
+
+def test_the_fingerprint_is_of_content_rules_and_window(
+    shards: Path, make_source: MakeSource
+) -> None:
+    base = make_source(shards).fingerprint()
+    assert make_source(shards).fingerprint() == base
+    assert make_source(shards, shards_per_window=2).fingerprint() != base
+    assert make_source(shards, max_duration_s=5.0).fingerprint() != base
+
+
+def test_the_next_window_is_read_meanwhile_and_the_one_before_is_let_go(
+    shards: Path, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[tuple[int, threading.Thread]] = []
+    load = SharWindows._load
+    reading = threading.Semaphore(0)
+
+    def noted(self: SharWindows, order: object, number: int) -> Window:
+        loads.append((number, threading.current_thread()))
+        reading.release()
+        return load(self, order, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SharWindows, "_load", noted)
+    windows = open_for(make_source(shards)).epoch(0)
+    earlier: list[weakref.ref[Window]] = []
+    for number in range(4):
+        window = next(windows)
+        for _ in range(2 if number == 0 else 1):
+            assert reading.acquire(timeout=10.0)
+        assert [each[0] for each in loads] == list(range(number + 2))  # one ahead, not more
+        assert all(reference() is None for reference in earlier)
+        earlier.append(weakref.ref(window))
+        del window
+    assert all(thread is not threading.main_thread() for _, thread in loads)
+    windows.close()
+
+
+def test_a_changed_file_is_named(shards: Path, make_source: MakeSource, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shards, folder)
+    tar = folder / "recording.000003.tar"
+    content = bytearray(tar.read_bytes())
+    content[700] ^= 1  # within the audio of the first cut
+    tar.write_bytes(content)
+    with pytest.raises(ValueError, match=r"recording\.000003\.tar: sha256 \w+\.\.\., expected"):
+        list(open_for(make_source(folder)).epoch(0))
+    tar.write_bytes(content[:5000])
+    with pytest.raises(ValueError, match=r"recording\.000003\.tar: (damaged tar|ends)"):
+        list(open_for(make_source(folder)).epoch(0))
+    (folder / "cuts.000002.jsonl.gz").write_bytes(gzip.compress(b"{}\n"))
+    with pytest.raises(ValueError, match=r"cuts\.000002\.jsonl\.gz: sha256 \w+\.\.\., expected"):
+        list(open_for(make_source(folder)).epoch(0))
+    assert np.isfinite(make_source(folder).totals.seconds)
