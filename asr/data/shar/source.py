@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
@@ -95,16 +95,12 @@ class SharWindows:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
         """The windows from number `start` on, each read while the one before is trained on."""
-        order = [
-            self.source.index.shards[i] for i in shard_order(self._num_shards, self.seed, epoch)
-        ]
-        bounds = self._bounds()
         with ThreadPoolExecutor(1, thread_name_prefix="window") as pool:
             coming: list[Future[Window]] = []
-            for number in range(start, len(bounds)):
-                window = (coming or [pool.submit(self._load, order, number)]).pop().result()
-                if number + 1 < len(bounds):
-                    coming = [pool.submit(self._load, order, number + 1)]
+            for number in range(start, self.count()):
+                window = (coming or [pool.submit(self.load, epoch, number)]).pop().result()
+                if number + 1 < self.count():
+                    coming = [pool.submit(self.load, epoch, number + 1)]
                 yield window
                 del window  # else it would be held while the one after the next is read
 
@@ -115,7 +111,12 @@ class SharWindows:
     def _bounds(self) -> list[tuple[int, int]]:
         return window_bounds(self._num_shards, self.ranks.world_size, self.source.shards_per_window)
 
-    def _load(self, order: Sequence[Shard], number: int) -> Window:
+    def load(self, epoch: int, number: int) -> Window:
+        """Read one window."""
+        order = [
+            self.source.index.shards[position]
+            for position in shard_order(self._num_shards, self.seed, epoch)
+        ]
         first, end = self._bounds()[number]
         reading = [
             self._read_shard(shard, index % self.ranks.world_size)

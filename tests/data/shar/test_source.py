@@ -231,15 +231,15 @@ def test_the_next_window_is_read_meanwhile_and_the_one_before_is_let_go(
     shards: Path, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[tuple[int, threading.Thread]] = []
-    load = SharWindows._load
+    load = SharWindows.load
     reading = threading.Semaphore(0)
 
-    def noted(self: SharWindows, order: object, number: int) -> Window:
+    def noted(self: SharWindows, epoch: int, number: int) -> Window:
         loads.append((number, threading.current_thread()))
         reading.release()
-        return load(self, order, number)  # type: ignore[arg-type]
+        return load(self, epoch, number)
 
-    monkeypatch.setattr(SharWindows, "_load", noted)
+    monkeypatch.setattr(SharWindows, "load", noted)
     windows = open_for(make_source(shards)).epoch(0)
     earlier: list[weakref.ref[Window]] = []
     for number in range(4):
