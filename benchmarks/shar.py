@@ -31,25 +31,21 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from asr.data.loader import ExampleDataset, RequestLoader
+from asr.data.batch import BatchLoader
+from asr.data.dataset import RequestDataset
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import read_index
 from asr.data.shar.source import SharSource, SharWindows
 from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
 from asr.data.source import ManifestSource, Ranks, Windows
-from asr.data.window import Window
+from asr.data.window import Window, no_gate
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
 BATCH_DURATION_S = 60.0
 SAMPLE_RATE = 16_000  # [Hz]
 TRAINED_SPEED = 1000.0  # [h of audio an h] of the stand-in for training
-
-
-def no_gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
-    """Leave nothing out."""
-    return None
 
 
 def repeated(utterances: Sequence[Utterance], times: int) -> list[Utterance]:
@@ -77,11 +73,11 @@ def open_shards(folder: Path) -> tuple[SharSource, CharTokenizer]:
 
 def read(windows: Windows, workers: int) -> tuple[float, float, list[Window]]:
     """Load every batch of an epoch; returns processor time [s], audio [s] and the windows."""
-    loader = RequestLoader(ExampleDataset(SAMPLE_RATE), num_workers=workers)
+    loader = BatchLoader(RequestDataset(SAMPLE_RATE), num_workers=workers)
     start, seconds, seen = time.process_time(), 0.0, []
     for window in windows.epoch(0):
         plan = window.plan(seed=0, epoch=0, batch_duration_s=BATCH_DURATION_S)
-        for batch in loader.batches(window.requests(0, plan)):
+        for batch in loader.load(window.requests(0, plan)):
             seconds += float(batch.num_samples.sum()) / SAMPLE_RATE
         seen.append(window)
     return time.process_time() - start, seconds, seen

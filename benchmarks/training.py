@@ -165,7 +165,9 @@ def main() -> None:
         batch_duration_s=config.trainer.batch_duration_s,
     )
     loader = BatchLoader(dataset, config.trainer.num_workers or 0)
-    measure_features(recognizer, loader, plan, config.trainer.batch_duration_s, torch.device("cpu"))
+    measure_features(
+        recognizer, loader.batches(0, plan), config.trainer.batch_duration_s, torch.device("cpu")
+    )
     running = contenders(recipe)
     batches = loader.batches(1, plan[: STEPS + WARMUP])
     audio = []

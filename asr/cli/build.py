@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from asr.checkpoint import FEATURES, MODELS, ModelSpec, Part, Recognizer
+from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
 from asr.trainer import Trainer
 from asr.trainer.recipe import Recipe
@@ -48,7 +49,7 @@ def part(config: DictConfig, known: Mapping[str, Any]) -> Part:
     return Part(name, {str(key): value for key, value in arguments.items()})
 
 
-def build_recognizer(config: DictConfig, splits: Splits) -> Recognizer:
+def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Recognizer:
     """A freshly initialised recogniser, the same for the same seed."""
     torch.manual_seed(config.seed)
     spec = ModelSpec(
@@ -62,7 +63,7 @@ def build_recognizer(config: DictConfig, splits: Splits) -> Recognizer:
 
 def build_recipe(config: DictConfig, notice: Any) -> Recipe:
     """All that `Trainer.fit` needs."""
-    splits: Splits = build(config.data, notice=notice)
+    splits: Splits | StreamedSplits = build(config.data, notice=notice)
     return Recipe(
         recognizer=build_recognizer(config, splits),
         splits=splits,

@@ -1,16 +1,17 @@
-"""Examples to a padded batch, and the loader that makes batches of an epoch plan."""
+"""Examples to a padded batch, and the loader that makes batches ahead."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from asr.data.dataset import Example, Fault, SpeechDataset
+from asr.data.dataset import Example, Fault, RequestDataset, SpeechDataset
 from asr.data.manifest import Utterance
 
 
@@ -97,24 +98,15 @@ def _pad(rows: list[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-class EpochSampler:
-    """The keys of an epoch's batches; `set` moves it to another epoch or position."""
+class _Keys:
+    """What the DataLoader takes for a sampler: the keys of batches that may change meanwhile."""
 
     def __init__(self) -> None:
-        self.epoch = 0
-        self.batches: Sequence[tuple[int, ...]] = ()
+        self.batches: Iterable[Sequence[Any]] = ()
 
-    def set(self, epoch: int, batches: Sequence[tuple[int, ...]]) -> None:
-        """Hold the batches that the next iteration yields."""
-        self.epoch = epoch
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         for batch in self.batches:
-            yield [(self.epoch, position) for position in batch]
-
-    def __len__(self) -> int:
-        return len(self.batches)
+            yield list(batch)
 
 
 def _ignore_signals(worker: int) -> None:
@@ -124,22 +116,25 @@ def _ignore_signals(worker: int) -> None:
 
 
 class BatchLoader:
-    """Loads the batches of epoch plans, ahead of the training where workers are given.
+    """Loads batches, ahead of the training where workers are given.
 
     Args:
-        dataset: what to load from.
+        dataset: what to load from. A RequestDataset serves any number of windows: each request
+            carries its encoded audio to the worker, so that workers are started once.
         num_workers: loading processes; 0 loads in this one, when asked.
         pin_memory: page-locked batches, for faster copies to a GPU.
     """
 
     def __init__(
-        self, dataset: SpeechDataset, num_workers: int = 0, pin_memory: bool = False
+        self,
+        dataset: SpeechDataset | RequestDataset,
+        num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
-        self.dataset = dataset
-        self._sampler = EpochSampler()
+        self._keys = _Keys()
         self._loader: DataLoader[Batch] = DataLoader(
             dataset,  # type: ignore[arg-type]  # the loader yields batches, the dataset examples
-            batch_sampler=self._sampler,  # keys are (epoch, position)
+            batch_sampler=self._keys,
             collate_fn=collate,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -148,10 +143,26 @@ class BatchLoader:
             worker_init_fn=_ignore_signals if num_workers else None,
         )
 
-    def batches(self, epoch: int, plan: Sequence[tuple[int, ...]]) -> Iterator[Batch]:
-        """Load the batches of a plan, or of the rest of it, in order."""
-        self._sampler.set(epoch, plan)
+    def batches(self, epoch: int, plan: Iterable[tuple[int, ...]]) -> Iterator[Batch]:
+        """Load the batches of a plan, or of the rest of it, from a SpeechDataset, in order."""
+        return self.load([(epoch, position) for position in batch] for batch in plan)
+
+    def load(self, keys: Iterable[Sequence[Any]]) -> Iterator[Batch]:
+        """Load batches in the order of their keys, of which only the next few are taken.
+
+        Args:
+            keys: for each batch, what the dataset is asked for: requests of a RequestDataset.
+        """
+        self._keys.batches = keys
         return iter(self._loader)
+
+    def start(self) -> None:
+        """Start the loading processes now, before this one has a thread that reads ahead.
+
+        A fork copies a lock that another thread holds, for ever locked.
+        """
+        for _ in self.load(()):
+            pass
 
     def close(self) -> None:
         """End the loading processes; the next batches start new ones."""

@@ -45,6 +45,23 @@ class Fault:
     reason: str
 
 
+@dataclass(frozen=True)
+class Request:
+    """All that a loading process needs to make one example, wherever that process runs.
+
+    Attributes:
+        epoch: from 0.
+        utterance: what to load.
+        tokens: its label ids.
+        audio: the encoded bytes; None where `utterance.audio_filepath` is to be read.
+    """
+
+    epoch: int
+    utterance: Utterance
+    tokens: tuple[int, ...]
+    audio: bytes | None = None
+
+
 def draw_seed(seed: int, epoch: int, utterance_id: str) -> int:
     """A 63-bit seed for one utterance in one epoch, whichever process or order asks for it."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance_id}".encode(), digest_size=8).digest()
@@ -61,8 +78,61 @@ def load_utterance(utterance: Utterance, sample_rate: int) -> NDArray[np.float32
     )
 
 
+def load_request(request: Request, sample_rate: int) -> NDArray[np.float32]:
+    """The waveform asked for, `(num_samples,)` float32 at `sample_rate` [Hz].
+
+    Raises:
+        ValueError: audio that cannot be used; the message says where it lies.
+        OSError: missing or unreadable.
+    """
+    utterance, audio = request.utterance, request.audio
+    if audio is None:
+        return load_utterance(utterance, sample_rate)
+    try:
+        return load_audio(audio, sample_rate, offset=utterance.offset, duration=utterance.duration)
+    except ValueError as error:
+        raise ValueError(f"{utterance.audio_filepath}: {error}") from error
+
+
+class RequestDataset(Dataset[Example | Fault]):
+    """Makes examples of requests, and holds no data of its own.
+
+    Args:
+        sample_rate: of the waveforms [Hz].
+        seed: of the run.
+        augment: variation of the waveform, None for none.
+    """
+
+    def __init__(
+        self, sample_rate: int, seed: int = 0, augment: WaveformAugment | None = None
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.seed = seed
+        self.augment = augment
+
+    def __getitem__(self, request: Request) -> Example | Fault:
+        """Load one utterance.
+
+        Returns:
+            The example, or what is wrong with its audio: whether that stops anything is not decided
+            in a loading process.
+        """
+        utterance = request.utterance
+        try:
+            waveform = load_request(request, self.sample_rate)
+        except OSError as error:
+            return Fault(utterance.id, f"{utterance.audio_filepath}: {error.strerror or error}")
+        except ValueError as error:
+            return Fault(utterance.id, str(error))
+        generator = np.random.default_rng(draw_seed(self.seed, request.epoch, utterance.id))
+        if self.augment is not None:
+            waveform = self.augment(waveform, self.sample_rate, generator)
+        leftover = int(generator.integers(2**63 - 1))
+        return Example(waveform, request.tokens, leftover, utterance)
+
+
 class SpeechDataset(Dataset[Example | Fault]):
-    """Loads utterances by (epoch, position), the keys that an epoch plan is made of.
+    """Loads the utterances of a manifest by (epoch, position).
 
     Args:
         utterances: a manifest.
@@ -83,34 +153,16 @@ class SpeechDataset(Dataset[Example | Fault]):
         assert len(utterances) == len(tokens)
         self.utterances = utterances
         self.tokens = [tuple(ids) for ids in tokens]
-        self.sample_rate = sample_rate
-        self.seed = seed
-        self.augment = augment
+        self._examples = RequestDataset(sample_rate, seed, augment)
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, key: tuple[int, int]) -> Example | Fault:
-        """Load one utterance.
+        """Load one utterance, as `RequestDataset` does.
 
         Args:
             key: epoch and position in the manifest.
-
-        Returns:
-            The example, or what is wrong with its audio: whether that stops anything is not decided
-            in a loading process.
         """
         epoch, position = key
-        utterance = self.utterances[position]
-        try:
-            waveform = load_utterance(utterance, self.sample_rate)
-        except OSError as error:
-            return Fault(utterance.id, f"{utterance.audio_filepath}: {error.strerror or error}")
-        except ValueError as error:
-            return Fault(utterance.id, str(error))
-        seed = draw_seed(self.seed, epoch, utterance.id)
-        generator = np.random.default_rng(seed)
-        if self.augment is not None:
-            waveform = self.augment(waveform, self.sample_rate, generator)
-        leftover = int(generator.integers(2**63 - 1))
-        return Example(waveform, self.tokens[position], leftover, utterance)
+        return self._examples[Request(epoch, self.utterances[position], self.tokens[position])]

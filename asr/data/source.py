@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from asr.data.dataset import Fault
 from asr.data.manifest import Utterance
-from asr.data.window import Gate, LeftOut, Window, label
+from asr.data.window import Gate, Window, label
 from asr.text.tokenizer import CharTokenizer
 
 
@@ -44,11 +45,15 @@ class Ranks:
 class Windows(Protocol):
     """A source as one rank of a training reads it."""
 
+    @property
+    def totals(self) -> Totals:
+        """Of the utterances to train on; of a source that streams, before any is left out."""
+
     def count(self) -> int:
         """Windows of an epoch, the same on every rank."""
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
-        """The epoch's windows from number `start` on.
+    def load(self, epoch: int, number: int) -> Window:
+        """Read one window.
 
         A pure function of the source, the seed, the epoch and the ranks, but for `Window.audio`,
         which is the rank's own.
@@ -57,6 +62,9 @@ class Windows(Protocol):
             ValueError: damaged or changed data.
             OSError: missing or unreadable data.
         """
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
+        """The epoch's windows from number `start` on."""
 
 
 class TrainingSource(Protocol):
@@ -108,15 +116,15 @@ class ManifestSource:
         self, tokenizer: CharTokenizer, gate: Gate, seed: int, ranks: Ranks
     ) -> ManifestWindows:
         """Label all utterances; seed and ranks decide nothing, as every rank reads every file."""
-        labels = [label(item, tokenizer, gate) for item in self.utterances]
+        labels = label(self.utterances, tokenizer, gate)
         rows = zip(self.utterances, labels, strict=True)
-        kept = [(item, tokens) for item, tokens in rows if not isinstance(tokens, LeftOut)]
+        kept = [(item, tokens) for item, tokens in rows if not isinstance(tokens, Fault)]
         return ManifestWindows(
             Window(
                 index=0,
                 utterances=tuple(item for item, _ in kept),
                 tokens=tuple(tokens for _, tokens in kept),
-                left_out=tuple(each for each in labels if isinstance(each, LeftOut)),
+                left_out=tuple(each for each in labels if isinstance(each, Fault)),
             )
         )
 
@@ -127,9 +135,19 @@ class ManifestWindows:
 
     window: Window
 
+    @property
+    def totals(self) -> Totals:
+        """Of the window."""
+        return ManifestSource(self.window.utterances).totals
+
     def count(self) -> int:
         """One."""
         return 1
+
+    def load(self, epoch: int, number: int) -> Window:
+        """The window."""
+        assert number == 0, "there is one"
+        return self.window
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
         """The window, unless it is done."""

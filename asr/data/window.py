@@ -5,42 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from asr.data.dataset import Fault, Request
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
 from asr.text.tokenizer import CharTokenizer
 
-# Why an utterance with these tokens cannot be trained on; None where it can.
-Gate = Callable[[Utterance, tuple[int, ...]], str | None]
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An utterance that is not trained on.
-
-    Attributes:
-        id: of the utterance.
-        reason: in one line, with the actual and the expected.
-    """
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """All that a loading process needs to make one example, wherever that process runs.
-
-    Attributes:
-        epoch: from 0.
-        utterance: what to load.
-        tokens: its label ids.
-        audio: the encoded bytes; None where `utterance.audio_filepath` is to be read.
-    """
-
-    epoch: int
-    utterance: Utterance
-    tokens: tuple[int, ...]
-    audio: bytes | None = None
+# Of some utterances, the ids of those that cannot be trained on, each with the reason.
+Gate = Callable[[Sequence[Utterance]], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +22,8 @@ class Window:
         index: within the epoch, from 0.
         utterances: of all ranks, with normalised text and known durations.
         tokens: label ids of each.
-        left_out: utterances that belong here and are not trained on.
+        left_out: utterances that belong here and cannot be trained on.
+        outside: utterances that are shorter or longer than was asked for.
         shares: of the epoch's audio, before this window and after it, from 0 to 1.
         owners: the rank that holds each utterance's audio; None where any rank can read any file.
         audio: encoded bytes by position, of the utterances that this rank holds.
@@ -60,7 +32,8 @@ class Window:
     index: int
     utterances: tuple[Utterance, ...]
     tokens: tuple[tuple[int, ...], ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Fault, ...] = ()
+    outside: tuple[Fault, ...] = ()
     shares: tuple[float, float] = (0.0, 1.0)
     owners: tuple[int, ...] | None = None
     audio: Mapping[int, bytes] = field(default_factory=dict)
@@ -119,13 +92,30 @@ class Window:
         return Request(epoch, self.utterances[position], self.tokens[position], audio)
 
 
-def label(utterance: Utterance, tokenizer: CharTokenizer, gate: Gate) -> tuple[int, ...] | LeftOut:
-    """An utterance's tokens, or why it is left out: no text, unknown characters, or the gate."""
+def no_gate(utterances: Sequence[Utterance]) -> Mapping[str, str]:
+    """The gate that lets all pass."""
+    return {}
+
+
+def label(
+    utterances: Sequence[Utterance], tokenizer: CharTokenizer, gate: Gate
+) -> list[tuple[int, ...] | Fault]:
+    """Each utterance's tokens, or why it is left out: no text, unknown characters, or the gate."""
+    labels = [_tokens(utterance, tokenizer) for utterance in utterances]
+    rows = list(zip(utterances, labels, strict=True))
+    refused = gate([utterance for utterance, tokens in rows if not isinstance(tokens, Fault)])
+    return [
+        Fault(utterance.id, refused[utterance.id])
+        if utterance.id in refused and not isinstance(tokens, Fault)
+        else tokens
+        for utterance, tokens in rows
+    ]
+
+
+def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> tuple[int, ...] | Fault:
     if not utterance.text:
-        return LeftOut(utterance.id, "empty text, expected at least one character")
+        return Fault(utterance.id, "empty text, expected at least one character")
     try:
-        tokens = tuple(tokenizer.encode(utterance.text))
+        return tuple(tokenizer.encode(utterance.text))
     except ValueError as error:
-        return LeftOut(utterance.id, str(error))
-    reason = gate(utterance, tokens)
-    return tokens if reason is None else LeftOut(utterance.id, reason)
+        return Fault(utterance.id, str(error))

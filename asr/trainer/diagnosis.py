@@ -53,6 +53,10 @@ class Worst:
             elif loss > self._heap[0][0]:
                 heapq.heapreplace(self._heap, (loss, name))
 
+    def names(self) -> list[str]:
+        """Ids of those that are kept."""
+        return [name for _, name in self._heap]
+
     def take(self) -> list[tuple[str, float]]:
         """Ids and losses, the highest first; nothing is kept for the next epoch."""
         found = [(name, loss) for loss, name in sorted(self._heap, reverse=True)]

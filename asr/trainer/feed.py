@@ -1,12 +1,15 @@
-"""What a rank learns from: the plan of an epoch in optimiser steps, and the batches of the rest."""
+"""What a rank learns from: the windows of an epoch, each planned in optimiser steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from asr.data.batch import Batch, BatchLoader
-from asr.data.plan import Order, plan_epoch, rank_batches
+from asr.data.plan import Order, rank_batches
+from asr.data.source import Ranks, Windows
+from asr.data.window import Window
 
 Group = list[tuple[int, ...]]  # the batches of one optimiser step, of all ranks
 
@@ -16,52 +19,82 @@ class Feed:
     """Plans and loads the training utterances.
 
     Attributes:
-        loader: of the training data.
-        durations: of every utterance [s].
+        windows: of the training data.
+        loader: of a RequestDataset, whose loading processes have been started.
         seed: of the run.
         batch_duration_s: largest padded batch of a rank [s].
         accumulate: batches of a rank for one optimiser step.
-        sort_first_epoch: start with the shortest utterances.
-        world_size: number of ranks.
-        rank: this one.
+        sort_first_epoch: start with the shortest utterances, of a window at a time.
+        ranks: which of them this one is.
     """
 
+    windows: Windows
     loader: BatchLoader
-    durations: Sequence[float]
     seed: int
     batch_duration_s: float
     accumulate: int
     sort_first_epoch: bool
-    world_size: int
-    rank: int
+    ranks: Ranks
 
-    def groups(self, epoch: int) -> list[Group]:
-        """The optimiser steps of an epoch, the same on every rank."""
+    def epoch(self, epoch: int, start: int) -> Iterator[WindowFeed]:
+        """The windows of an epoch from number `start` on, the same plans on every rank."""
+        for window in self.windows.epoch(epoch, start):
+            yield self.of(window, epoch)
+
+    def of(self, window: Window, epoch: int) -> WindowFeed:
+        """One window, planned."""
         is_sorted = epoch == 0 and self.sort_first_epoch
-        batches = plan_epoch(
-            self.durations,
+        batches = window.plan(
             seed=self.seed,
             epoch=epoch,
             batch_duration_s=self.batch_duration_s,
-            world_size=self.world_size,
+            world_size=self.ranks.world_size,
             accumulate=self.accumulate,
             order=Order.ASCENDING if is_sorted else Order.SHUFFLED,
         )
-        size = self.world_size * self.accumulate
-        return [batches[i : i + size] for i in range(0, len(batches), size)]
+        size = self.ranks.world_size * self.accumulate
+        groups = [batches[i : i + size] for i in range(0, len(batches), size)]
+        return WindowFeed(self, window, epoch, groups)
 
-    def steps(self, epoch: int, groups: Sequence[Group]) -> Iterator[list[Batch]]:
+
+@dataclass(frozen=True)
+class WindowFeed:
+    """A window in optimiser steps.
+
+    Attributes:
+        feed: that it comes from.
+        window: the utterances.
+        epoch: from 0.
+        groups: the optimiser steps, the same on every rank.
+    """
+
+    feed: Feed
+    window: Window
+    epoch: int
+    groups: list[Group]
+
+    @cached_property
+    def durations(self) -> list[float]:
+        """Of each utterance [s]."""
+        return self.window.durations
+
+    def steps(self, groups: Sequence[Group]) -> Iterator[list[Batch]]:
         """For each of the groups, this rank's batches, loaded when asked for."""
+        ranks = self.feed.ranks
         planned = [batch for group in groups for batch in group]
-        own = rank_batches(planned, self.world_size, self.rank)
-        batches = self.loader.batches(epoch, own)
+        own = rank_batches(planned, ranks.world_size, ranks.rank)
+        batches = self.feed.loader.load(self.window.requests(self.epoch, own))
         for group in groups:
-            yield [next(batches) for _ in range(len(group) // self.world_size)]
+            yield [next(batches) for _ in range(len(group) // ranks.world_size)]
+
+    def done(self, group: int) -> float:
+        """Epochs trained in the middle of the step with that number."""
+        before, after = self.window.shares
+        return self.epoch + before + (after - before) * (group + 0.5) / len(self.groups)
 
     def num_tokens(self, group: Group) -> int:
         """Characters of a step, over all ranks."""
-        tokens = self.loader.dataset.tokens
-        return sum(len(tokens[position]) for batch in group for position in batch)
+        return sum(len(self.window.tokens[position]) for batch in group for position in batch)
 
     def audio_s(self, group: Group) -> float:
         """Audio of a step, over all ranks [s]."""

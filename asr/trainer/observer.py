@@ -12,12 +12,12 @@ import torch
 from lightning_fabric import Fabric
 
 from asr.checkpoint import Recognizer
-from asr.data.dataset import Fault, load_utterance
+from asr.data.dataset import Fault, Request, load_request
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
-from asr.trainer.feed import Feed
+from asr.trainer.feed import WindowFeed
 from asr.trainer.log import RunLog
 from asr.trainer.memory import GIB, scan_memory
 from asr.trainer.picture import Heard, draw_alignments
@@ -38,7 +38,7 @@ class Observer:
         fabric: ranks and device.
         log: where it speaks.
         settings: of the training.
-        utterances: that are trained on.
+        num_utterances: of an epoch, before those that are left out while training.
     """
 
     def __init__(
@@ -47,23 +47,24 @@ class Observer:
         fabric: Fabric,
         log: RunLog,
         settings: Settings,
-        utterances: Sequence[Utterance],
+        num_utterances: int,
     ) -> None:
         self.recognizer = recognizer
         self.fabric = fabric
         self.log = log
         self.settings = settings
-        self.utterances = {utterance.id: utterance for utterance in utterances}
+        self.num_utterances = num_utterances
+        self._feed: WindowFeed | None = None
+        self._requests: dict[str, Request] = {}  # of the worst, which outlast their window
         self.worst = Worst(settings.worst)
         self._advice: str | None = None
         self._drew = -math.inf
         self._named = 0
 
-    def scan_memory(self, stepper: Stepper, feed: Feed, slowest: float) -> None:
-        """Try the largest batch, and say what it takes."""
-        batches = [batch for group in feed.groups(1) for batch in group]
-        tokens = feed.loader.dataset.tokens
-        scan = scan_memory(stepper, batches, feed.durations, tokens, slowest)
+    def scan_memory(self, stepper: Stepper, feed: WindowFeed, slowest: float) -> None:
+        """Try the largest batch of a window, and say what it takes."""
+        batches = [batch for group in feed.groups for batch in group]
+        scan = scan_memory(stepper, batches, feed.durations, feed.window.tokens, slowest)
         self.log.say(
             "largest batch: %d utterances of up to %.1f s; %.1f of %.1f GiB of memory in use",
             scan.utterances, scan.longest_s, scan.peak / GIB, scan.total / GIB,
@@ -77,6 +78,34 @@ class Observer:
     def start_epoch(self) -> None:
         """Forget the utterances of the epoch before."""
         self.worst = Worst(self.settings.worst)
+        self._feed = None
+        self._requests = {}
+
+    def start_window(self, feed: WindowFeed, progress: Progress, path: Path) -> None:
+        """Name the utterances of a window that are left out, and stop where they are too many.
+
+        Args:
+            feed: of the window.
+            progress: where the utterances of the epoch that were left out are counted.
+            path: JSON lines that all are appended to.
+
+        Raises:
+            ValueError: more of the utterances left out than may be; on all ranks at once.
+        """
+        self._keep_requests()
+        self._feed = feed
+        window = feed.window
+        if progress.group:  # gone on with after a resume: they are counted
+            return
+        if window.outside:
+            self.log.warn(
+                "window %d: left out %d utterances by their length, the first %s: %s",
+                window.index + 1, len(window.outside), window.outside[0].id,
+                window.outside[0].reason,
+            )  # fmt: skip
+            if self.log.is_writer:
+                _append(path, window.outside)
+        self._leave_out(f"window {window.index + 1}", window.left_out, progress, 0, path)
 
     def step(self, progress: Progress, result: StepResult) -> None:
         """Note a step: its sums go into the progress, so that a resume has them too."""
@@ -107,15 +136,22 @@ class Observer:
             return
         incidents: list[Incidents] = gather_objects(self.fabric, result.incidents)
         faults = [fault for each in incidents for fault in each.left_out]
-        progress.left_out += len(faults)
         for note in (note for each in incidents for note in each.notes):
             self.log.warn("step %d: %s", progress.step, note)
+        self._leave_out(f"step {progress.step}", faults, progress, num_misfits, path)
+
+    def _leave_out(
+        self, when: str, faults: Sequence[Fault], progress: Progress, num_misfits: int, path: Path
+    ) -> None:
+        if not faults:
+            return
+        progress.left_out += len(faults)
         for fault in faults[: max(SHOWN - self._named, 0)]:
-            self.log.warn("step %d: left out %s: %s", progress.step, fault.id, fault.reason)
+            self.log.warn("%s: left out %s: %s", when, fault.id, fault.reason)
         self._named += len(faults)
         if self.log.is_writer:
             _append(path, faults)
-        total = len(self.utterances) + num_misfits
+        total = self.num_utterances + num_misfits
         left_out = progress.left_out + num_misfits
         if left_out > self.settings.max_left_out * total:
             raise ValueError(
@@ -148,42 +184,55 @@ class Observer:
         if loudest:
             write_worst(self.log.run_dir / "worst.jsonl", loudest)
         if is_last or time.monotonic() - self._drew > DRAW_EVERY_S:
-            chosen = dev[:: max(len(dev) // DRAWN, 1)][:DRAWN]
+            some = dev[:: max(len(dev) // DRAWN, 1)][:DRAWN]
+            chosen = [Request(0, utterance, ()) for utterance in some]
             draw_alignments(self.log.run_dir / "alignments.png", self._heard(chosen))
             self._drew = time.monotonic()
 
     def _has_scaler(self) -> bool:
         return getattr(self.fabric._precision, "scaler", None) is not None
 
+    def _keep_requests(self) -> None:
+        """Hold on to what the worst utterances are heard from, as their window will go."""
+        names = self.worst.names()
+        if self._feed is not None:
+            window = self._feed.window
+            new = set(names) - self._requests.keys()
+            for position, utterance in enumerate(window.utterances):
+                if utterance.id in new:
+                    self._requests[utterance.id] = window.request(self._feed.epoch, position)
+        self._requests = {name: self._requests[name] for name in names}
+
     def _loudest(self) -> list[Loud]:
         """The training utterances with the highest loss, with what is heard, on rank 0."""
-        everyone = gather_objects(self.fabric, self.worst.take())
-        if not self.log.is_writer:
-            return []
-        losses = sorted((pair for each in everyone for pair in each), key=lambda p: -p[1])
-        known = [self.utterances[name] for name, _ in losses[: self.settings.worst]]
-        heard = {each.id: each.hypothesis for each in self._heard(known)}
-        return [
+        self._keep_requests()
+        losses = self.worst.take()
+        requests = [self._requests[name] for name, _ in losses]
+        heard = {each.id: each.hypothesis for each in self._heard(requests)}
+        own = [
             Loud(
-                name, str(utterance.audio_filepath), round(loss, 4), utterance.text,
-                heard.get(name, ""),
+                name, str(request.utterance.audio_filepath), round(loss, 4),
+                request.utterance.text, heard.get(name, ""),
             )
-            for (name, loss), utterance in zip(losses, known, strict=False)
+            for (name, loss), request in zip(losses, requests, strict=True)
         ]  # fmt: skip
+        everyone: list[list[Loud]] = gather_objects(self.fabric, own)
+        found = sorted((loud for each in everyone for loud in each), key=lambda loud: -loud.loss)
+        return found[: self.settings.worst]
 
-    def _heard(self, utterances: Iterable[Utterance]) -> list[Heard]:
+    def _heard(self, requests: Iterable[Request]) -> list[Heard]:
         """What the model makes of utterances, one by one; those without sound are passed over."""
         was_training = self.recognizer.training
         self.recognizer.eval()
-        heard = [each for each in map(self._hear, utterances) if each is not None]
+        heard = [each for each in map(self._hear, requests) if each is not None]
         self.recognizer.train(was_training)
         return heard
 
     @torch.inference_mode()
-    def _hear(self, utterance: Utterance) -> Heard | None:
-        recognizer, device = self.recognizer, self.fabric.device
+    def _hear(self, request: Request) -> Heard | None:
+        recognizer, device, utterance = self.recognizer, self.fabric.device, request.utterance
         try:
-            loaded = load_utterance(utterance, recognizer.features.sample_rate)
+            loaded = load_request(request, recognizer.features.sample_rate)
         except (OSError, ValueError):
             return None  # left out and named where it was to be learnt from
         waveform = torch.from_numpy(loaded)[None].to(device)

@@ -10,6 +10,7 @@ import torch
 
 from asr.augment import Augment
 from asr.checkpoint import Recognizer
+from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
 from asr.trainer.schedule import Schedule
 
@@ -29,7 +30,7 @@ class Recipe:
     """
 
     recognizer: Recognizer
-    splits: Splits
+    splits: Splits | StreamedSplits
     optimizer: MakeOptimizer
     schedule: Schedule
     augment: Augment

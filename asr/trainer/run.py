@@ -7,7 +7,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,13 +18,15 @@ from lightning_fabric import Fabric
 from asr.augment import WaveformAugment
 from asr.checkpoint import save_model
 from asr.data.batch import Batch, BatchLoader
-from asr.data.dataset import SpeechDataset, draw_seed
+from asr.data.dataset import RequestDataset, SpeechDataset, draw_seed
 from asr.data.manifest import Utterance
 from asr.data.plan import plan_evaluation, rank_batches
-from asr.data.splits import seconds
+from asr.data.source import ManifestSource, Ranks, TrainingSource, Windows
+from asr.data.splits import Splits, seconds
+from asr.data.window import no_gate
 from asr.trainer.device import broadcast, sum_over_ranks, surroundings
-from asr.trainer.feed import Feed, Group
-from asr.trainer.labels import check_misfits, report_misfits, split_feasible
+from asr.trainer.feed import Feed, Group, WindowFeed
+from asr.trainer.labels import Misfit, check_misfits, report_misfits, split_feasible
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
 from asr.trainer.preemption import Stopped, StopRequest
@@ -64,7 +67,9 @@ class Run:
         self.num_workers = settings.num_workers
         if self.num_workers is None:
             self.num_workers = 0 if is_cpu else 4
-        utterances = self._leave_out_misfits()
+        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
+        self.source = self._source(resume)
+        self.feed = self._feed()
         optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.stateful: dict[str, Stateful] = {
@@ -73,7 +78,7 @@ class Run:
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
         self.store = StateStore(run_dir / STATE_FOLDER, settings.keep_states)
         self.progress = Progress()
-        plan = self._fingerprint(len(utterances))
+        plan = self._fingerprint(self.feed.windows.totals.utterances)
         self.origin = Origin(secrets.token_hex(8), plan, surroundings(fabric))
         if resume:
             self._restore()
@@ -82,14 +87,16 @@ class Run:
         self.stepper = Stepper(
             fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
         )
-        self.feed = self._feed(utterances)
-        self._measure_features(utterances)
-        self.dev_loader = self._loader(recipe.splits.dev, None)
+        self.dev_loader = self._dev_loader()
+        batches = self._unvaried_batches()
+        measure_features(self.recognizer, batches, settings.batch_duration_s, fabric.device)
         self.log = RunLog(
             run_dir, self.is_writer, self.stepper.block_names, self.progress.step,
             self.progress.validations, settings.tensorboard,
         )  # fmt: skip
-        self.observer = Observer(self.recognizer, fabric, self.log, settings, utterances)
+        self.observer = Observer(
+            self.recognizer, fabric, self.log, settings, self.feed.windows.totals.utterances
+        )
         self.last_save = time.monotonic()
         self.last_wer = float("nan")
 
@@ -97,6 +104,7 @@ class Run:
         """Train the epochs that are left."""
         with StopRequest() as self.stop:
             try:
+                self.feed.loader.start()
                 self._announce()
                 if not self.progress.step:
                     self._save()  # a folder that cannot be written to is found out now
@@ -115,48 +123,79 @@ class Run:
         )  # fmt: skip
         return self.progress
 
-    def _leave_out_misfits(self) -> list[Utterance]:
-        waveform = self.recipe.augment.waveform
-        kept, self.misfits = split_feasible(
-            self.recipe.splits.train, self.recognizer, waveform.fastest if waveform else 1.0
-        )
+    def _source(self, resume: bool) -> TrainingSource:
+        """What is trained on; what a manifest holds that cannot be learnt is left out here."""
+        self.misfits: list[Misfit] = []
+        splits = self.recipe.splits
+        if isinstance(splits, Splits):
+            return ManifestSource(self._leave_out_misfits(splits.train))
+        if self.is_writer and not resume:
+            report_misfits((), self.run_dir / LEFT_OUT_FILE)
+        return splits.train
+
+    def _leave_out_misfits(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        kept, self.misfits = self._split_feasible(utterances)
         if self.is_writer:
             report_misfits(self.misfits, self.run_dir / LEFT_OUT_FILE)
         check_misfits(self.misfits, len(kept), self.settings.max_left_out)
         return kept
 
-    def _feed(self, utterances: list[Utterance]) -> Feed:
+    def _split_feasible(
+        self, utterances: Sequence[Utterance]
+    ) -> tuple[list[Utterance], list[Misfit]]:
+        waveform = self.recipe.augment.waveform
+        return split_feasible(utterances, self.recognizer, waveform.fastest if waveform else 1.0)
+
+    def _gate(self, utterances: Sequence[Utterance]) -> dict[str, str]:
+        """Of a window's utterances, those that CTC cannot learn from."""
+        _, misfits = self._split_feasible(utterances)
+        return {misfit.utterance.id: misfit.reason for misfit in misfits}
+
+    def _open(self, ranks: Ranks) -> Windows:
+        is_sorted_out = isinstance(self.source, ManifestSource)
+        gate = no_gate if is_sorted_out else self._gate
+        return self.source.open(self.recognizer.tokenizer, gate, self.settings.seed, ranks)
+
+    def _feed(self) -> Feed:
+        windows = self._open(self.ranks)
+        if windows.totals.longest_s > self.settings.batch_duration_s:
+            raise ValueError(
+                f"the longest training utterance lasts {windows.totals.longest_s:.2f} s, expected "
+                f"at most batch_duration_s = {self.settings.batch_duration_s:g} s"
+            )
+        dataset = self._requests(self.recipe.augment.waveform)
         return Feed(
-            loader=self._loader(utterances, self.recipe.augment.waveform),
-            durations=[seconds(utterance) for utterance in utterances],
+            windows=windows,
+            loader=self._loader(dataset),
             seed=self.settings.seed,
             batch_duration_s=self.settings.batch_duration_s,
             accumulate=self.settings.accumulate,
             sort_first_epoch=self.settings.sort_first_epoch,
-            world_size=self.fabric.world_size,
-            rank=self.fabric.global_rank,
+            ranks=self.ranks,
         )
 
-    def _loader(
-        self, utterances: list[Utterance] | tuple[Utterance, ...], augment: WaveformAugment | None
-    ) -> BatchLoader:
-        encode = self.recognizer.tokenizer.encode
-        dataset = SpeechDataset(
-            utterances,
-            [encode(utterance.text) for utterance in utterances],
-            self.recognizer.features.sample_rate,
-            self.settings.seed,
-            augment,
-        )
+    def _dev_loader(self) -> BatchLoader:
+        dev, encode = self.recipe.splits.dev, self.recognizer.tokenizer.encode
+        rate = self.recognizer.features.sample_rate
+        return self._loader(SpeechDataset(dev, [encode(each.text) for each in dev], rate))
+
+    def _loader(self, dataset: SpeechDataset | RequestDataset) -> BatchLoader:
         is_cuda = self.fabric.device.type == "cuda"
         return BatchLoader(dataset, self.num_workers or 0, pin_memory=is_cuda)
 
-    def _measure_features(self, utterances: list[Utterance]) -> None:
-        loader = self._loader(utterances, None)
-        budget = self.settings.batch_duration_s
-        plan = [batch for group in self.feed.groups(0) for batch in group]
-        measure_features(self.recognizer, loader, plan, budget, self.fabric.device)
-        loader.close()
+    def _requests(self, augment: WaveformAugment | None) -> RequestDataset:
+        return RequestDataset(self.recognizer.features.sample_rate, self.settings.seed, augment)
+
+    def _unvaried_batches(self) -> Iterator[Batch]:
+        """Of the first window, as one rank alone would have them: the same on every rank."""
+        alone = replace(self.feed, windows=self._open(Ranks()), ranks=Ranks())
+        first = alone.of(alone.windows.load(0, 0), 0)
+        loader = self._loader(self._requests(None))
+        plan = [batch for group in first.groups for batch in group]
+        try:
+            yield from loader.load(first.window.requests(0, plan))
+        finally:
+            loader.close()
 
     def _fingerprint(self, num_utterances: int) -> str:
         """Of all that the order of the data depends on."""
@@ -183,9 +222,10 @@ class Run:
 
     def _announce(self) -> None:
         parameters = sum(p.numel() for p in self.recognizer.model.parameters())
+        totals = self.feed.windows.totals
         self.log.say(
             "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
-            len(self.feed.durations), sum(self.feed.durations) / 3600, parameters / 1e6,
+            totals.utterances, totals.seconds / 3600, parameters / 1e6,
             self.fabric.device, self.fabric._precision.precision, self.fabric.world_size,
         )  # fmt: skip
         if self.progress.step:
@@ -195,49 +235,60 @@ class Run:
         if self.settings.scan_memory:
             waveform = self.recipe.augment.waveform
             self.observer.scan_memory(
-                self.stepper, self.feed, waveform.slowest if waveform else 1.0
-            )
+                self.stepper, self.feed.of(self.feed.windows.load(1, 0), 1),
+                waveform.slowest if waveform else 1.0,
+            )  # fmt: skip
 
     def _train_epoch(self) -> None:
         progress = self.progress
-        groups = self.feed.groups(progress.epoch)
-        rest = groups[progress.group :]
-        self.log.start_epoch(progress.epoch, self.settings.max_epochs, progress.group, len(groups))
         self.observer.start_epoch()
         self.recognizer.train()
-        steps = self.feed.steps(progress.epoch, rest)
+        for feed in self.feed.epoch(progress.epoch, progress.window):
+            if feed.window.index > progress.window:
+                progress.window, progress.group = feed.window.index, 0
+            self._train_window(feed)
+
+    def _train_window(self, feed: WindowFeed) -> None:
+        progress = self.progress
+        self.observer.start_window(feed, progress, self.run_dir / LEFT_OUT_FILE)
+        rest = feed.groups[progress.group :]
+        self.log.start_epoch(
+            progress.epoch, self.settings.max_epochs, progress.group, len(feed.groups)
+        )
+        steps = feed.steps(rest)
         for group in rest:
-            done = progress.epoch + (progress.group + 0.5) / len(groups)  # by mid-step
-            is_stop = self._step(steps, group, done / self.settings.max_epochs)
+            is_stop = self._step(feed, steps, group)
             if is_stop:
                 self._leave()
             if self._is_time_to_save():
                 self._save()
         self.log.end_epoch()
 
-    def _step(self, steps: Iterator[list[Batch]], group: Group, share: float) -> bool:
+    def _step(self, feed: WindowFeed, steps: Iterator[list[Batch]], group: Group) -> bool:
         """Take one optimiser step; returns whether any rank was asked to stop."""
         start = time.monotonic()
         batches = next(steps)
         waited_s = time.monotonic() - start
-        factor = self.recipe.schedule(share)
+        factor = self.recipe.schedule(feed.done(self.progress.group) / self.settings.max_epochs)
         for settings, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
             settings["lr"] = factor * lr
         result = self.stepper.step(
             batches,
-            num_tokens=self.feed.num_tokens(group),
+            num_tokens=feed.num_tokens(group),
             # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
             seed=draw_seed(
                 self.settings.seed, self.progress.step, f"rank {self.fabric.global_rank}"
             ),
             is_stop=self.stop.is_made,
         )
-        self._after_step(group, result, waited_s, time.monotonic() - start)
+        self._after_step(feed, group, result, waited_s, time.monotonic() - start)
         return result.is_stop
 
-    def _after_step(self, group: Group, result: StepResult, waited_s: float, step_s: float) -> None:
+    def _after_step(
+        self, feed: WindowFeed, group: Group, result: StepResult, waited_s: float, step_s: float
+    ) -> None:
         progress = self.progress
-        audio_s = self.feed.audio_s(group)
+        audio_s = feed.audio_s(group)
         progress.step += 1
         progress.group += 1
         progress.audio_s += audio_s
@@ -270,7 +321,8 @@ class Run:
         result = None
         if epochs % settings.validate_every == 0 or epochs == settings.max_epochs:
             result = self._validate()
-        progress.epoch, progress.group, progress.left_out = epochs, 0, 0
+        progress.epoch, progress.left_out = epochs, 0
+        progress.window = progress.group = 0
         if result is not None:
             self._report(result)
             self._keep_models(result)

@@ -1,7 +1,7 @@
 """What a resume needs, as bytes that say which training they belong to.
 
 Random draws are no part of it: augmentation is seeded by (seed, epoch, utterance) and dropout by
-(seed, step, rank), so two integers bring all of them back.
+(seed, step, rank), so three integers bring all of them back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Progress:
 
     Attributes:
         epoch: being trained, from 0.
-        group: optimiser steps done of this epoch.
+        window: being trained, from 0 within the epoch.
+        group: optimiser steps done of this window.
         step: optimiser steps done in all.
         left_out: utterances of this epoch that were left out while training.
         validations: validations done.
@@ -48,6 +49,7 @@ class Progress:
     """
 
     epoch: int = 0
+    window: int = 0
     group: int = 0
     step: int = 0
     left_out: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,16 @@ import soundfile
 import torch
 
 from asr.augment import WaveformAugment
-from asr.data.batch import Batch
-from asr.data.loader import ExampleDataset, RequestLoader, load_request
+from asr.data.batch import Batch, BatchLoader
+from asr.data.dataset import Request, RequestDataset, load_request
 from asr.data.manifest import Utterance
 from asr.data.plan import plan_epoch
 from asr.data.source import ManifestSource, Ranks
-from asr.data.window import Request, Window
+from asr.data.window import Gate, Window, no_gate
 from asr.text.tokenizer import CharTokenizer
 
 RATE = 8000  # [Hz]
 TOKENIZER = CharTokenizer("abc")
-
-
-def no_gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
-    return None
 
 
 @pytest.fixture
@@ -38,8 +35,8 @@ def utterances(tmp_path: Path) -> list[Utterance]:
     return made
 
 
-def open_one(utterances: list[Utterance], gate: object = no_gate) -> Window:
-    windows = ManifestSource(utterances).open(TOKENIZER, gate, 0, Ranks(1, 3))  # type: ignore[arg-type]
+def open_one(utterances: list[Utterance], gate: Gate = no_gate) -> Window:
+    windows = ManifestSource(utterances).open(TOKENIZER, gate, 0, Ranks(1, 3))
     assert windows.count() == 1
     (window,) = windows.epoch(7)
     assert list(windows.epoch(7, start=1)) == []
@@ -48,8 +45,10 @@ def open_one(utterances: list[Utterance], gate: object = no_gate) -> Window:
 
 def load(window: Window, plan: list[tuple[int, ...]], workers: int, epoch: int = 2) -> list[Batch]:
     augment = WaveformAugment(speeds=(0.9, 1.1), gain_db=(-6.0, 6.0))
-    loader = RequestLoader(ExampleDataset(RATE, seed=4, augment=augment), num_workers=workers)
-    return list(loader.batches(window.requests(epoch, plan)))
+    loader = BatchLoader(RequestDataset(RATE, seed=4, augment=augment), num_workers=workers)
+    batches = list(loader.load(window.requests(epoch, plan)))
+    loader.close()
+    return batches
 
 
 def test_a_manifest_is_one_window_that_every_rank_can_read(utterances: list[Utterance]) -> None:
@@ -70,8 +69,9 @@ def test_what_cannot_be_learnt_is_left_out_by_name(utterances: list[Utterance]) 
         Utterance(Path("x.wav"), "abx", 1.0, "unknown"),
     ]
 
-    def gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
-        return f"{len(tokens)} tokens, expected fewer than 3" if len(tokens) > 2 else None
+    def gate(some: Sequence[Utterance]) -> dict[str, str]:
+        long = [utterance for utterance in some if len(utterance.text) > 2]
+        return {u.id: f"{len(u.text)} tokens, expected fewer than 3" for u in long}
 
     window = open_one([*bad, *utterances], gate)
     assert {utterance.id for utterance in window.utterances} == {"u0", "u1", "u3", "u4", "u6", "u7"}
@@ -115,12 +115,11 @@ def test_batches_are_those_of_the_plan_and_workers_change_nothing(
 
 def test_one_loader_serves_one_plan_after_another(utterances: list[Utterance]) -> None:
     window = open_one(utterances)
-    loader = RequestLoader(ExampleDataset(RATE), num_workers=2)
+    loader = BatchLoader(RequestDataset(RATE), num_workers=2)
     for plan in ([(0, 1), (2,)], [(8,), (), (3, 4)]):
-        ids = [
-            [u.id for u in batch.utterances] for batch in loader.batches(window.requests(0, plan))
-        ]
+        ids = [[u.id for u in batch.utterances] for batch in loader.load(window.requests(0, plan))]
         assert ids == [[f"u{position}" for position in batch] for batch in plan]
+    loader.close()
 
 
 def test_audio_in_memory_is_named_by_where_it_came_from(utterances: list[Utterance]) -> None:

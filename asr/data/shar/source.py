@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from asr.data.dataset import Fault
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import Shard, SharIndex
 from asr.data.shar.recordings import read_recordings
 from asr.data.source import Ranks, Totals
-from asr.data.window import Gate, LeftOut, Window, label
+from asr.data.window import Gate, Window, label
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
@@ -89,6 +90,11 @@ class SharWindows:
     seed: int
     ranks: Ranks
 
+    @property
+    def totals(self) -> Totals:
+        """Of the source."""
+        return self.source.totals
+
     def count(self) -> int:
         """Windows of an epoch."""
         return len(self._bounds())
@@ -140,6 +146,7 @@ class SharWindows:
             utterances=tuple(utterances),
             tokens=tuple(tokens),
             left_out=tuple(each for part in reading for each in part.left_out),
+            outside=tuple(each for part in reading for each in part.outside),
             shares=(before, after),
             owners=tuple(owners),
             audio=audio,
@@ -148,35 +155,37 @@ class SharWindows:
     def _read_shard(self, shard: Shard, owner: int) -> _ShardContent:
         folder = self.source.folder
         cuts = read_cuts(folder, shard.cuts, shard.recording, shard.cuts_sha256)
-        content = _ShardContent(owner, [], [], [], [])
-        wanted: dict[str, int] = {}
-        for cut_id, item in cuts:
-            labelled = self._label(item)
-            if isinstance(labelled, LeftOut):
-                content.left_out.append(labelled)
-            else:
-                wanted[cut_id] = len(content.utterances)
-                content.utterances.append(labelled[0])
-                content.tokens.append(labelled[1])
-                content.audio.append(None)
+        content = _ShardContent(owner, [], [], [], [], [])
+        kept = self._sort(cuts, content)
         if owner == self.ranks.rank:
             ids = [cut_id for cut_id, _ in cuts]
-            audio = read_recordings(folder, shard.recording, ids, wanted, shard.recording_sha256)
-            for cut_id, encoded in audio.items():
-                content.audio[wanted[cut_id]] = encoded
+            audio = read_recordings(folder, shard.recording, ids, kept, shard.recording_sha256)
+            content.audio[:] = [audio[cut_id] for cut_id in kept]
         return content
 
-    def _label(self, item: Utterance | LeftOut) -> tuple[Utterance, tuple[int, ...]] | LeftOut:
-        if isinstance(item, LeftOut):
-            return item
+    def _sort(self, cuts: Sequence[tuple[str, Utterance | Fault]], to: _ShardContent) -> list[str]:
+        """Put utterances and faults where they belong; returns the cuts that are trained on."""
         shortest, longest = self.source.min_duration_s, self.source.max_duration_s
-        if not shortest <= (item.duration or 0.0) <= longest:
-            return LeftOut(
-                item.id, f"{item.duration:g} s long, expected {shortest:g} to {longest:g} s"
-            )
-        item = replace(item, text=self.source.text(item.text))
-        tokens = label(item, self.tokenizer, self.gate)
-        return tokens if isinstance(tokens, LeftOut) else (item, tokens)
+        inside: dict[str, Utterance] = {}
+        for cut_id, item in cuts:
+            if isinstance(item, Fault):
+                to.left_out.append(item)
+            elif shortest <= (item.duration or 0.0) <= longest:
+                inside[cut_id] = replace(item, text=self.source.text(item.text))
+            else:
+                reason = f"{item.duration:g} s long, expected {shortest:g} to {longest:g} s"
+                to.outside.append(Fault(item.id, reason))
+        labels = label(list(inside.values()), self.tokenizer, self.gate)
+        kept: list[str] = []
+        for (cut_id, utterance), tokens in zip(inside.items(), labels, strict=True):
+            if isinstance(tokens, Fault):
+                to.left_out.append(tokens)
+            else:
+                kept.append(cut_id)
+                to.utterances.append(utterance)
+                to.tokens.append(tokens)
+                to.audio.append(None)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,8 @@ class _ShardContent:
     utterances: list[Utterance]
     tokens: list[tuple[int, ...]]
     audio: list[bytes | None]
-    left_out: list[LeftOut]
+    left_out: list[Fault]
+    outside: list[Fault]
 
 
 def shard_order(num_shards: int, seed: int, epoch: int) -> list[int]:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.data.dataset import load_request
 from asr.data.manifest import Utterance, write_manifest
 from asr.data.shar.index import INDEX_FILE, SharIndex, write_index
 from asr.data.shar.load import StreamedSplits, load_shar
 from asr.data.shar.writer import SharSettings, SharWriter
 from asr.data.source import Ranks
+from asr.data.window import no_gate
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
@@ -134,13 +136,11 @@ def test_shards_that_lhotse_wrote(tmp_path: Path, dev: Path) -> None:
     assert "cut rec/5.5 is no utterance: it has 2 supervisions, expected 1" in said[1]
     assert splits.train.totals.utterances == 6
     seen = {}
-    windows = splits.train.open(CharTokenizer("abc "), lambda *_: None, 0, Ranks())
+    windows = splits.train.open(CharTokenizer("abc "), no_gate, 0, Ranks())
     for window in windows.epoch(0):
         for position, utterance in enumerate(window.utterances):
             assert (utterance.text, utterance.speaker) == ("ab c", "anna")
             assert utterance.duration == 0.5
-            from asr.data.loader import load_request
-
             seen[utterance.id] = load_request(window.request(0, position), RATE)
     assert seen.keys() == waveforms.keys() - {"rec/5.5"}
     for name, waveform in seen.items():

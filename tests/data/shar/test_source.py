@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from collections.abc import Sequence
 from itertools import chain, pairwise, product
 from pathlib import Path
 
@@ -16,23 +17,19 @@ import numpy as np
 import pytest
 import torch
 
-from asr.data.batch import Batch
-from asr.data.loader import ExampleDataset, RequestLoader
+from asr.data.batch import Batch, BatchLoader
+from asr.data.dataset import RequestDataset
 from asr.data.manifest import Utterance
 from asr.data.plan import rank_batches
 from asr.data.shar.source import SharSource, SharWindows, shard_order, window_bounds
 from asr.data.source import ManifestSource, Ranks
-from asr.data.window import Window
+from asr.data.window import Window, no_gate
 from asr.text.tokenizer import CharTokenizer
 
 from .conftest import COUNT, RATE, MakeSource
 
 TOKENIZER = CharTokenizer("abcd")
 BUDGET = 2.0  # [s]
-
-
-def no_gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
-    return None
 
 
 def open_for(source: SharSource, rank: int = 0, world_size: int = 1, seed: int = 0) -> SharWindows:
@@ -47,11 +44,11 @@ def batches_of(
     source: SharSource, epoch: int, rank: int, world_size: int, workers: int = 0, start: int = 0
 ) -> list[list[Batch]]:
     """Of a rank, by window."""
-    loader = RequestLoader(ExampleDataset(RATE, seed=0), num_workers=workers)
+    loader = BatchLoader(RequestDataset(RATE, seed=0), num_workers=workers)
     found = []
     for window in open_for(source, rank, world_size).epoch(epoch, start):
         share = rank_batches(plan_of(window, epoch, world_size), world_size, rank)
-        found.append(list(loader.batches(window.requests(epoch, share))))
+        found.append(list(loader.load(window.requests(epoch, share))))
     return found
 
 
@@ -116,8 +113,8 @@ def test_shards_give_the_examples_of_the_manifest(
         for u in utterances
     ]
     (whole,) = ManifestSource(plain).open(TOKENIZER, no_gate, 0, Ranks()).epoch(1)
-    loader = RequestLoader(ExampleDataset(RATE, seed=0))
-    alone = loader.batches(whole.requests(1, [(position,) for position in range(COUNT)]))
+    loader = BatchLoader(RequestDataset(RATE, seed=0))
+    alone = loader.load(whole.requests(1, [(position,) for position in range(COUNT)]))
     expected = {batch.utterances[0].id: batch for batch in alone}
     rows = 0
     for batch in chain(*batches_of(source, 1, 0, 1)):
@@ -139,12 +136,14 @@ import hashlib
 import sys
 from pathlib import Path
 
-from asr.data.loader import ExampleDataset, RequestLoader
+from asr.data.batch import BatchLoader
+from asr.data.dataset import RequestDataset
 from asr.data.plan import rank_batches
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import read_index
 from asr.data.shar.source import SharSource
 from asr.data.source import Ranks
+from asr.data.window import no_gate
 from asr.augment import WaveformAugment
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
@@ -152,17 +151,19 @@ from asr.text.tokenizer import CharTokenizer
 folder, workers, epoch, start, group = sys.argv[1], *map(int, sys.argv[2:])
 place = SharFolder(folder)
 source = SharSource(place, read_index(place), TextNormalizer(), shards_per_window=2)
-windows = source.open(CharTokenizer("abcd"), lambda utterance, tokens: None, 0, Ranks(1, 2))
+windows = source.open(CharTokenizer("abcd"), no_gate, 0, Ranks(1, 2))
 augment = WaveformAugment(speeds=(0.9, 1.0, 1.1), gain_db=(-6.0, 6.0))
-loader = RequestLoader(ExampleDataset(8000, 0, augment), num_workers=workers)
+loader = BatchLoader(RequestDataset(8000, 0, augment), num_workers=workers)
+loader.start()
 for window in windows.epoch(epoch, start):
     plan = window.plan(seed=0, epoch=epoch, batch_duration_s=2.0, world_size=2)
     share = rank_batches(plan, 2, 1)[group if window.index == start else 0:]
-    for batch in loader.batches(window.requests(epoch, share)):
+    for batch in loader.load(window.requests(epoch, share)):
         digest = hashlib.sha256(repr((batch.seeds, [u.id for u in batch.utterances])).encode())
         for tensor in (batch.waveforms, batch.num_samples, batch.tokens, batch.token_lengths):
             digest.update(tensor.numpy().tobytes())
         print(window.index, digest.hexdigest())
+loader.close()
 """
 
 
@@ -185,12 +186,15 @@ def test_epoch_window_and_group_bring_back_the_very_batches(shards: Path) -> Non
 def test_what_cannot_be_learnt_is_left_out_in_its_window(
     shards: Path, make_source: MakeSource, utterances: list[Utterance]
 ) -> None:
-    def gate(utterance: Utterance, tokens: tuple[int, ...]) -> str | None:
-        return "starts with a, expected no such thing" if tokens[0] == 1 else None
+    def gate(utterances: Sequence[Utterance]) -> dict[str, str]:
+        return {u.id: "starts with a, expected another" for u in utterances if u.text[0] == "a"}
 
     source = make_source(shards, min_duration_s=0.2, max_duration_s=0.7)
     windows = list(source.open(CharTokenizer("abc"), gate, 0, Ranks(0, 2)).epoch(0))
-    reasons = {each.id: each.reason for window in windows for each in window.left_out}
+    reasons = {
+        each.id: each.reason for window in windows for each in (*window.left_out, *window.outside)
+    }
+    assert all("s long" in each.reason for window in windows for each in window.outside)
     kept = {utterance.id for window in windows for utterance in window.utterances}
     assert kept.isdisjoint(reasons)
     assert len(kept) + len(reasons) == COUNT
@@ -201,7 +205,7 @@ def test_what_cannot_be_learnt_is_left_out_in_its_window(
         elif "d" in text:
             assert "'d' (U+0064 LATIN SMALL LETTER D)" in reasons[utterance.id]
         elif text.startswith("a"):
-            assert reasons[utterance.id] == "starts with a, expected no such thing"
+            assert reasons[utterance.id] == "starts with a, expected another"
         else:
             assert utterance.id in kept
 
