@@ -7,26 +7,20 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
 
-from asr.augment import WaveformAugment
 from asr.checkpoint import save_model
-from asr.data.batch import Batch, BatchLoader
-from asr.data.dataset import RequestDataset, SpeechDataset, draw_seed
-from asr.data.manifest import Utterance
+from asr.data.batch import Batch
+from asr.data.dataset import draw_seed
 from asr.data.plan import plan_evaluation, rank_batches
-from asr.data.source import ManifestSource, Ranks, TrainingSource, Windows
-from asr.data.splits import Splits, seconds
-from asr.data.window import no_gate
+from asr.data.splits import seconds
 from asr.trainer.device import broadcast, sum_over_ranks, surroundings
-from asr.trainer.feed import Feed, Group, WindowFeed
-from asr.trainer.labels import Misfit, check_misfits, report_misfits, split_feasible
+from asr.trainer.feed import Group, WindowFeed
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
 from asr.trainer.preemption import Stopped, StopRequest
@@ -35,6 +29,7 @@ from asr.trainer.state import Origin, Progress, Stateful, pack_state, unpack_sta
 from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult, parameter_groups
 from asr.trainer.store import StateStore
+from asr.trainer.supply import Supply
 from asr.trainer.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
@@ -63,13 +58,9 @@ class Run:
         self.recipe = recipe
         self.run_dir = run_dir
         self.recognizer = recipe.recognizer.to(fabric.device)
-        is_cpu = fabric.device.type == "cpu"
-        self.num_workers = settings.num_workers
-        if self.num_workers is None:
-            self.num_workers = 0 if is_cpu else 4
-        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
-        self.source = self._source(resume)
-        self.feed = self._feed()
+        left_out = run_dir / LEFT_OUT_FILE if self.is_writer else None
+        self.supply = Supply(settings, fabric, recipe, left_out, resume)
+        self.feed = self.supply.feed()
         optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.stateful: dict[str, Stateful] = {
@@ -87,8 +78,8 @@ class Run:
         self.stepper = Stepper(
             fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
         )
-        self.dev_loader = self._dev_loader()
-        batches = self._unvaried_batches()
+        self.dev_loader = self.supply.dev_loader()
+        batches = self.supply.unvaried_batches(self.feed)
         measure_features(self.recognizer, batches, settings.batch_duration_s, fabric.device)
         self.log = RunLog(
             run_dir, self.is_writer, self.stepper.block_names, self.progress.step,
@@ -122,80 +113,6 @@ class Run:
             self.run_dir / "best.safetensors",
         )  # fmt: skip
         return self.progress
-
-    def _source(self, resume: bool) -> TrainingSource:
-        """What is trained on; what a manifest holds that cannot be learnt is left out here."""
-        self.misfits: list[Misfit] = []
-        splits = self.recipe.splits
-        if isinstance(splits, Splits):
-            return ManifestSource(self._leave_out_misfits(splits.train))
-        if self.is_writer and not resume:
-            report_misfits((), self.run_dir / LEFT_OUT_FILE)
-        return splits.train
-
-    def _leave_out_misfits(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        kept, self.misfits = self._split_feasible(utterances)
-        if self.is_writer:
-            report_misfits(self.misfits, self.run_dir / LEFT_OUT_FILE)
-        check_misfits(self.misfits, len(kept), self.settings.max_left_out)
-        return kept
-
-    def _split_feasible(
-        self, utterances: Sequence[Utterance]
-    ) -> tuple[list[Utterance], list[Misfit]]:
-        waveform = self.recipe.augment.waveform
-        return split_feasible(utterances, self.recognizer, waveform.fastest if waveform else 1.0)
-
-    def _gate(self, utterances: Sequence[Utterance]) -> dict[str, str]:
-        """Of a window's utterances, those that CTC cannot learn from."""
-        _, misfits = self._split_feasible(utterances)
-        return {misfit.utterance.id: misfit.reason for misfit in misfits}
-
-    def _open(self, ranks: Ranks) -> Windows:
-        is_sorted_out = isinstance(self.source, ManifestSource)
-        gate = no_gate if is_sorted_out else self._gate
-        return self.source.open(self.recognizer.tokenizer, gate, self.settings.seed, ranks)
-
-    def _feed(self) -> Feed:
-        windows = self._open(self.ranks)
-        if windows.totals.longest_s > self.settings.batch_duration_s:
-            raise ValueError(
-                f"the longest training utterance lasts {windows.totals.longest_s:.2f} s, expected "
-                f"at most batch_duration_s = {self.settings.batch_duration_s:g} s"
-            )
-        dataset = self._requests(self.recipe.augment.waveform)
-        return Feed(
-            windows=windows,
-            loader=self._loader(dataset),
-            seed=self.settings.seed,
-            batch_duration_s=self.settings.batch_duration_s,
-            accumulate=self.settings.accumulate,
-            sort_first_epoch=self.settings.sort_first_epoch,
-            ranks=self.ranks,
-        )
-
-    def _dev_loader(self) -> BatchLoader:
-        dev, encode = self.recipe.splits.dev, self.recognizer.tokenizer.encode
-        rate = self.recognizer.features.sample_rate
-        return self._loader(SpeechDataset(dev, [encode(each.text) for each in dev], rate))
-
-    def _loader(self, dataset: SpeechDataset | RequestDataset) -> BatchLoader:
-        is_cuda = self.fabric.device.type == "cuda"
-        return BatchLoader(dataset, self.num_workers or 0, pin_memory=is_cuda)
-
-    def _requests(self, augment: WaveformAugment | None) -> RequestDataset:
-        return RequestDataset(self.recognizer.features.sample_rate, self.settings.seed, augment)
-
-    def _unvaried_batches(self) -> Iterator[Batch]:
-        """Of the first window, as one rank alone would have them: the same on every rank."""
-        alone = replace(self.feed, windows=self._open(Ranks()), ranks=Ranks())
-        first = alone.of(alone.windows.load(0, 0), 0)
-        loader = self._loader(self._requests(None))
-        plan = [batch for group in first.groups for batch in group]
-        try:
-            yield from loader.load(first.window.requests(0, plan))
-        finally:
-            loader.close()
 
     def _fingerprint(self, num_utterances: int) -> str:
         """Of all that the order of the data depends on."""
@@ -312,7 +229,7 @@ class Run:
         is_recorded = progress.step == 1 or progress.step % self.settings.log_every == 0
         self.log.step(row, self.last_wer, is_recorded)
         left_out = self.run_dir / LEFT_OUT_FILE
-        self.observer.check_left_out(progress, result, len(self.misfits), left_out)
+        self.observer.check_left_out(progress, result, len(self.supply.misfits), left_out)
 
     def _finish_epoch(self) -> None:
         """Validate where it is time to; the epoch counts as done only after that."""

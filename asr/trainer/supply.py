@@ -1,0 +1,133 @@
+"""Where a training's batches come from: its source, without what CTC cannot learn, and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from asr.augment import WaveformAugment
+from asr.data.batch import Batch, BatchLoader
+from asr.data.dataset import RequestDataset, SpeechDataset
+from asr.data.manifest import Utterance
+from asr.data.source import ManifestSource, Ranks, TrainingSource, Windows
+from asr.data.splits import Splits
+from asr.data.window import no_gate
+from asr.trainer.feed import Feed
+from asr.trainer.labels import Misfit, check_misfits, report_misfits, split_feasible
+from asr.trainer.recipe import Recipe, Settings
+
+GPU_WORKERS = 4  # loading processes a rank
+
+
+class Supply:
+    """The data of one training, as one rank reads it.
+
+    Args:
+        settings: how the training goes.
+        fabric: device and ranks.
+        recipe: what is trained, with the recogniser on its device.
+        left_out_file: where utterances that are left out are listed; None on other ranks than 0.
+        resume: the list of a stream goes on; a manifest is sorted anew in any case.
+
+    Attributes:
+        misfits: of a manifest, what is left out before the training.
+
+    Raises:
+        ValueError: of a manifest, nothing left to learn from, or too much left out.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        fabric: Fabric,
+        recipe: Recipe,
+        left_out_file: Path | None,
+        resume: bool,
+    ) -> None:
+        self.settings = settings
+        self.recipe = recipe
+        self.recognizer = recipe.recognizer
+        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
+        self.is_cuda = fabric.device.type == "cuda"
+        self.misfits: list[Misfit] = []
+        self.source = self._source(left_out_file, resume)
+
+    def feed(self) -> Feed:
+        """The windows of the training.
+
+        Raises:
+            ValueError: an utterance longer than a batch, too few shards for the ranks.
+        """
+        settings = self.settings
+        windows = self._open(self.ranks)
+        longest_s = windows.totals.longest_s
+        if longest_s > settings.batch_duration_s:
+            raise ValueError(
+                f"the longest training utterance lasts {longest_s:.2f} s, expected at most "
+                f"batch_duration_s = {settings.batch_duration_s:g} s"
+            )
+        return Feed(
+            windows=windows,
+            loader=self._loader(self._requests(self.recipe.augment.waveform)),
+            seed=settings.seed,
+            batch_duration_s=settings.batch_duration_s,
+            accumulate=settings.accumulate,
+            sort_first_epoch=settings.sort_first_epoch,
+            ranks=self.ranks,
+        )
+
+    def unvaried_batches(self, feed: Feed) -> Iterator[Batch]:
+        """Of the first window, as one rank alone would have them: the same on every rank."""
+        alone = replace(feed, windows=self._open(Ranks()), ranks=Ranks())
+        first = alone.of(alone.windows.load(0, 0), 0)
+        loader = self._loader(self._requests(None))
+        plan = [batch for group in first.groups for batch in group]
+        try:
+            yield from loader.load(first.window.requests(0, plan))
+        finally:
+            loader.close()
+
+    def dev_loader(self) -> BatchLoader:
+        """Of the utterances to validate on, by (epoch, position)."""
+        dev, encode = self.recipe.splits.dev, self.recognizer.tokenizer.encode
+        rate = self.recognizer.features.sample_rate
+        return self._loader(SpeechDataset(dev, [encode(each.text) for each in dev], rate))
+
+    def _source(self, left_out_file: Path | None, resume: bool) -> TrainingSource:
+        splits = self.recipe.splits
+        if not isinstance(splits, Splits):
+            if left_out_file is not None and not resume:
+                report_misfits((), left_out_file)
+            return splits.train
+        kept, self.misfits = self._split_feasible(splits.train)
+        if left_out_file is not None:
+            report_misfits(self.misfits, left_out_file)
+        check_misfits(self.misfits, len(kept), self.settings.max_left_out)
+        return ManifestSource(kept)
+
+    def _open(self, ranks: Ranks) -> Windows:
+        gate = no_gate if isinstance(self.source, ManifestSource) else self._gate
+        return self.source.open(self.recognizer.tokenizer, gate, self.settings.seed, ranks)
+
+    def _gate(self, utterances: Sequence[Utterance]) -> dict[str, str]:
+        """Of a window's utterances, those that CTC cannot learn from."""
+        _, misfits = self._split_feasible(utterances)
+        return {misfit.utterance.id: misfit.reason for misfit in misfits}
+
+    def _split_feasible(
+        self, utterances: Sequence[Utterance]
+    ) -> tuple[list[Utterance], list[Misfit]]:
+        waveform = self.recipe.augment.waveform
+        return split_feasible(utterances, self.recognizer, waveform.fastest if waveform else 1.0)
+
+    def _requests(self, augment: WaveformAugment | None) -> RequestDataset:
+        return RequestDataset(self.recognizer.features.sample_rate, self.settings.seed, augment)
+
+    def _loader(self, dataset: SpeechDataset | RequestDataset) -> BatchLoader:
+        workers = self.settings.num_workers
+        if workers is None:
+            workers = GPU_WORKERS if self.is_cuda else 0
+        return BatchLoader(dataset, workers, pin_memory=self.is_cuda)
