@@ -60,3 +60,14 @@ def test_mistakes_are_one_line(corpus: Path, tmp_path: Path, fails: Callable[...
     assert "of another manifest or of other settings" in fails(
         "shar", str(corpus), folder, "--format", "wav"
     )
+
+
+def test_a_training_from_shards(corpus: Path, tmp_path: Path, tiny: tuple[str, ...]) -> None:
+    folder = tmp_path / "shards"
+    assert main(["shar", str(corpus), str(folder), "--shard-size", "3"]) == 0
+    status = main(
+        ["train", *tiny, "data=shar", f"data.train={folder}", f"data.dev={corpus}",
+         f"paths.run_dir={tmp_path}", "name=s", "trainer.max_epochs=1"]
+    )  # fmt: skip
+    assert status == 0
+    assert (tmp_path / "train" / "s" / "best.safetensors").is_file()
