@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from asr.augment.bounds import checked_probability
 from asr.augment.noise import mean_power
 
-BLOCK = 2**15  # samples of a Fourier transform: the fastest size for responses of about a second
+BLOCK = 2**15  # samples of a Fourier transform: longer ones leave the cache
 
 
 class RoomSource(Protocol):
@@ -80,10 +80,9 @@ def convolve(waveform: NDArray[np.float32], response: NDArray[np.float32]) -> ND
     num_samples = len(waveform)
     response = response[:num_samples]
     overlap = len(response) - 1
-    hop = min(num_samples, max(BLOCK - overlap, 3 * overlap))
-    size = 1 << (hop + overlap - 1).bit_length()
-    hop = size - overlap
-    num_blocks = -(-num_samples // hop)
+    num_blocks = -(-num_samples // max(BLOCK - overlap, 3 * overlap))
+    size = _fast_size(-(-num_samples // num_blocks) + overlap)
+    hop = size - overlap  # no less than the overlap where there are several blocks
     padded = np.zeros(num_blocks * hop, dtype=np.float32)
     padded[:num_samples] = waveform
     spectra = np.fft.rfft(padded.reshape(num_blocks, hop), size)
@@ -93,3 +92,8 @@ def convolve(waveform: NDArray[np.float32], response: NDArray[np.float32]) -> ND
         blocks[1:, :overlap] += blocks[:-1, hop:]
     heard = blocks[:, :hop].reshape(-1)[:num_samples]
     return np.ascontiguousarray(heard, dtype=np.float32)
+
+
+def _fast_size(least: int) -> int:
+    """The smallest size from `least` up that is a power of two times 1, 3, 5, 9 or 15."""
+    return min(odd << (-(-least // odd) - 1).bit_length() for odd in (1, 3, 5, 9, 15))
