@@ -55,9 +55,14 @@ class Kind(Enum):
         """Its name for programs and on the command line."""
         return self.name.lower()
 
+    @property
+    def plural(self) -> str:
+        """Its name for people, of several."""
+        return self.value[2]
+
     def counted(self, count: int) -> str:
         """`1 bad line`, `12 bad lines`."""
-        return f"{count} {self.value[1] if count == 1 else self.value[2]}"
+        return f"{count} {self.value[1] if count == 1 else self.plural}"
 
 
 @dataclass(frozen=True)
