@@ -126,6 +126,11 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} {value:g}, expected more than 0")
+    if not 0 <= options.min_duration < options.max_duration:
+        raise ValueError(
+            f"--min-duration {options.min_duration:g}, expected 0 to less than --max-duration "
+            f"{options.max_duration:g}"
+        )
     for name in ("alphabet", "sample_rate", "frame_ms"):
         if options.model is not None and getattr(options, name) is not None:
             raise ValueError(
