@@ -102,11 +102,9 @@ def load_splits(
             f"{len(left_out)} of {len(train_rows)} training utterances left out: "
             f"{summarise(left_out)}"
         )
-    dev_rows = sift(_read(dev, text), lambda u: check_text(u.text))
-    dev_rows = _first(sift(dev_rows, lambda u: check_characters(u.text, tokenizer)), limit)
-    _check_dev(findings(dev_rows))
+    dev_utterances = _read_dev(dev, text, tokenizer, limit)
     return Splits(
-        _utterances(train_rows), _utterances(dev_rows), text, tokenizer.alphabet, tuple(left_out)
+        _utterances(train_rows), dev_utterances, text, tokenizer.alphabet, tuple(left_out)
     )
 
 
@@ -135,6 +133,19 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
         rows = _without_shared_ids(rows)
     rows = sift(rows, lambda u: check_file(u.audio_filepath))
     return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
+
+
+def _read_dev(
+    manifests: str | Sequence[str],
+    text: TextNormalizer,
+    tokenizer: CharTokenizer,
+    limit: int | None,
+) -> tuple[Utterance, ...]:
+    """The utterances to validate on, all of them or none."""
+    rows = sift(_read(manifests, text), lambda u: check_text(u.text))
+    rows = _first(sift(rows, lambda u: check_characters(u.text, tokenizer)), limit)
+    _check_dev(findings(rows))
+    return _utterances(rows)
 
 
 def _without_shared_ids(rows: Sequence[Row]) -> list[Row]:
