@@ -177,13 +177,17 @@ def test_the_cleaned_manifest_can_be_trained_on(
 def test_warnings_are_dropped_when_asked(
     corpus: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = corpus.read_text().splitlines()
-    base = json.loads(lines[0])
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    lines = [
+        json.dumps(row | {"audio_filepath": str(corpus.parent / row["audio_filepath"])})
+        for row in rows
+    ]
+    base = rows[0]
     for name, waveform in (("loud", np.ones(4000)), ("zero", np.zeros(4000))):
-        soundfile.write(corpus.parent / f"{name}.wav", waveform, RATE)
+        soundfile.write(tmp_path / f"{name}.wav", waveform, RATE)
         row = base | {"audio_filepath": f"{name}.wav", "duration": 0.5, "text": "ab"}
         lines.append(json.dumps(row))
-    manifest = write(corpus.parent / "warned.jsonl", *lines)
+    manifest = write(tmp_path / "warned.jsonl", *lines)
 
     def left(*options: object) -> set[str]:
         target = tmp_path / "clean.jsonl"
