@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from asr.data.dataset import Example, Fault, SpeechDataset
+from asr.data.dataset import Example, SpeechDataset
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 
 
@@ -34,7 +35,7 @@ class Batch:
     token_lengths: Tensor
     seeds: tuple[int, ...]
     utterances: tuple[Utterance, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Finding, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on another device."""
@@ -75,7 +76,7 @@ class Batch:
         )
 
 
-def collate(loaded: Sequence[Example | Fault]) -> Batch:
+def collate(loaded: Sequence[Example | Finding]) -> Batch:
     """Pad examples to a batch, which also names what could not be loaded."""
     examples = [item for item in loaded if isinstance(item, Example)]
     waveforms = [torch.from_numpy(example.waveform) for example in examples]
@@ -87,7 +88,7 @@ def collate(loaded: Sequence[Example | Fault]) -> Batch:
         token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
         seeds=tuple(example.seed for example in examples),
         utterances=tuple(example.utterance for example in examples),
-        faults=tuple(item for item in loaded if isinstance(item, Fault)),
+        faults=tuple(item for item in loaded if isinstance(item, Finding)),
     )
 
 

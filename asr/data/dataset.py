@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from asr.audio import load_audio
 from asr.augment.waveform import WaveformAugment
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 
 
@@ -32,19 +33,6 @@ class Example:
     utterance: Utterance
 
 
-@dataclass(frozen=True)
-class Fault:
-    """An utterance that cannot be used.
-
-    Attributes:
-        id: of the utterance.
-        reason: in one line, with the actual and the expected.
-    """
-
-    id: str
-    reason: str
-
-
 def draw_seed(seed: int, epoch: int, utterance_id: str) -> int:
     """A 63-bit seed for one utterance in one epoch, whichever process or order asks for it."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance_id}".encode(), digest_size=8).digest()
@@ -61,7 +49,7 @@ def load_utterance(utterance: Utterance, sample_rate: int) -> NDArray[np.float32
     )
 
 
-class SpeechDataset(Dataset[Example | Fault]):
+class SpeechDataset(Dataset[Example | Finding]):
     """Loads utterances by (epoch, position), the keys that an epoch plan is made of.
 
     Args:
@@ -90,7 +78,7 @@ class SpeechDataset(Dataset[Example | Fault]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example | Fault:
+    def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
         """Load one utterance.
 
         Args:
@@ -105,9 +93,10 @@ class SpeechDataset(Dataset[Example | Fault]):
         try:
             waveform = load_utterance(utterance, self.sample_rate)
         except OSError as error:
-            return Fault(utterance.id, f"{utterance.audio_filepath}: {error.strerror or error}")
+            reason = f"{utterance.audio_filepath}: {error.strerror or error}"
+            return Finding(Kind.UNREADABLE_AUDIO, reason, utterance.id)
         except ValueError as error:
-            return Fault(utterance.id, str(error))
+            return Finding(Kind.UNREADABLE_AUDIO, str(error), utterance.id)
         seed = draw_seed(self.seed, epoch, utterance.id)
         generator = np.random.default_rng(seed)
         if self.augment is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from asr.atomic_file import replace_text
 from asr.checkpoint import Recognizer
 from asr.data.doctor.checks import check_characters, check_frames, check_labels, check_text
 from asr.data.doctor.findings import Fault, Finding, summarise
@@ -64,18 +63,34 @@ def _fault(
     )
 
 
-def report_misfits(left_out: Sequence[Finding], path: Path) -> None:
-    """Name what is left out in the log, and all of it in a JSONL file where there is any."""
-    path.unlink(missing_ok=True)  # of an earlier training in the same folder
+def report_misfits(left_out: Sequence[Finding], path: Path, is_resumed: bool = False) -> None:
+    """Name what is left out in the log, and all of it in a JSONL file where there is any.
+
+    Args:
+        left_out: before the training.
+        path: the file; one of an earlier training in the same folder goes.
+        is_resumed: the training goes on, and what it found before stays in the file.
+    """
+    if not is_resumed:
+        path.unlink(missing_ok=True)
     if not left_out:
         return
-    replace_text(path, "".join(json.dumps(_row(finding)) + "\n" for finding in left_out))
+    append_left_out(path, left_out)
     for finding in left_out[:SHOWN]:
-        logger.warning("left out %s", _on_one_line(finding))
+        logger.warning("left out %s", on_one_line(finding))
     logger.warning(
         "left out %d of the training utterances (%s), all in %s",
         len(left_out), summarise(left_out), path,
     )  # fmt: skip
+
+
+def append_left_out(path: Path, left_out: Sequence[Finding]) -> None:
+    """Add utterances to the JSONL file, each once for a reason."""
+    known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+    rows = [json.dumps(_row(finding)) for finding in left_out]
+    new = [row for row in rows if row not in known]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{row}\n" for row in new)
 
 
 def check_misfits(left_out: Sequence[Finding], num_kept: int, max_share: float) -> None:
@@ -111,8 +126,8 @@ def _row(finding: Finding) -> dict[str, str | int | None]:
     }
 
 
-def _on_one_line(finding: Finding) -> str:
-    """Ids and paths may hold anything; characters that act on a terminal become escapes."""
+def on_one_line(finding: Finding) -> str:
+    """A finding for the log: ids and paths may hold characters that act on a terminal."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(finding)
     )

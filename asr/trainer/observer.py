@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -12,12 +11,14 @@ import torch
 from lightning_fabric import Fabric
 
 from asr.checkpoint import Recognizer
-from asr.data.dataset import Fault, load_utterance
+from asr.data.dataset import load_utterance
+from asr.data.doctor.findings import Finding, summarise
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
 from asr.trainer.feed import Feed
+from asr.trainer.labels import append_left_out, on_one_line
 from asr.trainer.log import RunLog
 from asr.trainer.memory import GIB, scan_memory
 from asr.trainer.picture import Heard, draw_alignments
@@ -58,6 +59,7 @@ class Observer:
         self._advice: str | None = None
         self._drew = -math.inf
         self._named = 0
+        self._faults: list[Finding] = []  # of this epoch
 
     def scan_memory(self, stepper: Stepper, feed: Feed, slowest: float) -> None:
         """Try the largest batch, and say what it takes."""
@@ -77,6 +79,7 @@ class Observer:
     def start_epoch(self) -> None:
         """Forget the utterances of the epoch before."""
         self.worst = Worst(self.settings.worst)
+        self._faults = []
 
     def step(self, progress: Progress, result: StepResult) -> None:
         """Note a step: its sums go into the progress, so that a resume has them too."""
@@ -90,14 +93,14 @@ class Observer:
             self.log.warn("step %d: gradient is not finite, step skipped", progress.step)
 
     def check_left_out(
-        self, progress: Progress, result: StepResult, num_misfits: int, path: Path
+        self, progress: Progress, result: StepResult, before: Sequence[Finding], path: Path
     ) -> None:
         """Tell what went wrong in a step, on any rank, and stop where it is too much.
 
         Args:
             progress: where the utterances of the epoch that were left out are counted.
             result: of the step.
-            num_misfits: utterances left out before the training.
+            before: utterances left out before the training.
             path: JSON lines that all are appended to.
 
         Raises:
@@ -111,17 +114,18 @@ class Observer:
         for note in (note for each in incidents for note in each.notes):
             self.log.warn("step %d: %s", progress.step, note)
         for fault in faults[: max(SHOWN - self._named, 0)]:
-            self.log.warn("step %d: left out %s: %s", progress.step, fault.id, fault.reason)
+            self.log.warn("step %d: left out %s", progress.step, on_one_line(fault))
         self._named += len(faults)
         if self.log.is_writer:
-            _append(path, faults)
-        total = len(self.utterances) + num_misfits
-        left_out = progress.left_out + num_misfits
+            append_left_out(path, faults)
+        self._faults += faults
+        total = len(self.utterances) + len(before)
+        left_out = progress.left_out + len(before)
         if left_out > self.settings.max_left_out * total:
             raise ValueError(
                 f"{left_out} of {total} training utterances cannot be used, expected at most "
-                f"{self.settings.max_left_out:.0%} (trainer.max_left_out), all in {path}; last: "
-                f"{faults[-1].id}: {faults[-1].reason}"
+                f"{self.settings.max_left_out:.0%} (trainer.max_left_out): "
+                f"{summarise([*before, *self._faults])}, all in {path}; last: {faults[-1]}"
             )
 
     def means(self, progress: Progress) -> dict[str, float]:
@@ -201,14 +205,3 @@ class Observer:
             output_shift_s=recognizer.frame_shift_s,
             alphabet=recognizer.tokenizer.alphabet,
         )
-
-
-def _append(path: Path, faults: Sequence[Fault]) -> None:
-    """Add utterances to the list of those left out, each once."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    known = {json.loads(line)["id"] for line in lines}
-    with path.open("a", encoding="utf-8") as file:
-        for fault in faults:
-            if fault.id not in known:
-                row = {"id": fault.id, "reason": fault.reason}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")

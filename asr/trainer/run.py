@@ -64,7 +64,7 @@ class Run:
         self.num_workers = settings.num_workers
         if self.num_workers is None:
             self.num_workers = 0 if is_cpu else 4
-        utterances = self._leave_out_misfits()
+        utterances = self._leave_out_misfits(resume)
         optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.stateful: dict[str, Stateful] = {
@@ -115,14 +115,14 @@ class Run:
         )  # fmt: skip
         return self.progress
 
-    def _leave_out_misfits(self) -> list[Utterance]:
+    def _leave_out_misfits(self, resume: bool) -> list[Utterance]:
         waveform = self.recipe.augment.waveform
         kept, misfits = split_feasible(
             self.recipe.splits.train, self.recognizer, waveform.fastest if waveform else 1.0
         )
         self.misfits = [*self.recipe.splits.left_out, *misfits]
         if self.is_writer:
-            report_misfits(self.misfits, self.run_dir / LEFT_OUT_FILE)
+            report_misfits(self.misfits, self.run_dir / LEFT_OUT_FILE, resume)
         check_misfits(self.misfits, len(kept), self.settings.max_left_out)
         return kept
 
@@ -262,7 +262,7 @@ class Run:
         is_recorded = progress.step == 1 or progress.step % self.settings.log_every == 0
         self.log.step(row, self.last_wer, is_recorded)
         left_out = self.run_dir / LEFT_OUT_FILE
-        self.observer.check_left_out(progress, result, len(self.misfits), left_out)
+        self.observer.check_left_out(progress, result, self.misfits, left_out)
 
     def _finish_epoch(self) -> None:
         """Validate where it is time to; the epoch counts as done only after that."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from asr.augment import SpecAugment
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
-from asr.data.dataset import Fault
+from asr.data.doctor.findings import Finding, Kind
 from asr.model.ctc import BLANK, ctc_loss
 from asr.trainer.device import sum_over_ranks
 from asr.trainer.gradients import Gradients
@@ -61,7 +61,7 @@ class Incidents:
         notes: what else a person should know, a line each.
     """
 
-    left_out: list[Fault] = field(default_factory=list)
+    left_out: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -328,7 +328,8 @@ def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
     """Two halves of a batch that is too large, or nothing of a single utterance."""
     names = ", ".join(utterance.id for utterance in batch.utterances)
     if len(batch.utterances) == 1:
-        incidents.left_out.append(Fault(names, "out of memory, alone in its batch"))
+        reason = "out of memory, alone in its batch"
+        incidents.left_out.append(Finding(Kind.OUT_OF_MEMORY, reason, names))
         return []
     incidents.notes.append(f"out of memory, batch split in two: {names}")
     return list(batch.halves())
@@ -337,7 +338,9 @@ def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
 def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) -> Batch:
     """The batch without the rows where `(B,)` bool is False, which are noted."""
     rows = zip(batch.utterances, finite.tolist(), strict=True)
-    incidents.left_out.extend(Fault(utterance.id, reason) for utterance, fine in rows if not fine)
+    incidents.left_out.extend(
+        Finding(Kind.NOT_FINITE, reason, utterance.id) for utterance, fine in rows if not fine
+    )
     return batch.keep(finite)
 
 

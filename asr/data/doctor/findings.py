@@ -31,6 +31,9 @@ class Kind(Enum):
     TOO_LONG = Severity.ERROR, "too long", "too long"
     MISSING_AUDIO = Severity.ERROR, "missing audio file", "missing audio files"
     UNREADABLE_AUDIO = Severity.ERROR, "unreadable audio", "unreadable audio"
+    # Found while training: features, a loss or a gradient that are no numbers; too little memory.
+    NOT_FINITE = Severity.ERROR, "not finite in training", "not finite in training"
+    OUT_OF_MEMORY = Severity.ERROR, "too large for memory", "too large for memory"
     AUDIO_OVERLAP = Severity.ERROR, "audio of another split", "audio of another split"
     DUPLICATE_AUDIO = Severity.WARNING, "duplicate audio", "duplicate audio"
     DUPLICATE_TEXT = Severity.WARNING, "likely duplicate", "likely duplicates"
