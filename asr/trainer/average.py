@@ -21,7 +21,7 @@ class WeightAverage:
 
     Args:
         model: on its device; the average starts as its weights.
-        decay: d, 0 to below 1.
+        decay: d, 0 to below 1. With 0 the average is the weights themselves, and takes no memory.
 
     Raises:
         ValueError: a decay outside of that.
@@ -32,7 +32,7 @@ class WeightAverage:
             raise ValueError(f"trainer.ema_decay {decay:g}, expected 0 to below 1")
         self.decay = decay
         self.num_updates = 0
-        self._parameters = dict(model.named_parameters())
+        self._parameters = dict(model.named_parameters()) if decay else {}
         self._average = {
             name: parameter.detach().clone() for name, parameter in self._parameters.items()
         }
@@ -40,19 +40,20 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take the present weights in; after every optimiser step."""
-        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(self._averages(), self._weights(), 1 - decay)
+        if self._parameters:
+            decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+            torch._foreach_lerp_(self._averages(), self._weights(), 1 - decay)
         self.num_updates += 1
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model has the averaged weights within the block, and its own again after it."""
         own = [weight.clone() for weight in self._weights()]
-        torch._foreach_copy_(self._weights(), self._averages())
+        _copy(self._averages(), self._weights())
         try:
             yield
         finally:
-            torch._foreach_copy_(self._weights(), own)
+            _copy(own, self._weights())
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` brings back."""
@@ -62,7 +63,7 @@ class WeightAverage:
         """Go on with an average from where it was saved.
 
         Raises:
-            ValueError: of a model with other weights.
+            ValueError: of a model with other weights, or where one has an average and one has none.
         """
         found = {name: list(tensor.shape) for name, tensor in state_dict["average"].items()}
         expected = {name: list(tensor.shape) for name, tensor in self._average.items()}
@@ -80,3 +81,8 @@ class WeightAverage:
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach() for parameter in self._parameters.values()]
+
+
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+    if sources:  # torch has no loop over nothing
+        torch._foreach_copy_(targets, sources)

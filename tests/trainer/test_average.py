@@ -98,6 +98,20 @@ def test_a_resumed_average_goes_on_bit_for_bit() -> None:
     assert all(torch.equal(averaged(resumed, again)[name], value) for name, value in after.items())
 
 
+def test_without_decay_the_average_is_the_weights_and_holds_none() -> None:
+    model = model_of()
+    average = WeightAverage(model, decay=0.0)
+    train(model, torch.optim.AdamW(model.parameters(), lr=0.1), average)
+    before = copy.deepcopy(model.state_dict())
+    found = averaged(average, model)
+    assert all(torch.equal(found[name], value) for name, value in before.items())
+    assert average.state_dict() == {"num_updates": 3, "average": {}}
+    average.load_state_dict({"num_updates": 8, "average": {}})
+    assert average.num_updates == 8
+    with pytest.raises(ValueError, match=r"average of 0\.bias has shape \[2\], expected None"):
+        average.load_state_dict(WeightAverage(model, decay=0.5).state_dict())
+
+
 def test_an_average_of_another_model_is_refused() -> None:
     average = WeightAverage(model_of(), decay=0.9)
     before = copy.deepcopy(average.state_dict())

@@ -1,4 +1,4 @@
-"""Which models stay for averaging."""
+"""What a validation leaves behind, and which models stay for averaging."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asr.trainer.kept_models import drop_models, kept_model
+from asr.checkpoint import load_model
+from asr.trainer.kept_models import drop_models, kept_model, save_models
+from tests.trainer.fitting import MakeRecognizer, digest
 
 OTHERS = {"best.safetensors", "model-x.safetensors", "model-5.safetensors.bak", "my-model-5.txt"}
 
@@ -28,7 +30,25 @@ def test_the_latest_stay_up_to_the_step(
     for name in OTHERS:
         (tmp_path / name).touch()
     for number in (9, 100, 5):
-        kept_model(tmp_path, number).touch()
+        (tmp_path / kept_model(number)).touch()
     drop_models(tmp_path, step, num_kept)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == OTHERS | {f"model-{number}.safetensors" for number in expected}
+
+
+@pytest.mark.parametrize("num_kept", [0, 1, 2])
+def test_the_models_of_three_validations(
+    make_recognizer: MakeRecognizer, tmp_path: Path, num_kept: int
+) -> None:
+    for step, is_best in ((5, False), (10, True), (15, False)):
+        recognizer = make_recognizer(seed=step)
+        save_models(tmp_path, recognizer, {"step": step, "dev_wer": 0.5}, is_best, num_kept)
+    kept = {kept_model(step) for step in (10, 15)[2 - num_kept :]}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "best.safetensors", "last.safetensors", *kept,
+    }  # fmt: skip
+    _, training = load_model(tmp_path / "best.safetensors")
+    assert training == {"step": 10, "dev_wer": 0.5}
+    assert load_model(tmp_path / "last.safetensors")[1]["step"] == 15
+    if num_kept:
+        assert digest(tmp_path / "last.safetensors") == digest(tmp_path / kept_model(15))
