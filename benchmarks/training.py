@@ -39,9 +39,9 @@ from asr.data.plan import plan_epoch
 from asr.data.splits import seconds
 from asr.model.ctc import ctc_loss
 from asr.model.lstm import LSTM
+from asr.trainer.recipe import Recipe
 from asr.trainer.statistics import measure_features
 from asr.trainer.step import parameter_groups
-from asr.trainer.trainer import Recipe
 
 STEPS = 40
 WARMUP = 5

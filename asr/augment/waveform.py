@@ -43,6 +43,11 @@ class WaveformAugment:
         """The largest speed factor: it leaves the fewest frames."""
         return max(self.speeds)
 
+    @property
+    def slowest(self) -> float:
+        """The smallest speed factor: it makes the longest waveforms."""
+        return min(self.speeds)
+
     def __call__(
         self, waveform: NDArray[np.float32], sample_rate: int, generator: np.random.Generator
     ) -> NDArray[np.float32]:

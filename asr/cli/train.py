@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from asr.cli.hydra_app import run_hydra
-from asr.cli.processes import leave_together, run_on_processes, tell_parent
+from asr.cli.processes import leave_stopped, leave_together, run_on_processes, tell_parent
 
 RESUME = "resume="
+AUTO = "auto"  # go on where there is a state, begin where there is none
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # the name of a run without one
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +34,7 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
         # Ranks share the run's folder; rank 0 alone writes Hydra's record and the log there.
         arguments = [*arguments, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     given = [word for word in arguments if word.startswith(RESUME)]
-    if not given or given[-1] in (RESUME, f"{RESUME}null"):
+    if not given or given[-1].removeprefix(RESUME) in ("", "null", AUTO):
         return arguments
     folder = Path(given[-1].removeprefix(RESUME))
     overrides = folder / ".hydra" / "overrides.yaml"
@@ -55,25 +58,42 @@ def _job(config: DictConfig) -> None:
 def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
+    from asr.trainer.preemption import Stopped
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logger = logging.getLogger("asr")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    _check_folder(config, run_dir)
+    resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)
     recipe = build_recipe(config, logger.warning)
-    trainer.fit(recipe, run_dir, resume=config.resume is not None)
+    try:
+        trainer.fit(recipe, run_dir, resume)
+    except Stopped as stopped:
+        logger.warning("%s", stopped)
+        leave_stopped()
 
 
-def _check_folder(config: DictConfig, run_dir: Path) -> None:
-    from asr.trainer.trainer import STATE_FILE
+def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
+    """Whether to go on from a state in the run's folder.
 
-    state = run_dir / STATE_FILE
+    Raises:
+        ValueError: no state to go on from, one that would be lost, or no lasting name for `auto`.
+    """
+    from asr.trainer.run import STATE_FOLDER
+    from asr.trainer.store import StateStore
+
+    has_state = StateStore(run_dir / STATE_FOLDER).exists()
+    if config.resume == AUTO:
+        if TIMESTAMP.fullmatch(str(config.name)):
+            raise ValueError("resume=auto without a name, expected name=... that stays the same")
+        return has_state
     if config.resume is not None:
-        if not state.is_file():
-            raise ValueError(f"resume={config.resume}: holds no training state {state.name}")
-    elif state.exists() and not config.overwrite:
+        if not has_state:
+            raise ValueError(f"resume={config.resume}: holds no training state ({STATE_FOLDER}/)")
+        return True
+    if has_state and not config.overwrite:
         raise ValueError(
             f"{run_dir} already holds a training, expected a new folder: go on with "
             f"resume={os.path.relpath(run_dir)}, choose another name=, or give overwrite=true"
         )
+    return False

@@ -32,6 +32,19 @@ class Example:
     utterance: Utterance
 
 
+@dataclass(frozen=True)
+class Fault:
+    """An utterance that cannot be used.
+
+    Attributes:
+        id: of the utterance.
+        reason: in one line, with the actual and the expected.
+    """
+
+    id: str
+    reason: str
+
+
 def draw_seed(seed: int, epoch: int, utterance_id: str) -> int:
     """A 63-bit seed for one utterance in one epoch, whichever process or order asks for it."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{utterance_id}".encode(), digest_size=8).digest()
@@ -48,7 +61,7 @@ def load_utterance(utterance: Utterance, sample_rate: int) -> NDArray[np.float32
     )
 
 
-class SpeechDataset(Dataset[Example]):
+class SpeechDataset(Dataset[Example | Fault]):
     """Loads utterances by (epoch, position), the keys that an epoch plan is made of.
 
     Args:
@@ -77,19 +90,24 @@ class SpeechDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
+    def __getitem__(self, key: tuple[int, int]) -> Example | Fault:
         """Load one utterance.
 
         Args:
             key: epoch and position in the manifest.
 
-        Raises:
-            ValueError: audio that cannot be used; the message names the file.
-            OSError: audio that is missing or unreadable.
+        Returns:
+            The example, or what is wrong with its audio: whether that stops anything is not decided
+            in a loading process.
         """
         epoch, position = key
         utterance = self.utterances[position]
-        waveform = load_utterance(utterance, self.sample_rate)
+        try:
+            waveform = load_utterance(utterance, self.sample_rate)
+        except OSError as error:
+            return Fault(utterance.id, f"{utterance.audio_filepath}: {error.strerror or error}")
+        except ValueError as error:
+            return Fault(utterance.id, str(error))
         seed = draw_seed(self.seed, epoch, utterance.id)
         generator = np.random.default_rng(seed)
         if self.augment is not None:
