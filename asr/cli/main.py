@@ -13,6 +13,7 @@ from asr import __version__
 # imported only when asked for: `asr --help` must not wait for torch.
 COMMANDS = {
     "prepare": "make manifests from a corpus",
+    "doctor": "find what is wrong with manifests and their audio",
     "train": "train a model",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",

@@ -57,8 +57,8 @@ class Settings:
         log_every: optimiser steps between rows of steps.csv.
         num_workers: loading processes a rank; 0 loads in the training process; None is 0 on a CPU,
             where loading ahead would only take the cores from training, and 4 elsewhere.
-        max_left_out: largest share of the training utterances that may be left out: those that CTC
-            cannot learn, and those that turn out to be unusable.
+        max_left_out: largest share of the training utterances that may be left out: those found
+            unusable before the first step, and those that turn out to be while training.
         scan_memory: try the largest batch before the first step.
         worst: training utterances of the highest loss that are listed; 0 lists none.
         precision: of Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU

@@ -124,9 +124,10 @@ class Run:
 
     def _leave_out_misfits(self) -> list[Utterance]:
         waveform = self.recipe.augment.waveform
-        kept, self.misfits = split_feasible(
+        kept, misfits = split_feasible(
             self.recipe.splits.train, self.recognizer, waveform.fastest if waveform else 1.0
         )
+        self.misfits = [*self.recipe.splits.left_out, *misfits]
         if self.is_writer:
             report_misfits(self.misfits, self.run_dir / LEFT_OUT_FILE)
         check_misfits(self.misfits, len(kept), self.settings.max_left_out)
