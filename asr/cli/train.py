@@ -58,6 +58,7 @@ def _job(config: DictConfig) -> None:
 def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
+    from asr.cli.start import start_recipe
     from asr.trainer.preemption import Stopped
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -66,6 +67,7 @@ def _train(config: DictConfig) -> None:
     resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)
     recipe = build_recipe(config, logger.warning)
+    recipe = start_recipe(recipe, config.init_from, run_dir, resume)
     try:
         trainer.fit(recipe, run_dir, resume)
     except Stopped as stopped:

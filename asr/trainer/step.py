@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -342,12 +341,3 @@ def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) 
         Finding(Kind.NOT_FINITE, reason, utterance.id) for utterance, fine in rows if not fine
     )
     return batch.keep(finite)
-
-
-def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: shrinking biases and norm gains regularises nothing."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
