@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -46,6 +47,9 @@ def run_hydra(command: str, job: Callable[[DictConfig], None], arguments: list[s
     """
     # Hydra prints and exits by itself unless this is set; errors are ours to word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # A log file without room on the disk is no reason for a traceback a line: what is said goes
+    # to the terminal too, and what cannot be saved stops the command.
+    logging.raiseExceptions = False
     failures: list[Exception] = []
 
     @functools.wraps(job)
