@@ -10,10 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer as Buffer
+from typing import BinaryIO
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.part")
 
@@ -66,7 +63,7 @@ def append_text(path: Path, text: str) -> None:
         raise _named(error, path, len(content)) from error
 
 
-def replace_bytes(path: Path, content: Buffer, *, durable: bool = True) -> None:
+def replace_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
     """Write content that is known as a whole in place of a file.
 
     Args:

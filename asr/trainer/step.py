@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.augment import SpecAugment
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
 from asr.data.doctor.findings import Finding, Kind
+from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
 from asr.trainer.device import sum_over_ranks
 from asr.trainer.gradients import Gradients
@@ -96,11 +97,7 @@ class Stepper:
     ) -> None:
         self.fabric = fabric
         self.features = recognizer.features
-        self.blocks = {
-            name: list(part.parameters())
-            for name, part in recognizer.model.named_children()
-            if any(parameter.requires_grad for parameter in part.parameters())
-        }
+        self.blocks = _named_blocks(recognizer.model)
         self.model, self.optimizer = fabric.setup(recognizer.model, optimizer)
         self.gradients = Gradients(p for p in self.model.parameters() if p.requires_grad)
         self.spec_augment = spec_augment
@@ -314,6 +311,16 @@ class Stepper:
         if factor and (is_finite or self.has_scaler):
             self.optimizer.step()
         return norm, block_norms
+
+
+def _named_blocks(model: BiLstmCtc) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each block that learns: subsampling, layer1, layer2 ..., head."""
+    names = ["subsampling", *(f"layer{k}" for k in range(1, len(model.blocks) - 1)), "head"]
+    parameters = {
+        name: [p for module in block for p in module.parameters() if p.requires_grad]
+        for name, block in zip(names, model.blocks, strict=True)
+    }
+    return {name: block for name, block in parameters.items() if block}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
