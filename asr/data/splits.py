@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.audio import probe
+from asr.data.folds import check_folds, cut_fold
 from asr.data.manifest import Utterance, read_manifest
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
@@ -43,24 +44,33 @@ class Splits:
 
 def load_splits(
     train: str | Sequence[str],
-    dev: str | Sequence[str],
+    dev: str | Sequence[str] | None,
     text: TextNormalizer,
     alphabet: str | None = None,
     min_duration_s: float = 0.1,
     max_duration_s: float = 40.0,
     limit: int | None = None,
+    folds: int = 0,
+    fold: int = 0,
+    fold_seed: int = 0,
     notice: Callable[[str], None] = print,
 ) -> Splits:
     """Read the manifests of a training.
 
     Args:
         train: manifest or manifests to learn from; ids of several get their folder's name in front.
-        dev: manifest or manifests to validate on.
+        dev: manifest or manifests to validate on; None with `folds`.
         text: rules that make every transcript comparable; applied to both.
-        alphabet: characters of the model; None takes those of the training texts.
+        alphabet: characters of the model; None takes those of the training texts. With `folds` it
+            takes those of all texts, dev's too: else models of different folds would have different
+            sizes and a fold with a rare character could not be validated on.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         limit: use only so many utterances of each split, the first ones; None uses all.
+        folds: cut `train` into so many folds of like duration that share no speaker, and validate
+            on one of them (`cut_fold`); 0 does not.
+        fold: the one to validate on, from 0.
+        fold_seed: decides between speakers of equal duration.
         notice: told in a line what was left out.
 
     Returns:
@@ -68,12 +78,18 @@ def load_splits(
 
     Raises:
         ValueError: a manifest that cannot be read, an id that two manifests of a split share, a
-            character outside the alphabet, a limit below 1, or a split with no utterance left.
+            character outside the alphabet, a limit below 1, a split with no utterance left, or
+            folds that cannot be made.
         OSError: a missing manifest or audio file.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
-    train_all = _read(train, text)
+    check_folds(folds, fold, dev)
+    everything = train_all = _read(train, text)
+    if folds:
+        train_all, dev_all = cut_fold(everything, folds, fold, fold_seed, notice)
+    else:
+        dev_all = _read(dev or (), text)
     kept = tuple(u for u in train_all if min_duration_s <= seconds(u) <= max_duration_s)
     if len(kept) < len(train_all):
         notice(
@@ -85,11 +101,10 @@ def load_splits(
             f"no training utterance left of {len(train_all)}, expected some of "
             f"{min_duration_s:g} to {max_duration_s:g} s (data.min_duration_s, data.max_duration_s)"
         )
-    dev_all = _read(dev, text)
     tokenizer = (
         CharTokenizer(alphabet)
         if alphabet
-        else CharTokenizer.from_texts([utterance.text for utterance in kept])
+        else CharTokenizer.from_texts([item.text for item in (everything if folds else kept)])
     )
     for split, utterances in (("train", kept), ("dev", dev_all)):
         _check_characters(split, utterances, tokenizer)
