@@ -14,6 +14,7 @@ from asr import __version__
 COMMANDS = {
     "prepare": "make manifests from a corpus",
     "train": "train a model",
+    "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",
 }

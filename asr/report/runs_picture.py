@@ -1,0 +1,188 @@
+"""A picture of compared trainings: dev WER against each setting, and the dev loss on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from asr.report.runs import Comparison, Group, Run, Setting
+from asr.report.runs_table import shown, tail
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BEST, OTHER, UNDONE = "tab:red", "tab:blue", "0.6"
+MOST_PANELS = 6  # settings with a panel each; of more, the groups are drawn as bars
+MOST_BARS = 24
+PANELS_A_ROW = 3
+PANEL = (4.4, 3.6)  # width and height [inch]
+DECADE = 10.0  # a numeric setting that spans it has a logarithmic axis
+LABEL_LENGTH = 22  # characters of a value under a column
+
+Dot = tuple[Setting, float, bool]  # value of the setting, WER [%], of the best group
+
+
+def draw_runs(comparison: Comparison) -> bytes:
+    """Draw compared runs as PNG.
+
+    A dot is a run; those of the best group are red. A bar is the mean over runs of equal value. The
+    last panel has the dev loss of every run, dotted where it is not done.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = comparison.columns if 0 < len(comparison.columns) <= MOST_PANELS else ()
+    count = max(len(drawn), 1) + 1
+    width = min(count, PANELS_A_ROW)
+    height = math.ceil(count / PANELS_A_ROW)
+    figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height), layout="constrained")
+    panels: list[Any] = list(figure.subplots(height, width, squeeze=False).flat)
+    for axes, key in zip(panels, drawn, strict=False):
+        _setting(axes, key, _dots(comparison, comparison.columns.index(key)))
+    if not drawn:
+        _bars(panels[0], comparison)
+    _curves(panels[count - 1], comparison)
+    for axes in panels[:count]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
+
+
+def _dots(comparison: Comparison, column: int) -> list[Dot]:
+    return [
+        (group.settings[column], 100 * run.best.wer, number == 0)
+        for number, group in enumerate(comparison.groups)
+        for run in group.runs
+        if run.best and math.isfinite(run.best.wer)
+    ]
+
+
+def _setting(axes: Axes, key: str, dots: Sequence[Dot]) -> None:
+    """One panel: WER of every run against one of its settings."""
+    values = list(dict.fromkeys(value for value, _, _ in dots))
+    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    is_numeric = len(numbers) == len(values) > 0
+    if is_numeric:
+        places = dict(zip(values, numbers, strict=True))
+        width = _numeric_axis(axes, numbers)
+    else:
+        values.sort(key=lambda value: _mean(dots, value))
+        places = {value: float(place) for place, value in enumerate(values)}
+        labels = [_short(shown(value)) for value in values]
+        is_long = max(map(len, labels), default=0) > 8
+        axes.set_xticks(
+            range(len(labels)), labels, parse_math=False,
+            rotation=20 if is_long else 0, ha="right" if is_long else "center",
+        )  # fmt: skip
+        axes.set_xlim(-0.6, len(values) - 0.4)
+        width = 0.5
+    for value in values:
+        some = [wer for other, wer, _ in dots if other == value]
+        if len(some) > 1:
+            _mean_bar(axes, places[value], sum(some) / len(some), width)
+    for colour, is_best in ((OTHER, False), (BEST, True)):
+        own = [(places[value], wer) for value, wer, best in dots if best is is_best]
+        axes.scatter(
+            [place for place, _ in own], [wer for _, wer in own],
+            color=colour, s=24, alpha=0.75, linewidths=0, zorder=3,
+        )  # fmt: skip
+    axes.set_xlabel(_short(shown(key), 40), parse_math=False)
+    axes.set_ylabel("best dev WER [%]")
+
+
+def _numeric_axis(axes: Axes, numbers: Sequence[float]) -> float:
+    """Set the scale; returns the width of a mean's bar, as a share of the axis."""
+    low, high = min(numbers), max(numbers)
+    if low > 0 and high / low >= DECADE:
+        axes.set_xscale("log")
+        axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+    else:
+        margin = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
+        axes.set_xlim(low - margin, high + margin)
+    return 0.0
+
+
+def _mean_bar(axes: Axes, place: float, mean: float, width: float) -> None:
+    if width:
+        axes.plot((place - width / 2, place + width / 2), (mean, mean), color="0.25", linewidth=2)
+    else:  # a marker, which is as wide on a logarithmic axis
+        axes.plot(place, mean, color="0.25", marker="_", markersize=20, markeredgewidth=2)
+
+
+def _mean(dots: Sequence[Dot], value: Setting) -> float:
+    some = [wer for other, wer, _ in dots if other == value]
+    return sum(some) / len(some)
+
+
+def _bars(axes: Axes, comparison: Comparison) -> None:
+    """Groups from best to worst, or the runs of the only one: mean, range, and every run."""
+    rows = _bar_rows(comparison)[:MOST_BARS]
+    for place, (_, wers) in enumerate(rows):
+        mean = sum(wers) / len(wers)
+        colour = BEST if place == 0 else OTHER
+        axes.barh(place, mean, height=0.6, color=colour, alpha=0.35)
+        axes.plot((min(wers), max(wers)), (place, place), color="0.25", linewidth=1)
+        axes.scatter(wers, [place] * len(wers), color=colour, s=20, linewidths=0, zorder=3)
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows], parse_math=False, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="best dev WER [%]", xlim=(0, None))
+
+
+def _bar_rows(comparison: Comparison) -> list[tuple[str, list[float]]]:
+    groups = comparison.groups
+    if len(groups) == 1:
+        return [
+            (_repeat(run, comparison.repeats), [100 * run.best.wer])
+            for run in groups[0].runs
+            if run.best and math.isfinite(run.best.wer)
+        ]
+    rows = [(_name(group), _finite(group)) for group in groups]
+    return [(label, wers) for label, wers in rows if wers]
+
+
+def _finite(group: Group) -> list[float]:
+    rates = [run.best.wer for run in group.runs if run.best]
+    return [100 * rate for rate in rates if math.isfinite(rate)]
+
+
+def _name(group: Group) -> str:
+    return tail(shown(group.runs[0].folder)) + (f" x{n}" if (n := len(group.runs)) > 1 else "")
+
+
+def _repeat(run: Run, repeats: Sequence[str]) -> str:
+    named = [f"{key.removeprefix('data.')} {shown(run.settings.get(key))}" for key in repeats]
+    return ", ".join(named) or tail(shown(run.folder))
+
+
+def _curves(axes: Axes, comparison: Comparison) -> None:
+    """The dev loss of every run over its steps, the best group on top."""
+    lines = [(run, UNDONE, ":") for run in comparison.others]
+    for number, group in reversed(list(enumerate(comparison.groups))):
+        lines += [(run, BEST if number == 0 else OTHER, "-") for run in group.runs]
+    for run, colour, style in lines:
+        rows = [row for row in run.validations if math.isfinite(row.loss)]
+        marker = "." if len(rows) == 1 else ""
+        axes.plot(
+            [row.step for row in rows], [row.loss for row in rows],
+            color=colour, linestyle=style, linewidth=1.1, alpha=0.8, marker=marker,
+        )  # fmt: skip
+    for label, colour, style in (
+        ("best", BEST, "-"),
+        ("others", OTHER, "-"),
+        ("not done", UNDONE, ":"),
+    ):
+        if any(line[1] == colour for line in lines):
+            axes.plot([], [], color=colour, linestyle=style, label=label)
+    axes.set(xlabel="step", ylabel="dev loss [nats a character]", yscale="log")
+    if lines:
+        axes.legend(frameon=False)
+
+
+def _short(text: str, length: int = LABEL_LENGTH) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
