@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.measure import Measurement
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from asr.atomic_file import replace_text, replacing
@@ -42,7 +43,10 @@ def main(arguments: list[str]) -> int:
         file.write(draw_runs(comparison))
     console = Console()
     if comparison.groups:
-        console.print(groups_table(comparison, options.limit))
+        table = groups_table(comparison, options.limit)
+        # Cells that are cut say nothing: a line that is too long is for the terminal to wrap.
+        needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
+        Console(width=max(needed, console.width)).print(table)
     if comparison.others:
         console.print(others_table(comparison))
     for name in ("runs.csv", "runs.png"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asr.report.runs import Comparison, Group, Run, Setting
 from asr.report.runs_table import shown, tail
@@ -21,37 +22,67 @@ PANEL = (4.4, 3.6)  # width and height [inch]
 DECADE = 10.0  # a numeric setting that spans it has a logarithmic axis
 LABEL_LENGTH = 22  # characters of a value under a column
 
+MOST_TICKS = 7  # values of a numeric setting that are ticks themselves
+
 Dot = tuple[Setting, float, bool]  # value of the setting, WER [%], of the best group
 
 
 def draw_runs(comparison: Comparison) -> bytes:
     """Draw compared runs as PNG.
 
-    A dot is a run; those of the best group are red. A bar is the mean over runs of equal value. The
-    last panel has the dev loss of every run, dotted where it is not done.
+    A dot is a run; those of the best group are red. A bar is the mean over runs of equal value, a
+    thin line joins groups that differ in nothing else. The last panel has the dev loss of every
+    run, dotted where it is not done.
     """
     from matplotlib.figure import Figure
 
     drawn = comparison.columns if 0 < len(comparison.columns) <= MOST_PANELS else ()
     count = max(len(drawn), 1) + 1
-    width = min(count, PANELS_A_ROW)
-    height = math.ceil(count / PANELS_A_ROW)
+    width = min(math.ceil(math.sqrt(count)), PANELS_A_ROW)
+    height = math.ceil(count / width)
     figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height), layout="constrained")
-    panels: list[Any] = list(figure.subplots(height, width, squeeze=False).flat)
+    grid = figure.add_gridspec(height, width)
+    panels = [figure.add_subplot(grid[place // width, place % width]) for place in range(count - 1)]
+    curves = figure.add_subplot(grid[height - 1, (count - 1) % width :])
     for axes, key in zip(panels, drawn, strict=False):
-        _setting(axes, key, _dots(comparison, comparison.columns.index(key)))
+        _setting(axes, key, comparison)
     if not drawn:
         _bars(panels[0], comparison)
-    _curves(panels[count - 1], comparison)
-    for axes in panels[:count]:
+    _curves(curves, comparison)
+    for axes in (*panels, curves):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
-    for axes in panels[count:]:
-        axes.set_visible(False)
     image = BytesIO()
-    figure.savefig(image, format="png", dpi=120)
+    with warnings.catch_warnings():
+        # A name may hold letters that the font lacks: boxes stand for them, the CSV has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(image, format="png", dpi=120)
     return image.getvalue()
+
+
+def _setting(axes: Axes, key: str, comparison: Comparison) -> None:
+    """One panel: WER of every run against one of its settings."""
+    column = comparison.columns.index(key)
+    dots = _dots(comparison, column)
+    places = _axis(axes, dots)
+    for line in _lines(comparison, column):
+        points = sorted((places[value], wer) for value, wer in line)
+        axes.plot(*zip(*points, strict=True), color="0.8", linewidth=0.8, zorder=1)
+    for value, place in places.items():
+        some = [wer for other, wer, _ in dots if other == value]
+        if len(some) > 1:
+            mean = sum(some) / len(some)
+            # A marker, as it is equally wide on every axis.
+            axes.plot(place, mean, color="0.25", marker="_", markersize=24, markeredgewidth=2)
+    for colour, is_best in ((OTHER, False), (BEST, True)):
+        own = [(places[value], wer) for value, wer, best in dots if best is is_best]
+        axes.scatter(
+            [place for place, _ in own], [wer for _, wer in own],
+            color=colour, s=24, alpha=0.9 if is_best else 0.5, linewidths=0, zorder=3,
+        )  # fmt: skip
+    axes.set_xlabel(_short(shown(key), 40), parse_math=False)
+    axes.set_ylabel("best dev WER [%]")
 
 
 def _dots(comparison: Comparison, column: int) -> list[Dot]:
@@ -63,56 +94,46 @@ def _dots(comparison: Comparison, column: int) -> list[Dot]:
     ]
 
 
-def _setting(axes: Axes, key: str, dots: Sequence[Dot]) -> None:
-    """One panel: WER of every run against one of its settings."""
+def _lines(comparison: Comparison, column: int) -> list[list[tuple[Setting, float]]]:
+    """Value and mean WER [%] of the groups that differ in one setting alone."""
+    lines: dict[str, list[tuple[Setting, float]]] = {}
+    for group in comparison.groups:
+        others = repr((group.settings[:column], group.settings[column + 1 :]))
+        if math.isfinite(group.wer.mean):
+            point = (group.settings[column], 100 * group.wer.mean)
+            lines.setdefault(others, []).append(point)
+    return [line for line in lines.values() if len(line) > 1]
+
+
+def _axis(axes: Axes, dots: Sequence[Dot]) -> dict[Setting, float]:
+    """Set the horizontal axis; returns the place of each value on it."""
     values = list(dict.fromkeys(value for value, _, _ in dots))
     numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    is_numeric = len(numbers) == len(values) > 0
-    if is_numeric:
-        places = dict(zip(values, numbers, strict=True))
-        width = _numeric_axis(axes, numbers)
-    else:
-        values.sort(key=lambda value: _mean(dots, value))
-        places = {value: float(place) for place, value in enumerate(values)}
-        labels = [_short(shown(value)) for value in values]
-        is_long = max(map(len, labels), default=0) > 8
-        axes.set_xticks(
-            range(len(labels)), labels, parse_math=False,
-            rotation=20 if is_long else 0, ha="right" if is_long else "center",
-        )  # fmt: skip
-        axes.set_xlim(-0.6, len(values) - 0.4)
-        width = 0.5
-    for value in values:
-        some = [wer for other, wer, _ in dots if other == value]
-        if len(some) > 1:
-            _mean_bar(axes, places[value], sum(some) / len(some), width)
-    for colour, is_best in ((OTHER, False), (BEST, True)):
-        own = [(places[value], wer) for value, wer, best in dots if best is is_best]
-        axes.scatter(
-            [place for place, _ in own], [wer for _, wer in own],
-            color=colour, s=24, alpha=0.75, linewidths=0, zorder=3,
-        )  # fmt: skip
-    axes.set_xlabel(_short(shown(key), 40), parse_math=False)
-    axes.set_ylabel("best dev WER [%]")
+    if numbers and len(numbers) == len(values):
+        _numeric_axis(axes, sorted(numbers))
+        return dict(zip(values, numbers, strict=True))
+    values.sort(key=lambda value: _mean(dots, value))
+    labels = [_short(shown(value)) for value in values]
+    is_long = max(map(len, labels), default=0) > 8
+    axes.set_xticks(
+        range(len(labels)), labels, parse_math=False,
+        rotation=20 if is_long else 0, ha="right" if is_long else "center",
+    )  # fmt: skip
+    axes.set_xlim(-0.6, max(len(values), 1) - 0.4)
+    return {value: float(place) for place, value in enumerate(values)}
 
 
-def _numeric_axis(axes: Axes, numbers: Sequence[float]) -> float:
-    """Set the scale; returns the width of a mean's bar, as a share of the axis."""
-    low, high = min(numbers), max(numbers)
+def _numeric_axis(axes: Axes, numbers: Sequence[float]) -> None:
+    low, high = numbers[0], numbers[-1]
     if low > 0 and high / low >= DECADE:
         axes.set_xscale("log")
         axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
     else:
         margin = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
         axes.set_xlim(low - margin, high + margin)
-    return 0.0
-
-
-def _mean_bar(axes: Axes, place: float, mean: float, width: float) -> None:
-    if width:
-        axes.plot((place - width / 2, place + width / 2), (mean, mean), color="0.25", linewidth=2)
-    else:  # a marker, which is as wide on a logarithmic axis
-        axes.plot(place, mean, color="0.25", marker="_", markersize=20, markeredgewidth=2)
+    if len(numbers) <= MOST_TICKS:
+        axes.set_xticks(numbers, [f"{number:.4g}" for number in numbers])
+        axes.set_xticks([], minor=True)
 
 
 def _mean(dots: Sequence[Dot], value: Setting) -> float:
@@ -162,7 +183,7 @@ def _repeat(run: Run, repeats: Sequence[str]) -> str:
 
 def _curves(axes: Axes, comparison: Comparison) -> None:
     """The dev loss of every run over its steps, the best group on top."""
-    lines = [(run, UNDONE, ":") for run in comparison.others]
+    lines = [(run, UNDONE, ":") for run in comparison.others if run.validations]
     for number, group in reversed(list(enumerate(comparison.groups))):
         lines += [(run, BEST if number == 0 else OTHER, "-") for run in group.runs]
     for run, colour, style in lines:
@@ -170,7 +191,8 @@ def _curves(axes: Axes, comparison: Comparison) -> None:
         marker = "." if len(rows) == 1 else ""
         axes.plot(
             [row.step for row in rows], [row.loss for row in rows],
-            color=colour, linestyle=style, linewidth=1.1, alpha=0.8, marker=marker,
+            color=colour, linestyle=style, linewidth=1.1, marker=marker,
+            alpha=0.4 if colour == OTHER else 0.9,
         )  # fmt: skip
     for label, colour, style in (
         ("best", BEST, "-"),
@@ -181,7 +203,7 @@ def _curves(axes: Axes, comparison: Comparison) -> None:
             axes.plot([], [], color=colour, linestyle=style, label=label)
     axes.set(xlabel="step", ylabel="dev loss [nats a character]", yscale="log")
     if lines:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper right")
 
 
 def _short(text: str, length: int = LABEL_LENGTH) -> str:

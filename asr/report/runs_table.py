@@ -57,7 +57,7 @@ def common_folder(comparison: Comparison) -> str:
 
 
 def groups_table(comparison: Comparison, limit: int | None = None) -> Table:
-    """The finished runs, repeats in one line, the lowest mean dev WER first.
+    """The finished runs, repeats in one line, the lowest mean dev WER first; never broken.
 
     Args:
         comparison: the compared runs.
@@ -67,8 +67,8 @@ def groups_table(comparison: Comparison, limit: int | None = None) -> Table:
     measures = [name for name in MEASURED if has_repeats or name not in OF_REPEATS]
     table = _table("Best dev WER")
     for name in (*map(visible, short_names(comparison.columns)), *measures):
-        table.add_column(name, justify="right", overflow="fold", min_width=len(name))
-    table.add_column("best run" if has_repeats else "run", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("best run" if has_repeats else "run", no_wrap=True)
     parent = common_folder(comparison)
     for group in comparison.groups[:limit]:
         cells = _measured(group)
@@ -146,9 +146,9 @@ def _measured(group: Group) -> dict[str, str]:
         "n": str(len(group.runs)),
         "WER %": f"{100 * wer.mean:.2f}",
         "sd": "" if math.isnan(wer.deviation) else f"{100 * wer.deviation:.2f}",
-        "range": f"{100 * wer.low:.2f}-{100 * wer.high:.2f}" if len(group.runs) > 1 else "",
+        "range": f"{100 * wer.low:.1f}-{100 * wer.high:.1f}" if len(group.runs) > 1 else "",
         "CER %": f"{100 * group.cer.mean:.2f}",
-        "loss": f"{group.spread(lambda row: row.loss).mean:.3f}",
+        "loss": f"{group.spread(lambda row: row.loss).mean:.3g}",
         "step": f"{step.mean:.0f}",
         "audio h": f"{sum(row.audio_h for row in last) / len(last):.2f}",
         "min": f"{sum(row.elapsed_s for row in last) / len(last) / 60:.1f}",
