@@ -55,6 +55,8 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
     """
     # Hydra prints and exits by itself unless this is set; errors are ours to word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
+    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
     failures: list[Exception] = []
     FailedJobs.latest = None
 
