@@ -73,7 +73,10 @@ def told_failures() -> str | None:
     file = FailedJobs.latest
     if file is None or not file.exists():
         return None
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    first = min(rows, key=lambda row: int(row["job"]))
-    jobs = "1 job" if len(rows) == 1 else f"{len(rows)} jobs"
-    return f"{jobs} failed ({file}), the first one job {first['job']}: {first['error']}"
+    errors: dict[int, str] = {}  # by job: all tasks of a job may tell the same
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        errors.setdefault(int(row["job"]), row["error"])
+    first = min(errors)
+    jobs = "1 job" if len(errors) == 1 else f"{len(errors)} jobs"
+    return f"{jobs} failed ({file}), the first one job {first}: {errors[first]}"
