@@ -57,7 +57,7 @@ def _job(config: DictConfig) -> float | None:
         _train_in_process(config)
         return None
     _check_folder(config, run_dir)
-    with slurm_ranks() as rank, _told_in(run_dir):
+    with slurm_ranks() as rank, _told_in(run_dir, is_first=rank == 0):
         if config.trainer.devices > 1 and "RANK" not in os.environ:
             run_on_processes(config.trainer.devices, own_arguments())
         else:
@@ -97,11 +97,12 @@ def own_arguments() -> list[str]:
 
 
 @contextmanager
-def _told_in(run_dir: Path) -> Iterator[None]:
+def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
     """Leaves the reason of a failure in the run's folder, where `asr runs` finds it."""
     from asr.report.runs import ERROR_TEXT
 
-    (run_dir / ERROR_TEXT).unlink(missing_ok=True)
+    if is_first:  # a later task must not take away what an earlier one has told
+        (run_dir / ERROR_TEXT).unlink(missing_ok=True)
     try:
         yield
     except Exception as error:

@@ -124,16 +124,20 @@ def _axis(axes: Axes, dots: Sequence[Dot]) -> dict[Setting, float]:
 
 
 def _numeric_axis(axes: Axes, numbers: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     low, high = numbers[0], numbers[-1]
     if low > 0 and high / low >= DECADE:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
     else:
         margin = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
         axes.set_xlim(low - margin, high + margin)
     if len(numbers) <= MOST_TICKS:
         axes.set_xticks(numbers, [f"{number:.4g}" for number in numbers])
-        axes.set_xticks([], minor=True)
 
 
 def _mean(dots: Sequence[Dot], value: Setting) -> float:
@@ -143,7 +147,10 @@ def _mean(dots: Sequence[Dot], value: Setting) -> float:
 
 def _bars(axes: Axes, comparison: Comparison) -> None:
     """Groups from best to worst, or the runs of the only one: mean, range, and every run."""
-    rows = _bar_rows(comparison)[:MOST_BARS]
+    every = _bar_rows(comparison)
+    rows = every[:MOST_BARS]
+    if len(rows) < len(every):
+        axes.set_title(f"the best {len(rows)} of {len(every)}", fontsize=9)
     for place, (_, wers) in enumerate(rows):
         mean = sum(wers) / len(wers)
         colour = BEST if place == 0 else OTHER
