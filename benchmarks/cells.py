@@ -38,7 +38,9 @@ from torch import Tensor
 from asr.cli.build import build_recipe
 from asr.cli.hydra_app import conf_dir
 from asr.model.lstm_cell import CELLS
-from asr.trainer.trainer import STATE_FILE, Recipe
+from asr.trainer.recipe import Recipe
+from asr.trainer.run import STATE_FOLDER
+from asr.trainer.store import StateStore
 
 EPOCHS = 11  # of the plain cell: some 15 minutes of one core of the machine in docs/results.md
 TESTS = ("speechocean762", "librispeech_dev_clean_part")
@@ -148,7 +150,7 @@ def train(path: Path, cells: list[str], lr: float, seed: int, words: list[str]) 
         row, name = rows[cell], run_name(cell, lr, seed)
         size = Size(row["hidden_size"], row["proj_size"], 0)
         run_dir = Path("runs/train") / name
-        if (run_dir / STATE_FILE).exists():
+        if StateStore(run_dir / STATE_FOLDER).exists():
             command = ["train", f"resume={run_dir}"]
         else:
             command = [

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from asr.checkpoint import FEATURES, MODELS, ModelSpec, Part, Recognizer
 from asr.data.splits import Splits
 from asr.trainer import Trainer
-from asr.trainer.trainer import Recipe
+from asr.trainer.recipe import Recipe
 
 
 def build(config: DictConfig, **arguments: Any) -> Any:

@@ -13,10 +13,12 @@ from asr import __version__
 # imported only when asked for: `asr --help` must not wait for torch.
 COMMANDS = {
     "prepare": "make manifests from a corpus",
+    "doctor": "find what is wrong with manifests and their audio",
     "train": "train a model",
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",
+    "average": "make one model of several, the mean of their weights",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
 USER_ERROR_STATUS = 2

@@ -9,11 +9,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from asr.atomic_file import replace_text
 from asr.cli.main import USER_ERROR_STATUS, one_line
 
 ERROR_FILE = "ASR_ERROR_FILE"  # environment: where the first process that fails says why
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: asked to stop and saved, to be gone on with
+# What the parent passes on to the processes, which save and leave.
+PASSED_ON = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 
 
 def run_on_processes(count: int, arguments: Sequence[str]) -> None:
@@ -21,7 +25,8 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
 
     Raises:
         ValueError: a process failed; the message is its own where it left one (`tell_parent`).
-        KeyboardInterrupt: the user stopped it; the processes are stopped as well.
+        SystemExit: with STOPPED_STATUS, the processes were asked to stop and have saved.
+        KeyboardInterrupt: they were stopped before there was anything to save.
     """
     # torch reads it when it is loaded. Its C++ parts would tell what the message of the exception
     # tells again, on lines of their own.
@@ -36,7 +41,7 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0,
-        run_id="asr", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        run_id="asr", rdzv_backend="c10d", rdzv_endpoint="localhost:0", signals_to_handle=PASSED_ON,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error.txt"
@@ -45,8 +50,12 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
             with environment({ERROR_FILE: str(error_file), "OMP_NUM_THREADS": str(threads)}):
                 elastic_launch(config, sys.executable)("-m", "asr", *arguments)
         except SignalException as error:
+            if stopped_file(error_file).exists():
+                raise SystemExit(STOPPED_STATUS) from error
             raise KeyboardInterrupt from error
         except ChildFailedError as error:
+            if stopped_file(error_file).exists():
+                raise SystemExit(STOPPED_STATUS) from error
             rank, failure = error.get_first_failure()
             told = error_file.read_text(encoding="utf-8") if error_file.exists() else ""
             status = f"process {rank} of {count} ended with status {failure.exitcode}, see above"
@@ -63,6 +72,23 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+def stopped_file(error_file: Path) -> Path:
+    """Beside the error file: there when the processes were asked to stop and have saved."""
+    return error_file.with_name("stopped")
+
+
+def leave_stopped() -> NoReturn:
+    """End a process that was asked to stop and has saved, together with the others.
+
+    Raises:
+        SystemExit: with STOPPED_STATUS.
+    """
+    if ERROR_FILE in os.environ:
+        stopped_file(Path(os.environ[ERROR_FILE])).touch()
+    leave_together()
+    raise SystemExit(STOPPED_STATUS)
 
 
 @contextmanager

@@ -16,10 +16,18 @@ from omegaconf import DictConfig, OmegaConf
 from asr.atomic_file import replace_text
 from asr.cli.hydra_app import quoted, run_hydra
 from asr.cli.main import one_line
-from asr.cli.processes import ERROR_FILE, leave_together, run_on_processes, tell_parent
+from asr.cli.processes import (
+    ERROR_FILE,
+    leave_stopped,
+    leave_together,
+    run_on_processes,
+    tell_parent,
+)
 from asr.cli.slurm import check_started_by_srun, rank, slurm_ranks
 
 RESUME = "resume="
+AUTO = "auto"  # go on where there is a state, begin where there is none
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # the name of a run without one
 CER_SHARE = 1e-3  # of the objective: too little to outweigh a word, enough to part equal WERs
 
 
@@ -38,7 +46,7 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
         # Ranks share the run's folder; rank 0 alone writes Hydra's record and the log there.
         arguments = [*arguments, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     given = [word for word in arguments if word.startswith(RESUME)]
-    if not given or given[-1] in (RESUME, f"{RESUME}null"):
+    if not given or given[-1].removeprefix(RESUME) in ("", "null", AUTO):
         return arguments
     folder = Path(given[-1].removeprefix(RESUME))
     overrides = folder / ".hydra" / "overrides.yaml"
@@ -56,7 +64,7 @@ def _job(config: DictConfig) -> float | None:
     if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
         _train_in_process(config)
         return None
-    _check_folder(config, run_dir)
+    _is_resumed(config, run_dir)
     with slurm_ranks() as rank, _told_in(run_dir, is_first=rank == 0):
         if config.trainer.devices > 1 and "RANK" not in os.environ:
             run_on_processes(config.trainer.devices, own_arguments())
@@ -120,6 +128,8 @@ def _train_in_process(config: DictConfig) -> None:
 def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
+    from asr.cli.start import start_recipe
+    from asr.trainer.preemption import Stopped
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     # On a cluster's login node Fabric supposes that its user forgot to type srun.
@@ -128,20 +138,38 @@ def _train(config: DictConfig) -> None:
     if rank():
         logger.setLevel(logging.CRITICAL)  # what rank 0 says too
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)
     recipe = build_recipe(config, logger.warning)
-    trainer.fit(recipe, run_dir, resume=config.resume is not None)
+    recipe = start_recipe(recipe, config.init_from, run_dir, resume)
+    try:
+        trainer.fit(recipe, run_dir, resume)
+    except Stopped as stopped:
+        logger.warning("%s", stopped)
+        leave_stopped()
 
 
-def _check_folder(config: DictConfig, run_dir: Path) -> None:
-    from asr.trainer.trainer import STATE_FILE
+def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
+    """Whether to go on from a state in the run's folder.
 
-    state = run_dir / STATE_FILE
+    Raises:
+        ValueError: no state to go on from, one that would be lost, or no lasting name for `auto`.
+    """
+    from asr.trainer.run import STATE_FOLDER
+    from asr.trainer.store import StateStore
+
+    has_state = StateStore(run_dir / STATE_FOLDER).exists()
+    if config.resume == AUTO:
+        if TIMESTAMP.fullmatch(str(config.name)):
+            raise ValueError("resume=auto without a name, expected name=... that stays the same")
+        return has_state
     if config.resume is not None:
-        if not state.is_file():
-            raise ValueError(f"resume={config.resume}: holds no training state {state.name}")
-    elif state.exists() and not config.overwrite:
+        if not has_state:
+            raise ValueError(f"resume={config.resume}: holds no training state ({STATE_FOLDER}/)")
+        return True
+    if has_state and not config.overwrite:
         raise ValueError(
             f"{run_dir} already holds a training, expected a new folder: go on with "
             f"resume={os.path.relpath(run_dir)}, choose another name=, or give overwrite=true"
         )
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from asr.data.dataset import Example, SpeechDataset
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 
 
@@ -24,6 +26,7 @@ class Batch:
         token_lengths: `(B,)` int64.
         seeds: B seeds for draws on the features.
         utterances: where the rows come from.
+        faults: utterances that should be here and cannot be used; they have no rows.
     """
 
     waveforms: Tensor
@@ -32,6 +35,7 @@ class Batch:
     token_lengths: Tensor
     seeds: tuple[int, ...]
     utterances: tuple[Utterance, ...]
+    faults: tuple[Finding, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on another device."""
@@ -41,13 +45,25 @@ class Batch:
         """The batch in page-locked memory, which the loader asks for."""
         return self._with_tensors(Tensor.pin_memory)
 
+    def halves(self) -> tuple[Batch, Batch]:
+        """The first and the second half of the rows, each padded to its own longest."""
+        rows = torch.arange(len(self.utterances))
+        first = rows < (len(rows) + 1) // 2
+        return self.keep(first).trimmed(), self.keep(~first).trimmed()
+
+    def trimmed(self) -> Batch:
+        """The batch without samples that are padding in every row."""
+        longest = int(self.num_samples.max()) if len(self.num_samples) else 0
+        return replace(self, waveforms=self.waveforms[:, :longest])
+
     def keep(self, rows: Tensor) -> Batch:
-        """The batch without the rows where `(B,)` bool is False."""
+        """The batch without the rows where `(B,)` bool is False, nor its faults."""
         chosen = [row for row, kept in enumerate(rows.tolist()) if kept]
         return replace(
             self._with_tensors(lambda tensor: tensor[chosen]),
             seeds=tuple(self.seeds[row] for row in chosen),
             utterances=tuple(self.utterances[row] for row in chosen),
+            faults=(),
         )
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -60,8 +76,9 @@ class Batch:
         )
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Pad examples to a batch."""
+def collate(loaded: Sequence[Example | Finding]) -> Batch:
+    """Pad examples to a batch, which also names what could not be loaded."""
+    examples = [item for item in loaded if isinstance(item, Example)]
     waveforms = [torch.from_numpy(example.waveform) for example in examples]
     tokens = [torch.tensor(example.tokens, dtype=torch.int64) for example in examples]
     return Batch(
@@ -71,6 +88,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
         seeds=tuple(example.seed for example in examples),
         utterances=tuple(example.utterance for example in examples),
+        faults=tuple(item for item in loaded if isinstance(item, Finding)),
     )
 
 
@@ -100,6 +118,12 @@ class EpochSampler:
         return len(self.batches)
 
 
+def _ignore_signals(worker: int) -> None:
+    # A scheduler or a terminal tells all processes to stop; the training one decides when.
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(each, signal.SIG_IGN)
+
+
 class BatchLoader:
     """Loads the batches of epoch plans, ahead of the training where workers are given.
 
@@ -122,9 +146,17 @@ class BatchLoader:
             persistent_workers=num_workers > 0,
             prefetch_factor=4 if num_workers else None,
             pin_memory=pin_memory,
+            worker_init_fn=_ignore_signals if num_workers else None,
         )
 
     def batches(self, epoch: int, plan: Sequence[tuple[int, ...]]) -> Iterator[Batch]:
         """Load the batches of a plan, or of the rest of it, in order."""
         self._sampler.set(epoch, plan)
         return iter(self._loader)
+
+    def close(self) -> None:
+        """End the loading processes; the next batches start new ones."""
+        workers = self._loader._iterator
+        self._loader._iterator = None
+        if workers is not None:
+            workers._shutdown_workers()  # type: ignore[attr-defined]

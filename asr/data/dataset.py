@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from asr.audio import load_audio
 from asr.augment.waveform import WaveformAugment
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 
 
@@ -48,7 +49,7 @@ def load_utterance(utterance: Utterance, sample_rate: int) -> NDArray[np.float32
     )
 
 
-class SpeechDataset(Dataset[Example]):
+class SpeechDataset(Dataset[Example | Finding]):
     """Loads utterances by (epoch, position), the keys that an epoch plan is made of.
 
     Args:
@@ -77,19 +78,25 @@ class SpeechDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
+    def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
         """Load one utterance.
 
         Args:
             key: epoch and position in the manifest.
 
-        Raises:
-            ValueError: audio that cannot be used; the message names the file.
-            OSError: audio that is missing or unreadable.
+        Returns:
+            The example, or what is wrong with its audio: whether that stops anything is not decided
+            in a loading process.
         """
         epoch, position = key
         utterance = self.utterances[position]
-        waveform = load_utterance(utterance, self.sample_rate)
+        try:
+            waveform = load_utterance(utterance, self.sample_rate)
+        except OSError as error:
+            reason = f"{utterance.audio_filepath}: {error.strerror or error}"
+            return Finding(Kind.UNREADABLE_AUDIO, reason, utterance.id)
+        except ValueError as error:
+            return Finding(Kind.UNREADABLE_AUDIO, str(error), utterance.id)
         seed = draw_seed(self.seed, epoch, utterance.id)
         generator = np.random.default_rng(seed)
         if self.augment is not None:

@@ -1,4 +1,4 @@
-"""What a training says: plain lines, a progress bar, CSV files, a picture, TensorBoard."""
+"""What a training says: plain lines, a progress bar, CSV files, TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from asr.trainer.diagnosis import Point
+from asr.trainer.picture import draw_curves
+
 logger = logging.getLogger(__name__)
 
 STEP_FIELDS = (
-    "step", "epoch", "loss", "lr", "grad_norm", "utterances_per_s", "audio_h_per_h", "wait_share",
+    "step", "epoch", "loss", "lr", "grad_norm", "blank_share", "utterances_per_s", "audio_h_per_h",
+    "wait_share",
 )  # fmt: skip
-VALIDATION_FIELDS = ("step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer")
+VALIDATION_FIELDS = (
+    "step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer", "train_loss", "blank_share",
+    "clipped_share",
+)  # fmt: skip
+EXACT = ("loss", "train_loss")  # columns with every digit, so that two curves can be compared
 PLAIN_EVERY_S = 15.0  # [s] between the lines that stand in for a bar where there is no terminal
 
 
@@ -28,6 +36,7 @@ class RunLog:
     Args:
         run_dir: folder of the run.
         is_writer: True on rank 0.
+        blocks: parts of the model, whose gradient norms have columns in steps.csv.
         step: the step that a resumed training goes on from; later rows of steps.csv are cut.
         validations: validations it has done by then; later rows of validations.csv are cut.
         tensorboard: also write TensorBoard events under <run_dir>/tensorboard.
@@ -40,26 +49,50 @@ class RunLog:
         self,
         run_dir: Path,
         is_writer: bool,
+        blocks: Sequence[str] = (),
         step: int = 0,
         validations: int = 0,
         tensorboard: bool = False,
     ) -> None:
         self.run_dir = run_dir
         self.is_writer = is_writer
+        self.step_fields = (*STEP_FIELDS, *(f"grad_norm_{block}" for block in blocks))
         self._spoke = 0.0
         self._board = _open_board(run_dir) if tensorboard and is_writer else None
         self._bar: Progress | None = None
         if is_writer:
-            steps = _rows(run_dir / "steps.csv") if step else []
+            steps = rows_of(run_dir / "steps.csv") if step else []
             kept = [row for row in steps if int(row[0]) <= step]
-            _write_rows(run_dir / "steps.csv", STEP_FIELDS, kept)
-            done = _rows(run_dir / "validations.csv")[:validations] if validations else []
+            _write_rows(run_dir / "steps.csv", self.step_fields, kept)
+            done = rows_of(run_dir / "validations.csv")[:validations] if validations else []
             _write_rows(run_dir / "validations.csv", VALIDATION_FIELDS, done)
 
     def say(self, message: str, *arguments: object) -> None:
         """One line for people."""
         if self.is_writer:
             logger.info(message, *arguments)
+
+    def warn(self, message: str, *arguments: object) -> None:
+        """One line for people about what should not be."""
+        if self.is_writer:
+            logger.warning(message, *arguments)
+
+    def points(self) -> list[Point]:
+        """The validations so far, oldest first."""
+        rows = [
+            dict(zip(VALIDATION_FIELDS, row, strict=True))
+            for row in rows_of(self.run_dir / "validations.csv")
+        ]
+        return [
+            Point(
+                train_loss=float(row["train_loss"]),
+                dev_loss=float(row["loss"]),
+                cer=float(row["cer"]),
+                blank_share=float(row["blank_share"]),
+                clipped_share=float(row["clipped_share"]),
+            )
+            for row in rows
+        ]
 
     def start_epoch(self, epoch: int, max_epochs: int, done: int, groups: int) -> None:
         """Open the bar of an epoch of `groups` optimiser steps, `done` of them already taken."""
@@ -89,7 +122,7 @@ class RunLog:
         """Show an optimiser step, and record it where asked.
 
         Args:
-            row: a value for each of STEP_FIELDS.
+            row: a value for each of `step_fields`.
             wer: the last dev WER, a fraction; NaN before the first.
             record: also write it to steps.csv and TensorBoard.
         """
@@ -107,10 +140,14 @@ class RunLog:
             self._spoke = time.monotonic()
             logger.info("step %d  epoch %d  %s", row["step"], row["epoch"] + 1, state)
         if record:
-            self._record("steps", STEP_FIELDS, row)
+            self._record("steps", self.step_fields, row)
 
     def validation(self, row: Mapping[str, Any]) -> None:
-        """Record a validation and draw the curves anew."""
+        """Record a validation and draw the curves anew.
+
+        Args:
+            row: a value for each of VALIDATION_FIELDS.
+        """
         if self.is_writer:
             self._record("validations", VALIDATION_FIELDS, row)
             draw_curves(self.run_dir)
@@ -123,7 +160,9 @@ class RunLog:
 
     def _record(self, name: str, names: tuple[str, ...], row: Mapping[str, Any]) -> None:
         with (self.run_dir / f"{name}.csv").open("a", newline="") as file:
-            csv.writer(file).writerow([_short(row[key]) for key in names])
+            csv.writer(file).writerow(
+                [row[key] if key in EXACT else _short(row[key]) for key in names]
+            )
         if self._board is not None:
             prefix = "train" if name == "steps" else "dev"
             for key in names[2:]:
@@ -134,7 +173,7 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _rows(path: Path) -> list[list[str]]:
+def rows_of(path: Path) -> list[list[str]]:
     """The rows of a CSV file without its header, nor a last one that was cut while written."""
     if not path.exists():
         return []
@@ -157,33 +196,3 @@ def _open_board(run_dir: Path) -> Any:
             "pip install 'asr[track]'"
         ) from error
     return SummaryWriter(str(run_dir / "tensorboard"))
-
-
-def draw_curves(run_dir: Path) -> None:
-    """Draw loss, WER, CER and learning rate over the steps into <run_dir>/curves.png."""
-    from matplotlib.figure import Figure
-
-    steps = _columns(run_dir / "steps.csv")
-    validations = _columns(run_dir / "validations.csv")
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    loss, rate = figure.subplots(1, 2)
-    loss.plot(steps["step"], steps["loss"], color="0.75", linewidth=0.8, label="train")
-    loss.plot(validations["step"], validations["loss"], color="tab:blue", marker=".", label="dev")
-    loss.set(xlabel="step", ylabel="CTC loss [nats a character]", yscale="log")
-    loss.legend(frameon=False)
-    for key, color in (("wer", "tab:red"), ("cer", "tab:orange")):
-        percent = [100 * value for value in validations[key]]
-        rate.plot(validations["step"], percent, color=color, marker=".", label=f"dev {key.upper()}")
-    rate.set(xlabel="step", ylabel="error rate [%]", ylim=(0, None))
-    rate.legend(frameon=False)
-    for axes in (loss, rate):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    figure.savefig(run_dir / "curves.png", dpi=120)
-
-
-def _columns(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        return {name: [float(row[name]) for row in rows] for name in reader.fieldnames or ()}

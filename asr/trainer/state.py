@@ -1,4 +1,4 @@
-"""What a resume needs, in one file that is written whole or not at all.
+"""What a resume needs, as bytes that say which training they belong to.
 
 Random draws are no part of it: augmentation is seeded by (seed, epoch, utterance) and dropout by
 (seed, step, rank), so two integers bring all of them back.
@@ -9,14 +9,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from asr.atomic_file import replacing
-
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class Stateful(Protocol):
@@ -35,6 +32,7 @@ class Progress:
         epoch: being trained, from 0.
         group: optimiser steps done of this epoch.
         step: optimiser steps done in all.
+        left_out: utterances of this epoch that were left out while training.
         validations: validations done.
         best_wer: lowest dev WER so far, a fraction.
         best_cer: dev CER of that validation, a fraction.
@@ -43,11 +41,16 @@ class Progress:
         audio_s: audio trained on [s].
         elapsed_s: time spent training and validating [s].
         train_s: time spent training alone [s].
+        recent_steps: optimiser steps since the last validation.
+        recent_loss: sum of their losses [nats a character].
+        recent_blanks: sum of their shares of blank frames.
+        recent_clipped: how many had their gradient clipped.
     """
 
     epoch: int = 0
     group: int = 0
     step: int = 0
+    left_out: int = 0
     validations: int = 0
     best_wer: float = float("inf")
     best_cer: float = float("inf")
@@ -56,58 +59,106 @@ class Progress:
     audio_s: float = 0.0
     elapsed_s: float = 0.0
     train_s: float = 0.0
+    recent_steps: int = 0
+    recent_loss: float = 0.0
+    recent_blanks: float = 0.0
+    recent_clipped: int = 0
 
 
-def save_state(path: Path, progress: Progress, parts: Mapping[str, Stateful], plan: str) -> None:
-    """Write the training state atomically.
+@dataclass(frozen=True)
+class Origin:
+    """Which training a state belongs to.
+
+    Attributes:
+        run: name drawn when the run began; all its states have it.
+        plan: fingerprint of all that the order of the data depends on; another one is refused.
+        surroundings: what else the bits of a training depend on (threads, device, versions), by
+            name; a difference is told.
+    """
+
+    run: str
+    plan: str
+    surroundings: Mapping[str, str]
+
+    def differences(self, now: Mapping[str, str]) -> str:
+        """What differs in the surroundings, in words; empty where nothing does."""
+        changed = [name for name in now if self.surroundings.get(name) != now[name]]
+        return ", ".join(f"{name} {self.surroundings.get(name)} -> {now[name]}" for name in changed)
+
+
+def pack_state(progress: Progress, parts: Mapping[str, Stateful], origin: Origin) -> bytes:
+    """The training state as a file's content.
 
     Args:
-        path: the state file.
         progress: where the training stands.
         parts: by name, all that has a state: model, optimiser, gradient scaler.
-        plan: fingerprint of all that the order of the data depends on.
-
-    Raises:
-        OSError: the file cannot be written; a former one is untouched.
+        origin: of the training.
     """
     content = {
         "version": STATE_VERSION,
-        "plan": plan,
+        "origin": asdict(origin) | {"surroundings": dict(origin.surroundings)},
         "progress": asdict(progress),
         "parts": {name: part.state_dict() for name, part in parts.items()},
     }
-    # Serialised first: torch's zip writer turns "no space left" into an error without a cause.
+    # In memory: torch's zip writer turns "no space left" into an error without a cause.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with replacing(path) as file:
-        file.write(buffer.getbuffer())
+    return buffer.getvalue()
 
 
-def load_state(path: Path, parts: Mapping[str, Stateful], plan: str) -> Progress:
-    """Read a training state into the parts it was saved from.
+def read_state(content: bytes, where: object) -> dict[str, Any]:
+    """Parse a state, whose origin is then known, without running code from it.
+
+    Args:
+        content: of `pack_state`.
+        where: names it in errors.
+
+    Raises:
+        ValueError: damaged, or of another version.
+    """
+    try:
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+        version = state["version"]
+        if version == STATE_VERSION:
+            state["origin"] = Origin(**state["origin"])
+            state["progress"] = Progress(**state["progress"])
+    except Exception as error:
+        # torch.load has no error of its own: zip, pickle, runtime and OS errors all mean damage.
+        raise ValueError(f"{where}: damaged training state ({type(error).__name__})") from error
+    if version != STATE_VERSION:
+        raise ValueError(f"{where}: training state version {version}, expected {STATE_VERSION}")
+    return state
+
+
+def unpack_state(
+    content: bytes, parts: Mapping[str, Stateful], plan: str, where: object
+) -> tuple[Progress, Origin]:
+    """Bring a state back into the parts it was saved from.
+
+    Args:
+        content: of `pack_state`.
+        parts: the same names as then.
+        plan: of the training that goes on.
+        where: names the state in errors.
 
     Raises:
         ValueError: damaged, of another version, of another model, or of a training on other data.
-        OSError: missing or unreadable.
     """
-    file = io.BytesIO(path.read_bytes())
-    try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        version, saved_plan = content["version"], content["plan"]
-    except Exception as error:
-        # torch.load has no error of its own: zip, pickle, runtime and OS errors all mean damage.
-        raise ValueError(f"{path}: damaged training state ({type(error).__name__})") from error
-    if version != STATE_VERSION:
-        raise ValueError(f"{path}: training state version {version}, expected {STATE_VERSION}")
-    if saved_plan != plan:
+    state = read_state(content, where)
+    origin: Origin = state["origin"]
+    if origin.plan != plan:
         raise ValueError(
-            f"{path}: was saved by a training on other data or settings (plan {saved_plan[:12]}), "
-            f"expected plan {plan[:12]}: resume with the manifests and settings of the run"
+            f"{where}: was saved by a training on other data or settings (plan "
+            f"{origin.plan[:12]}), expected plan {plan[:12]}: resume with the manifests and "
+            "settings of the run"
         )
     try:
         for name, part in parts.items():
-            part.load_state_dict(content["parts"][name])
-    except (RuntimeError, ValueError) as error:
+            part.load_state_dict(state["parts"][name])
+    except (KeyError, RuntimeError, ValueError) as error:
         first = str(error).splitlines()[-1].strip()
-        raise ValueError(f"{path}: does not fit this model ({first})") from error
-    return Progress(**content["progress"])
+        raise ValueError(f"{where}: does not fit this model ({first})") from error
+    progress: Progress = state["progress"]
+    return progress, origin

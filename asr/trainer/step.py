@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import gc
 import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
@@ -16,10 +15,13 @@ from torch import Tensor
 from asr.augment import SpecAugment
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
-from asr.model.ctc import ctc_loss
-from asr.trainer.validation import sum_over_ranks
+from asr.data.doctor.findings import Finding, Kind
+from asr.model.ctc import BLANK, ctc_loss
+from asr.trainer.device import sum_over_ranks
+from asr.trainer.gradients import Gradients
 
-logger = logging.getLogger(__name__)
+# How torch words it where it has no error of its own for a lack of memory.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,49 @@ class StepResult:
 
     Attributes:
         loss: CTC loss over all ranks and accumulated batches [nats a character].
-        grad_norm: before clipping; NaN where the strategy cannot tell.
-        waited_s: time this rank spent waiting for data [s].
+        grad_norm: before clipping; not finite where the step was skipped.
+        block_norms: of the gradients of the model's parts, in the order of `block_names`.
+        blank_share: share of the output frames, over all ranks, whose best label is the blank.
+        losses: of this rank's utterances by id [nats a character].
+        incidents: what went wrong on this rank.
+        num_left_out: utterances of all ranks that were not learnt from.
+        num_incidents: of all ranks.
+        is_stop: a rank was asked to stop.
     """
 
     loss: float
     grad_norm: float
-    waited_s: float
+    block_norms: tuple[float, ...]
+    blank_share: float
+    losses: tuple[tuple[str, float], ...]
+    incidents: Incidents
+    num_left_out: int
+    num_incidents: int
+    is_stop: bool
+
+
+@dataclass(frozen=True)
+class Incidents:
+    """What went wrong in a step, on one rank.
+
+    Attributes:
+        left_out: utterances that were not learnt from.
+        notes: what else a person should know, a line each.
+    """
+
+    left_out: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Tally:
+    """What a rank's batches add up to."""
+
+    nats: float = 0.0
+    characters: int = 0
+    frames: int = 0
+    blanks: int = 0
+    losses: list[tuple[str, float]] = field(default_factory=list)
 
 
 class Stepper:
@@ -58,73 +96,167 @@ class Stepper:
     ) -> None:
         self.fabric = fabric
         self.features = recognizer.features
+        self.blocks = {
+            name: list(part.parameters())
+            for name, part in recognizer.model.named_children()
+            if any(parameter.requires_grad for parameter in part.parameters())
+        }
         self.model, self.optimizer = fabric.setup(recognizer.model, optimizer)
+        self.gradients = Gradients(p for p in self.model.parameters() if p.requires_grad)
         self.spec_augment = spec_augment
         self.clip_norm = clip_norm
         # With float16 the gradient scaler skips steps that overflow itself, and learns from them.
         self.has_scaler = getattr(fabric._precision, "scaler", None) is not None
 
-    def step(self, batches: Iterator[Batch], count: int, num_tokens: int, label: str) -> StepResult:
-        """Learn from the next batches.
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """The parts of the model that learn, from the input to the output."""
+        return tuple(self.blocks)
+
+    def step(
+        self, batches: Sequence[Batch], num_tokens: int, seed: int = 0, is_stop: bool = False
+    ) -> StepResult:
+        """Learn from batches.
+
+        An utterance whose features, loss or gradient is not finite is left out, and so is one that
+        does not fit into memory by itself; the step is then exactly that of the others. All ranks
+        meet in two sums, after everything that one of them may have to repeat.
 
         Args:
-            batches: where they come from.
-            count: how many of them this rank takes for the step.
+            batches: of this rank.
             num_tokens: characters of the step, over all ranks, left out or not.
-            label: names the step in warnings.
+            seed: of dropout.
+            is_stop: this rank was asked to stop; all ranks hear of it.
         """
-        loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        learnt = torch.zeros_like(loss)  # characters with a finite loss
-        waited = 0.0
-        for index in range(count):
-            start = time.monotonic()
-            batch = next(batches)
-            waited += time.monotonic() - start
-            with self.fabric.no_backward_sync(self.model, enabled=index < count - 1):
-                nats, characters = self._loss_sum(batch.to(self.fabric.device), label)
-                # DDP averages the ranks' gradients; the step wants their sum.
-                self.fabric.backward(nats / num_tokens * self.fabric.world_size)
-            loss += nats.detach()
-            learnt += characters
-        loss, learnt = sum_over_ranks(self.fabric, torch.stack([loss, learnt])).tolist()
-        if 0 < learnt < num_tokens:
-            self._scale_gradients(num_tokens / learnt)
-        return StepResult(loss / max(learnt, 1), self._update(label), waited)
+        incidents = Incidents([fault for batch in batches for fault in batch.faults])
+        pieces = list(batches)
+        with self._buffers_kept() as restore:
+            while True:
+                restore()
+                tally, pieces = self._learn(pieces, num_tokens, seed, incidents, restore)
+                self.gradients.sum_over_ranks(self.fabric)
+                if self.has_scaler or math.isfinite(self.gradients.norm()):
+                    break
+                found = self._leave_out_culprits(pieces, num_tokens, seed, incidents)
+                if not any(self._meet(found)):
+                    break  # the sum overflows, no single utterance does
+        nats, characters, blanks, frames, stops, *counts = self._meet(
+            tally.nats, tally.characters, tally.blanks, tally.frames, is_stop,
+            len(incidents.left_out), len(incidents.left_out) + len(incidents.notes),
+        )  # fmt: skip
+        norm, block_norms = self._update(num_tokens / characters if characters else 0.0)
+        return StepResult(
+            loss=nats / max(characters, 1),
+            grad_norm=norm,
+            block_norms=tuple(block_norms),
+            blank_share=blanks / max(frames, 1),
+            losses=tuple(tally.losses),
+            incidents=incidents,
+            num_left_out=int(counts[0]),
+            num_incidents=int(counts[1]),
+            is_stop=stops > 0,
+        )
 
-    def _loss_sum(self, batch: Batch, label: str) -> tuple[Tensor, int]:
-        """Sum of a batch's CTC losses and its characters.
+    def rehearse(self, batch: Batch) -> list[str]:
+        """Run a batch forward and backward on this rank alone, without a step.
 
-        Utterances without finite features or a finite loss are named and left out, and the rest is
-        computed anew: NaN times a zero gradient would still be NaN.
+        Returns:
+            Where memory was too small for it, a line each.
+        """
+        incidents = Incidents()
+        with self._buffers_kept() as restore:
+            self._learn([batch], 1, 0, incidents, restore)
+            restore()
+        self.gradients.zero()
+        return [*incidents.notes, *(fault.reason for fault in incidents.left_out)]
+
+    def _meet(self, *numbers: float) -> list[float]:
+        """The sums of numbers over all ranks."""
+        row = torch.tensor(numbers, dtype=torch.float64, device=self.fabric.device)
+        sums: list[float] = sum_over_ranks(self.fabric, row).tolist()
+        return sums
+
+    def _learn(
+        self,
+        pieces: list[Batch],
+        num_tokens: int,
+        seed: int,
+        incidents: Incidents,
+        restore: Callable[[], None],
+    ) -> tuple[_Tally, list[Batch]]:
+        """Gradients of all pieces; one that memory is too small for is halved, and all is redone.
+
+        Returns:
+            The tally, and the pieces that were learnt from.
+        """
+        while True:
+            self.gradients.zero()
+            torch.manual_seed(seed)
+            tally, learnt = _Tally(), list[Batch]()
+            for piece in pieces:
+                known = len(incidents.left_out)
+                try:
+                    learnt.append(self._backward(piece, num_tokens, tally, incidents))
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    del incidents.left_out[known:]
+                    break
+            else:
+                return tally, learnt
+            # Outside of `except`: the error holds every tensor of the pass that failed.
+            failed = len(learnt)
+            pieces = [*learnt, *_halved(pieces[failed], incidents), *pieces[failed + 1 :]]
+            restore()
+            gc.collect()
+            if self.fabric.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _backward(
+        self, batch: Batch, num_tokens: int, tally: _Tally, incidents: Incidents
+    ) -> Batch:
+        """Add the gradient of a batch's loss; returns what was learnt from."""
+        batch, outputs = self._finite_losses(batch.to(self.fabric.device), incidents)
+        if outputs is None:
+            return batch
+        losses, log_probs, lengths = outputs
+        self.fabric.backward(losses.sum() / num_tokens)
+        inside = torch.arange(log_probs.shape[1], device=lengths.device) < lengths[:, None]
+        tally.blanks += int(((log_probs.detach().argmax(-1) == BLANK) & inside).sum())
+        tally.frames += int(lengths.sum())
+        nats = losses.detach().double()
+        tally.nats += float(nats.sum())
+        tally.characters += int(batch.token_lengths.sum())
+        each = (nats / batch.token_lengths.clamp(min=1)).tolist()
+        tally.losses += [(u.id, loss) for u, loss in zip(batch.utterances, each, strict=True)]
+        return batch
+
+    def _finite_losses(
+        self, batch: Batch, incidents: Incidents
+    ) -> tuple[Batch, tuple[Tensor, Tensor, Tensor] | None]:
+        """The utterances that have a finite loss, with losses, log_probs and their lengths.
+
+        The others are left out and the rest is computed anew: NaN times a zero gradient would
+        still be NaN.
         """
         if not batch.utterances:
-            return self._zero_loss(), 0
+            return batch, None
         features, lengths = self._features(batch)
         finite = torch.isfinite(features).flatten(1).all(dim=1)
         if not bool(finite.all()):
-            what = f"{label}: features are"
-            batch, features, lengths = _leave_out(what, finite, batch, features, lengths)
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        while batch.utterances:
-            losses = self._losses(batch, features, lengths)
-            finite = torch.isfinite(losses)
-            if bool(finite.all()):
-                return losses.sum(), int(batch.token_lengths.sum())
-            for buffer, before in buffers:
-                buffer.copy_(before)  # running statistics of batch norm would stay NaN for ever
-            what = f"{label}: loss is"
-            batch, features, lengths = _leave_out(what, finite, batch, features, lengths)
-        return self._zero_loss(), 0
-
-    def _zero_loss(self) -> Tensor:
-        """Of silence: DDP waits until every rank has run the model forward and backward."""
-        rate = self.features.sample_rate
-        silence = torch.zeros(1, rate, device=self.fabric.device)  # a second
-        features, lengths = self.features(silence, torch.tensor([rate], device=silence.device))
-        self.model.eval()  # leaves batch norm's running statistics alone
-        log_probs: Tensor = self.model(features, lengths)[0]
-        self.model.train()
-        return log_probs.sum() * 0.0
+            batch = _leave_out("features are not finite", batch, finite, incidents)
+            features, lengths = features[finite], lengths[finite]
+        with self._buffers_kept() as restore:
+            while batch.utterances:
+                log_probs, log_prob_lengths = self.model(features, lengths)
+                losses = ctc_loss(log_probs, log_prob_lengths, batch.tokens, batch.token_lengths)
+                finite = torch.isfinite(losses)
+                if bool(finite.all()):
+                    return batch, (losses, log_probs, log_prob_lengths)
+                restore()  # running statistics of batch norm would stay NaN for ever
+                batch = _leave_out("loss is not finite", batch, finite, incidents)
+                features, lengths = features[finite], lengths[finite]
+        return batch, None
 
     @torch.no_grad()
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -133,47 +265,79 @@ class Stepper:
             features = self.spec_augment(features, lengths, batch.seeds)
         return features, lengths
 
-    def _losses(self, batch: Batch, features: Tensor, lengths: Tensor) -> Tensor:
-        log_probs, log_prob_lengths = self.model(features, lengths)
-        return ctc_loss(log_probs, log_prob_lengths, batch.tokens, batch.token_lengths)
+    def _leave_out_culprits(
+        self, pieces: list[Batch], num_tokens: int, seed: int, incidents: Incidents
+    ) -> int:
+        """Leave out utterances whose own gradient is not finite; returns how many there are."""
+        before = len(incidents.left_out)
+        for index, piece in enumerate(pieces):
+            finite = torch.ones(len(piece.utterances), dtype=torch.bool)
+            for row in range(len(finite)):
+                self.gradients.zero()
+                torch.manual_seed(seed)
+                alone = torch.arange(len(finite)) == row
+                self._backward(piece.keep(alone), num_tokens, _Tally(), Incidents())
+                finite[row] = math.isfinite(self.gradients.norm())
+            pieces[index] = _leave_out("gradient is not finite", piece, finite, incidents)
+        return len(incidents.left_out) - before
 
-    @torch.no_grad()
-    def _scale_gradients(self, factor: float) -> None:
-        """Divide by the characters that were learnt from, where some were left out."""
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad *= factor
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[Callable[[], None]]:
+        """Gives a function that brings the model's buffers (running statistics) back."""
+        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
-    def _update(self, label: str) -> float:
-        """Clip and take the optimiser step; one with a gradient that is not finite is skipped."""
-        clipped = self.fabric.clip_gradients(
-            self.model,
-            self.optimizer,
-            max_norm=self.clip_norm or math.inf,
-            error_if_nonfinite=False,
-        )
-        norm = math.nan if clipped is None else float(clipped)
-        if math.isfinite(norm) or self.has_scaler:
+        @torch.no_grad()
+        def restore() -> None:
+            for buffer, value in before:
+                buffer.copy_(value)
+
+        yield restore
+
+    def _update(self, factor: float) -> tuple[float, list[float]]:
+        """Scale the gradients, clip, and step; skipped where they are not finite.
+
+        Args:
+            factor: all characters over those learnt from; 0 for none, and no step.
+
+        Returns:
+            The gradient's norm before clipping, of all and of each block.
+        """
+        if self.has_scaler:
+            self.fabric._precision.unscale_gradients(self.optimizer.optimizer)
+        if factor not in (0.0, 1.0):
+            self.gradients.scale(factor)
+        norm = self.gradients.norm()
+        block_norms = self.gradients.norms(list(self.blocks.values()))
+        is_finite = math.isfinite(norm)
+        if is_finite and 0 < self.clip_norm < norm:
+            self.gradients.scale(self.clip_norm / norm)
+        if factor and (is_finite or self.has_scaler):
             self.optimizer.step()
-        else:
-            logger.warning("%s: gradient is not finite, skipped", label)
-        self.optimizer.zero_grad()
-        return norm
+        return norm, block_norms
 
 
-def _leave_out(
-    what: str, finite: Tensor, batch: Batch, features: Tensor, lengths: Tensor
-) -> tuple[Batch, Tensor, Tensor]:
-    """The rows where `(B,)` bool is True; the others are named."""
-    names = [u.id for u, fine in zip(batch.utterances, finite.tolist(), strict=True) if not fine]
-    logger.warning("%s not finite, left out: %s", what, ", ".join(names))
-    return batch.keep(finite), features[finite], lengths[finite]
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means a lack of memory, on a GPU or a CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
-def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: shrinking biases and norm gains regularises nothing."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
+    """Two halves of a batch that is too large, or nothing of a single utterance."""
+    names = ", ".join(utterance.id for utterance in batch.utterances)
+    if len(batch.utterances) == 1:
+        reason = "out of memory, alone in its batch"
+        incidents.left_out.append(Finding(Kind.OUT_OF_MEMORY, reason, names))
+        return []
+    incidents.notes.append(f"out of memory, batch split in two: {names}")
+    return list(batch.halves())
+
+
+def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) -> Batch:
+    """The batch without the rows where `(B,)` bool is False, which are noted."""
+    rows = zip(batch.utterances, finite.tolist(), strict=True)
+    incidents.left_out.extend(
+        Finding(Kind.NOT_FINITE, reason, utterance.id) for utterance, fine in rows if not fine
+    )
+    return batch.keep(finite)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
 from asr.decoder import Greedy
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.model.ctc import ctc_loss
+from asr.trainer.device import sum_over_ranks
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Validation:
 
 
 def validate(
-    recognizer: Recognizer, batches: Iterable[Batch], fabric: Fabric, num_samples: int = 3
+    recognizer: Recognizer,
+    batches: Iterable[Batch],
+    fabric: Fabric,
+    before_batch: Callable[[], None] = lambda: None,
+    num_samples: int = 3,
 ) -> Validation:
     """Decode a split greedily and score it.
 
@@ -51,10 +55,15 @@ def validate(
         recognizer: is left in the mode it came in.
         batches: this rank's share of the split.
         fabric: sums the counts over the ranks.
+        before_batch: called before each batch; it may end the validation by raising.
         num_samples: transcripts to return.
 
     Returns:
         Totals over all ranks, samples of this one.
+
+    Raises:
+        ValueError: an utterance whose audio cannot be used: without it, the rates would be those
+            of another split.
     """
     was_training = recognizer.training
     recognizer.eval()
@@ -62,6 +71,9 @@ def validate(
     loss, characters = 0.0, 0
     with torch.inference_mode():
         for batch in batches:
+            before_batch()
+            if batch.faults:
+                raise ValueError(f"dev utterance {batch.faults[0].id}: {batch.faults[0].reason}")
             if not batch.utterances:
                 continue
             found, nats = _decode(recognizer, batch.to(fabric.device))
@@ -80,13 +92,6 @@ def validate(
         characters=ErrorCounts(*map(int, total[4:8])),
         samples=tuple(samples[:: max(len(samples) // num_samples, 1)][:num_samples]),
     )
-
-
-def sum_over_ranks(fabric: Fabric, value: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks."""
-    total = fabric.all_reduce(value, reduce_op="sum")
-    assert isinstance(total, Tensor)
-    return total
 
 
 def _decode(recognizer: Recognizer, batch: Batch) -> tuple[list[Sample], float]:

@@ -104,6 +104,8 @@ def manifest(tmp_path: Path) -> Path:
             [("a", "ab", 1.0), ("b", "b a", 1.5), ("c", "ca", 2.0), ("d", "z", 50.0), ("e", "a", 3)]
         )
     ]
+    for row in rows:
+        (tmp_path / str(row["audio_filepath"])).touch()
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -124,6 +126,21 @@ def test_dev_keeps_every_length_and_train_does_not(manifest: Path) -> None:
     splits = [load(manifest, folds=5, fold=fold) for fold in range(5)]
     assert sorted(each.dev[0].speaker or "" for each in splits) == list("abcde")
     assert sorted(len(each.train) for each in splits) == [3, 3, 3, 3, 4]
+
+
+def test_what_cannot_be_used_is_left_out_of_every_fold(manifest: Path) -> None:
+    """Silence is no text, and ab is all that the given alphabet has."""
+    with manifest.open("a") as file:
+        file.write('{"audio_filepath": "1.wav", "text": " ", "id": "empty", "duration": 1.0}\n')
+    folds = [
+        load_splits(str(manifest), None, TextNormalizer(), "ab", folds=2, fold=fold, notice=len)
+        for fold in (0, 1)
+    ]
+    for splits in folds:
+        assert sorted(u.speaker or "" for u in (*splits.train, *splits.dev)) == ["a", "e"]
+        assert sorted(each.kind for each in splits.left_out) == [
+            "empty_text", *["unknown_character"] * 3
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

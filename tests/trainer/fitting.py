@@ -20,8 +20,10 @@ from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.model.ctc import ctc_loss
 from asr.trainer import Trainer
+from asr.trainer.recipe import Recipe
 from asr.trainer.schedule import Constant
-from asr.trainer.trainer import Recipe
+from asr.trainer.state import read_state
+from asr.trainer.store import StateStore
 
 RATE = 8000  # [Hz]
 STEPS_AN_EPOCH = 5  # of `trainer_of` on `make_splits`
@@ -56,6 +58,12 @@ def varied_recipe(make_recognizer: MakeRecognizer, splits: Splits, **other: Any)
     """With every draw there is: dropout, speed, gain and SpecAugment; and running statistics."""
     recognizer = make_recognizer(dropout=0.3, norm="batch")
     return recipe_of(recognizer, splits, augment=VARIED, **other)
+
+
+def state_of(run_dir: Path) -> dict[str, Any]:
+    """The newest training state of a run."""
+    content, path = StateStore(run_dir / "state").load()
+    return read_state(content, path)
 
 
 def digest(path: Path) -> str:

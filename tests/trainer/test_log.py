@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from asr.trainer.log import STEP_FIELDS, VALIDATION_FIELDS, RunLog, draw_curves
+from asr.trainer.diagnosis import Point
+from asr.trainer.log import STEP_FIELDS, VALIDATION_FIELDS, RunLog
+from asr.trainer.picture import draw_curves
 
 
 def step_row(step: int, **other: float) -> dict[str, float]:
     row = {
         "step": step, "epoch": 0, "loss": 2.0 / step, "lr": 1e-3, "grad_norm": 1.5,
-        "utterances_per_s": 30.0, "audio_h_per_h": 120.0, "wait_share": 0.01,
+        "blank_share": 0.75, "utterances_per_s": 30.0, "audio_h_per_h": 120.0, "wait_share": 0.01,
     }  # fmt: skip
     return row | other
 
@@ -24,7 +26,7 @@ def step_row(step: int, **other: float) -> dict[str, float]:
 def validation_row(step: int, **other: float) -> dict[str, float]:
     row = {
         "step": step, "epoch": 1, "elapsed_s": 12.5, "audio_h": 0.25, "loss": 1.0 / step,
-        "wer": 0.5, "cer": 0.25,
+        "wer": 0.5, "cer": 0.25, "train_loss": 1.25, "blank_share": 0.5, "clipped_share": 0.125,
     }  # fmt: skip
     return row | other
 
@@ -49,16 +51,34 @@ def test_columns_and_rows(tmp_path: Path) -> None:
     filled(tmp_path)
     header, first, *others = rows_of(tmp_path / "steps.csv")
     assert header == [
-        "step", "epoch", "loss", "lr", "grad_norm", "utterances_per_s", "audio_h_per_h",
-        "wait_share",
+        "step", "epoch", "loss", "lr", "grad_norm", "blank_share", "utterances_per_s",
+        "audio_h_per_h", "wait_share",
     ]  # fmt: skip
-    assert first == ["1", "0", "2", "0.001", "1.5", "30", "120", "0.01"]
+    assert first == ["1", "0", "2.0", "0.001", "1.5", "0.75", "30", "120", "0.01"]
     assert [row[0] for row in others] == ["2", "3", "4", "5", "6"]
     header, *validations = rows_of(tmp_path / "validations.csv")
-    assert header == ["step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer"]
-    assert validations[0] == ["3", "1", "12.5", "0.25", "0.333333", "0.5", "0.25"]
+    assert header == [
+        "step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer", "train_loss", "blank_share",
+        "clipped_share",
+    ]  # fmt: skip
+    assert validations[0] == [
+        "3", "1", "12.5", "0.25", "0.3333333333333333", "0.5", "0.25", "1.25", "0.5", "0.125",
+    ]  # fmt: skip
     assert len(validations) == 2
     assert (list(STEP_FIELDS), list(VALIDATION_FIELDS)) == (list(step_row(1)), header)
+
+
+def test_the_gradients_of_the_models_parts_have_columns(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, is_writer=True, blocks=("layers", "head"))
+    log.step(step_row(1, grad_norm_layers=0.5, grad_norm_head=0.25), wer=0.5, record=True)
+    header, row = rows_of(tmp_path / "steps.csv")
+    assert header == [*STEP_FIELDS, "grad_norm_layers", "grad_norm_head"]
+    assert row[-2:] == ["0.5", "0.25"]
+
+
+def test_points_are_what_was_recorded(tmp_path: Path) -> None:
+    expected = [Point(1.25, 1 / step, 0.25, 0.5, 0.125) for step in (3, 6)]
+    assert filled(tmp_path).points() == expected
 
 
 def test_steps_that_are_not_to_be_recorded_are_not(tmp_path: Path) -> None:
@@ -144,7 +164,7 @@ def test_before_the_first_validation_no_word_of_it(
 def test_the_picture_is_drawn_with_every_validation(tmp_path: Path) -> None:
     filled(tmp_path)
     picture = imread(tmp_path / "curves.png")
-    assert picture.shape == (432, 1200, 4)
+    assert picture.shape == (432, 1620, 4)
     levels = (255 * picture[..., :3]).round().astype(np.int64)  # red, green, blue
     colours = set(np.unique(levels @ [1 << 16, 1 << 8, 1]).tolist())
     assert {0xD62728, 0xFF7F0E, 0x1F77B4} <= colours  # WER, CER, dev loss
@@ -154,7 +174,7 @@ def test_the_picture_stands_numbers_that_cannot_be_drawn(tmp_path: Path) -> None
     log = RunLog(tmp_path, is_writer=True)
     log.step(step_row(1, loss=float("nan"), grad_norm=float("nan")), wer=0.5, record=True)
     log.validation(validation_row(1, loss=float("inf"), wer=float("inf")))
-    assert imread(tmp_path / "curves.png").shape == (432, 1200, 4)
+    assert imread(tmp_path / "curves.png").shape == (432, 1620, 4)
 
 
 def test_the_picture_of_no_rows_at_all(tmp_path: Path) -> None:

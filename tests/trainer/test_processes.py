@@ -10,16 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from asr.checkpoint import load_model
 from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset
 from asr.data.splits import Splits
 from asr.trainer.device import make_fabric
-from asr.trainer.state import Progress
 from asr.trainer.validation import validate
-from tests.trainer.fitting import RATE, MakeRecognizer, MakeSplits, assert_weights, rows_of
+from tests.trainer.fitting import (
+    RATE,
+    MakeRecognizer,
+    MakeSplits,
+    assert_weights,
+    rows_of,
+    state_of,
+)
 
 LIMIT_S = 300.0  # [s] two processes take 10 on an idle machine
 SCRIPT = """
@@ -34,7 +39,7 @@ from asr.data.splits import load_splits
 from asr.text.normalize import TextNormalizer
 from asr.trainer import Trainer
 from asr.trainer.schedule import Constant
-from asr.trainer.trainer import Recipe
+from asr.trainer.recipe import Recipe
 
 run_dir, model, train, dev = map(Path, sys.argv[1:5])
 ranks, accumulate = map(int, sys.argv[5:7])
@@ -161,5 +166,4 @@ def test_several_processes_validate_the_model_that_is_saved(
 def test_processes_whose_clocks_differ_save_together(train_on: Callable[..., Path]) -> None:
     # One rank's clock runs a thousand times as slow: only the other finds it time to save.
     folder = train_on(2, accumulate=1, save_every_s=1e-3, clock="slow_clock")
-    state = torch.load(folder / "state.pt", weights_only=True)
-    assert Progress(**state["progress"]).epoch == 2
+    assert state_of(folder)["progress"].epoch == 2

@@ -18,6 +18,7 @@ from tests.trainer.fitting import (
     digest,
     recipe_of,
     rows_of,
+    state_of,
     trainer_of,
     varied_recipe,
 )
@@ -25,7 +26,7 @@ from tests.trainer.fitting import (
 
 def final_weights(run_dir: Path) -> tuple[str, str, str]:
     """What must be equal bit for bit: both model files, and the state's weights and moments."""
-    state = torch.load(run_dir / "state.pt", weights_only=True)
+    state = state_of(run_dir)
     parts = [*state["parts"]["model"].values()]
     for moments in state["parts"]["optimizer"]["state"].values():
         parts += moments.values()
@@ -159,7 +160,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(
 ) -> None:
     recipe = varied_recipe(make_recognizer, make_splits())
     trainer_of().fit(recipe, run_dir)
-    before = {path.name: digest(path) for path in run_dir.iterdir() if path.name != "state.pt"}
+    before = {path.name: digest(path) for path in run_dir.iterdir() if path.is_file()}
     again = varied_recipe(make_recognizer, make_splits())
     progress = trainer_of().fit(again, run_dir, resume=True)
     assert progress.epoch == 2
@@ -204,7 +205,7 @@ def test_a_run_on_other_settings_or_data_is_not_gone_on_with(
         trainer_of(save_every_s=0).fit(
             recipe_of(make_recognizer(), splits, schedule=Interrupted(1)), run_dir
         )
-    message = r"state\.pt: was saved by a training on other data or settings"
+    message = r"step-\d+\.pt: was saved by a training on other data or settings"
     with pytest.raises(ValueError, match=message):
         trainer_of(**change).fit(recipe_of(make_recognizer(), splits), run_dir, resume=True)
     fewer = replace(splits, train=splits.train[1:])
@@ -230,5 +231,5 @@ def test_a_finished_run_can_be_given_more_epochs(
 def test_no_state_to_go_on_with(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"state\.pt"):
+    with pytest.raises(ValueError, match="holds no whole training state"):
         trainer_of().fit(recipe_of(make_recognizer(), make_splits()), run_dir, resume=True)

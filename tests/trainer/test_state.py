@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,23 @@ import pytest
 import torch
 from torch import nn
 
-from asr.trainer.state import STATE_VERSION, Progress, Stateful, load_state, save_state
+from asr.trainer.state import (
+    STATE_VERSION,
+    Origin,
+    Progress,
+    Stateful,
+    pack_state,
+    read_state,
+    unpack_state,
+)
 
 PROGRESS = Progress(
-    epoch=3, group=7, step=55, validations=3, best_wer=0.125, best_cer=0.0625, best_step=40,
-    since_best=2, audio_s=1234.5, elapsed_s=99.5, train_s=88.25,
+    epoch=3, group=7, step=55, left_out=1, validations=3, best_wer=0.125, best_cer=0.0625,
+    best_step=40, since_best=2, audio_s=1234.5, elapsed_s=99.5, train_s=88.25, recent_steps=4,
+    recent_loss=2.5, recent_blanks=3.5, recent_clipped=1,
 )  # fmt: skip
 PLAN = "0123456789abcdef"
+ORIGIN = Origin("run", PLAN, {"threads": "2", "device": "AVX2"})
 
 
 def trained(width: int = 3, steps: int = 2) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -38,16 +47,15 @@ def parts(width: int = 3, steps: int = 2) -> dict[str, Stateful]:
     return {"model": model, "optimizer": optimizer}
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "state.pt"
-    save_state(path, PROGRESS, parts(), PLAN)
-    return path
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return pack_state(PROGRESS, parts(), ORIGIN)
 
 
-def test_everything_comes_back(path: Path) -> None:
+def test_everything_comes_back(content: bytes) -> None:
     model, optimizer = trained(steps=0)
-    assert load_state(path, {"model": model, "optimizer": optimizer}, PLAN) == PROGRESS
+    found = unpack_state(content, {"model": model, "optimizer": optimizer}, PLAN, "here")
+    assert found == (PROGRESS, ORIGIN)
     expected_model, expected_optimizer = trained()
     for name, value in expected_model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
@@ -60,46 +68,50 @@ def test_everything_comes_back(path: Path) -> None:
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def refusal(path: Path, plan: str = PLAN, width: int = 3) -> str:
-    with pytest.raises(ValueError, match=r".") as caught:
-        load_state(path, parts(width, steps=0), plan)
+def refusal(content: bytes, plan: str = PLAN, width: int = 3) -> str:
+    with pytest.raises(ValueError, match=r"^here: ") as caught:
+        unpack_state(content, parts(width, steps=0), plan, "here")
     message = str(caught.value)
-    assert message.startswith(f"{path}: ")
     assert "\n" not in message
     return message
 
 
-def test_another_plan(path: Path) -> None:
-    message = refusal(path, plan="fedcba9876543210")
+def test_another_plan(content: bytes) -> None:
+    message = refusal(content, plan="fedcba9876543210")
     assert "saved by a training on other data or settings (plan 0123456789ab)" in message
     assert "expected plan fedcba987654" in message
 
 
-def test_another_model(path: Path) -> None:
-    assert "does not fit this model" in refusal(path, width=4)
+def test_another_model(content: bytes) -> None:
+    assert "does not fit this model" in refusal(content, width=4)
 
 
-def test_another_version(path: Path) -> None:
-    content = torch.load(path, weights_only=True)
-    torch.save(content | {"version": STATE_VERSION + 1}, path)
-    assert f"training state version {STATE_VERSION + 1}, expected {STATE_VERSION}" in refusal(path)
+def saved_anew(content: bytes, **changes: object) -> bytes:
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save(state | changes, buffer)
+    return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "share",
-    [0.0, 0.01, 0.5, 0.99],
-)
-def test_a_file_cut_short(path: Path, share: float) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    assert "damaged training state" in refusal(path)
+def test_a_part_that_is_missing(content: bytes) -> None:
+    assert "does not fit this model ('model')" in refusal(saved_anew(content, parts={}))
 
 
-def test_files_of_another_kind(path: Path) -> None:
-    path.write_text("no state")
-    assert "damaged training state" in refusal(path)
-    torch.save([1, 2, 3], path)
-    assert "damaged training state" in refusal(path)
+def test_another_version(content: bytes) -> None:
+    message = refusal(saved_anew(content, version=STATE_VERSION + 1))
+    assert f"training state version {STATE_VERSION + 1}, expected {STATE_VERSION}" in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_content_cut_short(content: bytes, share: float) -> None:
+    assert "damaged training state" in refusal(content[: int(share * len(content))])
+
+
+def test_content_of_another_kind() -> None:
+    assert "damaged training state" in refusal(b"no state")
+    buffer = io.BytesIO()
+    torch.save([1, 2, 3], buffer)
+    assert "damaged training state" in refusal(buffer.getvalue())
 
 
 class Canary:
@@ -112,34 +124,18 @@ class Canary:
         return Path.touch, (self.mark,)
 
 
-def test_a_hostile_file_runs_no_code(path: Path, tmp_path: Path) -> None:
+def test_hostile_content_runs_no_code(content: bytes, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
-    content = torch.load(path, weights_only=True)
-    torch.save(content | {"extra": Canary(mark)}, path)
-    assert "damaged training state" in refusal(path)
-    path.write_bytes(pickle.dumps(Canary(mark)))
-    assert "damaged training state" in refusal(path)
+    assert "damaged training state" in refusal(saved_anew(content, extra=Canary(mark)))
+    assert "damaged training state" in refusal(pickle.dumps(Canary(mark)))
     assert not mark.exists()
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"gone\.pt"):
-        load_state(tmp_path / "gone.pt", parts(steps=0), PLAN)
+def test_differences_in_the_surroundings_are_told() -> None:
+    assert ORIGIN.differences({"threads": "2", "device": "AVX2"}) == ""
+    assert ORIGIN.differences({"threads": "4", "torch": "3"}) == "threads 2 -> 4, torch None -> 3"
 
 
-@pytest.mark.parametrize("function", ["replace", "fsync"])
-def test_a_former_state_survives_a_full_disk(
-    path: Path, function: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    former = path.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, function, full)
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        save_state(path, Progress(step=99), parts(), PLAN)
-    monkeypatch.undo()
-    assert caught.value.filename == str(path)
-    assert path.read_bytes() == former
-    assert list(path.parent.iterdir()) == [path]
+def test_what_a_state_says_of_itself(content: bytes) -> None:
+    state = read_state(content, "here")
+    assert (state["origin"], state["progress"]) == (ORIGIN, PROGRESS)

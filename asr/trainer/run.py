@@ -1,0 +1,399 @@
+"""One training: its epochs, steps and validations, saved so that any stop can be gone on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from lightning_fabric import Fabric
+
+from asr.augment import WaveformAugment
+from asr.data.batch import Batch, BatchLoader
+from asr.data.dataset import SpeechDataset, draw_seed
+from asr.data.manifest import Utterance
+from asr.data.plan import plan_evaluation, rank_batches
+from asr.data.splits import seconds
+from asr.trainer.average import WeightAverage
+from asr.trainer.device import broadcast, sum_over_ranks, surroundings
+from asr.trainer.feed import Feed, Group
+from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
+from asr.trainer.labels import check_misfits, report_misfits, split_feasible
+from asr.trainer.log import RunLog
+from asr.trainer.observer import Observer
+from asr.trainer.parameters import freeze, make_optimizer
+from asr.trainer.preemption import Stopped, StopRequest
+from asr.trainer.recipe import Recipe, Settings
+from asr.trainer.state import Origin, Progress, Stateful, pack_state, unpack_state
+from asr.trainer.statistics import measure_features
+from asr.trainer.step import Stepper, StepResult
+from asr.trainer.store import StateStore
+from asr.trainer.validation import Validation, validate
+
+logger = logging.getLogger(__name__)
+
+STATE_FOLDER = "state"
+LEFT_OUT_FILE = "left_out.jsonl"
+
+
+class Run:
+    """One call of `Trainer.fit`: what is fixed during it, and where it stands.
+
+    Args:
+        settings: how the training goes.
+        fabric: device, precision and ranks.
+        recipe: what is trained.
+        run_dir: folder of the run, which the ranks share.
+        resume: go on from the newest state in it.
+    """
+
+    def __init__(
+        self, settings: Settings, fabric: Fabric, recipe: Recipe, run_dir: Path, resume: bool
+    ) -> None:
+        self.settings = settings
+        self.fabric = fabric
+        self.is_writer = fabric.global_rank == 0
+        self.recipe = recipe
+        self.run_dir = run_dir
+        self.recognizer = recipe.recognizer.to(fabric.device)
+        is_cpu = fabric.device.type == "cpu"
+        self.num_workers = settings.num_workers
+        if self.num_workers is None:
+            self.num_workers = 0 if is_cpu else 4
+        utterances = self._leave_out_misfits(resume)
+        freeze(self.recognizer.model, settings.frozen_layers)
+        optimizer = make_optimizer(recipe.optimizer, self.recognizer.model, settings.layer_decay)
+        self.average = WeightAverage(self.recognizer.model, settings.ema_decay)
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.stateful: dict[str, Stateful] = {
+            "model": self.recognizer, "optimizer": optimizer, "precision": fabric._precision,
+            "average": self.average,
+        }  # fmt: skip
+        self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
+        self.store = StateStore(run_dir / STATE_FOLDER, settings.keep_states)
+        self.progress = Progress()
+        plan = self._fingerprint(len(utterances))
+        self.origin = Origin(secrets.token_hex(8), plan, surroundings(fabric))
+        if resume:
+            self._restore()
+        elif self.is_writer:
+            self.store.clear()
+        if self.is_writer and (settings.keep_models or not resume):
+            drop_models(run_dir, self.progress.step, settings.keep_models)
+        self.stepper = Stepper(
+            fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
+        )
+        self.feed = self._feed(utterances)
+        self._measure_features(utterances)
+        self.dev_loader = self._loader(recipe.splits.dev, None)
+        self.log = RunLog(
+            run_dir, self.is_writer, self.stepper.block_names, self.progress.step,
+            self.progress.validations, settings.tensorboard,
+        )  # fmt: skip
+        self.observer = Observer(self.recognizer, fabric, self.log, settings, utterances)
+        self.last_save = time.monotonic()
+        self.last_wer = float("nan")
+
+    def run(self) -> Progress:
+        """Train the epochs that are left."""
+        with StopRequest() as self.stop:
+            try:
+                self._announce()
+                if not self.progress.step:
+                    self._save()  # a folder that cannot be written to is found out now
+                while self.progress.epoch < self.settings.max_epochs and self._has_patience():
+                    self._train_epoch()
+                    self._finish_epoch()
+            finally:
+                self.log.close()
+                self.feed.loader.close()
+                self.dev_loader.close()
+        best = self.progress
+        self.log.say(
+            "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
+            100 * best.best_wer, 100 * best.best_cer, best.best_step, best.elapsed_s / 60,
+            self.run_dir / BEST_FILE,
+        )  # fmt: skip
+        return self.progress
+
+    def _leave_out_misfits(self, resume: bool) -> list[Utterance]:
+        waveform = self.recipe.augment.waveform
+        kept, misfits = split_feasible(
+            self.recipe.splits.train, self.recognizer, waveform.fastest if waveform else 1.0
+        )
+        self.misfits = [*self.recipe.splits.left_out, *misfits]
+        if self.is_writer:
+            report_misfits(self.misfits, self.run_dir / LEFT_OUT_FILE, resume)
+        check_misfits(self.misfits, len(kept), self.settings.max_left_out)
+        return kept
+
+    def _feed(self, utterances: list[Utterance]) -> Feed:
+        return Feed(
+            loader=self._loader(utterances, self.recipe.augment.waveform),
+            durations=[seconds(utterance) for utterance in utterances],
+            seed=self.settings.seed,
+            batch_duration_s=self.settings.batch_duration_s,
+            accumulate=self.settings.accumulate,
+            sort_first_epoch=self.settings.sort_first_epoch,
+            world_size=self.fabric.world_size,
+            rank=self.fabric.global_rank,
+        )
+
+    def _loader(
+        self, utterances: list[Utterance] | tuple[Utterance, ...], augment: WaveformAugment | None
+    ) -> BatchLoader:
+        encode = self.recognizer.tokenizer.encode
+        dataset = SpeechDataset(
+            utterances,
+            [encode(utterance.text) for utterance in utterances],
+            self.recognizer.features.sample_rate,
+            self.settings.seed,
+            augment,
+        )
+        is_cuda = self.fabric.device.type == "cuda"
+        return BatchLoader(dataset, self.num_workers or 0, pin_memory=is_cuda)
+
+    def _measure_features(self, utterances: list[Utterance]) -> None:
+        loader = self._loader(utterances, None)
+        budget = self.settings.batch_duration_s
+        plan = [batch for group in self.feed.groups(0) for batch in group]
+        measure_features(self.recognizer, loader, plan, budget, self.fabric.device)
+        loader.close()
+
+    def _fingerprint(self, num_utterances: int) -> str:
+        """Of all that the order of the data depends on."""
+        settings = self.settings
+        facts = [
+            settings.batch_duration_s, settings.accumulate, settings.sort_first_epoch,
+            settings.seed, self.fabric.world_size, num_utterances, self.data_fingerprint,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _restore(self) -> None:
+        """Rank 0 reads the newest whole state, and all go on from it."""
+
+        def read() -> tuple[bytes, Path]:
+            self.store.clean()
+            return self.store.load()
+
+        content, path = broadcast(self.fabric, read)
+        now = self.origin
+        self.progress, self.origin = unpack_state(content, self.stateful, now.plan, path)
+        differences = self.origin.differences(now.surroundings)
+        if differences and self.is_writer:
+            logger.warning("resumed, but not to the last bit: %s", differences)
+
+    def _announce(self) -> None:
+        parameters = sum(p.numel() for p in self.recognizer.model.parameters())
+        self.log.say(
+            "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
+            len(self.feed.durations), sum(self.feed.durations) / 3600, parameters / 1e6,
+            self.fabric.device, self.fabric._precision.precision, self.fabric.world_size,
+        )  # fmt: skip
+        if self.progress.step:
+            self.log.say(
+                "resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1
+            )
+        if self.settings.scan_memory:
+            waveform = self.recipe.augment.waveform
+            self.observer.scan_memory(
+                self.stepper, self.feed, waveform.slowest if waveform else 1.0
+            )
+
+    def _train_epoch(self) -> None:
+        progress = self.progress
+        groups = self.feed.groups(progress.epoch)
+        rest = groups[progress.group :]
+        self.log.start_epoch(progress.epoch, self.settings.max_epochs, progress.group, len(groups))
+        self.observer.start_epoch()
+        self.recognizer.train()
+        steps = self.feed.steps(progress.epoch, rest)
+        for group in rest:
+            done = progress.epoch + (progress.group + 0.5) / len(groups)  # by mid-step
+            is_stop = self._step(steps, group, done / self.settings.max_epochs)
+            if is_stop:
+                self._leave()
+            if self._is_time_to_save():
+                self._save()
+        self.log.end_epoch()
+
+    def _step(self, steps: Iterator[list[Batch]], group: Group, share: float) -> bool:
+        """Take one optimiser step; returns whether any rank was asked to stop."""
+        start = time.monotonic()
+        batches = next(steps)
+        waited_s = time.monotonic() - start
+        factor = self.recipe.schedule(share)
+        for settings, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
+            settings["lr"] = factor * lr
+        result = self.stepper.step(
+            batches,
+            num_tokens=self.feed.num_tokens(group),
+            # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
+            seed=draw_seed(
+                self.settings.seed, self.progress.step, f"rank {self.fabric.global_rank}"
+            ),
+            is_stop=self.stop.is_made,
+        )
+        self.average.update()
+        self._after_step(group, result, waited_s, time.monotonic() - start)
+        return result.is_stop
+
+    def _after_step(self, group: Group, result: StepResult, waited_s: float, step_s: float) -> None:
+        progress = self.progress
+        audio_s = self.feed.audio_s(group)
+        progress.step += 1
+        progress.group += 1
+        progress.audio_s += audio_s
+        progress.elapsed_s += step_s
+        progress.train_s += step_s
+        lr = self.stepper.optimizer.param_groups[-1]["lr"]  # of the uppermost block
+        self.observer.step(progress, result)
+        row = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "loss": result.loss,
+            "lr": lr,
+            "grad_norm": result.grad_norm,
+            "blank_share": result.blank_share,
+            "utterances_per_s": sum(map(len, group)) / step_s,
+            "audio_h_per_h": audio_s / step_s,
+            "wait_share": waited_s / step_s,
+        }
+        for name, norm in zip(self.stepper.block_names, result.block_norms, strict=True):
+            row[f"grad_norm_{name}"] = norm
+        is_recorded = progress.step == 1 or progress.step % self.settings.log_every == 0
+        self.log.step(row, self.last_wer, is_recorded)
+        left_out = self.run_dir / LEFT_OUT_FILE
+        self.observer.check_left_out(progress, result, self.misfits, left_out)
+
+    def _finish_epoch(self) -> None:
+        """Validate where it is time to; the epoch counts as done only after that."""
+        progress, settings = self.progress, self.settings
+        epochs = progress.epoch + 1
+        is_due = epochs % settings.validate_every == 0 or epochs == settings.max_epochs
+        try:
+            with self.average.applied():
+                result = self._validate() if is_due else None
+                progress.epoch, progress.group, progress.left_out = epochs, 0, 0
+                if result is not None:
+                    self._report(result)
+                    self._keep_models(result)
+        except Stopped:
+            self._leave()  # only here: a state has the training's own weights, not their average
+        self._save()
+
+    def _validate(self) -> Validation:
+        start = time.monotonic()
+        world = self.fabric.world_size
+        dev = self.recipe.splits.dev
+        plan = plan_evaluation(
+            [seconds(utterance) for utterance in dev],
+            batch_duration_s=self.settings.batch_duration_s,
+            world_size=world,
+        )
+        share = rank_batches(plan, world, self.fabric.global_rank)
+        # The running statistics of batch norm are each rank's own until here.
+        for buffer in self.recognizer.model.buffers():
+            buffer.copy_(self.fabric.broadcast(buffer))
+        batches = self.dev_loader.batches(0, share)
+        result = validate(self.recognizer, batches, self.fabric, self._leave_if_asked)
+        self.progress.elapsed_s += time.monotonic() - start
+        return result
+
+    def _report(self, result: Validation) -> None:
+        progress = self.progress
+        progress.validations += 1
+        self.last_wer = result.words.rate
+        wer, cer = result.words.rate, result.characters.rate
+        row = {
+            "step": progress.step, "epoch": progress.epoch, "elapsed_s": progress.elapsed_s,
+            "audio_h": progress.audio_s / 3600, "loss": result.loss, "wer": wer, "cer": cer,
+        }  # fmt: skip
+        self.log.validation(row | self.observer.means(progress))
+        self.log.say(
+            "epoch %d  step %d  dev loss %.3f  WER %.2f %%  CER %.2f %%  (%.0f h/h, %.1f min)",
+            progress.epoch, progress.step, result.loss, 100 * wer, 100 * cer,
+            progress.audio_s / max(progress.train_s, 1e-9), progress.elapsed_s / 60,
+        )  # fmt: skip
+        for sample in result.samples:
+            self.log.say("    reference  %s", sample.reference)
+            self.log.say("    hypothesis %s", sample.hypothesis)
+        is_last = progress.epoch == self.settings.max_epochs
+        self.observer.validation(self.recipe.splits.dev, is_last)
+
+    def _keep_models(self, result: Validation) -> None:
+        progress = self.progress
+        wer, cer = result.words.rate, result.characters.rate
+        is_best = (wer, cer) < (progress.best_wer, progress.best_cer)
+        progress.since_best += 1
+        if is_best:
+            progress.best_wer, progress.best_cer = wer, cer
+            progress.best_step, progress.since_best = progress.step, 0
+        if self.is_writer:
+            self._check_weights()
+            summary = {
+                **self.recipe.start,
+                "data_fingerprint": self.data_fingerprint,
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "audio_h": round(progress.audio_s / 3600, 3),
+                "dev_wer": wer,
+                "dev_cer": cer,
+            }
+            save_models(self.run_dir, self.recognizer, summary, is_best, self.settings.keep_models)
+
+    def _has_patience(self) -> bool:
+        patience = self.settings.patience
+        if not patience or self.progress.since_best < patience:
+            return True
+        self.log.say("stopped early: no better dev WER in %d validations", patience)
+        return False
+
+    def _leave_if_asked(self) -> None:
+        """Between two batches of a validation, which is then done again after a resume."""
+        asked = torch.tensor(float(self.stop.is_made), device=self.fabric.device)
+        if float(sum_over_ranks(self.fabric, asked)) > 0:
+            raise self._stopped()
+
+    def _leave(self) -> NoReturn:
+        """Save, and end the training as it was asked to.
+
+        Raises:
+            Stopped: always.
+        """
+        self._save()
+        self.log.close()
+        raise self._stopped()
+
+    def _stopped(self) -> Stopped:
+        asked = self.stop.signal.name if self.stop.signal else "another process's signal"
+        where = f"at step {self.progress.step}, saved"
+        return Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
+
+    def _is_time_to_save(self) -> bool:
+        every = self.settings.save_every_steps
+        is_step = every > 0 and self.progress.step % every == 0
+        return is_step or time.monotonic() - self.last_save > self.settings.save_every_s
+
+    def _save(self) -> None:
+        # Rank 0 alone, and nobody waits for it: the clocks by which ranks would meet differ.
+        self.last_save = time.monotonic()
+        if self.is_writer:
+            self._check_weights()
+            content = pack_state(self.progress, self.stateful, self.origin)
+            self.store.save(self.progress.step, self.origin.run, content)
+
+    def _check_weights(self) -> None:
+        for name, value in self.recognizer.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(
+                    f"weight {name} is not finite after step {self.progress.step}, nothing was "
+                    f"saved: go on from the last state with a lower rate, resume={self.run_dir} "
+                    "optim.lr=..."
+                )

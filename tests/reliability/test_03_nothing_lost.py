@@ -1,0 +1,60 @@
+"""Check 3: one of two processes is killed; all the same each utterance is learnt once an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.training import Training
+
+UTTERANCES, EPOCHS = 200, 2
+KILLS = (3, 17, 31)  # steps; an epoch has about 20
+LIMIT_S = 120.0
+
+
+def learnt(training: Training) -> dict[int, list[str]]:
+    """The utterances of each step, of both ranks, as it was last taken."""
+    steps: dict[int, list[str]] = {}
+    for rank in (0, 1):
+        last: dict[int, list[str]] = {}
+        ids: list[str] = []
+        for row in training.events(rank=rank):
+            if row["event"] == "learning":
+                ids = row["ids"]
+            elif row["event"] == "step":
+                last[row["step"]] = ids
+        for step, taken in last.items():
+            steps.setdefault(step, []).extend(taken)
+    return steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_killed_rank_costs_no_utterance(
+    corpus: Callable[..., Path],
+    tmp_path: Path,
+    survived: Callable[[str, int, int], None],
+    rank: str,
+) -> None:
+    training = Training(
+        tmp_path / "run", corpus(UTTERANCES), corpus(6, "dev"), ranks=2, max_restarts=len(KILLS),
+        kill_at={rank: list(KILLS)},
+        settings={"max_epochs": EPOCHS, "batch_duration_s": 2.0, "save_every_steps": 5},
+    )  # fmt: skip
+    start = time.monotonic()
+    status, output = training.finish()
+    took_s = time.monotonic() - start
+    assert status == 0, output
+    assert took_s < LIMIT_S
+    assert [row["step"] for row in training.events("killed", int(rank))] == list(KILLS)
+    times = Counter(name for ids in learnt(training).values() for name in ids)
+    survived(f"nothing lost, rank {rank}", sum(n == EPOCHS for n in times.values()), UTTERANCES)
+    epochs = {row["step"]: row["epoch"] for row in training.events("step")}
+    for epoch in range(EPOCHS):
+        taken = [ids for step, ids in learnt(training).items() if epochs[step] == epoch]
+        names = [name for ids in taken for name in ids]
+        assert len(names) == len(set(names)) == UTTERANCES
