@@ -65,14 +65,14 @@ def _job(config: DictConfig) -> float | None:
         _train_in_process(config)
         return None
     _is_resumed(config, run_dir)
-    with slurm_ranks() as rank, _told_in(run_dir, is_first=rank == 0):
+    with slurm_ranks() as own_rank, _told_in(run_dir, is_first=own_rank == 0):
         if config.trainer.devices > 1 and "RANK" not in os.environ:
             run_on_processes(config.trainer.devices, own_arguments())
         else:
             if "RANK" not in os.environ:
                 check_started_by_srun(os.environ)
             _train_in_process(config)
-        return None if rank else objective(run_dir)
+        return None if own_rank else objective(run_dir)
 
 
 def objective(run_dir: Path) -> float:

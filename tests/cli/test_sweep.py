@@ -88,6 +88,8 @@ def test_a_second_sweep_of_the_same_name_touches_nothing(
     assert "already holds a training" in line
     assert [path.read_bytes() for path in models] == before
     assert not list((tmp_path / "train").rglob("error.txt"))
+    assert main([*sweep, "resume=auto"]) == 0
+    assert [path.read_bytes() for path in models] == before
 
 
 def test_a_job_of_a_sweep_is_resumed_by_itself(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.data.doctor.findings import Kind
 from asr.data.folds import Fold, cut_fold
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits, load_splits
@@ -133,14 +134,13 @@ def test_what_cannot_be_used_is_left_out_of_every_fold(manifest: Path) -> None:
     with manifest.open("a") as file:
         file.write('{"audio_filepath": "1.wav", "text": " ", "id": "empty", "duration": 1.0}\n')
     folds = [
-        load_splits(str(manifest), None, TextNormalizer(), "ab", folds=2, fold=fold, notice=len)
+        load_splits(str(manifest), None, TextNormalizer(), "ab", folds=2, fold=fold)
         for fold in (0, 1)
     ]
     for splits in folds:
         assert sorted(u.speaker or "" for u in (*splits.train, *splits.dev)) == ["a", "e"]
-        assert sorted(each.kind for each in splits.left_out) == [
-            "empty_text", *["unknown_character"] * 3
-        ]  # fmt: skip
+        kinds = [each.kind for each in splits.left_out]
+        assert kinds == [*[Kind.UNKNOWN_CHARACTER] * 3, Kind.EMPTY_TEXT]
 
 
 @pytest.mark.parametrize(
