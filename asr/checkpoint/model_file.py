@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes
 from asr.features import LogMel
 from asr.model import BiLstmCtc
 from asr.text.normalize import TextNormalizer
@@ -132,8 +132,7 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
     }
     weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
     content = safetensors.torch.save(weights, {"asr": json.dumps(header, sort_keys=True)})
-    with replacing(path) as file:
-        file.write(content)
+    replace_bytes(path, content)
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recognizer, dict[str, Any]]:

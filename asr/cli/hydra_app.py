@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -57,6 +58,9 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
+    # A log file without room on the disk is no reason for a traceback a line: what is said goes
+    # to the terminal too, and what cannot be saved stops the command.
+    logging.raiseExceptions = False
     failures: list[Exception] = []
     FailedJobs.latest = None
 

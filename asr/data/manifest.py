@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes
 from asr.data.records import BadLineError, Record, read_records, shown
 
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
@@ -170,8 +170,7 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """
     content = manifest_bytes(path, utterances)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(Path(path)) as file:
-        file.write(content)
+    replace_bytes(Path(path), content)
 
 
 def manifest_bytes(path: Path | str, utterances: Iterable[Utterance]) -> bytes:

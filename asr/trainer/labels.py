@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from asr.atomic_file import append_text
 from asr.checkpoint import Recognizer
 from asr.data.doctor.checks import check_characters, check_frames, check_labels, check_text
 from asr.data.doctor.findings import Fault, Finding, summarise
@@ -89,8 +90,7 @@ def append_left_out(path: Path, left_out: Sequence[Finding]) -> None:
     known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
     rows = [json.dumps(_row(finding)) for finding in left_out]
     new = [row for row in rows if row not in known]
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{row}\n" for row in new)
+    append_text(path, "".join(f"{row}\n" for row in new))
 
 
 def check_misfits(left_out: Sequence[Finding], num_kept: int, max_share: float) -> None:

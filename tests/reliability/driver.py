@@ -100,6 +100,21 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
     run.Run._after_step = told_after  # type: ignore[method-assign]
     run.Run.__init__ = padded  # type: ignore[method-assign]
     validation._decode = told_decode
+    shortages = list(dict(spec.get("out_of_memory", {})).get(os.environ.get("RANK", "0"), []))
+    backward = step.Stepper._backward
+    steps = 0
+
+    def short(self: Any, batch: Any, *rest: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps in shortages:
+            raise torch.OutOfMemoryError("CUDA out of memory, for a test")
+        kept = backward(self, batch, *rest)
+        events.tell("learnt", ids=[utterance.id for utterance in kept.utterances])
+        return kept
+
+    if shortages or "out_of_memory" in spec:
+        step.Stepper._backward = short  # type: ignore[method-assign]
     if "pad_mb" in spec:
         pack, unpack = run.pack_state, run.unpack_state
         padding = Padding(spec["pad_mb"])

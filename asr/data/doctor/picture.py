@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes
 from asr.data.doctor.examine import Examination
 from asr.data.doctor.quantity import Quantity, edges, quantities
 
@@ -50,8 +50,7 @@ def draw_examination(
         )
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format="png")
-    with replacing(path) as file:
-        file.write(picture.getvalue())
+    replace_bytes(path, picture.getbuffer())
 
 
 def _draw(axes: Axes, quantity: Quantity, examination: Examination) -> None:
