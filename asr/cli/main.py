@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare": "make manifests from a corpus",
     "doctor": "find what is wrong with manifests and their audio",
     "train": "train a model",
+    "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",
     "average": "make one model of several, the mean of their weights",

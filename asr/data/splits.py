@@ -13,6 +13,7 @@ from asr.data.corpora.prepared import describe_error
 from asr.data.doctor.checks import check_characters, check_duration, check_file, check_text
 from asr.data.doctor.findings import Entry, Fault, Finding, Kind, summarise
 from asr.data.doctor.rows import Row, entries, findings, read_rows, sift
+from asr.data.folds import check_folds, cut_fold
 from asr.data.manifest import Utterance
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
@@ -48,12 +49,15 @@ class Splits:
 
 def load_splits(
     train: str | Sequence[str],
-    dev: str | Sequence[str],
+    dev: str | Sequence[str] | None,
     text: TextNormalizer,
     alphabet: str | None = None,
     min_duration_s: float = 0.1,
     max_duration_s: float = 40.0,
     limit: int | None = None,
+    folds: int = 0,
+    fold: int = 0,
+    fold_seed: int = 0,
     notice: Callable[[str], None] = print,
 ) -> Splits:
     """Read the manifests of a training.
@@ -61,40 +65,52 @@ def load_splits(
     What cannot be used of the training manifests is left out by name: bad lines, ids that occur
     twice, missing audio files, durations out of bounds, empty texts, characters outside a given
     alphabet. In dev all but the durations is an error, as the error rate of what is left would be
-    another one. Audio is not decoded.
+    another one. With `folds`, what is wrong but for the durations is left out before the cut. Audio
+    is not decoded.
 
     Args:
         train: manifest or manifests to learn from; ids of several get their folder's name in front.
-        dev: manifest or manifests to validate on.
+        dev: manifest or manifests to validate on; None with `folds`.
         text: rules that make every transcript comparable; applied to both.
-        alphabet: characters of the model; None takes those of the training texts.
+        alphabet: characters of the model; None takes those of the training texts. With `folds` it
+            takes those of all texts, dev's too: else models of different folds would have different
+            sizes and a fold with a rare character could not be validated on.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         limit: use only so many utterances of each split, the first ones; None uses all.
+        folds: cut `train` into so many folds of like duration that share no speaker, and validate
+            on one of them (`cut_fold`); 0 does not.
+        fold: the one to validate on, from 0.
+        fold_seed: decides between speakers of equal duration.
         notice: told in a line how much was left out.
 
     Returns:
         Both splits, texts normalised, durations known, and what was left out.
 
     Raises:
-        ValueError: a manifest that cannot be read, anything wrong in dev, a limit below 1, or a
-            split with no utterance left.
+        ValueError: a manifest that cannot be read, anything wrong in dev, a limit below 1, a split
+            with no utterance left, or folds that cannot be made.
         OSError: a missing manifest.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
+    check_folds(folds, fold, dev)
     train_rows = sift(_read(train, text), lambda u: check_text(u.text))
+    of_fold: tuple[Utterance, ...] = ()
+    if folds:
+        _check_some_left(train_rows)
+        # Before the cut: the folds and their alphabet are the same, whichever is dev.
+        tokenizer = _tokenizer(alphabet, train_rows)
+        train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
+        train_rows, of_fold = _take_fold(train_rows, folds, fold, fold_seed, notice)
     train_rows = sift(
         train_rows, lambda u: check_duration(seconds(u), min_duration_s, max_duration_s)
     )
     _check_some_left(train_rows)
-    tokenizer = (
-        CharTokenizer(alphabet)
-        if alphabet
-        else CharTokenizer.from_texts([entry.utterance.text for entry in entries(train_rows)])
-    )
-    train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
-    _check_some_left(train_rows)
+    if not folds:
+        tokenizer = _tokenizer(alphabet, train_rows)
+        train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
+        _check_some_left(train_rows)
     train_rows = _first(train_rows, limit)
     left_out = findings(train_rows)
     if left_out:
@@ -102,7 +118,7 @@ def load_splits(
             f"{len(left_out)} of {len(train_rows)} training utterances left out: "
             f"{summarise(left_out)}"
         )
-    dev_utterances = _read_dev(dev, text, tokenizer, limit)
+    dev_utterances = of_fold[:limit] if folds else _read_dev(dev or (), text, tokenizer, limit)
     return Splits(
         _utterances(train_rows), dev_utterances, text, tokenizer.alphabet, tuple(left_out)
     )
@@ -133,6 +149,24 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
         rows = _without_shared_ids(rows)
     rows = sift(rows, lambda u: check_file(u.audio_filepath))
     return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
+
+
+def _tokenizer(alphabet: str | None, rows: Sequence[Row]) -> CharTokenizer:
+    """That of the alphabet, or of the characters of the rows' texts."""
+    if alphabet:
+        return CharTokenizer(alphabet)
+    return CharTokenizer.from_texts([entry.utterance.text for entry in entries(rows)])
+
+
+def _take_fold(
+    rows: Sequence[Row], folds: int, fold: int, seed: int, notice: Callable[[str], None]
+) -> tuple[list[Row], tuple[Utterance, ...]]:
+    """The rows to learn from, and the utterances of the fold to validate on."""
+    _check_some_left(rows)
+    dev = cut_fold(_utterances(rows), folds, fold, seed, notice).dev
+    names = {utterance.id for utterance in dev}
+    kept = [row for row in rows if isinstance(row, Finding) or row.utterance.id not in names]
+    return kept, dev
 
 
 def _read_dev(
