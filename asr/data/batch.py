@@ -120,7 +120,7 @@ class EpochSampler:
 
 def _ignore_signals(worker: int) -> None:
     # A scheduler or a terminal tells all processes to stop; the training one decides when.
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(each, signal.SIG_IGN)
 
 
