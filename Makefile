@@ -55,5 +55,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(TOOLS): $(STAMP)
-	$(BIN)/pip install -c constraints.txt -e ".[dev,track,parity]"
+	$(BIN)/pip install -c constraints.txt -e ".[dev,track,parity,sweep]"
 	@touch $@

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,10 +49,51 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add UTF-8 text at the end of a file; a kill or a full disk may leave a part of it.
+
+    Raises:
+        OSError: no space, no permission; it names `path` and the bytes needed.
+    """
+    content = text.encode()
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise _named(error, path, len(content)) from error
+
+
+def replace_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
+    """Write content that is known as a whole in place of a file.
+
+    Args:
+        path: the file to write; its folder must exist.
+        content: all of it.
+        durable: see `replacing`.
+
+    Raises:
+        OSError: no space, no permission; it names `path` and the bytes needed, and the file is as
+            it was.
+    """
+    view = memoryview(content)
+    try:
+        with replacing(path, durable=durable) as file:
+            if shutil.disk_usage(path.parent).free < view.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            file.write(view)
+    except OSError as error:
+        raise _named(error, path, view.nbytes) from error
+
+
+def _named(error: OSError, path: Path, size: int) -> OSError:
+    """The error with the file and the bytes that were to be written."""
+    problem = os.strerror(error.errno) if error.errno else str(error)
+    return OSError(error.errno, f"cannot be written, {size} bytes needed: {problem}", str(path))
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write UTF-8 text, as it is, in place of a file."""
-    with replacing(path) as file:
-        file.write(text.encode())
+    replace_bytes(path, text.encode())
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+# What counts as audio in a folder; a file that is named may be called anything.
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 MIN_SAMPLE_RATE = 1_000  # [Hz] below this no speech is left, and resampling up explodes
 MAX_SAMPLE_RATE = 384_000  # [Hz] the highest rate of professional converters
 MAX_CHANNELS = 64

@@ -39,9 +39,9 @@ from asr.data.plan import plan_epoch
 from asr.data.splits import seconds
 from asr.model.ctc import ctc_loss
 from asr.model.lstm import LSTM
+from asr.trainer.parameters import make_optimizer
 from asr.trainer.recipe import Recipe
 from asr.trainer.statistics import measure_features
-from asr.trainer.step import parameter_groups
 
 STEPS = 40
 WARMUP = 5
@@ -98,7 +98,7 @@ class Contender:
 
     def __init__(self, recipe: Recipe, model: nn.Module) -> None:
         self.recipe, self.model = recipe, model
-        self.optimizer = recipe.optimizer(parameter_groups(model))
+        self.optimizer = make_optimizer(recipe.optimizer, model)
         self.watch = Stopwatch()
 
     def step(self, batches: Iterator[Batch]) -> Batch:

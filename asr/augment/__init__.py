@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from asr.augment.noise import Noise
+from asr.augment.room import Reverberation
+from asr.augment.shoebox import SimulatedRooms
 from asr.augment.spec_augment import SpecAugment
+from asr.augment.synthetic_noise import SyntheticNoise
 from asr.augment.waveform import WaveformAugment
 
 
@@ -19,4 +23,12 @@ class Augment:
     spec: SpecAugment | None = None
 
 
-__all__ = ["Augment", "SpecAugment", "WaveformAugment"]
+__all__ = [
+    "Augment",
+    "Noise",
+    "Reverberation",
+    "SimulatedRooms",
+    "SpecAugment",
+    "SyntheticNoise",
+    "WaveformAugment",
+]

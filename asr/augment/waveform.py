@@ -1,4 +1,4 @@
-"""Variations of a waveform: speed, noise and gain."""
+"""Variations of a waveform: speed, room, noise and gain, in this order."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_GAIN_DB = 100.0  # [dB] more than the range of 16-bit samples
+from asr.augment.bounds import checked_db
+from asr.augment.noise import Noise
+from asr.augment.room import Reverberation
 
 
 class WaveformAugment:
-    """Play an utterance faster or slower, louder or softer, in silence or in noise.
+    """Play an utterance faster or slower, in a room, in noise, louder or softer.
 
     Speed changes tempo and pitch together by resampling (Ko et al., "Audio augmentation for speech
-    recognition", Interspeech 2015).
+    recognition", Interspeech 2015). Noise comes after the room, for it has a place of its own.
 
     Args:
         speeds: factors, one drawn an utterance; 1.1 is 10 % faster and so 10 % shorter.
+        room: reverberation, None for none.
+        noise: what is added, None for nothing.
         gain_db: range (lowest, highest) of a gain drawn evenly [dB].
-        snr_db: range (lowest, highest) of the ratio of the utterance's power to that of white noise
-            added to it, drawn evenly [dB]; None adds none.
 
     Raises:
         ValueError: a speed outside 0.5 to 2, or a range the wrong way round or absurd.
@@ -29,14 +31,16 @@ class WaveformAugment:
     def __init__(
         self,
         speeds: Sequence[float] = (1.0,),
+        room: Reverberation | None = None,
+        noise: Noise | None = None,
         gain_db: Sequence[float] = (0.0, 0.0),
-        snr_db: Sequence[float] | None = None,
     ) -> None:
         if not speeds or not all(0.5 <= speed <= 2.0 for speed in speeds):
             raise ValueError(f"speeds {list(speeds)}, expected factors from 0.5 to 2")
         self.speeds = tuple(speeds)
-        self.gain_db = _range("gain_db", gain_db)
-        self.snr_db = None if snr_db is None else _range("snr_db", snr_db)
+        self.room = room
+        self.noise = noise
+        self.gain_db = checked_db("gain_db", gain_db)
 
     @property
     def fastest(self) -> float:
@@ -60,33 +64,19 @@ class WaveformAugment:
 
         Returns:
             `(about num_samples / speed,)` float32.
+
+        Raises:
+            ValueError, OSError: a recording of a noise or a room that turns out unreadable.
         """
         speed = self.speeds[generator.integers(len(self.speeds))]
-        gain = generator.uniform(*self.gain_db)
         if speed != 1.0:
             waveform = change_speed(waveform, speed, sample_rate)
-        if self.snr_db is not None:
-            waveform = add_noise(waveform, generator.uniform(*self.snr_db), generator)
+        if self.room is not None:
+            waveform = self.room(waveform, sample_rate, generator)
+        if self.noise is not None:
+            waveform = self.noise(waveform, sample_rate, generator)
+        gain = generator.uniform(*self.gain_db)
         return (waveform * np.float32(10 ** (gain / 20))).astype(np.float32, copy=False)
-
-
-def _range(name: str, pair: Sequence[float]) -> tuple[float, float]:
-    if len(pair) != 2 or not -MAX_GAIN_DB <= pair[0] <= pair[1] <= MAX_GAIN_DB:
-        raise ValueError(
-            f"{name} {list(pair)}, "
-            f"expected [lowest, highest] within -{MAX_GAIN_DB:g} to {MAX_GAIN_DB:g} dB"
-        )
-    return pair[0], pair[1]
-
-
-def add_noise(
-    waveform: NDArray[np.float32], snr_db: float, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Add white noise, `snr_db` below the waveform's mean power."""
-    if not len(waveform):
-        return waveform
-    level = np.sqrt(np.mean(np.square(waveform)) / 10 ** (snr_db / 10))
-    return waveform + np.float32(level) * generator.standard_normal(len(waveform), np.float32)
 
 
 def change_speed(

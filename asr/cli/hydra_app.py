@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -11,9 +12,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from asr.cli.main import one_line
+from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
+
+# Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
+PLUGINS = ("hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_")
 
 
 def conf_dir() -> Path:
@@ -29,32 +37,43 @@ def conf_dir() -> Path:
     raise FileNotFoundError(2, "the configs that ship with asr are missing", str(package / "conf"))
 
 
-def run_hydra(command: str, job: Callable[[DictConfig], None], arguments: list[str]) -> int:
+def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments: list[str]) -> int:
     """Compose `<command>.yaml` with the arguments as overrides and run the job on it.
+
+    A job of a multirun that fails by a user's mistake leaves the others going.
 
     Args:
         command: name of the primary config, "train" for instance.
-        job: the command's work; it gets the composed config.
+        job: the command's work; it gets the composed config and returns what a sweep minimises.
         arguments: Hydra's command line: overrides and flags such as --multirun.
 
     Returns:
-        0 when the job is done.
+        0 when the job is done, or all of them.
 
     Raises:
-        ValueError: for a config that does not compose (a misspelt key, a missing value), in a
-            message of one line.
+        ValueError: for a config that does not compose (a misspelt key, a missing value), or after
+            a multirun with failed jobs, in a message of one line.
     """
     # Hydra prints and exits by itself unless this is set; errors are ours to word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
+    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
+    # A log file without room on the disk is no reason for a traceback a line: what is said goes
+    # to the terminal too, and what cannot be saved stops the command.
+    logging.raiseExceptions = False
     failures: list[Exception] = []
+    FailedJobs.latest = None
 
     @functools.wraps(job)
-    def careful(config: DictConfig) -> None:
+    def careful(config: DictConfig) -> float | FailedJob | None:
         # Hydra would announce the error in a line of its own before passing it on.
         try:
-            job(config)
+            return job(config)
         except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+            if is_multirun():
+                return failed_job(reason(error))
             failures.append(error)
+            return None
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     program, *rest = sys.argv
@@ -65,15 +84,37 @@ def run_hydra(command: str, job: Callable[[DictConfig], None], arguments: list[s
             raise failures[0]
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(describe(error)) from error
+    except ValueError as error:
+        # Optuna's complaint that no trial succeeded says nothing of why.
+        if told := told_failures():
+            raise ValueError(told) from error
+        raise
     finally:
         sys.argv = [program, *rest]
+    if told := told_failures():
+        raise ValueError(told)
     return 0
+
+
+def quoted(key: str, value: str) -> str:
+    """An override whose value holds any characters, as Hydra's grammar takes it."""
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def reason(error: Exception) -> str:
+    """An error of a job in one line."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return describe(error)
+    return one_line(error)
 
 
 def describe(error: Exception) -> str:
     """What is wrong with a config, in one line, with the nearest key where one was misspelt."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    for plugin in PLUGINS:
+        if plugin in message and "Could not find" in message:
+            return f"{plugin.rstrip('_')} is not installed: pip install 'asr[sweep]'"
     missing = re.search(r"Missing mandatory value: ([\w.]+)", message)
     if missing:
         return f"{missing[1]} is missing, expected {missing[1]}=VALUE"

@@ -14,9 +14,12 @@ from asr import __version__
 COMMANDS = {
     "prepare": "make manifests from a corpus",
     "shar": "write a manifest as shards, for corpora beyond one disk",
+    "doctor": "find what is wrong with manifests and their audio",
     "train": "train a model",
+    "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",
+    "average": "make one model of several, the mean of their weights",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
 USER_ERROR_STATUS = 2

@@ -47,7 +47,7 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
         error_file = Path(folder) / "error.txt"
         threads = max((os.cpu_count() or 1) // count, 1)
         try:
-            with _environment({ERROR_FILE: str(error_file), "OMP_NUM_THREADS": str(threads)}):
+            with environment({ERROR_FILE: str(error_file), "OMP_NUM_THREADS": str(threads)}):
                 elastic_launch(config, sys.executable)("-m", "asr", *arguments)
         except SignalException as error:
             if stopped_file(error_file).exists():
@@ -63,8 +63,8 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets what is not set yet, for the processes started within; a next run finds it unset."""
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets what is not set yet, within; a next run finds it unset."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from asr.cli.hydra_app import run_hydra
-from asr.cli.processes import leave_stopped, leave_together, run_on_processes, tell_parent
+from asr.atomic_file import replace_text
+from asr.cli.hydra_app import quoted, run_hydra
+from asr.cli.main import one_line
+from asr.cli.processes import (
+    ERROR_FILE,
+    leave_stopped,
+    leave_together,
+    run_on_processes,
+    tell_parent,
+)
+from asr.cli.slurm import check_started_by_srun, rank, slurm_ranks
 
 RESUME = "resume="
 AUTO = "auto"  # go on where there is a state, begin where there is none
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # the name of a run without one
+CER_SHARE = 1e-3  # of the objective: too little to outweigh a word, enough to part equal WERs
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +42,7 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
     Raises:
         ValueError: a folder that is no run.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if rank():
         # Ranks share the run's folder; rank 0 alone writes Hydra's record and the log there.
         arguments = [*arguments, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     given = [word for word in arguments if word.startswith(RESUME)]
@@ -43,13 +55,71 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
             f"resume={folder}: no run there, expected the folder of an earlier asr train"
         )
     earlier = [str(word) for word in OmegaConf.load(overrides) if not str(word).startswith(RESUME)]
-    return [*earlier, *arguments, f"hydra.run.dir={folder}"]
+    # A job of a sweep goes on by itself.
+    return [*earlier, *arguments, quoted("hydra.run.dir", str(folder)), "hydra.mode=RUN"]
 
 
-def _job(config: DictConfig) -> None:
-    if config.trainer.devices > 1 and "RANK" not in os.environ:
-        run_on_processes(config.trainer.devices, ["train", *sys.argv[1:]])
-        return
+def _job(config: DictConfig) -> float | None:
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
+        _train_in_process(config)
+        return None
+    _is_resumed(config, run_dir)
+    with slurm_ranks() as own_rank, _told_in(run_dir, is_first=own_rank == 0):
+        if config.trainer.devices > 1 and "RANK" not in os.environ:
+            run_on_processes(config.trainer.devices, own_arguments())
+        else:
+            if "RANK" not in os.environ:
+                check_started_by_srun(os.environ)
+            _train_in_process(config)
+        return None if own_rank else objective(run_dir)
+
+
+def objective(run_dir: Path) -> float:
+    """What a sweep minimises: the dev WER of a run's best model, equal ones parted by the CER.
+
+    It is the order in which a training chooses its own best model, so the best trial of a sweep is
+    the one whose model one would take. A small dev set has few words, and many trials the same WER;
+    its characters part them. The loss would part them too, but it grows with a model's confidence
+    in what it gets wrong, and so ranks models of other sizes and dropouts differently.
+    """
+    from asr.report.runs import read_validations
+
+    best = min((row.wer, row.cer) for row in read_validations(run_dir))
+    return best[0] + CER_SHARE * best[1]
+
+
+def own_arguments() -> list[str]:
+    """The command line of the running job alone, be it a job of a multirun, in its own folder."""
+    hydra = HydraConfig.get()
+    of_multirun = re.compile(r"\+*hydra[./](mode|run|sweep|sweeper|launcher)\b")
+    settings = [word for word in hydra.overrides.hydra if not of_multirun.match(word)]
+    folders = [
+        word
+        for source in hydra.runtime.config_sources
+        if source.provider == "command-line"
+        for word in ("--config-dir", source.path)
+    ]
+    run_dir = quoted("hydra.run.dir", hydra.runtime.output_dir)
+    return ["train", *folders, *hydra.overrides.task, *settings, run_dir, "hydra.mode=RUN"]
+
+
+@contextmanager
+def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
+    """Leaves the reason of a failure in the run's folder, where `asr runs` finds it."""
+    from asr.report.runs import ERROR_TEXT
+
+    if is_first:  # a later task must not take away what an earlier one has told
+        (run_dir / ERROR_TEXT).unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError):  # a full disk, say, of which the error itself tells
+            replace_text(run_dir / ERROR_TEXT, f"{one_line(error)}\n")
+        raise
+
+
+def _train_in_process(config: DictConfig) -> None:
     with tell_parent():
         _train(config)
         leave_together()
@@ -58,14 +128,20 @@ def _job(config: DictConfig) -> None:
 def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
+    from asr.cli.start import start_recipe
     from asr.trainer.preemption import Stopped
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # On a cluster's login node Fabric supposes that its user forgot to type srun.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     logger = logging.getLogger("asr")
+    if rank():
+        logger.setLevel(logging.CRITICAL)  # what rank 0 says too
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)
     recipe = build_recipe(config, logger.warning)
+    recipe = start_recipe(recipe, config.init_from, run_dir, resume)
     try:
         trainer.fit(recipe, run_dir, resume)
     except Stopped as stopped:

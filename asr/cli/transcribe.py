@@ -14,12 +14,11 @@ from rich.console import Console
 from rich.progress import track
 
 from asr.atomic_file import replace_text
-from asr.audio import load_audio
+from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.subtitles import srt, vtt
 from asr.transcriber import Transcriber, Transcript
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 STDIN = "-"
 FORMATS = ("text", "json", "srt", "vtt")
 

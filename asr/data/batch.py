@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from asr.data.dataset import Example, Fault, RequestDataset, SpeechDataset
+from asr.data.dataset import Example, RequestDataset, SpeechDataset
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
+from asr.data.workers import end_at_exit, end_workers, ignore_signals
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Batch:
     token_lengths: Tensor
     seeds: tuple[int, ...]
     utterances: tuple[Utterance, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Finding, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on another device."""
@@ -76,7 +77,7 @@ class Batch:
         )
 
 
-def collate(loaded: Sequence[Example | Fault]) -> Batch:
+def collate(loaded: Sequence[Example | Finding]) -> Batch:
     """Pad examples to a batch, which also names what could not be loaded."""
     examples = [item for item in loaded if isinstance(item, Example)]
     waveforms = [torch.from_numpy(example.waveform) for example in examples]
@@ -88,7 +89,7 @@ def collate(loaded: Sequence[Example | Fault]) -> Batch:
         token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
         seeds=tuple(example.seed for example in examples),
         utterances=tuple(example.utterance for example in examples),
-        faults=tuple(item for item in loaded if isinstance(item, Fault)),
+        faults=tuple(item for item in loaded if isinstance(item, Finding)),
     )
 
 
@@ -107,12 +108,6 @@ class _Keys:
     def __iter__(self) -> Iterator[list[Any]]:
         for batch in self.batches:
             yield list(batch)
-
-
-def _ignore_signals(worker: int) -> None:
-    # A scheduler or a terminal tells all processes to stop; the training one decides when.
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(each, signal.SIG_IGN)
 
 
 class BatchLoader:
@@ -140,7 +135,7 @@ class BatchLoader:
             persistent_workers=num_workers > 0,
             prefetch_factor=4 if num_workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_ignore_signals if num_workers else None,
+            worker_init_fn=ignore_signals if num_workers else None,
         )
 
     def batches(self, epoch: int, plan: Iterable[tuple[int, ...]]) -> Iterator[Batch]:
@@ -154,7 +149,10 @@ class BatchLoader:
             keys: for each batch, what the dataset is asked for: requests of a RequestDataset.
         """
         self._keys.batches = keys
-        return iter(self._loader)
+        batches = iter(self._loader)
+        if self._loader.num_workers:
+            end_at_exit(batches)
+        return batches
 
     def start(self) -> None:
         """Start the loading processes now, before this one has a thread that reads ahead.
@@ -169,4 +167,4 @@ class BatchLoader:
         workers = self._loader._iterator
         self._loader._iterator = None
         if workers is not None:
-            workers._shutdown_workers()  # type: ignore[attr-defined]
+            end_workers(workers)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from asr.audio import load_audio
 from asr.augment.waveform import WaveformAugment
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 
 
@@ -30,19 +31,6 @@ class Example:
     tokens: tuple[int, ...]
     seed: int
     utterance: Utterance
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An utterance that cannot be used.
-
-    Attributes:
-        id: of the utterance.
-        reason: in one line, with the actual and the expected.
-    """
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +82,7 @@ def load_request(request: Request, sample_rate: int) -> NDArray[np.float32]:
         raise ValueError(f"{utterance.audio_filepath}: {error}") from error
 
 
-class RequestDataset(Dataset[Example | Fault]):
+class RequestDataset(Dataset[Example | Finding]):
     """Makes examples of requests, and holds no data of its own.
 
     Args:
@@ -110,7 +98,7 @@ class RequestDataset(Dataset[Example | Fault]):
         self.seed = seed
         self.augment = augment
 
-    def __getitem__(self, request: Request) -> Example | Fault:
+    def __getitem__(self, request: Request) -> Example | Finding:
         """Load one utterance.
 
         Returns:
@@ -121,9 +109,10 @@ class RequestDataset(Dataset[Example | Fault]):
         try:
             waveform = load_request(request, self.sample_rate)
         except OSError as error:
-            return Fault(utterance.id, f"{utterance.audio_filepath}: {error.strerror or error}")
+            reason = f"{utterance.audio_filepath}: {error.strerror or error}"
+            return Finding(Kind.UNREADABLE_AUDIO, reason, utterance.id)
         except ValueError as error:
-            return Fault(utterance.id, str(error))
+            return Finding(Kind.UNREADABLE_AUDIO, str(error), utterance.id)
         generator = np.random.default_rng(draw_seed(self.seed, request.epoch, utterance.id))
         if self.augment is not None:
             waveform = self.augment(waveform, self.sample_rate, generator)
@@ -131,7 +120,7 @@ class RequestDataset(Dataset[Example | Fault]):
         return Example(waveform, request.tokens, leftover, utterance)
 
 
-class SpeechDataset(Dataset[Example | Fault]):
+class SpeechDataset(Dataset[Example | Finding]):
     """Loads the utterances of a manifest by (epoch, position).
 
     Args:
@@ -158,7 +147,7 @@ class SpeechDataset(Dataset[Example | Fault]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example | Fault:
+    def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
         """Load one utterance, as `RequestDataset` does.
 
         Args:

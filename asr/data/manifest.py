@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes
 from asr.data.records import BadLineError, Record, read_records, shown
 
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
@@ -43,11 +43,20 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one line of a manifest."""
+    """What is wrong with one line of a manifest.
+
+    Attributes:
+        manifest: the file.
+        line: from 1.
+        reason: what is and what was expected.
+        id: of an utterance with which nothing is wrong but that an earlier line has its id; None
+            for every other problem.
+    """
 
     manifest: Path
     line: int
     reason: str
+    id: str | None = None
 
     def __str__(self) -> str:
         return f"{self.manifest}:{self.line}: {self.reason}"
@@ -120,13 +129,14 @@ def scan_manifest(path: Path | str) -> ManifestScan:
     for line, record in read_records(path):
         try:
             utterance = _utterance(record, folder)
-            if utterance.id in line_of_id:
-                first = line_of_id[utterance.id]
-                raise BadLineError(f"id {shown(utterance.id)} is that of line {first} already")
         except BadLineError as error:
             problems.append(Problem(path, line, str(error)))
+            continue
+        first = line_of_id.setdefault(utterance.id, line)
+        if first != line:
+            reason = f"id {shown(utterance.id)} is that of line {first} already"
+            problems.append(Problem(path, line, reason, utterance.id))
         else:
-            line_of_id[utterance.id] = line
             utterances.append(utterance)
             lines.append(line)
     return ManifestScan(path, tuple(utterances), tuple(lines), tuple(problems))
@@ -160,8 +170,7 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """
     content = manifest_bytes(path, utterances)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(Path(path)) as file:
-        file.write(content)
+    replace_bytes(Path(path), content)
 
 
 def manifest_bytes(path: Path | str, utterances: Iterable[Utterance]) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from asr.data.dataset import Fault
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.window import Gate, Window, label
 from asr.text.tokenizer import CharTokenizer
@@ -118,13 +118,13 @@ class ManifestSource:
         """Label all utterances; seed and ranks decide nothing, as every rank reads every file."""
         labels = label(self.utterances, tokenizer, gate)
         rows = zip(self.utterances, labels, strict=True)
-        kept = [(item, tokens) for item, tokens in rows if not isinstance(tokens, Fault)]
+        kept = [(item, tokens) for item, tokens in rows if not isinstance(tokens, Finding)]
         return ManifestWindows(
             Window(
                 index=0,
                 utterances=tuple(item for item, _ in kept),
                 tokens=tuple(tokens for _, tokens in kept),
-                left_out=tuple(each for each in labels if isinstance(each, Fault)),
+                left_out=tuple(each for each in labels if isinstance(each, Finding)),
             )
         )
 

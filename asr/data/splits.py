@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.audio import probe
-from asr.data.manifest import Utterance, read_manifest
+from asr.data.corpora.prepared import describe_error
+from asr.data.doctor.checks import check_characters, check_duration, check_file, check_text
+from asr.data.doctor.findings import Entry, Fault, Finding, Kind, summarise
+from asr.data.doctor.rows import Row, entries, findings, read_rows, sift
+from asr.data.folds import check_folds, cut_fold
+from asr.data.manifest import Utterance
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
@@ -24,12 +28,14 @@ class Splits:
         dev: utterances to validate on.
         text: the transcript rules.
         alphabet: characters in the order of their ids, from 1.
+        left_out: lines of the training manifests that cannot be used, and why, in their order.
     """
 
     train: tuple[Utterance, ...]
     dev: tuple[Utterance, ...]
     text: TextNormalizer
     alphabet: str
+    left_out: tuple[Finding, ...] = ()
 
     def fingerprint(self) -> str:
         """sha256 over ids, durations and texts of both splits."""
@@ -43,85 +49,103 @@ class Splits:
 
 def load_splits(
     train: str | Sequence[str],
-    dev: str | Sequence[str],
+    dev: str | Sequence[str] | None,
     text: TextNormalizer,
     alphabet: str | None = None,
     min_duration_s: float = 0.1,
     max_duration_s: float = 40.0,
     limit: int | None = None,
+    folds: int = 0,
+    fold: int = 0,
+    fold_seed: int = 0,
     notice: Callable[[str], None] = print,
 ) -> Splits:
     """Read the manifests of a training.
 
+    What cannot be used of the training manifests is left out by name: bad lines, ids that occur
+    twice, missing audio files, durations out of bounds, empty texts, characters outside a given
+    alphabet. In dev all but the durations is an error, as the error rate of what is left would be
+    another one. With `folds`, what is wrong but for the durations is left out before the cut. Audio
+    is not decoded.
+
     Args:
         train: manifest or manifests to learn from; ids of several get their folder's name in front.
-        dev: manifest or manifests to validate on.
+        dev: manifest or manifests to validate on; None with `folds`.
         text: rules that make every transcript comparable; applied to both.
-        alphabet: characters of the model; None takes those of the training texts.
+        alphabet: characters of the model; None takes those of the training texts. With `folds` it
+            takes those of all texts, dev's too: else models of different folds would have different
+            sizes and a fold with a rare character could not be validated on.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         limit: use only so many utterances of each split, the first ones; None uses all.
-        notice: told in a line what was left out.
+        folds: cut `train` into so many folds of like duration that share no speaker, and validate
+            on one of them (`cut_fold`); 0 does not.
+        fold: the one to validate on, from 0.
+        fold_seed: decides between speakers of equal duration.
+        notice: told in a line how much was left out.
 
     Returns:
-        Both splits, texts normalised, durations known.
+        Both splits, texts normalised, durations known, and what was left out.
 
     Raises:
-        ValueError: a manifest that cannot be read, an id that two manifests of a split share, a
-            character outside the alphabet, a limit below 1, or a split with no utterance left.
-        OSError: a missing manifest or audio file.
+        ValueError: a manifest that cannot be read, anything wrong in dev, a limit below 1, a split
+            with no utterance left, or folds that cannot be made.
+        OSError: a missing manifest.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
-    train_all = read_split(train, text)
-    kept = tuple(u for u in train_all if min_duration_s <= seconds(u) <= max_duration_s)
-    if len(kept) < len(train_all):
-        notice(
-            f"{len(train_all) - len(kept)} of {len(train_all)} training utterances left out: not "
-            f"{min_duration_s:g} to {max_duration_s:g} s long"
-        )
-    if not kept:
-        raise ValueError(
-            f"no training utterance left of {len(train_all)}, expected some of "
-            f"{min_duration_s:g} to {max_duration_s:g} s (data.min_duration_s, data.max_duration_s)"
-        )
-    dev_all = read_split(dev, text)
-    tokenizer = (
-        CharTokenizer(alphabet)
-        if alphabet
-        else CharTokenizer.from_texts([utterance.text for utterance in kept])
+    check_folds(folds, fold, dev)
+    train_rows = sift(_read(train, text), lambda u: check_text(u.text))
+    of_fold: tuple[Utterance, ...] = ()
+    if folds:
+        _check_some_left(train_rows)
+        # Before the cut: the folds and their alphabet are the same, whichever is dev.
+        tokenizer = _tokenizer(alphabet, train_rows)
+        train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
+        train_rows, of_fold = _take_fold(train_rows, folds, fold, fold_seed, notice)
+    train_rows = sift(
+        train_rows, lambda u: check_duration(seconds(u), min_duration_s, max_duration_s)
     )
-    for split, utterances in (("train", kept), ("dev", dev_all)):
-        check_characters(split, utterances, tokenizer)
-    return Splits(kept[:limit], dev_all[:limit], text, tokenizer.alphabet)
+    _check_some_left(train_rows)
+    if not folds:
+        tokenizer = _tokenizer(alphabet, train_rows)
+        train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
+        _check_some_left(train_rows)
+    train_rows = _first(train_rows, limit)
+    left_out = findings(train_rows)
+    if left_out:
+        notice(
+            f"{len(left_out)} of {len(train_rows)} training utterances left out: "
+            f"{summarise(left_out)}"
+        )
+    dev_utterances = of_fold[:limit] if folds else read_dev(dev or (), text, tokenizer, limit)
+    return Splits(
+        _utterances(train_rows), dev_utterances, text, tokenizer.alphabet, tuple(left_out)
+    )
 
 
-def read_split(manifests: str | Sequence[str], text: TextNormalizer) -> tuple[Utterance, ...]:
-    """The utterances of one or several manifests, texts normalised and durations known."""
-    paths = [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
-    utterances: list[Utterance] = []
-    for path in paths:
-        prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
-        for item in read_manifest(path):
-            duration = item.duration
-            if duration is None:
-                duration = probe(item.audio_filepath).duration - item.offset
-            utterances.append(
-                replace(item, text=text(item.text), duration=duration, id=f"{prefix}{item.id}")
-            )
-    if not utterances:
-        raise ValueError("no manifest given, expected at least one path")
-    _check_ids(utterances)
-    return tuple(utterances)
+def read_dev(
+    manifests: str | Sequence[str],
+    text: TextNormalizer,
+    tokenizer: CharTokenizer,
+    limit: int | None = None,
+) -> tuple[Utterance, ...]:
+    """The utterances to validate on, texts normalised and durations known: all of them or none.
 
+    Args:
+        manifests: one or several; ids of several get their folder's name in front.
+        text: rules that make every transcript comparable.
+        tokenizer: that can write every text.
+        limit: use only so many utterances, the first ones; None uses all.
 
-def _check_ids(utterances: Sequence[Utterance]) -> None:
-    for name, count in Counter(utterance.id for utterance in utterances).items():
-        if count > 1:
-            raise ValueError(
-                f"id {name!r} occurs {count} times in the manifests of a split, expected once: "
-                "folders of several manifests need different names, or their utterances other ids"
-            )
+    Raises:
+        ValueError: a manifest that cannot be read, or anything wrong in one, but for durations.
+        OSError: a missing manifest.
+    """
+    rows = sift(_read(manifests, text), lambda u: check_text(u.text))
+    rows = _first(sift(rows, lambda u: check_characters(u.text, tokenizer)), limit)
+    _check_dev(findings(rows))
+    return _utterances(rows)
 
 
 def seconds(utterance: Utterance) -> float:
@@ -130,14 +154,107 @@ def seconds(utterance: Utterance) -> float:
     return utterance.duration
 
 
-def check_characters(split: str, utterances: Sequence[Utterance], tokenizer: CharTokenizer) -> None:
-    """Refuse texts with characters that the alphabet lacks."""
-    known = set(tokenizer.alphabet)
-    for utterance in utterances:
-        unknown = sorted(set(utterance.text) - known)
-        if unknown:
-            raise ValueError(
-                f"{split} utterance {utterance.id}: character {unknown[0]!r} "
-                f"(U+{ord(unknown[0]):04X}) is not in the alphabet {tokenizer.alphabet!r}; "
-                "correct the text, its rules (data.text) or data.alphabet"
+def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
+    """The lines of a split, whose entries have normalised text, audio and a duration."""
+    paths = [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
+    if not paths:
+        raise ValueError("no manifest given, expected at least one path")
+    rows: list[Row] = []
+    for path in paths:
+        prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
+        for row in read_rows(path):
+            if isinstance(row, Entry):
+                named = replace(
+                    row.utterance, text=text(row.utterance.text), id=f"{prefix}{row.utterance.id}"
+                )
+                row = replace(row, utterance=named)
+            rows.append(row)
+    if len(paths) > 1:
+        rows = _without_shared_ids(rows)
+    rows = sift(rows, lambda u: check_file(u.audio_filepath))
+    return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
+
+
+def _tokenizer(alphabet: str | None, rows: Sequence[Row]) -> CharTokenizer:
+    """That of the alphabet, or of the characters of the rows' texts."""
+    if alphabet:
+        return CharTokenizer(alphabet)
+    return CharTokenizer.from_texts([entry.utterance.text for entry in entries(rows)])
+
+
+def _take_fold(
+    rows: Sequence[Row], folds: int, fold: int, seed: int, notice: Callable[[str], None]
+) -> tuple[list[Row], tuple[Utterance, ...]]:
+    """The rows to learn from, and the utterances of the fold to validate on."""
+    _check_some_left(rows)
+    dev = cut_fold(_utterances(rows), folds, fold, seed, notice).dev
+    names = {utterance.id for utterance in dev}
+    kept = [row for row in rows if isinstance(row, Finding) or row.utterance.id not in names]
+    return kept, dev
+
+
+def _without_shared_ids(rows: Sequence[Row]) -> list[Row]:
+    first: dict[str, Entry] = {}
+    kept: list[Row] = []
+    for row in rows:
+        if isinstance(row, Entry) and first.setdefault(row.utterance.id, row) is not row:
+            earlier = first[row.utterance.id]
+            reason = (
+                f"id {row.utterance.id!r} is that of {earlier.manifest}:{earlier.line} already: "
+                "folders of several manifests need different names, or their utterances other ids"
             )
+            row = row.finding(Fault(Kind.DUPLICATE_ID, reason))
+        kept.append(row)
+    return kept
+
+
+def _with_duration(entry: Entry) -> Row:
+    """The entry with the duration of its file where the manifest has none."""
+    utterance = entry.utterance
+    if utterance.duration is not None:
+        return entry
+    try:
+        length = probe(utterance.audio_filepath).duration
+    except (ValueError, OSError) as error:
+        return entry.finding(Fault(Kind.UNREADABLE_AUDIO, describe_error(error)))
+    duration = length - utterance.offset
+    if duration <= 0:
+        reason = f"offset {utterance.offset:g} s, expected less than the file's {length:g} s"
+        return entry.finding(Fault(Kind.UNREADABLE_AUDIO, reason))
+    return replace(entry, utterance=replace(utterance, duration=duration))
+
+
+def _first(rows: Sequence[Row], limit: int | None) -> list[Row]:
+    """The rows up to the limit's last entry: what comes later is neither used nor left out."""
+    kept: list[Row] = []
+    used = 0
+    for row in rows:
+        if used == limit:
+            break
+        used += isinstance(row, Entry)
+        kept.append(row)
+    return kept
+
+
+def _utterances(rows: Sequence[Row]) -> tuple[Utterance, ...]:
+    return tuple(entry.utterance for entry in entries(rows))
+
+
+def _check_some_left(rows: Sequence[Row]) -> None:
+    if not entries(rows):
+        left_out = findings(rows)
+        bounded = any(each.kind in (Kind.TOO_SHORT, Kind.TOO_LONG) for each in left_out)
+        raise ValueError(
+            f"no training utterance left of {len(rows)}: {summarise(left_out)}"
+            f"{' (data.min_duration_s, data.max_duration_s)' if bounded else ''}; "
+            f"first: {left_out[0]}"
+        )
+
+
+def _check_dev(faults: Sequence[Finding]) -> None:
+    if not faults:
+        return
+    first, *others = faults
+    more = f" (and {len(others)} more in dev: {summarise(others)})" if others else ""
+    remedy = "; correct the text, its rules (data.text) or data.alphabet"
+    raise ValueError(f"dev: {first}{more}{remedy if first.kind is Kind.UNKNOWN_CHARACTER else ''}")

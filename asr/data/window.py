@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asr.data.dataset import Fault, Request
+from asr.data.dataset import Request
+from asr.data.doctor.checks import check_characters, check_text
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
 from asr.text.tokenizer import CharTokenizer
 
-# Of some utterances, the ids of those that cannot be trained on, each with the reason.
-Gate = Callable[[Sequence[Utterance]], Mapping[str, str]]
+# Of some utterances, what is wrong with those that cannot be trained on, each with its id.
+Gate = Callable[[Sequence[Utterance]], Sequence[Finding]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,6 @@ class Window:
         utterances: of all ranks, with normalised text and known durations.
         tokens: label ids of each.
         left_out: utterances that belong here and cannot be trained on.
-        outside: utterances that are shorter or longer than was asked for.
         shares: of the epoch's audio, before this window and after it, from 0 to 1.
         owners: the rank that holds each utterance's audio; None where any rank can read any file.
         audio: encoded bytes by position, of the utterances that this rank holds.
@@ -32,8 +33,7 @@ class Window:
     index: int
     utterances: tuple[Utterance, ...]
     tokens: tuple[tuple[int, ...], ...]
-    left_out: tuple[Fault, ...] = ()
-    outside: tuple[Fault, ...] = ()
+    left_out: tuple[Finding, ...] = ()
     shares: tuple[float, float] = (0.0, 1.0)
     owners: tuple[int, ...] | None = None
     audio: Mapping[int, bytes] = field(default_factory=dict)
@@ -92,30 +92,27 @@ class Window:
         return Request(epoch, self.utterances[position], self.tokens[position], audio)
 
 
-def no_gate(utterances: Sequence[Utterance]) -> Mapping[str, str]:
+def no_gate(utterances: Sequence[Utterance]) -> Sequence[Finding]:
     """The gate that lets all pass."""
-    return {}
+    return ()
 
 
 def label(
     utterances: Sequence[Utterance], tokenizer: CharTokenizer, gate: Gate
-) -> list[tuple[int, ...] | Fault]:
+) -> list[tuple[int, ...] | Finding]:
     """Each utterance's tokens, or why it is left out: no text, unknown characters, or the gate."""
     labels = [_tokens(utterance, tokenizer) for utterance in utterances]
     rows = list(zip(utterances, labels, strict=True))
-    refused = gate([utterance for utterance, tokens in rows if not isinstance(tokens, Fault)])
+    writable = [utterance for utterance, tokens in rows if not isinstance(tokens, Finding)]
+    refused = {finding.id: finding for finding in gate(writable)}
     return [
-        Fault(utterance.id, refused[utterance.id])
-        if utterance.id in refused and not isinstance(tokens, Fault)
-        else tokens
+        tokens if isinstance(tokens, Finding) else refused.get(utterance.id, tokens)
         for utterance, tokens in rows
     ]
 
 
-def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> tuple[int, ...] | Fault:
-    if not utterance.text:
-        return Fault(utterance.id, "empty text, expected at least one character")
-    try:
-        return tuple(tokenizer.encode(utterance.text))
-    except ValueError as error:
-        return Fault(utterance.id, str(error))
+def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> tuple[int, ...] | Finding:
+    fault = check_text(utterance.text) or check_characters(utterance.text, tokenizer)
+    if fault is not None:
+        return Finding(fault.kind, fault.reason, utterance.id)
+    return tuple(tokenizer.encode(utterance.text))

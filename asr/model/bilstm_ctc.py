@@ -100,6 +100,16 @@ class BiLstmCtc(nn.Module):
         self.head = nn.Linear(width, vocab_size * upsampling)
         self.frame_ratio = subsampling / upsampling  # feature frames per output frame
 
+    @property
+    def blocks(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """What learns, from the bottom to the top, each with the norm that follows it.
+
+        The subsampling, every LSTM layer, the head with the lookahead: num_layers + 2 blocks.
+        """
+        top = (self.head,) if self.lookahead is None else (self.lookahead, self.head)
+        layers = zip(self.layers, self.norms, strict=True)
+        return ((self.subsampling, self.input_norm), *layers, top)
+
     def output_length(self, lengths: Tensor) -> Tensor:
         """Output frames of utterances of `lengths` feature frames: int64, the same shape."""
         return self.subsampling.output_length(lengths) * self.upsampling

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor, nn
 
 from asr.model.lengths import length_mask, mask_padding
@@ -10,6 +12,9 @@ from asr.model.lengths import length_mask, mask_padding
 class MaskedBatchNorm(nn.Module):
     """Batch normalisation over the valid frames of a padded batch (Ioffe and Szegedy, 2015).
 
+    One whose gain does not learn (`requires_grad_(False)`) stays in evaluation mode: its running
+    statistics hold still, and training sees what evaluation will.
+
     Args:
         num_features: width of a frame.
     """
@@ -17,6 +22,10 @@ class MaskedBatchNorm(nn.Module):
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(num_features)
+
+    def train(self, mode: bool = True) -> Self:
+        """Enter training mode, unless the gain does not learn, or evaluation mode."""
+        return super().train(mode and self.norm.weight.requires_grad)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Normalise `(B, T, F)` frames within `(B,)` lengths; zero in the padding."""

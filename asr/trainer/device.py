@@ -10,6 +10,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
+from asr.trainer.rendezvous import join_elastic
+
 Value = TypeVar("Value")
 
 HALF = ("16-mixed", "bf16-mixed")
@@ -28,10 +30,10 @@ class Processes(DDPStrategy):
 
 
 def sum_over_ranks(fabric: Fabric, value: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, which may be written into it."""
-    total = fabric.all_reduce(value, reduce_op="sum")
-    assert isinstance(total, Tensor)
-    return total
+    """The sum of a tensor over all ranks, written into it and returned."""
+    if fabric.world_size > 1:
+        torch.distributed.all_reduce(value)  # Fabric's own waits at a barrier before it
+    return value
 
 
 def gather_objects(fabric: Fabric, value: Any) -> list[Any]:
@@ -98,6 +100,7 @@ def make_fabric(accelerator: str, devices: int, num_nodes: int, precision: str) 
         precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
         strategy="auto" if devices * num_nodes == 1 else Processes(),
     )
+    join_elastic(accelerator)
     fabric.launch()
     return fabric
 

@@ -50,7 +50,7 @@ class Worst:
         for name, loss in losses:
             if len(self._heap) < self.count:
                 heapq.heappush(self._heap, (loss, name))
-            elif loss > self._heap[0][0]:
+            elif self._heap and loss > self._heap[0][0]:
                 heapq.heapreplace(self._heap, (loss, name))
 
     def names(self) -> list[str]:

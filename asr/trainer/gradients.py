@@ -44,9 +44,7 @@ class Gradients:
 
     def sum_over_ranks(self, fabric: Fabric) -> None:
         """Add the gradients of all ranks; the one exchange of a step."""
-        total = sum_over_ranks(fabric, self.flat)
-        if total is not self.flat:
-            self.flat.copy_(total)
+        sum_over_ranks(fabric, self.flat)
 
     def norm(self) -> float:
         """Of all gradients together; infinite or NaN where one is."""

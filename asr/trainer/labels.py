@@ -1,36 +1,30 @@
-"""Before the first step: which utterances CTC cannot learn from."""
+"""Before the first step: which utterances CTC cannot learn from, and how much is left out."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from asr.atomic_file import append_text
 from asr.checkpoint import Recognizer
+from asr.data.doctor.checks import check_characters, check_frames, check_labels, check_text
+from asr.data.doctor.findings import Fault, Finding, summarise
 from asr.data.manifest import Utterance
 from asr.data.splits import seconds
 from asr.model.ctc import required_frames
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 10  # misfits named in the log; the file has all
-
-
-@dataclass(frozen=True)
-class Misfit:
-    """An utterance left out of the training, and why."""
-
-    utterance: Utterance
-    reason: str
+SHOWN = 10  # utterances named in the log; the file has all
 
 
 def split_feasible(
     utterances: Sequence[Utterance], recognizer: Recognizer, fastest: float = 1.0
-) -> tuple[list[Utterance], list[Misfit]]:
+) -> tuple[list[Utterance], list[Finding]]:
     """Separate the utterances that have a CTC path from those that have none.
 
     Args:
@@ -39,61 +33,101 @@ def split_feasible(
         fastest: largest speed factor of the augmentation; it leaves the fewest frames.
 
     Returns:
-        The utterances to train on, in order, and the misfits with a reason each: an empty text, or
-        more labels (and blanks between equal neighbours) than output frames.
+        The utterances to train on, in order, and the others with a reason each: an empty text, a
+        character or a label that the model does not have, or more labels (and blanks between equal
+        neighbours) than output frames.
     """
     rate = recognizer.features.sample_rate
     num_samples = torch.tensor([int(seconds(each) * rate / fastest) for each in utterances])
     frames = recognizer.output_length(num_samples).tolist()
     kept: list[Utterance] = []
-    misfits: list[Misfit] = []
+    left_out: list[Finding] = []
     for utterance, available in zip(utterances, frames, strict=True):
-        needed = required_frames(recognizer.tokenizer.encode(utterance.text))
-        if not utterance.text:
-            misfits.append(Misfit(utterance, "empty text, expected at least one character"))
-        elif needed > available:
-            speed = f" at speed {fastest:g}" if fastest != 1.0 else ""
-            reason = (
-                f"{utterance.duration:.2f} s give {available} output frames{speed}, expected at "
-                f"least {needed} for its {len(utterance.text)} characters"
-            )
-            misfits.append(Misfit(utterance, reason))
-        else:
+        fault = _fault(utterance, recognizer, available, fastest)
+        if fault is None:
             kept.append(utterance)
-    return kept, misfits
+        else:
+            left_out.append(Finding(fault.kind, fault.reason, utterance.id))
+    return kept, left_out
 
 
-def report_misfits(misfits: Sequence[Misfit], path: Path) -> None:
-    """Name the misfits in the log, and all of them in a JSONL file where there are any."""
-    path.unlink(missing_ok=True)  # of an earlier training in the same folder
-    if not misfits:
+def _fault(
+    utterance: Utterance, recognizer: Recognizer, frames: int, fastest: float
+) -> Fault | None:
+    tokenizer = recognizer.tokenizer
+    fault = check_text(utterance.text) or check_characters(utterance.text, tokenizer)
+    if fault is not None:
+        return fault
+    tokens = tokenizer.encode(utterance.text)
+    return check_labels(tokens, tokenizer.vocab_size) or check_frames(
+        tokens, seconds(utterance), frames, required_frames, fastest
+    )
+
+
+def report_misfits(left_out: Sequence[Finding], path: Path, is_resumed: bool = False) -> None:
+    """Name what is left out in the log, and all of it in a JSONL file where there is any.
+
+    Args:
+        left_out: before the training.
+        path: the file; one of an earlier training in the same folder goes.
+        is_resumed: the training goes on, and what it found before stays in the file.
+    """
+    if not is_resumed:
+        path.unlink(missing_ok=True)
+    if not left_out:
         return
-    rows = [{"id": misfit.utterance.id, "reason": misfit.reason} for misfit in misfits]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for row in rows[:SHOWN]:
-        logger.warning("left out %s: %s", row["id"], row["reason"])
-    logger.warning("left out %d of the training utterances, all in %s", len(rows), path)
+    append_left_out(path, left_out)
+    for finding in left_out[:SHOWN]:
+        logger.warning("left out %s", on_one_line(finding))
+    logger.warning(
+        "left out %d of the training utterances (%s), all in %s",
+        len(left_out), summarise(left_out), path,
+    )  # fmt: skip
 
 
-def check_misfits(misfits: Sequence[Misfit], num_kept: int, max_share: float) -> None:
+def append_left_out(path: Path, left_out: Sequence[Finding]) -> None:
+    """Add utterances to the JSONL file, each once for a reason."""
+    known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+    rows = [json.dumps(_row(finding)) for finding in left_out]
+    new = [row for row in rows if row not in known]
+    append_text(path, "".join(f"{row}\n" for row in new))
+
+
+def check_misfits(left_out: Sequence[Finding], num_kept: int, max_share: float) -> None:
     """Stop where too little is left.
 
     Args:
-        misfits: what was left out.
+        left_out: what is left out, for any reason.
         num_kept: utterances that stay.
         max_share: largest share of all that may be left out.
 
     Raises:
-        ValueError: nothing left, or more left out than `max_share`.
+        ValueError: nothing left, or more left out than `max_share`; with a summary by kind.
     """
-    total = num_kept + len(misfits)
+    total = num_kept + len(left_out)
     if not num_kept:
         raise ValueError(
-            f"no training utterance left of {total}: {misfits[0].utterance.id}: {misfits[0].reason}"
+            f"no training utterance left of {total}: {summarise(left_out)}; first: {left_out[0]}"
         )
-    if len(misfits) > max_share * total:
+    if len(left_out) > max_share * total:
         raise ValueError(
-            f"{len(misfits)} of {total} training utterances cannot be learnt, expected at most "
-            f"{max_share:.0%} (trainer.max_left_out); first: {misfits[0].utterance.id}: "
-            f"{misfits[0].reason}"
+            f"{len(left_out)} of {total} training utterances cannot be used, expected at most "
+            f"{max_share:.0%} (trainer.max_left_out): {summarise(left_out)}; first: {left_out[0]}"
         )
+
+
+def _row(finding: Finding) -> dict[str, str | int | None]:
+    return {
+        "id": finding.id,
+        "kind": finding.kind.slug,
+        "reason": finding.reason,
+        "manifest": None if finding.manifest is None else str(finding.manifest),
+        "line": finding.line,
+    }
+
+
+def on_one_line(finding: Finding) -> str:
+    """A finding for the log: ids and paths may hold characters that act on a terminal."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(finding)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from asr.atomic_file import append_text, replace_text
 from asr.trainer.diagnosis import Point
 from asr.trainer.picture import draw_curves
 
@@ -159,10 +161,8 @@ class RunLog:
             self._board.close()
 
     def _record(self, name: str, names: tuple[str, ...], row: Mapping[str, Any]) -> None:
-        with (self.run_dir / f"{name}.csv").open("a", newline="") as file:
-            csv.writer(file).writerow(
-                [row[key] if key in EXACT else _short(row[key]) for key in names]
-            )
+        values = [row[key] if key in EXACT else _short(row[key]) for key in names]
+        append_text(self.run_dir / f"{name}.csv", _lines([values]))
         if self._board is not None:
             prefix = "train" if name == "steps" else "dev"
             for key in names[2:]:
@@ -183,8 +183,13 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 def _write_rows(path: Path, names: tuple[str, ...], rows: list[list[str]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([list(names), *rows])
+    replace_text(path, _lines([list(names), *rows]))
+
+
+def _lines(rows: list[list[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def _open_board(run_dir: Path) -> Any:

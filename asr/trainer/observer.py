@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -12,12 +11,14 @@ import torch
 from lightning_fabric import Fabric
 
 from asr.checkpoint import Recognizer
-from asr.data.dataset import Fault, Request, load_request
+from asr.data.dataset import Request, load_request
+from asr.data.doctor.findings import Finding, summarise
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
 from asr.trainer.feed import WindowFeed
+from asr.trainer.labels import append_left_out, on_one_line
 from asr.trainer.log import RunLog
 from asr.trainer.memory import GIB, scan_memory
 from asr.trainer.picture import Heard, draw_alignments
@@ -60,6 +61,7 @@ class Observer:
         self._advice: str | None = None
         self._drew = -math.inf
         self._named = 0
+        self._faults: list[Finding] = []  # of this epoch
 
     def scan_memory(self, stepper: Stepper, feed: WindowFeed, slowest: float) -> None:
         """Try the largest batch of a window, and say what it takes."""
@@ -80,6 +82,7 @@ class Observer:
         self.worst = Worst(self.settings.worst)
         self._feed = None
         self._requests = {}
+        self._faults = []
 
     def start_window(self, feed: WindowFeed, progress: Progress, path: Path) -> None:
         """Name the utterances of a window that are left out, and stop where they are too many.
@@ -94,18 +97,10 @@ class Observer:
         """
         self._keep_requests()
         self._feed = feed
-        window = feed.window
         if progress.group:  # gone on with after a resume: they are counted
             return
-        if window.outside:
-            self.log.warn(
-                "window %d: left out %d utterances by their length, the first %s: %s",
-                window.index + 1, len(window.outside), window.outside[0].id,
-                window.outside[0].reason,
-            )  # fmt: skip
-            if self.log.is_writer:
-                _append(path, window.outside)
-        self._leave_out(f"window {window.index + 1}", window.left_out, progress, 0, path)
+        window = feed.window
+        self._leave_out(f"window {window.index + 1}", window.left_out, progress, (), path)
 
     def step(self, progress: Progress, result: StepResult) -> None:
         """Note a step: its sums go into the progress, so that a resume has them too."""
@@ -119,14 +114,14 @@ class Observer:
             self.log.warn("step %d: gradient is not finite, step skipped", progress.step)
 
     def check_left_out(
-        self, progress: Progress, result: StepResult, num_misfits: int, path: Path
+        self, progress: Progress, result: StepResult, before: Sequence[Finding], path: Path
     ) -> None:
         """Tell what went wrong in a step, on any rank, and stop where it is too much.
 
         Args:
             progress: where the utterances of the epoch that were left out are counted.
             result: of the step.
-            num_misfits: utterances left out before the training.
+            before: utterances left out before the training.
             path: JSON lines that all are appended to.
 
         Raises:
@@ -138,26 +133,32 @@ class Observer:
         faults = [fault for each in incidents for fault in each.left_out]
         for note in (note for each in incidents for note in each.notes):
             self.log.warn("step %d: %s", progress.step, note)
-        self._leave_out(f"step {progress.step}", faults, progress, num_misfits, path)
+        self._leave_out(f"step {progress.step}", faults, progress, before, path)
 
     def _leave_out(
-        self, when: str, faults: Sequence[Fault], progress: Progress, num_misfits: int, path: Path
+        self,
+        when: str,
+        faults: Sequence[Finding],
+        progress: Progress,
+        before: Sequence[Finding],
+        path: Path,
     ) -> None:
         if not faults:
             return
         progress.left_out += len(faults)
         for fault in faults[: max(SHOWN - self._named, 0)]:
-            self.log.warn("%s: left out %s: %s", when, fault.id, fault.reason)
+            self.log.warn("%s: left out %s", when, on_one_line(fault))
         self._named += len(faults)
         if self.log.is_writer:
-            _append(path, faults)
-        total = self.num_utterances + num_misfits
-        left_out = progress.left_out + num_misfits
+            append_left_out(path, faults)
+        self._faults += faults
+        total = self.num_utterances + len(before)
+        left_out = progress.left_out + len(before)
         if left_out > self.settings.max_left_out * total:
             raise ValueError(
                 f"{left_out} of {total} training utterances cannot be used, expected at most "
-                f"{self.settings.max_left_out:.0%} (trainer.max_left_out), all in {path}; last: "
-                f"{faults[-1].id}: {faults[-1].reason}"
+                f"{self.settings.max_left_out:.0%} (trainer.max_left_out): "
+                f"{summarise([*before, *self._faults])}, all in {path}; last: {faults[-1]}"
             )
 
     def means(self, progress: Progress) -> dict[str, float]:
@@ -250,14 +251,3 @@ class Observer:
             output_shift_s=recognizer.frame_shift_s,
             alphabet=recognizer.tokenizer.alphabet,
         )
-
-
-def _append(path: Path, faults: Sequence[Fault]) -> None:
-    """Add utterances to the list of those left out, each once."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    known = {json.loads(line)["id"] for line in lines}
-    with path.open("a", encoding="utf-8") as file:
-        for fault in faults:
-            if fault.id not in known:
-                row = {"id": fault.id, "reason": fault.reason}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes
 
 BLOCK = "grad_norm_"  # columns of steps.csv: gradient norms of the model's parts
 COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
@@ -120,8 +120,7 @@ def _save(figure: Any, path: Path) -> None:
     # In memory first: the picture is replaced whole, and a full disk is told with the file's name.
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format="png")
-    with replacing(path, durable=False) as file:
-        file.write(picture.getbuffer())
+    replace_bytes(path, picture.getbuffer(), durable=False)
 
 
 def _repeated(colors: Sequence[str], count: int) -> list[str]:

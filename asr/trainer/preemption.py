@@ -8,7 +8,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (
+    signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP,
+)  # fmt: skip
 
 
 class Stopped(Exception):  # noqa: N818 -- no error: it was asked to
@@ -21,7 +23,9 @@ class StopRequest:
     Schedulers send SIGTERM, or SIGUSR1 some time before it; a terminal that closes sends SIGHUP,
     unless nohup has it ignored; Ctrl-C is SIGINT, and the second one interrupts at once. Among
     several processes the launcher passes signals on, so that one may come twice: there the second
-    changes nothing. Outside a process's main thread, where Python hears no signals, none is noted.
+    changes nothing. A handler that somebody else had for the signal (submitit puts a job back into
+    the queue there) is called when the block is left. Outside a process's main thread, where Python
+    hears no signals, none is noted.
     """
 
     def __init__(self) -> None:
@@ -42,6 +46,9 @@ class StopRequest:
     ) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
+        handler = self._before.get(self.signal) if self.signal else None
+        if self.signal and callable(handler) and handler is not signal.default_int_handler:
+            os.kill(os.getpid(), self.signal)
 
     @property
     def is_made(self) -> bool:

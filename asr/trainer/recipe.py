@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from asr.augment import Augment
 from asr.checkpoint import Recognizer
 from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
+from asr.trainer.parameters import MakeOptimizer
 from asr.trainer.schedule import Schedule
-
-MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,7 @@ class Recipe:
         optimizer: makes the optimiser of parameter groups; its learning rate is the schedule's 1.
         schedule: factor on the learning rate at a share of the training.
         augment: how the utterances are varied.
+        start: where the weights came from, for the training summary; empty for fresh ones.
     """
 
     recognizer: Recognizer
@@ -34,6 +32,7 @@ class Recipe:
     optimizer: MakeOptimizer
     schedule: Schedule
     augment: Augment
+    start: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -44,6 +43,10 @@ class Settings:
         max_epochs: times every utterance is used.
         batch_duration_s: largest padded batch of a rank [s of audio].
         accumulate: batches of a rank for one optimiser step.
+        frozen_layers: lowest blocks of the model that do not learn, see `BiLstmCtc.blocks`.
+        layer_decay: learning rate of a block over that of the one above it.
+        ema_decay: of the average of the weights that is validated and saved, see `WeightAverage`; 0
+            takes the weights themselves.
         clip_norm: largest gradient norm; 0 leaves gradients as they are.
         sort_first_epoch: start with the shortest utterances.
         validate_every: epochs between validations.
@@ -51,11 +54,12 @@ class Settings:
         save_every_s: time between saves of the training state within an epoch [s].
         save_every_steps: optimiser steps between saves; 0 saves by time alone.
         keep_states: newest training states that stay.
+        keep_models: models of the last validations that stay, to be averaged.
         log_every: optimiser steps between rows of steps.csv.
         num_workers: loading processes a rank; 0 loads in the training process; None is 0 on a CPU,
             where loading ahead would only take the cores from training, and 4 elsewhere.
-        max_left_out: largest share of the training utterances that may be left out: those that CTC
-            cannot learn, and those that turn out to be unusable.
+        max_left_out: largest share of the training utterances that may be left out: those found
+            unusable before the first step, and those that turn out to be while training.
         scan_memory: try the largest batch before the first step.
         worst: training utterances of the highest loss that are listed; 0 lists none.
         precision: of Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU
@@ -73,6 +77,9 @@ class Settings:
     max_epochs: int
     batch_duration_s: float = 60.0
     accumulate: int = 1
+    frozen_layers: int = 0
+    layer_decay: float = 1.0
+    ema_decay: float = 0.0
     clip_norm: float = 5.0
     sort_first_epoch: bool = True
     validate_every: int = 1
@@ -80,6 +87,7 @@ class Settings:
     save_every_s: float = 300.0
     save_every_steps: int = 0
     keep_states: int = 2
+    keep_models: int = 0
     log_every: int = 10
     num_workers: int | None = None
     max_left_out: float = 0.05
@@ -95,7 +103,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (
             ("max_epochs", 1), ("accumulate", 1), ("validate_every", 1), ("save_every_steps", 0),
-            ("keep_states", 1), ("log_every", 1), ("worst", 0),
+            ("keep_states", 1), ("keep_models", 0), ("log_every", 1), ("worst", 0),
         ):  # fmt: skip
             count = getattr(self, name)
             if count < least:

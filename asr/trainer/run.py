@@ -7,27 +7,29 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from lightning_fabric import Fabric
 
-from asr.checkpoint import save_model
 from asr.data.batch import Batch
 from asr.data.dataset import draw_seed
 from asr.data.plan import plan_evaluation, rank_batches
 from asr.data.splits import seconds
+from asr.trainer.average import WeightAverage
 from asr.trainer.device import broadcast, sum_over_ranks, surroundings
 from asr.trainer.feed import Group, WindowFeed
+from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
+from asr.trainer.parameters import freeze, make_optimizer
 from asr.trainer.preemption import Stopped, StopRequest
 from asr.trainer.recipe import Recipe, Settings
 from asr.trainer.state import Origin, Progress, Stateful, pack_state, unpack_state
 from asr.trainer.statistics import measure_features
-from asr.trainer.step import Stepper, StepResult, parameter_groups
+from asr.trainer.step import Stepper, StepResult
 from asr.trainer.store import StateStore
 from asr.trainer.supply import Supply
 from asr.trainer.validation import Validation, validate
@@ -61,10 +63,13 @@ class Run:
         left_out = run_dir / LEFT_OUT_FILE if self.is_writer else None
         self.supply = Supply(settings, fabric, recipe, left_out, resume)
         self.feed = self.supply.feed()
-        optimizer = recipe.optimizer(parameter_groups(self.recognizer.model))
+        freeze(self.recognizer.model, settings.frozen_layers)
+        optimizer = make_optimizer(recipe.optimizer, self.recognizer.model, settings.layer_decay)
+        self.average = WeightAverage(self.recognizer.model, settings.ema_decay)
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.stateful: dict[str, Stateful] = {
             "model": self.recognizer, "optimizer": optimizer, "precision": fabric._precision,
+            "average": self.average,
         }  # fmt: skip
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
         self.store = StateStore(run_dir / STATE_FOLDER, settings.keep_states)
@@ -75,6 +80,8 @@ class Run:
             self._restore()
         elif self.is_writer:
             self.store.clear()
+        if self.is_writer and (settings.keep_models or not resume):
+            drop_models(run_dir, self.progress.step, settings.keep_models)
         self.stepper = Stepper(
             fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
         )
@@ -110,7 +117,7 @@ class Run:
         self.log.say(
             "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
             100 * best.best_wer, 100 * best.best_cer, best.best_step, best.elapsed_s / 60,
-            self.run_dir / "best.safetensors",
+            self.run_dir / BEST_FILE,
         )  # fmt: skip
         return self.progress
 
@@ -198,6 +205,7 @@ class Run:
             ),
             is_stop=self.stop.is_made,
         )
+        self.average.update()
         self._after_step(feed, group, result, waited_s, time.monotonic() - start)
         return result.is_stop
 
@@ -211,7 +219,7 @@ class Run:
         progress.audio_s += audio_s
         progress.elapsed_s += step_s
         progress.train_s += step_s
-        lr = self.stepper.optimizer.param_groups[0]["lr"]
+        lr = self.stepper.optimizer.param_groups[-1]["lr"]  # of the uppermost block
         self.observer.step(progress, result)
         row = {
             "step": progress.step,
@@ -229,20 +237,23 @@ class Run:
         is_recorded = progress.step == 1 or progress.step % self.settings.log_every == 0
         self.log.step(row, self.last_wer, is_recorded)
         left_out = self.run_dir / LEFT_OUT_FILE
-        self.observer.check_left_out(progress, result, len(self.supply.misfits), left_out)
+        self.observer.check_left_out(progress, result, self.supply.misfits, left_out)
 
     def _finish_epoch(self) -> None:
         """Validate where it is time to; the epoch counts as done only after that."""
         progress, settings = self.progress, self.settings
         epochs = progress.epoch + 1
-        result = None
-        if epochs % settings.validate_every == 0 or epochs == settings.max_epochs:
-            result = self._validate()
-        progress.epoch, progress.left_out = epochs, 0
-        progress.window = progress.group = 0
-        if result is not None:
-            self._report(result)
-            self._keep_models(result)
+        is_due = epochs % settings.validate_every == 0 or epochs == settings.max_epochs
+        try:
+            with self.average.applied():
+                result = self._validate() if is_due else None
+                progress.epoch, progress.left_out = epochs, 0
+                progress.window = progress.group = 0
+                if result is not None:
+                    self._report(result)
+                    self._keep_models(result)
+        except Stopped:
+            self._leave()  # only here: a state has the training's own weights, not their average
         self._save()
 
     def _validate(self) -> Validation:
@@ -286,13 +297,24 @@ class Run:
 
     def _keep_models(self, result: Validation) -> None:
         progress = self.progress
-        if (result.words.rate, result.characters.rate) < (progress.best_wer, progress.best_cer):
-            progress.best_wer, progress.best_cer = result.words.rate, result.characters.rate
+        wer, cer = result.words.rate, result.characters.rate
+        is_best = (wer, cer) < (progress.best_wer, progress.best_cer)
+        progress.since_best += 1
+        if is_best:
+            progress.best_wer, progress.best_cer = wer, cer
             progress.best_step, progress.since_best = progress.step, 0
-            self._save_model("best.safetensors", result)
-        else:
-            progress.since_best += 1
-        self._save_model("last.safetensors", result)
+        if self.is_writer:
+            self._check_weights()
+            summary = {
+                **self.recipe.start,
+                "data_fingerprint": self.data_fingerprint,
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "audio_h": round(progress.audio_s / 3600, 3),
+                "dev_wer": wer,
+                "dev_cer": cer,
+            }
+            save_models(self.run_dir, self.recognizer, summary, is_best, self.settings.keep_models)
 
     def _has_patience(self) -> bool:
         patience = self.settings.patience
@@ -305,7 +327,7 @@ class Run:
         """Between two batches of a validation, which is then done again after a resume."""
         asked = torch.tensor(float(self.stop.is_made), device=self.fabric.device)
         if float(sum_over_ranks(self.fabric, asked)) > 0:
-            self._leave()
+            raise self._stopped()
 
     def _leave(self) -> NoReturn:
         """Save, and end the training as it was asked to.
@@ -315,9 +337,12 @@ class Run:
         """
         self._save()
         self.log.close()
+        raise self._stopped()
+
+    def _stopped(self) -> Stopped:
         asked = self.stop.signal.name if self.stop.signal else "another process's signal"
-        step = self.progress.step
-        raise Stopped(f"stopped by {asked} at step {step}, saved: go on with resume={self.run_dir}")
+        where = f"at step {self.progress.step}, saved"
+        return Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
 
     def _is_time_to_save(self) -> bool:
         every = self.settings.save_every_steps
@@ -340,16 +365,3 @@ class Run:
                     f"saved: go on from the last state with a lower rate, resume={self.run_dir} "
                     "optim.lr=..."
                 )
-
-    def _save_model(self, name: str, result: Validation) -> None:
-        if self.is_writer:
-            self._check_weights()
-            summary: Mapping[str, Any] = {
-                "data_fingerprint": self.data_fingerprint,
-                "step": self.progress.step,
-                "epoch": self.progress.epoch,
-                "audio_h": round(self.progress.audio_s / 3600, 3),
-                "dev_wer": result.words.rate,
-                "dev_cer": result.characters.rate,
-            }
-            save_model(self.run_dir / name, self.recognizer, summary)

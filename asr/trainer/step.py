@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.augment import SpecAugment
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
-from asr.data.dataset import Fault
+from asr.data.doctor.findings import Finding, Kind
+from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
 from asr.trainer.device import sum_over_ranks
 from asr.trainer.gradients import Gradients
@@ -61,7 +61,7 @@ class Incidents:
         notes: what else a person should know, a line each.
     """
 
-    left_out: list[Fault] = field(default_factory=list)
+    left_out: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -97,11 +97,7 @@ class Stepper:
     ) -> None:
         self.fabric = fabric
         self.features = recognizer.features
-        self.blocks = {
-            name: list(part.parameters())
-            for name, part in recognizer.model.named_children()
-            if any(parameter.requires_grad for parameter in part.parameters())
-        }
+        self.blocks = _named_blocks(recognizer.model)
         self.model, self.optimizer = fabric.setup(recognizer.model, optimizer)
         self.gradients = Gradients(p for p in self.model.parameters() if p.requires_grad)
         self.spec_augment = spec_augment
@@ -317,6 +313,16 @@ class Stepper:
         return norm, block_norms
 
 
+def _named_blocks(model: BiLstmCtc) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each block that learns: subsampling, layer1, layer2 ..., head."""
+    names = ["subsampling", *(f"layer{k}" for k in range(1, len(model.blocks) - 1)), "head"]
+    parameters = {
+        name: [p for module in block for p in module.parameters() if p.requires_grad]
+        for name, block in zip(names, model.blocks, strict=True)
+    }
+    return {name: block for name, block in parameters.items() if block}
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means a lack of memory, on a GPU or a CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -328,7 +334,8 @@ def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
     """Two halves of a batch that is too large, or nothing of a single utterance."""
     names = ", ".join(utterance.id for utterance in batch.utterances)
     if len(batch.utterances) == 1:
-        incidents.left_out.append(Fault(names, "out of memory, alone in its batch"))
+        reason = "out of memory, alone in its batch"
+        incidents.left_out.append(Finding(Kind.OUT_OF_MEMORY, reason, names))
         return []
     incidents.notes.append(f"out of memory, batch split in two: {names}")
     return list(batch.halves())
@@ -337,14 +344,7 @@ def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
 def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) -> Batch:
     """The batch without the rows where `(B,)` bool is False, which are noted."""
     rows = zip(batch.utterances, finite.tolist(), strict=True)
-    incidents.left_out.extend(Fault(utterance.id, reason) for utterance, fine in rows if not fine)
+    incidents.left_out.extend(
+        Finding(Kind.NOT_FINITE, reason, utterance.id) for utterance, fine in rows if not fine
+    )
     return batch.keep(finite)
-
-
-def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: shrinking biases and norm gains regularises nothing."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]

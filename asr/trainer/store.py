@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
-import os
 import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asr.atomic_file import remove_leftovers, replace_text, replacing
+from asr.atomic_file import remove_leftovers, replace_bytes, replace_text
 from asr.trainer.state import read_state
 
 logger = logging.getLogger(__name__)
@@ -101,18 +98,11 @@ class StateStore:
         """
         path = self.folder / f"step-{step:09d}.pt"
         entry = Entry(path.name, step, len(content), hashlib.sha256(content).hexdigest())
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self.folder).free < entry.size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with replacing(path) as file:
-                file.write(content)
-            known = [each for each in self._read_index().states if each.file != path.name]
-            states = sorted([*known, entry], key=lambda each: each.step)
-            self._write_index(Index(run, tuple(states[-self.keep :])))
-        except OSError as error:
-            reason = f"{os.strerror(error.errno or 0)}; a training state needs {entry.size} bytes"
-            raise OSError(error.errno, reason, str(path)) from error
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, content)
+        known = [each for each in self._read_index().states if each.file != path.name]
+        states = sorted([*known, entry], key=lambda each: each.step)
+        self._write_index(Index(run, tuple(states[-self.keep :])))
         for old in states[: -self.keep]:
             (self.folder / old.file).unlink(missing_ok=True)
         return path

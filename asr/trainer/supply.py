@@ -11,12 +11,13 @@ from lightning_fabric import Fabric
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import RequestDataset, SpeechDataset
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.source import ManifestSource, Ranks, TrainingSource, Windows
 from asr.data.splits import Splits
 from asr.data.window import no_gate
 from asr.trainer.feed import Feed
-from asr.trainer.labels import Misfit, check_misfits, report_misfits, split_feasible
+from asr.trainer.labels import check_misfits, report_misfits, split_feasible
 from asr.trainer.recipe import Recipe, Settings
 
 GPU_WORKERS = 4  # loading processes a rank
@@ -30,7 +31,7 @@ class Supply:
         fabric: device and ranks.
         recipe: what is trained, with the recogniser on its device.
         left_out_file: where utterances that are left out are listed; None on other ranks than 0.
-        resume: the list of a stream goes on; a manifest is sorted anew in any case.
+        resume: the list goes on.
 
     Attributes:
         misfits: of a manifest, what is left out before the training.
@@ -51,8 +52,8 @@ class Supply:
         self.recipe = recipe
         self.recognizer = recipe.recognizer
         self.ranks = Ranks(fabric.global_rank, fabric.world_size)
-        self.is_cuda = fabric.device.type == "cuda"
-        self.misfits: list[Misfit] = []
+        self.device = fabric.device.type
+        self.misfits: list[Finding] = []
         self.source = self._source(left_out_file, resume)
 
     def feed(self) -> Feed:
@@ -98,13 +99,14 @@ class Supply:
 
     def _source(self, left_out_file: Path | None, resume: bool) -> TrainingSource:
         splits = self.recipe.splits
-        if not isinstance(splits, Splits):
-            if left_out_file is not None and not resume:
-                report_misfits((), left_out_file)
-            return splits.train
-        kept, self.misfits = self._split_feasible(splits.train)
+        kept: list[Utterance] = []
+        if isinstance(splits, Splits):
+            kept, misfits = self._split_feasible(splits.train)
+            self.misfits = [*splits.left_out, *misfits]
         if left_out_file is not None:
-            report_misfits(self.misfits, left_out_file)
+            report_misfits(self.misfits, left_out_file, resume)
+        if not isinstance(splits, Splits):
+            return splits.train
         check_misfits(self.misfits, len(kept), self.settings.max_left_out)
         return ManifestSource(kept)
 
@@ -112,14 +114,13 @@ class Supply:
         gate = no_gate if isinstance(self.source, ManifestSource) else self._gate
         return self.source.open(self.recognizer.tokenizer, gate, self.settings.seed, ranks)
 
-    def _gate(self, utterances: Sequence[Utterance]) -> dict[str, str]:
+    def _gate(self, utterances: Sequence[Utterance]) -> list[Finding]:
         """Of a window's utterances, those that CTC cannot learn from."""
-        _, misfits = self._split_feasible(utterances)
-        return {misfit.utterance.id: misfit.reason for misfit in misfits}
+        return self._split_feasible(utterances)[1]
 
     def _split_feasible(
         self, utterances: Sequence[Utterance]
-    ) -> tuple[list[Utterance], list[Misfit]]:
+    ) -> tuple[list[Utterance], list[Finding]]:
         waveform = self.recipe.augment.waveform
         return split_feasible(utterances, self.recognizer, waveform.fastest if waveform else 1.0)
 
@@ -129,5 +130,5 @@ class Supply:
     def _loader(self, dataset: SpeechDataset | RequestDataset) -> BatchLoader:
         workers = self.settings.num_workers
         if workers is None:
-            workers = GPU_WORKERS if self.is_cuda else 0
-        return BatchLoader(dataset, workers, pin_memory=self.is_cuda)
+            workers = 0 if self.device == "cpu" else GPU_WORKERS
+        return BatchLoader(dataset, workers, pin_memory=self.device == "cuda")

@@ -1,4 +1,4 @@
-"""Speed, noise and gain: by the asked factor, reproducible from the generator's state."""
+"""Speed, room, noise and gain: as asked, in this order, reproducible from the generator."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from asr.augment import WaveformAugment
-from asr.augment.waveform import add_noise, change_speed
+from asr.augment import Noise, Reverberation, SimulatedRooms, SyntheticNoise, WaveformAugment
+from asr.augment.waveform import change_speed
 
 RATE = 16_000
 
@@ -62,29 +62,43 @@ def test_gain_is_even_over_its_range_and_changes_nothing_else():
     assert (np.abs(counts - 100) < 33).all()
 
 
-@pytest.mark.parametrize("snr_db", [-10.0, 0.0, 20.0])
-def test_noise_has_the_asked_power_and_is_white(snr_db):
-    clean = sine(440)
-    noise = add_noise(clean, snr_db, np.random.default_rng(0)) - clean
-    ratio = np.mean(np.square(clean)) / np.mean(np.square(noise))
-    assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.2)
-    low, high = np.square(np.abs(np.fft.rfft(noise))).reshape(-1)[:-1].reshape(2, -1).sum(axis=1)
-    assert low / high == pytest.approx(1, rel=0.1)
+EVERYTHING = {
+    "speeds": [0.9, 1.0, 1.1],
+    "room": Reverberation(SimulatedRooms(rooms=3), 0.7),
+    "noise": Noise(SyntheticNoise(), [0.0, 20.0], 0.7),
+    "gain_db": [-6.0, 3.0],
+}
 
 
-def test_noise_is_drawn_evenly_over_its_range():
-    augment = WaveformAugment(snr_db=[0.0, 30.0])
-    clean = sine(440, 0.05)
-    power = np.mean(np.square(clean))
-    noises = [vary(augment, seed, clean) - clean for seed in range(300)]
-    ratios = [10 * np.log10(power / np.mean(np.square(noise))) for noise in noises]
-    counts, _ = np.histogram(ratios, bins=3, range=(-1.0, 31.0))
-    assert (np.abs(counts - 100) < 33).all()
+def test_speed_comes_first_then_room_noise_and_gain():
+    generator = np.random.default_rng(3)
+    speed = EVERYTHING["speeds"][generator.integers(3)]
+    expected = change_speed(sine(440), speed, RATE)
+    expected = EVERYTHING["room"](expected, RATE, generator)
+    expected = EVERYTHING["noise"](expected, RATE, generator)
+    expected = expected * np.float32(10 ** (generator.uniform(-6.0, 3.0) / 20))
+    np.testing.assert_array_equal(vary(WaveformAugment(**EVERYTHING), 3), expected)
 
 
-@pytest.mark.parametrize("waveform", [np.zeros(0, np.float32), np.zeros(100, np.float32)])
-def test_silence_stays_silent(waveform):
-    np.testing.assert_array_equal(vary(WaveformAugment(snr_db=[0.0, 0.0]), 0, waveform), waveform)
+def test_without_room_and_noise_speed_and_gain_are_drawn_as_ever():
+    # The first draws of numpy's generator for the seed 0, which earlier trainings have seen too.
+    generator = np.random.default_rng(0)
+    speed, gain = [0.9, 1.0, 1.1][generator.integers(3)], generator.uniform(-6.0, 3.0)
+    varied = vary(WaveformAugment(speeds=[0.9, 1.0, 1.1], gain_db=[-6.0, 3.0]), 0)
+    np.testing.assert_allclose(varied, change_speed(sine(440), speed, RATE) * 10 ** (gain / 20))
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 100, 50_000])
+@pytest.mark.parametrize("level", [0.0, 0.1])
+def test_everything_together_is_finite_and_as_long_as_speed_makes_it(num_samples, level):
+    augment = WaveformAugment(**EVERYTHING)
+    waveform = np.full(num_samples, level, dtype=np.float32)
+    for seed in range(20):
+        varied = vary(augment, seed, waveform)
+        assert varied.dtype == np.float32
+        assert np.isfinite(varied).all()
+        assert min(abs(len(varied) - num_samples / speed) for speed in (0.9, 1.0, 1.1)) <= 1
+        assert level or not varied.any()
 
 
 def test_speeds_are_drawn_evenly():
@@ -98,7 +112,7 @@ def test_speeds_are_drawn_evenly():
 
 
 def test_same_state_same_result_other_seed_another():
-    augment = WaveformAugment(speeds=[0.9, 1.0, 1.1], gain_db=[-6.0, 3.0])
+    augment = WaveformAugment(**EVERYTHING)
     first = [vary(augment, seed) for seed in range(10)]
     for seed in reversed(range(10)):
         np.testing.assert_array_equal(vary(augment, seed), first[seed])
@@ -110,9 +124,7 @@ def test_same_state_same_result_other_seed_another():
     assert not np.array_equal(again, first[0])
 
 
-@pytest.mark.parametrize(
-    "augment", [WaveformAugment([1.1], [-3.0, -3.0], [9, 9]), WaveformAugment()]
-)
+@pytest.mark.parametrize("augment", [WaveformAugment(**EVERYTHING), WaveformAugment()])
 def test_input_is_not_written_to(augment):
     waveform = sine(440)
     varied = vary(augment, 0, waveform)
@@ -137,7 +149,6 @@ def test_defaults_change_nothing():
         ({"gain_db": [3.0]}, r"gain_db \[3.0\]"),
         ({"gain_db": [float("nan"), 0.0]}, r"gain_db \[nan, 0.0\]"),
         ({"gain_db": [float("-inf"), 0.0]}, "within -100 to 100 dB"),
-        ({"snr_db": [30.0, 0.0]}, r"snr_db \[30.0, 0.0\], expected \[lowest, highest\]"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

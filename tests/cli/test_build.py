@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -77,7 +78,34 @@ def test_augmentations(name: str) -> None:
     augment = build(composed("train", f"augment={name}").augment)
     assert isinstance(augment, Augment)
     assert (augment.spec is None) == (name == "none")
-    assert (augment.waveform is not None) == (name == "full")
+    assert (augment.waveform is not None) == (name in ("full", "noisy"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("noise", "room") for name in options(f"augment/{kind}")],
+)
+def test_noises_and_rooms(kind: str, name: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "hiss.wav", np.random.default_rng(0).uniform(-1, 1, 4000), 8000)
+    choice = ["augment=full", f"augment/{kind}={name}"]
+    if name == "folder":
+        choice.append(f"augment.waveform.{kind}.source.folder={tmp_path}")
+    part = getattr(build(composed("train", *choice).augment).waveform, kind)
+    assert (part is None) == (name == "none")
+    if part is not None:
+        part.probability = 1.0
+        waveform = np.ones(8000, np.float32)
+        assert not np.array_equal(part(waveform, 8000, np.random.default_rng(0)), waveform)
+
+
+@pytest.mark.parametrize("kind", ["noise", "room"])
+def test_a_folder_that_is_missing_is_told_before_the_training(kind: str) -> None:
+    config = composed(
+        "train", "augment=noisy", f"augment/{kind}=folder",
+        f"augment.waveform.{kind}.source.folder=no/such/folder",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"^no/such/folder: missing, expected a folder of audio"):
+        build(config.augment)
 
 
 @pytest.mark.parametrize("name", options("trainer"))

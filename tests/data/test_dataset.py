@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from asr.augment import WaveformAugment
-from asr.data.dataset import Fault, SpeechDataset, draw_seed, load_utterance
+from asr.data.dataset import SpeechDataset, draw_seed, load_utterance
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 
 RATE = 8000  # [Hz]
@@ -97,9 +98,9 @@ def test_what_cannot_be_loaded_is_named(utterances: list[Utterance], tmp_path: P
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no audio at all")
     found = dataset_of([Utterance(broken, "a", 1.0, "b")])[0, 0]
-    assert isinstance(found, Fault)
+    assert isinstance(found, Finding)
     assert found.id == "b"
     assert found.reason.startswith(f"{broken}: cannot be read as audio")
     gone = tmp_path / "gone.wav"
     found = dataset_of([Utterance(gone, "a", 1.0, "g")])[0, 0]
-    assert found == Fault("g", f"{gone}: No such file or directory")
+    assert found == Finding(Kind.UNREADABLE_AUDIO, f"{gone}: No such file or directory", "g")

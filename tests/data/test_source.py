@@ -13,6 +13,7 @@ import torch
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import Request, RequestDataset, load_request
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 from asr.data.plan import plan_epoch
 from asr.data.source import ManifestSource, Ranks
@@ -69,17 +70,19 @@ def test_what_cannot_be_learnt_is_left_out_by_name(utterances: list[Utterance]) 
         Utterance(Path("x.wav"), "abx", 1.0, "unknown"),
     ]
 
-    def gate(some: Sequence[Utterance]) -> dict[str, str]:
+    def gate(some: Sequence[Utterance]) -> list[Finding]:
+        assert "unknown" not in {utterance.id for utterance in some}
         long = [utterance for utterance in some if len(utterance.text) > 2]
-        return {u.id: f"{len(u.text)} tokens, expected fewer than 3" for u in long}
+        return [Finding(Kind.INFEASIBLE, f"{len(u.text)} tokens", u.id) for u in long]
 
     window = open_one([*bad, *utterances], gate)
     assert {utterance.id for utterance in window.utterances} == {"u0", "u1", "u3", "u4", "u6", "u7"}
-    reasons = {each.id: each.reason for each in window.left_out}
-    assert reasons["empty"] == "empty text, expected at least one character"
-    assert "'x' (U+0078 LATIN SMALL LETTER X) at position 2" in reasons["unknown"]
-    assert reasons["u2"] == reasons["u5"] == "3 tokens, expected fewer than 3"
-    assert len(reasons) == 5
+    found = {each.id: (each.kind, each.reason) for each in window.left_out}
+    assert found["empty"] == (Kind.EMPTY_TEXT, "empty text, expected at least one character")
+    assert found["unknown"][0] is Kind.UNKNOWN_CHARACTER
+    assert "'x' (U+0078 LATIN SMALL LETTER X) not in the alphabet" in found["unknown"][1]
+    assert found["u2"] == found["u5"] == found["u8"] == (Kind.INFEASIBLE, "3 tokens")
+    assert len(found) == 5
 
 
 def test_the_fingerprint_is_of_ids_durations_offsets_and_texts() -> None:

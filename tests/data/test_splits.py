@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.splits import Splits, load_splits
 from asr.text.normalize import TextNormalizer
 
 Line = dict[str, object]
 
 
-def write(path: Path, *lines: Line) -> str:
+def write(path: Path, *lines: Line, audio: bool = True) -> str:
+    """A manifest, and a file for each of its recordings: nobody looks into them."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for each in lines if audio else ():
+        (path.parent / str(each["audio_filepath"])).touch()
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
 
@@ -63,21 +68,34 @@ def test_a_given_alphabet_keeps_its_order_and_may_have_more(tmp_path: Path, dev:
     assert load(train, dev, alphabet="zba ").alphabet == "zba "
 
 
-@pytest.mark.parametrize("split", ["train", "dev"])
-def test_an_unknown_character_names_utterance_and_character(
-    split: str, tmp_path: Path, dev: str
-) -> None:
+UNKNOWN = (
+    "character 'c' (U+0063 LATIN SMALL LETTER C) and 2 more not in the alphabet, "
+    "expected only 'ab '"
+)
+
+
+def test_an_unknown_character_in_train_leaves_the_utterance_out(tmp_path: Path, dev: str) -> None:
+    strange = write(tmp_path / "strange.jsonl", line("fine", "a"), line("odd", "caf\u00e9"))
+    splits = load(strange, dev, alphabet="ab ", notice=Notices())
+    assert [u.id for u in splits.train] == ["fine"]
+    assert splits.left_out == (
+        Finding(Kind.UNKNOWN_CHARACTER, UNKNOWN, "odd", Path(strange), line=2),
+    )
+
+
+def test_an_unknown_character_in_dev_is_an_error(tmp_path: Path, dev: str) -> None:
     train = write(tmp_path / "train.jsonl", line("t1", "ab"))
     strange = write(tmp_path / "strange.jsonl", line("fine", "a"), line("odd", "caf\u00e9"))
-    message = rf"^{split} utterance odd: character 'c' \(U\+0063\) is not in the alphabet 'ab '"
-    manifests = (strange, dev) if split == "train" else (train, strange)
-    with pytest.raises(ValueError, match=message):
-        load(*manifests, alphabet="ab ")
+    message = f"dev: {strange}:2: odd: {UNKNOWN}; correct the text, its rules (data.text) or "
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        load(train, strange, alphabet="ab ")
 
 
 def test_a_character_that_only_dev_has(tmp_path: Path, dev: str) -> None:
     train = write(tmp_path / "train.jsonl", line("t1", "ab"))
-    with pytest.raises(ValueError, match=r"^dev utterance d2: character ' ' \(U\+0020\)"):
+    with pytest.raises(
+        ValueError, match=r"^dev: .*dev\.jsonl:2: d2: character ' ' \(U\+0020 SPACE\)"
+    ):
         load(train, dev)
 
 
@@ -89,7 +107,11 @@ def test_what_is_too_short_or_too_long_to_train_on_is_left_out_and_told(
     notices = Notices()
     splits = load(train, dev, min_duration_s=0.1, max_duration_s=2.0, notice=notices)
     assert [u.duration for u in splits.train] == [0.1, 1.0, 2.0]
-    assert notices == ["2 of 5 training utterances left out: not 0.1 to 2 s long"]
+    assert notices == ["2 of 5 training utterances left out: 1 too short, 1 too long"]
+    assert [finding.reason for finding in splits.left_out] == [
+        "0.09 s, expected 0.1 to 2 s",
+        "2.01 s, expected 0.1 to 2 s",
+    ]
 
 
 def test_characters_of_utterances_left_out_are_no_part_of_the_alphabet(
@@ -107,7 +129,10 @@ def test_dev_keeps_every_length(tmp_path: Path) -> None:
 
 def test_no_utterance_left(tmp_path: Path, dev: str) -> None:
     train = write(tmp_path / "train.jsonl", line("t1"), line("t2"))
-    message = r"no training utterance left of 2, expected some of 5 to 9 s \(data\.min_duration_s"
+    message = (
+        r"^no training utterance left of 2: 2 too short \(data\.min_duration_s, "
+        r"data\.max_duration_s\); first: .*train\.jsonl:1: t1: 1\.00 s, expected 5 to 9 s$"
+    )
     with pytest.raises(ValueError, match=message):
         load(train, dev, min_duration_s=5, max_duration_s=9, notice=Notices())
 
@@ -148,8 +173,14 @@ def test_ids_that_several_manifests_share(tmp_path: Path, dev: str) -> None:
         write(tmp_path / folder / name, line("t1", "a b"))
         for folder, name in (("x/data", "a.jsonl"), ("y/data", "b.jsonl"))
     ]
-    with pytest.raises(ValueError, match="id 'data/t1' occurs 2 times in the manifests"):
-        load(trains, dev)
+    splits = load(trains, dev, notice=Notices())
+    assert [u.id for u in splits.train] == ["data/t1"]
+    (left_out,) = splits.left_out
+    assert str(left_out).startswith(
+        f"{trains[1]}:1: data/t1: id 'data/t1' is that of {trains[0]}:1 already: folders of "
+    )
+    with pytest.raises(ValueError, match=r"^dev: .*b\.jsonl:1: data/t1: id 'data/t1' is that of "):
+        load(dev, trains, alphabet="ab ")
 
 
 def test_durations_that_the_manifest_lacks_are_read_off_the_files(tmp_path: Path, dev: str) -> None:
@@ -159,10 +190,58 @@ def test_durations_that_the_manifest_lacks_are_read_off_the_files(tmp_path: Path
     assert splits.train[0].duration == 0.375
 
 
-def test_a_missing_file_whose_duration_is_needed(tmp_path: Path, dev: str) -> None:
-    train = write(tmp_path / "train.jsonl", line("t1", "a b", duration=None))
-    with pytest.raises(FileNotFoundError, match=r"t1\.wav"):
-        load(train, dev)
+FAULTY_LINES = [
+    ({"audio_filepath": "x.wav"}, "bad_line", "text is missing, expected a text"),
+    (line("t1"), "duplicate_id", "id 't1' is that of line 1 already"),
+    (line("gone"), "missing_audio", "gone.wav: no such file, expected audio"),
+    (line("folder"), "missing_audio", "folder.wav: not a regular file, expected audio"),
+    (line("no_audio", duration=None), "unreadable_audio", "no_audio.wav: empty file, expected "),
+    (line("dots", "..."), "empty_text", "empty text, expected at least one character"),
+    (
+        line("half", duration=None) | {"offset": 0.5},
+        "unreadable_audio",
+        "offset 0.5 s, expected less than the file's 0.5 s",
+    ),
+]
+
+
+@pytest.mark.parametrize(("faulty", "kind", "reason"), FAULTY_LINES)
+def test_what_is_left_out_of_train_is_an_error_in_dev(
+    faulty: Line, kind: str, reason: str, tmp_path: Path, dev: str
+) -> None:
+    for name in ("t1", "no_audio", "dots", "t2"):
+        (tmp_path / f"{name}.wav").touch()
+    (tmp_path / "folder.wav").mkdir()
+    soundfile.write(tmp_path / "half.wav", np.zeros(4000), 8000)
+    lines = (line("t1", "a b"), faulty, line("t2", "ab"))
+    manifest = write(tmp_path / "train.jsonl", *lines, audio=False)
+    splits = load(manifest, dev, notice=Notices())
+    assert [u.id for u in splits.train] == ["t1", "t2"]
+    (left_out,) = splits.left_out
+    assert left_out.kind.slug == kind
+    assert reason in left_out.reason
+    assert left_out.place == f"{manifest}:2"
+    assert left_out.id == (None if kind == "bad_line" else faulty["id"])
+    with pytest.raises(ValueError, match=rf"^dev: {re.escape(manifest)}:2: .*{re.escape(reason)}"):
+        load(dev, manifest, alphabet="ab ")
+
+
+def test_several_faults_of_dev_are_told_in_one_line(tmp_path: Path, dev: str) -> None:
+    faults = [line(f"e{number}", "") for number in range(3)]
+    manifest = write(tmp_path / "bad.jsonl", *faults, {"audio_filepath": "x.wav"})
+    message = (
+        r"^dev: .*bad\.jsonl:1: e0: empty .* \(and 3 more in dev: 2 empty texts, 1 bad line\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(dev, manifest)
+
+
+def test_a_limit_leaves_nothing_out_that_comes_after_it(tmp_path: Path, dev: str) -> None:
+    lines = [line("t1", "a b"), line("e1", ""), line("t2", "a b"), line("e2", "")]
+    train = write(tmp_path / "train.jsonl", *lines)
+    splits = load(train, dev, limit=2, notice=Notices())
+    assert [u.id for u in splits.train] == ["t1", "t2"]
+    assert [finding.id for finding in splits.left_out] == ["e1"]
 
 
 def test_the_fingerprint_moves_with_ids_durations_texts_and_sides(tmp_path: Path, dev: str) -> None:

@@ -231,3 +231,24 @@ def test_layers_have_the_asked_shape() -> None:
 def test_arguments_that_make_no_sense(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model_of(**arguments)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_every_parameter_is_in_one_block(norm: str, lookahead: int) -> None:
+    model = model_of(norm=norm, bidirectional=not lookahead, lookahead=lookahead, num_layers=3)
+    assert len(model.blocks) == 5
+    names = {
+        name: number
+        for number, block in enumerate(model.blocks)
+        for name, parameter in model.named_parameters()
+        if any(parameter is own for module in block for own in module.parameters())
+    }
+    assert names.keys() == dict(model.named_parameters()).keys()
+    assert {name: number for name, number in names.items() if name.startswith("layers.")} == {
+        name: 1 + int(name.split(".")[1]) for name in names if name.startswith("layers.")
+    }
+    assert {names[name] for name in names if name.startswith(("subsampling", "input_norm"))} == {0}
+    assert {names[name] for name in names if name.startswith(("lookahead", "head"))} == {4}
+    if norm != "none":
+        assert [names[f"norms.{index}.norm.weight"] for index in range(3)] == [1, 2, 3]

@@ -95,3 +95,19 @@ def test_no_norm_changes_nothing(x: Tensor) -> None:
 def test_other_kinds_are_refused() -> None:
     with pytest.raises(ValueError, match="norm 'instance', expected 'none', 'batch' or 'layer'"):
         make_norm("instance", WIDTH)
+
+
+def test_batch_norm_that_does_not_learn_stays_in_evaluation_mode(x: Tensor) -> None:
+    norm = MaskedBatchNorm(WIDTH).double()
+    randomise(norm)
+    norm(x, LENGTHS)
+    statistics = {name: value.clone() for name, value in norm.named_buffers()}
+    expected = norm.eval()(x, LENGTHS)
+    norm.requires_grad_(False)
+    parent = nn.ModuleList([norm]).train()  # as the model's own train() reaches it
+    assert parent.training
+    assert torch.equal(norm(x, LENGTHS), expected)
+    assert all(torch.equal(value, statistics[name]) for name, value in norm.named_buffers())
+    norm.requires_grad_(True)
+    parent.train()
+    assert not torch.equal(norm(x, LENGTHS), expected)

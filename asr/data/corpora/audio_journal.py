@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_text
 from asr.data.corpora.corpus_folder import STATE_DIR
 
 
@@ -67,8 +67,7 @@ def open_journal(folder: Path) -> Iterator[Journal]:
 
 
 def _rewrite(path: Path, done: dict[str, Written]) -> None:
-    with replacing(path) as file:
-        file.write("".join(_line(*entry) for entry in done.items()).encode())
+    replace_text(path, "".join(_line(*entry) for entry in done.items()))
 
 
 def _line(name: str, written: Written) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr.atomic_file import remove_leftovers, replacing
+from asr.atomic_file import remove_leftovers, replace_bytes
 from asr.data.corpora.prepared import SPLITS
 
 STATE_DIR = ".prepare"  # lock and notes on what is done; its presence marks the folder as ours
@@ -100,8 +100,7 @@ def write_if_changed(path: Path, content: bytes) -> bool:
     """
     if path.is_file() and path.read_bytes() == content:
         return False
-    with replacing(path) as file:
-        file.write(content)
+    replace_bytes(path, content)
     return True
 
 

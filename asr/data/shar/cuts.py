@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import IO
 
-from asr.data.dataset import Fault
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import MAX_SECONDS, Utterance
 from asr.data.records import BadLineError, Record, json_records, shown
 from asr.data.shar.folder import SharFolder
@@ -23,7 +23,7 @@ UTTERANCE_ID = "utterance_id"  # in `custom`, where an id cannot be a file's nam
 
 def read_cuts(
     folder: SharFolder, name: str, recording: str, sha256: str | None = None
-) -> list[tuple[str, Utterance | Fault]]:
+) -> list[tuple[str, Utterance | Finding]]:
     """Read the cuts of a shard.
 
     Args:
@@ -65,11 +65,11 @@ def check_sha256(where: str, actual: str, expected: str | None) -> None:
         )
 
 
-def _parse(where: str, packed: IO[bytes], recording: str) -> list[tuple[str, Utterance | Fault]]:
+def _parse(where: str, packed: IO[bytes], recording: str) -> list[tuple[str, Utterance | Finding]]:
     is_gzip = packed.read(2) == b"\x1f\x8b"
     packed.seek(0)
     lines = gzip.GzipFile(fileobj=packed) if is_gzip else packed
-    cuts: dict[str, Utterance | Fault] = {}
+    cuts: dict[str, Utterance | Finding] = {}
     for line, record in json_records(lines):  # type: ignore[arg-type]  # it reads lines alone
         if len(cuts) == MAX_CUTS:
             raise ValueError(f"{where}: more than {MAX_CUTS} cuts, expected fewer in a shard")
@@ -85,7 +85,7 @@ def _parse(where: str, packed: IO[bytes], recording: str) -> list[tuple[str, Utt
     return list(cuts.items())
 
 
-def _utterance(cut_id: str, record: Record, recording: str) -> Utterance | Fault:
+def _utterance(cut_id: str, record: Record, recording: str) -> Utterance | Finding:
     custom = record.get("custom") or {}
     if not isinstance(custom, dict):
         raise BadLineError(f"custom is {shown(custom)}, expected {{...}}")
@@ -94,7 +94,7 @@ def _utterance(cut_id: str, record: Record, recording: str) -> Utterance | Fault
     start, duration = _seconds(record, "start"), _seconds(record, "duration")
     reason = _unusable(record, duration)
     if reason is not None:
-        return Fault(utterance_id, reason)
+        return Finding(Kind.BAD_LINE, reason, utterance_id)
     (supervision,) = record["supervisions"]
     speaker = supervision.get("speaker")
     return Utterance(

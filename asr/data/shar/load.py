@@ -18,7 +18,7 @@ from asr.data.shar.index import (
 )
 from asr.data.shar.source import SharSource
 from asr.data.source import ManifestSource
-from asr.data.splits import check_characters, read_split
+from asr.data.splits import read_dev
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
@@ -68,8 +68,8 @@ def load_shar(
         notice: told in a line where all cuts had to be read.
 
     Raises:
-        ValueError: no shards, an index that does not fit them, shards that are being written, a
-            character of dev that the alphabet lacks.
+        ValueError: no shards, an index that does not fit them, shards that are being written,
+            anything wrong in dev.
         OSError: missing or unreadable.
     """
     folder = SharFolder(train)
@@ -77,8 +77,7 @@ def load_shar(
     if not index.utterances:
         raise ValueError(f"{folder}: no utterance in {len(index.shards)} shards, expected some")
     tokenizer = CharTokenizer(alphabet or sorted(index.characters))
-    dev_split = read_split(dev, text)
-    check_characters("dev", dev_split, tokenizer)
+    dev_split = read_dev(dev, text, tokenizer)
     source = SharSource(folder, index, text, min_duration_s, max_duration_s, shards_per_window)
     return StreamedSplits(source, dev_split, text, tokenizer.alphabet)
 

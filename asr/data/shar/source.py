@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from asr.data.dataset import Fault
+from asr.data.doctor.checks import check_duration
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import Shard, SharIndex
 from asr.data.shar.recordings import read_recordings
 from asr.data.source import Ranks, Totals
+from asr.data.splits import seconds
 from asr.data.window import Gate, Window, label
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
@@ -146,7 +148,6 @@ class SharWindows:
             utterances=tuple(utterances),
             tokens=tuple(tokens),
             left_out=tuple(each for part in reading for each in part.left_out),
-            outside=tuple(each for part in reading for each in part.outside),
             shares=(before, after),
             owners=tuple(owners),
             audio=audio,
@@ -155,7 +156,7 @@ class SharWindows:
     def _read_shard(self, shard: Shard, owner: int) -> _ShardContent:
         folder = self.source.folder
         cuts = read_cuts(folder, shard.cuts, shard.recording, shard.cuts_sha256)
-        content = _ShardContent(owner, [], [], [], [], [])
+        content = _ShardContent(owner, [], [], [], [])
         kept = self._sort(cuts, content)
         if owner == self.ranks.rank:
             ids = [cut_id for cut_id, _ in cuts]
@@ -163,22 +164,25 @@ class SharWindows:
             content.audio[:] = [audio[cut_id] for cut_id in kept]
         return content
 
-    def _sort(self, cuts: Sequence[tuple[str, Utterance | Fault]], to: _ShardContent) -> list[str]:
-        """Put utterances and faults where they belong; returns the cuts that are trained on."""
+    def _sort(
+        self, cuts: Sequence[tuple[str, Utterance | Finding]], to: _ShardContent
+    ) -> list[str]:
+        """Put utterances and findings where they belong; returns the cuts that are trained on."""
         shortest, longest = self.source.min_duration_s, self.source.max_duration_s
         inside: dict[str, Utterance] = {}
         for cut_id, item in cuts:
-            if isinstance(item, Fault):
+            if isinstance(item, Finding):
                 to.left_out.append(item)
-            elif shortest <= (item.duration or 0.0) <= longest:
+                continue
+            fault = check_duration(seconds(item), shortest, longest)
+            if fault is None:
                 inside[cut_id] = replace(item, text=self.source.text(item.text))
             else:
-                reason = f"{item.duration:g} s long, expected {shortest:g} to {longest:g} s"
-                to.outside.append(Fault(item.id, reason))
+                to.left_out.append(Finding(fault.kind, fault.reason, item.id))
         labels = label(list(inside.values()), self.tokenizer, self.gate)
         kept: list[str] = []
         for (cut_id, utterance), tokens in zip(inside.items(), labels, strict=True):
-            if isinstance(tokens, Fault):
+            if isinstance(tokens, Finding):
                 to.left_out.append(tokens)
             else:
                 kept.append(cut_id)
@@ -196,8 +200,7 @@ class _ShardContent:
     utterances: list[Utterance]
     tokens: list[tuple[int, ...]]
     audio: list[bytes | None]
-    left_out: list[Fault]
-    outside: list[Fault]
+    left_out: list[Finding]
 
 
 def shard_order(num_shards: int, seed: int, epoch: int) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.dataset import Fault
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
@@ -29,12 +29,12 @@ def supervised(**changes: object) -> dict[str, object]:
     return cut(supervisions=[{"id": "s", "start": 0.0, "duration": 2.0, "text": "Hi"} | changes])
 
 
-def read(folder: Path, content: bytes) -> list[tuple[str, Utterance | Fault]]:
+def read(folder: Path, content: bytes) -> list[tuple[str, Utterance | Finding]]:
     (folder / NAME).write_bytes(content)
     return read_cuts(SharFolder(folder), NAME, "recording.000000.tar")
 
 
-def read_one(folder: Path, record: object) -> Utterance | Fault:
+def read_one(folder: Path, record: object) -> Utterance | Finding:
     ((_, item),) = read(folder, gzip.compress(json.dumps(record).encode()))
     return item
 
@@ -68,8 +68,8 @@ def test_what_is_no_utterance_is_left_out_by_name(
     tmp_path: Path, record: dict[str, object], reason: str
 ) -> None:
     item = read_one(tmp_path, record)
-    assert isinstance(item, Fault)
-    assert item.id == "c"
+    assert isinstance(item, Finding)
+    assert (item.id, item.kind) == ("c", Kind.BAD_LINE)
     assert item.reason.startswith(reason)
 
 

@@ -19,6 +19,7 @@ import torch
 
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import RequestDataset
+from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 from asr.data.plan import rank_batches
 from asr.data.shar.source import SharSource, SharWindows, shard_order, window_bounds
@@ -186,26 +187,27 @@ def test_epoch_window_and_group_bring_back_the_very_batches(shards: Path) -> Non
 def test_what_cannot_be_learnt_is_left_out_in_its_window(
     shards: Path, make_source: MakeSource, utterances: list[Utterance]
 ) -> None:
-    def gate(utterances: Sequence[Utterance]) -> dict[str, str]:
-        return {u.id: "starts with a, expected another" for u in utterances if u.text[0] == "a"}
+    def gate(utterances: Sequence[Utterance]) -> list[Finding]:
+        starts = [utterance for utterance in utterances if utterance.text[0] == "a"]
+        return [Finding(Kind.INFEASIBLE, "starts with a", each.id) for each in starts]
 
     source = make_source(shards, min_duration_s=0.2, max_duration_s=0.7)
     windows = list(source.open(CharTokenizer("abc"), gate, 0, Ranks(0, 2)).epoch(0))
-    reasons = {
-        each.id: each.reason for window in windows for each in (*window.left_out, *window.outside)
-    }
-    assert all("s long" in each.reason for window in windows for each in window.outside)
+    found = {each.id: each for window in windows for each in window.left_out}
     kept = {utterance.id for window in windows for utterance in window.utterances}
-    assert kept.isdisjoint(reasons)
-    assert len(kept) + len(reasons) == COUNT
+    assert kept.isdisjoint(found)
+    assert len(kept) + len(found) == COUNT
     for utterance in utterances:
         text, duration = utterance.text.lower(), utterance.duration or 0.0
         if not 0.2 <= duration <= 0.7:
-            assert reasons[utterance.id].endswith("s long, expected 0.2 to 0.7 s")
+            kind = Kind.TOO_SHORT if duration < 0.2 else Kind.TOO_LONG
+            assert found[utterance.id].kind is kind
+            assert found[utterance.id].reason == f"{duration:.2f} s, expected 0.2 to 0.7 s"
         elif "d" in text:
-            assert "'d' (U+0064 LATIN SMALL LETTER D)" in reasons[utterance.id]
+            assert found[utterance.id].kind is Kind.UNKNOWN_CHARACTER
+            assert "'d' (U+0064 LATIN SMALL LETTER D)" in found[utterance.id].reason
         elif text.startswith("a"):
-            assert reasons[utterance.id] == "starts with a, expected another"
+            assert found[utterance.id] == Finding(Kind.INFEASIBLE, "starts with a", utterance.id)
         else:
             assert utterance.id in kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes
 from asr.features import LogMel
 from asr.model import BiLstmCtc
 from asr.text.normalize import TextNormalizer
@@ -126,13 +127,12 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
     """
     header = {
         "format_version": FORMAT_VERSION,
-        "spec": _complete(recognizer),
+        "spec": asdict(complete_spec(recognizer.spec)),
         "training": dict(training),
     }
     weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
     content = safetensors.torch.save(weights, {"asr": json.dumps(header, sort_keys=True)})
-    with replacing(path) as file:
-        file.write(content)
+    replace_bytes(path, content)
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recognizer, dict[str, Any]]:
@@ -169,6 +169,26 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     _check_types(path, recognizer, weights)
     recognizer.load_state_dict(weights, assign=True)
     return recognizer.to(device).eval(), header["training"]
+
+
+def complete_spec(spec: ModelSpec) -> ModelSpec:
+    """The same with every default written out, so that a later default changes no old model."""
+    return ModelSpec(
+        features=_complete(FEATURES, spec.features),
+        model=_complete(MODELS, spec.model),
+        alphabet=spec.alphabet,
+        text=asdict(_build(TextNormalizer, "text", spec.text)),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: missing or unreadable.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _skeleton(spec: ModelSpec) -> Recognizer:
@@ -215,23 +235,14 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return header
 
 
-def _complete(recognizer: Recognizer) -> dict[str, Any]:
-    """The spec with every default written out, so that a later default changes no old model."""
-    spec = recognizer.spec
-    parts = {
-        "features": (FEATURES, spec.features),
-        "model": (MODELS, spec.model),
+def _complete(known: Mapping[str, Callable[..., nn.Module]], part: Part) -> Part:
+    signature = inspect.signature(known[part.name])
+    arguments = {
+        name: part.arguments.get(name, parameter.default)
+        for name, parameter in signature.parameters.items()
+        if name in part.arguments or parameter.default is not inspect.Parameter.empty
     }
-    complete: dict[str, Any] = {}
-    for key, (known, part) in parts.items():
-        signature = inspect.signature(known[part.name])
-        arguments = {
-            name: part.arguments.get(name, parameter.default)
-            for name, parameter in signature.parameters.items()
-            if name in part.arguments or parameter.default is not inspect.Parameter.empty
-        }
-        complete[key] = {"name": part.name, "arguments": arguments}
-    return complete | {"alphabet": spec.alphabet, "text": asdict(recognizer.text)}
+    return Part(part.name, arguments)
 
 
 def _parse_spec(data: Any) -> ModelSpec:

@@ -1,0 +1,39 @@
+"""asr average: several model files to the mean of their weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from asr.checkpoint import average_models, save_model
+
+
+def main(arguments: list[str]) -> int:
+    """Average model files.
+
+    Raises:
+        ValueError: an output that exists, or models that have no average.
+        OSError: a model that cannot be read, or an output that cannot be written.
+    """
+    options = _parser().parse_args(arguments)
+    if options.output.exists() and not options.overwrite:
+        raise ValueError(f"{options.output} exists, expected a new file or --overwrite")
+    recognizer, training = average_models(options.models)
+    save_model(options.output, recognizer, training)
+    has_statistics = any(name.endswith("running_mean") for name, _ in recognizer.named_buffers())
+    too = ", batch norm's running statistics too" if has_statistics else ""
+    print(f"{options.output}: mean of {len(options.models)} models{too}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr average",
+        description="Write the arithmetic mean of models of one training, its last validations for "
+        "instance: weights and batch norm's running statistics.",
+    )
+    parser.add_argument("models", nargs="+", type=Path, help="model files, two or more")
+    parser.add_argument("--output", required=True, type=Path, help="model file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

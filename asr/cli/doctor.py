@@ -1,0 +1,231 @@
+"""asr doctor: what is wrong with manifests, utterance by utterance."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asr.atomic_file import replace_text
+from asr.cli.doctor_terminal import examination_view
+from asr.data.doctor.clean import OF_MANIFESTS, clean_paths, write_clean
+from asr.data.doctor.examine import Examination, Rules, examine
+from asr.data.doctor.findings import Kind, Severity
+from asr.data.doctor.json_file import examination_to_json
+from asr.data.doctor.picture import draw_examination
+from asr.data.doctor.quantity import quantities
+from asr.report.visible import visible
+from asr.text.normalize import TextNormalizer
+
+ERRORS_STATUS = 1
+FRAME_MS = 40.0  # [ms] features every 10 ms, 4 of them to an output frame, as conf/ has it
+SAMPLE_RATE = 16_000  # [Hz]
+PLAIN_INTERVAL_S = 10.0  # [s] between the lines that stand in for a bar where there is no terminal
+WARNINGS = tuple(
+    kind for kind in Kind if kind.severity is Severity.WARNING and kind not in OF_MANIFESTS
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Examine manifests.
+
+    Returns:
+        0 where nothing stands in the way of a training, 1 where errors were found.
+
+    Raises:
+        ValueError: a mistake in the call.
+        OSError: a manifest that cannot be read, or a file that cannot be written.
+    """
+    options = _parser().parse_args(arguments)
+    _check(options)
+    also = _kinds_to_drop(options)
+    clean_to = clean_paths(options.manifests, options.clean) if options.clean else []
+    rules = _rules(options)
+    console = Console(highlight=False)
+    with _progress() as progress:
+        examination = examine(
+            options.manifests, rules, options.headers_only, options.jobs, progress
+        )
+    shown = quantities(rules.min_duration_s, rules.max_duration_s)
+    for part in examination_view(examination, shown):
+        console.print(part)
+    for path in _write(examination, rules, options, clean_to, also):
+        console.print(visible(path), markup=False, soft_wrap=True)
+    is_bad = any(f.kind.severity is Severity.ERROR for f in examination.findings)
+    return ERRORS_STATUS if is_bad else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr doctor",
+        description="Examine manifests and their audio before training on them. Give train first: "
+        "audio that is also in a later manifest is an error of the earlier one.",
+        epilog="Exit status: 0 no errors, 1 errors, 2 a mistake in the call.",
+    )
+    parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    model = parser.add_argument_group("what is expected")
+    model.add_argument(
+        "--model", type=Path, metavar="FILE",
+        help="a model file: its alphabet, text rules, sample rate and output frames",
+    )  # fmt: skip
+    model.add_argument(
+        "--alphabet", help="characters that texts may have; default: those of the first manifest"
+    )
+    model.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default: {SAMPLE_RATE}")
+    model.add_argument(
+        "--frame-ms", type=float, metavar="MS", help=f"between output frames; default: {FRAME_MS:g}"
+    )
+    model.add_argument(
+        "--speed", type=float, default=1.0, metavar="FACTOR",
+        help="fastest of the augmentation (augment=full: 1.1); default: 1",
+    )  # fmt: skip
+    model.add_argument("--min-duration", type=float, default=0.1, metavar="S", help="default: 0.1")
+    model.add_argument("--max-duration", type=float, default=40.0, metavar="S", help="default: 40")
+    work = parser.add_argument_group("the work")
+    work.add_argument(
+        "--headers-only", action="store_true",
+        help="decode nothing: no levels, clipping, silence, cut files, equal recordings",
+    )  # fmt: skip
+    work.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+        help="threads that decode; default: one a core",
+    )  # fmt: skip
+    _add_outputs(parser)
+    return parser
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    output = parser.add_argument_group("what is written")
+    output.add_argument(
+        "--clean", type=Path, metavar="OUT",
+        help="the manifest without the errors, as JSONL; a folder where there are several",
+    )  # fmt: skip
+    output.add_argument(
+        "--clean-warnings", action="store_true", help="leave out what has a warning as well"
+    )
+    output.add_argument(
+        "--clean-kinds", metavar="KIND,...",
+        help=f"or these warnings only: {', '.join(kind.slug for kind in WARNINGS)}",
+    )  # fmt: skip
+    output.add_argument("--json", type=Path, metavar="OUT", help="totals and all findings")
+    output.add_argument("--picture", type=Path, metavar="OUT.png", help="histograms")
+
+
+def _check(options: argparse.Namespace) -> None:
+    twice = next((p for p in options.manifests if options.manifests.count(p) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice, expected each manifest once")
+    for name in ("sample_rate", "frame_ms", "speed", "max_duration", "jobs"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} {value:g}, expected more than 0")
+    if not 0 <= options.min_duration < options.max_duration:
+        raise ValueError(
+            f"--min-duration {options.min_duration:g}, expected 0 to less than --max-duration "
+            f"{options.max_duration:g}"
+        )
+    for name in ("alphabet", "sample_rate", "frame_ms"):
+        if options.model is not None and getattr(options, name) is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} and --model, expected one of them: a model has its own"
+            )
+    if options.clean is None and (options.clean_warnings or options.clean_kinds):
+        raise ValueError("--clean-warnings and --clean-kinds need --clean, where to write")
+    if options.clean_warnings and options.clean_kinds:
+        raise ValueError("--clean-warnings and --clean-kinds, expected one of them")
+
+
+def _kinds_to_drop(options: argparse.Namespace) -> list[Kind]:
+    if options.clean_warnings:
+        return list(WARNINGS)
+    known = {kind.slug: kind for kind in WARNINGS}
+    names = options.clean_kinds.split(",") if options.clean_kinds else []
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise ValueError(f"--clean-kinds {unknown!r}, expected some of {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def _rules(options: argparse.Namespace) -> Rules:
+    # Imported here: `asr doctor --help` needs no torch.
+    from asr.model.ctc import required_frames
+
+    text, alphabet = TextNormalizer(), options.alphabet
+    sample_rate = options.sample_rate or SAMPLE_RATE
+    output_frames = _frames_every(options.frame_ms or FRAME_MS)
+    if options.model is not None:
+        text, alphabet, sample_rate, output_frames = _of_model(options.model)
+    return Rules(
+        text, alphabet, sample_rate, output_frames, required_frames,
+        options.speed, options.min_duration, options.max_duration,
+    )  # fmt: skip
+
+
+def _frames_every(frame_ms: float) -> Callable[[float], int]:
+    """Output frames of centred features: one at the start, and one every `frame_ms`."""
+    # A millionth of a frame: 0.12 s hold 3.0 frames of 40 ms, and 2.9999999999999996 by division.
+    return lambda seconds: int(seconds * 1000 / frame_ms + 1e-6) + 1
+
+
+def _of_model(path: Path) -> tuple[TextNormalizer, str, int, Callable[[float], int]]:
+    import torch
+
+    from asr.checkpoint import load_model
+
+    recognizer, _ = load_model(path)
+    rate = recognizer.features.sample_rate
+
+    def output_frames(seconds: float) -> int:
+        return int(recognizer.output_length(torch.tensor(int(seconds * rate))))
+
+    return recognizer.text, recognizer.tokenizer.alphabet, rate, output_frames
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line now and then in a log."""
+    console = Console(stderr=True, highlight=False)
+    bar = Progress(
+        TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task("", total=None)
+    told = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal told
+        bar.update(task, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() - told > PLAIN_INTERVAL_S:
+            told = time.monotonic()
+            console.print(f"listening: {done:,} of {total:,} utterances")
+
+    with bar:
+        yield advance
+
+
+def _write(
+    examination: Examination,
+    rules: Rules,
+    options: argparse.Namespace,
+    clean_to: Sequence[Path],
+    also: Sequence[Kind],
+) -> Iterator[str]:
+    """Write what was asked for; a line for each."""
+    bounds = rules.min_duration_s, rules.max_duration_s
+    if options.json is not None:
+        replace_text(options.json, examination_to_json(examination, *bounds))
+        yield f"findings: {options.json}"
+    if options.picture is not None:
+        draw_examination(examination, options.picture, *bounds)
+        yield f"picture: {options.picture}"
+    if clean_to:
+        left = write_clean(examination, clean_to, also)
+        for path, count, manifest in zip(clean_to, left, examination.manifests, strict=True):
+            yield f"cleaned: {path}, {count:,} of {manifest.lines:,} lines"

@@ -1,0 +1,204 @@
+"""The doctor: everything that can be found wrong with manifests and their audio."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from asr.data.corpora.prepared import describe_error
+from asr.data.doctor.audio_checks import check_audio
+from asr.data.doctor.checks import (
+    check_characters,
+    check_duration,
+    check_file,
+    check_frames,
+    check_text,
+)
+from asr.data.doctor.examined import Examined, ExaminedManifest
+from asr.data.doctor.findings import Entry, Fault, Finding, Kind
+from asr.data.doctor.measure import Audio, measure_audio
+from asr.data.doctor.outliers import find_outliers
+from asr.data.doctor.overlap import Overlap, find_duplicates, find_overlaps, overlap_findings
+from asr.data.doctor.rows import entries, findings, read_rows
+from asr.text.normalize import TextNormalizer
+from asr.text.tokenizer import CharTokenizer
+
+CHUNK = 1024  # utterances handed to the threads at a time
+
+Measured = Audio | Fault
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What manifests are held against.
+
+    Attributes:
+        text: rules for every transcript.
+        alphabet: characters that texts may have; None takes those of the first manifest.
+        sample_rate: of the model [Hz].
+        output_frames: output frames of so many seconds of audio.
+        required_frames: fewest output frames for label ids.
+        speed: fastest that the augmentation plays an utterance.
+        min_duration_s: of an utterance to train on [s].
+        max_duration_s: of an utterance to train on [s]; longer ones are not decoded either.
+    """
+
+    text: TextNormalizer
+    alphabet: str | None
+    sample_rate: int
+    output_frames: Callable[[float], int]
+    required_frames: Callable[[list[int]], int]
+    speed: float = 1.0
+    min_duration_s: float = 0.1
+    max_duration_s: float = 40.0
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor found out.
+
+    Attributes:
+        manifests: one by one, in the order given.
+        alphabet: that texts were held against; empty where no text has a character.
+        findings: by manifest and line.
+        overlaps: of every two manifests.
+    """
+
+    manifests: tuple[ExaminedManifest, ...]
+    alphabet: str
+    findings: tuple[Finding, ...]
+    overlaps: tuple[Overlap, ...]
+
+
+def examine(
+    paths: Sequence[Path],
+    rules: Rules,
+    headers_only: bool = False,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Examination:
+    """Examine manifests and their audio.
+
+    Args:
+        paths: manifests, train before what is measured on: for overlaps the order counts.
+        rules: what they are held against.
+        headers_only: read the headers of the audio, not the samples.
+        jobs: threads that decode.
+        progress: told how many utterances of how many are measured, very often.
+
+    Returns:
+        Everything found; damaged audio is a finding as anything else.
+
+    Raises:
+        ValueError: something that is no manifest, or one without lines.
+        OSError: a missing or unreadable manifest.
+    """
+    rows = [read_rows(path) for path in paths]
+    texts = [[rules.text(entry.utterance.text) for entry in entries(each)] for each in rows]
+    tokenizer = _tokenizer(rules.alphabet, texts[0])
+    everything = [entry for each in rows for entry in entries(each)]
+    decode_up_to_s = 0.0 if headers_only else rules.max_duration_s
+    measured = _measure_all(everything, decode_up_to_s, jobs, progress)
+    num_of_path = Counter(entry.utterance.audio_filepath for entry in everything)
+    found: list[Finding] = []
+    manifests: list[ExaminedManifest] = []
+    for path, own_rows, own_texts in zip(paths, rows, texts, strict=True):
+        found += findings(own_rows)
+        utterances: list[Examined] = []
+        for entry, text in zip(entries(own_rows), own_texts, strict=True):
+            is_whole = num_of_path[entry.utterance.audio_filepath] == 1
+            audio = next(measured)
+            each = _examined(entry, text, audio, rules, tokenizer)
+            faults = _faults(each, audio, rules, tokenizer, is_whole and not entry.utterance.offset)
+            found += map(entry.finding, faults)
+            utterances.append(each)
+        found += chain(find_outliers(utterances), find_duplicates(utterances))
+        manifests.append(ExaminedManifest(path, len(own_rows), utterances))
+    overlaps = find_overlaps(manifests)
+    found += overlap_findings(manifests, overlaps)
+    alphabet = tokenizer.alphabet if tokenizer else ""
+    return Examination(tuple(manifests), alphabet, _in_order(paths, found), tuple(overlaps))
+
+
+def _tokenizer(alphabet: str | None, texts: Sequence[str]) -> CharTokenizer | None:
+    """None where the alphabet is that of texts without characters: they are all findings."""
+    if alphabet is not None:
+        return CharTokenizer(alphabet)
+    return CharTokenizer.from_texts(texts) if any(texts) else None
+
+
+def _measure_all(
+    rows: Sequence[Entry], decode_up_to_s: float, jobs: int, progress: Callable[[int, int], None]
+) -> Iterator[Measured]:
+    def measure(entry: Entry) -> Measured:
+        try:
+            return check_file(entry.utterance.audio_filepath) or measure_audio(
+                entry.utterance, decode_up_to_s
+            )
+        except (ValueError, OSError) as error:
+            return Fault(Kind.UNREADABLE_AUDIO, describe_error(error))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            for number, result in enumerate(pool.map(measure, chunk), start + 1):
+                progress(number, len(rows))
+                yield result
+
+
+def _examined(
+    entry: Entry, text: str, measured: Measured, rules: Rules, tokenizer: CharTokenizer | None
+) -> Examined:
+    audio = measured if isinstance(measured, Audio) else None
+    duration_s = audio.duration_s if audio else entry.utterance.duration
+    known = tokenizer is not None and text and not tokenizer.unknown_characters(text)
+    return Examined(
+        entry,
+        text,
+        audio,
+        duration_s,
+        None if duration_s is None else rules.output_frames(duration_s / rules.speed),
+        rules.required_frames(tokenizer.encode(text)) if tokenizer and known else None,
+    )
+
+
+def _faults(
+    each: Examined,
+    measured: Measured,
+    rules: Rules,
+    tokenizer: CharTokenizer | None,
+    is_whole: bool,
+) -> Iterator[Fault]:
+    if isinstance(measured, Fault):
+        yield measured
+    else:
+        yield from check_audio(each.entry.utterance, measured, rules.sample_rate, is_whole)
+    limits = rules.min_duration_s, rules.max_duration_s
+    checks = [
+        check_text(each.text),
+        check_characters(each.text, tokenizer) if tokenizer else None,
+        None if each.duration_s is None else check_duration(each.duration_s, *limits),
+    ]
+    if tokenizer and each.needed and each.frames is not None and each.duration_s is not None:
+        tokens = tokenizer.encode(each.text)
+        checks.append(
+            check_frames(tokens, each.duration_s, each.frames, rules.required_frames, rules.speed)
+        )
+    yield from (fault for fault in checks if fault is not None)
+
+
+def _in_order(paths: Sequence[Path], found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """By manifest and line, whole manifests last; by kind within a line."""
+    place = {path: number for number, path in enumerate(paths)}
+    kinds = list(Kind)
+
+    def key(finding: Finding) -> tuple[int, float, int]:
+        assert finding.manifest is not None
+        line = float("inf") if finding.line is None else finding.line
+        return place[finding.manifest], line, kinds.index(finding.kind)
+
+    return tuple(sorted(found, key=key))

@@ -1,0 +1,189 @@
+"""One step: split where memory is short, alike on any layout of the gradients, and told to all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr.checkpoint import Recognizer
+from asr.data.batch import Batch, collate
+from asr.data.dataset import Example, SpeechDataset
+from asr.data.doctor.findings import Finding, Kind
+from asr.trainer.device import make_fabric
+from asr.trainer.gradients import Gradients
+from asr.trainer.step import Stepper, is_out_of_memory
+from tests.trainer.fitting import RATE, MakeRecognizer, MakeSplits
+
+
+@pytest.fixture
+def batch(make_splits: MakeSplits, make_recognizer: MakeRecognizer) -> Batch:
+    """Five utterances."""
+    utterances = make_splits().train[:5]
+    tokens = [make_recognizer().tokenizer.encode(utterance.text) for utterance in utterances]
+    dataset = SpeechDataset(utterances, tokens, RATE)
+    examples = [dataset[0, position] for position in range(5)]
+    assert all(isinstance(example, Example) for example in examples)
+    return collate(examples)
+
+
+def stepper_of(recognizer: Recognizer, clip_norm: float = 0.0) -> Stepper:
+    optimizer = torch.optim.SGD(recognizer.model.parameters(), lr=0.1)
+    fabric = make_fabric("cpu", 1, 1, "32-true")
+    return Stepper(fabric, recognizer.train(), optimizer, None, clip_norm)
+
+
+def weights_after(stepper: Stepper, batches: list[Batch]) -> dict[str, Tensor]:
+    num_tokens = int(sum(batch.token_lengths.sum() for batch in batches))
+    stepper.step(batches, num_tokens)
+    return dict(stepper.model.module.state_dict())
+
+
+class Shortage:
+    """Memory for batches of so many utterances and no more."""
+
+    def __init__(self, most: int, patch: pytest.MonkeyPatch) -> None:
+        self.tried: list[int] = []
+        losses = Stepper._finite_losses
+
+        def scarce(stepper: Stepper, batch: Batch, incidents: Any) -> Any:
+            self.tried.append(len(batch.utterances))
+            if len(batch.utterances) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return losses(stepper, batch, incidents)
+
+        patch.setattr(Stepper, "_finite_losses", scarce)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_batch_that_memory_is_too_small_for_is_split_and_the_step_is_the_same(
+    make_recognizer: MakeRecognizer, batch: Batch, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    whole = weights_after(stepper_of(make_recognizer()), [batch])
+    shortage = Shortage(most, monkeypatch)
+    stepper = stepper_of(make_recognizer())
+    result = stepper.step([batch], int(batch.token_lengths.sum()))
+    for name, value in stepper.model.module.state_dict().items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-5, atol=1e-6)
+    assert shortage.tried[:3] == [5, 3, {1: 2, 2: 2, 3: 2}[most]]
+    assert result.num_left_out == 0
+    ids = ", ".join(utterance.id for utterance in batch.utterances)
+    assert result.incidents.notes[0] == f"out of memory, batch split in two: {ids}"
+
+
+def test_an_utterance_that_does_not_fit_alone_is_left_out(
+    make_recognizer: MakeRecognizer, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Shortage(0, monkeypatch)
+    start = {name: value.clone() for name, value in make_recognizer().model.state_dict().items()}
+    stepper = stepper_of(make_recognizer())
+    result = stepper.step([batch], int(batch.token_lengths.sum()))
+    assert [fault.kind for fault in result.incidents.left_out] == [Kind.OUT_OF_MEMORY] * 5
+    assert {fault.id for fault in result.incidents.left_out} == {u.id for u in batch.utterances}
+    assert result.num_left_out == 5
+    for name, value in stepper.model.module.state_dict().items():
+        assert torch.equal(value, start[name]), "nothing was learnt from, so nothing moves"
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    make_recognizer: MakeRecognizer, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Stepper, "_finite_losses", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        stepper_of(make_recognizer()).step([batch], 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("size mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_a_lack_of_memory_is(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_faults_of_the_loader_are_told_with_the_step(
+    make_recognizer: MakeRecognizer, batch: Batch
+) -> None:
+    fault = Finding(Kind.UNREADABLE_AUDIO, "cut", "lost")
+    dataset_batch = Batch(**{**batch.__dict__, "faults": (fault,)})
+    result = stepper_of(make_recognizer()).step([dataset_batch], 99)
+    assert result.incidents.left_out == [fault]
+    assert len(result.losses) == 5
+    assert result.is_stop is False
+
+
+def test_the_loss_of_each_utterance_is_told(make_recognizer: MakeRecognizer, batch: Batch) -> None:
+    num_tokens = int(batch.token_lengths.sum())
+    together = stepper_of(make_recognizer()).step([batch], num_tokens)
+    for row, utterance in enumerate(batch.utterances):
+        alone = stepper_of(make_recognizer()).step(
+            [batch.keep(torch.arange(5) == row).trimmed()], int(batch.token_lengths[row])
+        )
+        assert dict(together.losses)[utterance.id] == pytest.approx(alone.loss, rel=1e-5)
+    assert 0 <= together.blank_share <= 1
+
+
+def test_the_norms_of_the_blocks_are_parts_of_the_whole(
+    make_recognizer: MakeRecognizer, batch: Batch
+) -> None:
+    stepper = stepper_of(make_recognizer())
+    result = stepper.step([batch], int(batch.token_lengths.sum()))
+    assert stepper.block_names == ("subsampling", "layer1", "head")
+    squares = sum(norm**2 for norm in result.block_norms)
+    assert squares**0.5 == pytest.approx(result.grad_norm, rel=1e-5)
+    assert all(norm > 0 for norm in result.block_norms)
+
+
+def test_halves_hold_all_rows_each_padded_to_its_own_longest(batch: Batch) -> None:
+    first, second = batch.halves()
+    assert [*first.utterances, *second.utterances] == list(batch.utterances)
+    for half, rows in ((first, slice(0, 3)), (second, slice(3, 5))):
+        longest = int(batch.num_samples[rows].max())
+        assert half.waveforms.shape == (rows.stop - rows.start, longest)
+        assert torch.equal(half.waveforms, batch.waveforms[rows, :longest])
+        assert torch.equal(half.tokens, batch.tokens[rows])
+
+
+LAYOUTS: list[Callable[[], Tensor]] = [
+    partial(torch.randn, 3, 5),
+    partial(torch.randn, 7),
+    lambda: torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    lambda: torch.randn(5, 3).t(),
+]
+
+
+@pytest.mark.parametrize("make", LAYOUTS)
+def test_gradients_in_one_buffer_are_autograds(make: Callable[[], Tensor]) -> None:
+    torch.manual_seed(3)
+    ours, theirs = nn.Parameter(make()), nn.Parameter(torch.empty(0))
+    theirs = nn.Parameter(ours.detach().clone())
+    other = nn.Parameter(torch.randn(4))
+    gradients = Gradients([ours, other])
+    for factor in (1.0, 2.0):  # they add up
+        (ours.sin() * factor).sum().backward()
+        (theirs.sin() * factor).sum().backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert ours.grad.stride() == ours.stride()
+    assert ours.grad.untyped_storage().data_ptr() == gradients.flat.untyped_storage().data_ptr()
+    assert gradients.norm() == pytest.approx(float(theirs.grad.norm()), rel=1e-6)
+    assert gradients.norms([[ours], [other]]) == pytest.approx([gradients.norm(), 0.0])
+    gradients.scale(0.5)
+    torch.testing.assert_close(ours.grad, theirs.grad / 2)
+    gradients.zero()
+    assert not gradients.flat.any()
