@@ -9,7 +9,7 @@ DEMO_MODEL := runs/train/demo/best.safetensors
 DEMO_AUDIO = $(wildcard recipes/digits_synthetic/audio/test/*/test-01[789]0.opus)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow check format clean
+.PHONY: help venv demo test test-slow reliability check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(TOOLS) ## run the quick tests
 
 test-slow: $(TOOLS) ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+reliability: $(TOOLS) ## run the reliability checks: each prints what survived of what was tried
+	$(BIN)/python -m pytest tests/reliability -m "slow or not slow"
 
 check: $(TOOLS) ## check format, lint, types and the import rule
 	$(BIN)/ruff format --check .

@@ -84,6 +84,11 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
             raise failures[0]
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(describe(error)) from error
+    except OSError as error:
+        if error.filename is None and error.errno:  # Hydra found no room for its own record
+            place = "the folder of the run (paths.run_dir)"
+            raise OSError(error.errno, os.strerror(error.errno), place) from error
+        raise
     except ValueError as error:
         # Optuna's complaint that no trial succeeded says nothing of why.
         if told := told_failures():

@@ -190,6 +190,8 @@ def _repeat(run: Run, repeats: Sequence[str]) -> str:
 
 def _curves(axes: Axes, comparison: Comparison) -> None:
     """The dev loss of every run over its steps, the best group on top."""
+    from matplotlib.ticker import LogFormatter
+
     lines = [(run, UNDONE, ":") for run in comparison.others if run.validations]
     for number, group in reversed(list(enumerate(comparison.groups))):
         lines += [(run, BEST if number == 0 else OTHER, "-") for run in group.runs]
@@ -209,6 +211,8 @@ def _curves(axes: Axes, comparison: Comparison) -> None:
         if any(line[1] == colour for line in lines):
             axes.plot([], [], color=colour, linestyle=style, label=label)
     axes.set(xlabel="step", ylabel="dev loss [nats a character]", yscale="log")
+    for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        formatted(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     if lines:
         axes.legend(frameon=False, loc="upper right")
 

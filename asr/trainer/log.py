@@ -21,8 +21,8 @@ from asr.trainer.picture import draw_curves
 logger = logging.getLogger(__name__)
 
 STEP_FIELDS = (
-    "step", "epoch", "loss", "lr", "grad_norm", "blank_share", "utterances_per_s", "audio_h_per_h",
-    "wait_share",
+    "step", "epoch", "loss", "lr", "grad_norm", "blank_share", "step_s", "utterances_per_s",
+    "audio_h_per_h", "wait_share",
 )  # fmt: skip
 VALIDATION_FIELDS = (
     "step", "epoch", "elapsed_s", "audio_h", "loss", "wer", "cer", "train_loss", "blank_share",

@@ -94,14 +94,15 @@ def draw_alignments(path: Path, heard: Sequence[Heard]) -> None:
             loc="left", fontsize="small", parse_math=False,
         )  # fmt: skip
         _draw_labels(below, each)
-        below.set(xlim=(0, end_s), ylim=(0, 1.15), xlabel="time [s]", ylabel="probability")
+        below.set(xlim=(0, end_s), ylim=(0, 1.15), xlabel="time [s]")
+        below.set_ylabel("probability\n(grey: blank)")
         below.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
 def _draw_labels(axes: Any, heard: Heard) -> None:
     times = (np.arange(len(heard.probs)) + 0.5) * heard.output_shift_s
-    axes.plot(times, heard.probs[:, 0], color="0.8", linewidth=0.8, label="blank")
+    axes.plot(times, heard.probs[:, 0], color="0.75", linewidth=0.8)
     best = heard.probs.argmax(axis=1)
     for label in np.unique(best[best > 0]):
         color = COLORS[label % len(COLORS)]
@@ -113,7 +114,6 @@ def _draw_labels(axes: Any, heard: Heard) -> None:
             axes.text(
                 times[frame], height, character, ha="center", fontsize="small", parse_math=False
             )
-    axes.legend(frameon=False, fontsize="small", loc="upper right")
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -228,6 +228,7 @@ class Run:
             "lr": lr,
             "grad_norm": result.grad_norm,
             "blank_share": result.blank_share,
+            "step_s": step_s,
             "utterances_per_s": sum(map(len, group)) / step_s,
             "audio_h_per_h": audio_s / step_s,
             "wait_share": waited_s / step_s,

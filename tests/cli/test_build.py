@@ -128,3 +128,14 @@ def test_what_a_constructor_refuses_is_a_users_mistake(tmp_path: Path) -> None:
         build(composed("train", "augment=full", "augment.waveform.gain_db=[3,-3]").augment)
     with pytest.raises(ValueError, match="needs a GPU"):
         build_trainer(composed("train", "trainer.accelerator=cpu", "trainer.precision=16-mixed"))
+
+
+def test_settings_of_an_augmentation_that_is_not_there_are_refused() -> None:
+    config = composed("train", "experiment=digits_demo", "augment=none")
+    message = (
+        r"augment\.spec has settings \(freq_width, time_width\) of nothing, expected an augment="
+    )
+    with pytest.raises(ValueError, match=message):
+        build(config.augment)
+    without = composed("train", "experiment=digits_demo", "augment=none", "augment.spec=null")
+    assert build(without.augment) == Augment()

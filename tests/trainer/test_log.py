@@ -18,7 +18,8 @@ from asr.trainer.picture import draw_curves
 def step_row(step: int, **other: float) -> dict[str, float]:
     row = {
         "step": step, "epoch": 0, "loss": 2.0 / step, "lr": 1e-3, "grad_norm": 1.5,
-        "blank_share": 0.75, "utterances_per_s": 30.0, "audio_h_per_h": 120.0, "wait_share": 0.01,
+        "blank_share": 0.75, "step_s": 0.5, "utterances_per_s": 30.0, "audio_h_per_h": 120.0,
+        "wait_share": 0.01,
     }  # fmt: skip
     return row | other
 
@@ -51,10 +52,10 @@ def test_columns_and_rows(tmp_path: Path) -> None:
     filled(tmp_path)
     header, first, *others = rows_of(tmp_path / "steps.csv")
     assert header == [
-        "step", "epoch", "loss", "lr", "grad_norm", "blank_share", "utterances_per_s",
+        "step", "epoch", "loss", "lr", "grad_norm", "blank_share", "step_s", "utterances_per_s",
         "audio_h_per_h", "wait_share",
     ]  # fmt: skip
-    assert first == ["1", "0", "2.0", "0.001", "1.5", "0.75", "30", "120", "0.01"]
+    assert first == ["1", "0", "2.0", "0.001", "1.5", "0.75", "0.5", "30", "120", "0.01"]
     assert [row[0] for row in others] == ["2", "3", "4", "5", "6"]
     header, *validations = rows_of(tmp_path / "validations.csv")
     assert header == [
