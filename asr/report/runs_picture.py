@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from asr.report.runs import Comparison, Group, Run, Setting
-from asr.report.runs_table import shown, tail
+from asr.report.runs_table import common_folder, shown, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,14 +164,14 @@ def _bars(axes: Axes, comparison: Comparison) -> None:
 
 
 def _bar_rows(comparison: Comparison) -> list[tuple[str, list[float]]]:
-    groups = comparison.groups
+    groups, parent = comparison.groups, common_folder(comparison)
     if len(groups) == 1:
         return [
-            (_repeat(run, comparison.repeats), [100 * run.best.wer])
+            (_repeat(run, comparison.repeats, parent), [100 * run.best.wer])
             for run in groups[0].runs
             if run.best and math.isfinite(run.best.wer)
         ]
-    rows = [(_name(group), _finite(group)) for group in groups]
+    rows = [(_name(group, parent), _finite(group)) for group in groups]
     return [(label, wers) for label, wers in rows if wers]
 
 
@@ -179,13 +180,14 @@ def _finite(group: Group) -> list[float]:
     return [100 * rate for rate in rates if math.isfinite(rate)]
 
 
-def _name(group: Group) -> str:
-    return tail(shown(group.runs[0].folder)) + (f" x{n}" if (n := len(group.runs)) > 1 else "")
+def _name(group: Group, parent: str) -> str:
+    name = tail(shown(os.path.relpath(group.runs[0].folder, parent)))
+    return name + (f" x{n}" if (n := len(group.runs)) > 1 else "")
 
 
-def _repeat(run: Run, repeats: Sequence[str]) -> str:
+def _repeat(run: Run, repeats: Sequence[str], parent: str) -> str:
     named = [f"{key.removeprefix('data.')} {shown(run.settings.get(key))}" for key in repeats]
-    return ", ".join(named) or tail(shown(run.folder))
+    return ", ".join(named) or tail(shown(os.path.relpath(run.folder, parent)))
 
 
 def _curves(axes: Axes, comparison: Comparison) -> None:
