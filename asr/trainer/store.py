@@ -83,7 +83,7 @@ class StateStore:
         return self.index_file.exists() or bool(self._files())
 
     def save(self, step: int, run: str, content: bytes) -> Path:
-        """Add a state; the older ones stay as they are until it is safe.
+        """Add a state as the newest; the others stay as they are until it is safe.
 
         Args:
             step: optimiser steps done.
@@ -100,11 +100,12 @@ class StateStore:
         entry = Entry(path.name, step, len(content), hashlib.sha256(content).hexdigest())
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, content)
-        known = [each for each in self._read_index().states if each.file != path.name]
-        states = sorted([*known, entry], key=lambda each: each.step)
-        self._write_index(Index(run, tuple(states[-self.keep :])))
-        for old in states[: -self.keep]:
-            (self.folder / old.file).unlink(missing_ok=True)
+        known = self._read_index().states
+        # Later ones are damaged, or the training would have gone on from there.
+        kept = [*(each for each in known if each.step < step), entry][-self.keep :]
+        self._write_index(Index(run, tuple(kept)))
+        for old in {each.file for each in known} - {each.file for each in kept}:
+            _remove(self.folder / old)
         return path
 
     def load(self) -> tuple[bytes, Path]:
@@ -191,6 +192,13 @@ class StateStore:
     def _write_index(self, index: Index) -> None:
         content = {"version": INDEX_VERSION, **asdict(index)}
         replace_text(self.index_file, json.dumps(content, indent=1) + "\n")
+
+
+def _remove(path: Path) -> None:
+    """A state file, or whatever stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        return  # nobody of this program made it
+    path.unlink(missing_ok=True)
 
 
 def _problem(path: Path, entry: Entry) -> str | None:

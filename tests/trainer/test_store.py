@@ -76,6 +76,18 @@ def test_a_damaged_newest_gives_way_to_the_one_before(
     assert warning.endswith("looking for an older state")
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_state_is_not_newer_than_those_saved_after_it_was_passed_over(
+    store: StateStore, keep: int
+) -> None:
+    file_of(store, 30).write_bytes(b"damaged")
+    assert store.load()[1] == file_of(store, 20)
+    again = StateStore(store.folder, keep)
+    again.save(25, "ours", content_of(25))
+    assert again.load()[1] == file_of(store, 25)
+    assert names(store) == ["index.json", *(f"step-{s:09d}.pt" for s in (20, 25)[-keep:])]
+
+
 def test_none_left_is_refused(store: StateStore) -> None:
     for step in (10, 20, 30):
         file_of(store, step).write_bytes(b"gone")
