@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,44 @@ def test_two_processes_validate_and_learn_like_one(
     assert float(first[-1]["loss"]) < float(first[0]["loss"])
     for row, other in zip(first, second, strict=True):
         assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda n: n.name)
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], devices: int, number: signal.Signals
+) -> None:
+    run = [*arguments(corpus, tmp_path, "asked", tiny), "resume=auto", "trainer.log_every=1"]
+    run += [f"trainer.devices={devices}", "trainer.batch_duration_s=1"]
+    folder = tmp_path / "train" / "asked"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asr", *run, "trainer.max_epochs=100000"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while not (folder / "steps.csv").exists() or len(rows(folder / "steps.csv")) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, said
+    (told,) = [line for line in said.splitlines() if "stopped by" in line]
+    step = len(rows(folder / "steps.csv"))
+    assert f"stopped by {number.name} at step {step}, saved: go on with resume=" in told
+    epochs = int(rows(folder / "steps.csv")[-1]["epoch"]) + 1
+    again = [sys.executable, "-m", "asr", *run, f"trainer.max_epochs={epochs}"]
+    done = subprocess.run(again, check=True, capture_output=True, text=True)
+    assert f"resumed at step {step}" in done.stdout
+    taken = [int(row["step"]) for row in rows(folder / "steps.csv")]
+    assert taken == list(range(1, len(taken) + 1))
+
+
+def test_going_on_by_itself_wants_a_name(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    run = [word for word in arguments(corpus, tmp_path, "", tiny) if not word.startswith("name=")]
+    line = fails(*run, "resume=auto")
+    assert line == "resume=auto without a name, expected name=... that stays the same"
 
 
 @pytest.mark.parametrize("damage", ["one_file", "all"])
