@@ -15,7 +15,7 @@ from asr.trainer.state import read_state
 logger = logging.getLogger(__name__)
 
 INDEX_VERSION = 1
-_NAME = re.compile(r"step-(\d{9,})\.pt")
+_NAME = re.compile(r"(\d{6,})-step-(\d+)\.pt")  # serial number of the save, and the step
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Entry:
     """A state file as the index knows it.
 
     Attributes:
-        file: name in the folder.
+        file: name in the folder; no two saves of a run share one.
         step: optimiser steps done.
         size: [bytes].
         sha256: of its content.
@@ -41,23 +41,37 @@ class Index:
 
     Attributes:
         run: the name of the run whose states these are; None where there is no index.
-        states: by rising step.
+        states: in the order in which they were saved.
     """
 
     run: str | None = None
     states: tuple[Entry, ...] = ()
 
-    def newest_step(self) -> int:
-        """Of the listed states; -1 without any."""
-        return self.states[-1].step if self.states else -1
+    def newest(self) -> int:
+        """Serial number of the last save that is listed; 0 without any."""
+        return serial_of(self.states[-1].file) if self.states else 0
+
+
+def serial_of(name: str) -> int:
+    """Which save a state file is of, from 1.
+
+    Raises:
+        ValueError: another file's name.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no state file's name")
+    return int(match[1])
 
 
 class StateStore:
     """Keeps the newest states of one run in a folder.
 
     A state is written beside its final name, synced and renamed, then entered into the index, which
-    is replaced in the same way, and only then do older states go. A kill between any two of these
-    leaves states that are whole; what it left over is removed by `clean`.
+    is replaced in the same way, and only then do older states go. A name is used once, even where a
+    step is saved twice (by itself, and after its epoch): otherwise a kill after the renaming would
+    leave an index that calls the file damaged. A kill between any two of these leaves states that
+    are whole; what it left over is removed by `clean`.
 
     Args:
         folder: of the states; made when the first one is saved.
@@ -96,16 +110,18 @@ class StateStore:
         Raises:
             OSError: no space or no permission; it names the file and the bytes needed.
         """
-        path = self.folder / f"step-{step:09d}.pt"
+        index = self._read_index()
+        serial = 1 + max([index.newest(), *(serial_of(path.name) for path in self._files())])
+        path = self.folder / f"{serial:06d}-step-{step}.pt"
         entry = Entry(path.name, step, len(content), hashlib.sha256(content).hexdigest())
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, content)
-        known = self._read_index().states
-        # Later ones are damaged, or the training would have gone on from there.
-        kept = [*(each for each in known if each.step < step), entry][-self.keep :]
+        # Those of later steps are damaged, or the training would have gone on from there.
+        kept = [*(each for each in index.states if each.step <= step), entry][-self.keep :]
         self._write_index(Index(run, tuple(kept)))
-        for old in {each.file for each in known} - {each.file for each in kept}:
-            _remove(self.folder / old)
+        for old in {each.file for each in index.states} - {each.file for each in kept}:
+            if (self.folder / old).is_file():
+                (self.folder / old).unlink()
         return path
 
     def load(self) -> tuple[bytes, Path]:
@@ -116,8 +132,8 @@ class StateStore:
             OSError: unreadable.
         """
         index = self._read_index()
-        for path, step in self._unlisted(index):
-            if step > index.newest_step():  # killed before it was entered
+        for path in self._unlisted(index):
+            if serial_of(path.name) > index.newest():  # killed before it was entered
                 content = path.read_bytes()
                 if self._belongs(path, content, index.run):
                     return content, path
@@ -141,14 +157,14 @@ class StateStore:
             return
         remove_leftovers(self.folder)
         index = self._read_index()
-        for path, step in self._unlisted(index):
-            is_old = step <= index.newest_step()
+        for path in self._unlisted(index):
+            is_old = serial_of(path.name) < index.newest()
             if is_old and self._belongs(path, path.read_bytes(), index.run):
                 path.unlink()
 
     def clear(self) -> None:
         """Remove all states, for a training that starts anew."""
-        for path, _ in self._files():
+        for path in self._files():
             path.unlink()
         self.index_file.unlink(missing_ok=True)
 
@@ -164,24 +180,24 @@ class StateStore:
             return False
         return True
 
-    def _files(self) -> list[tuple[Path, int]]:
-        """State files by falling step."""
+    def _files(self) -> list[Path]:
+        """State files, the last one saved first."""
         if not self.folder.is_dir():
             return []
-        matches = [(path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir()]
-        files = [(path, int(match[1])) for path, match in matches if match and path.is_file()]
-        return sorted(files, key=lambda pair: -pair[1])
+        files = [p for p in self.folder.iterdir() if _NAME.fullmatch(p.name) and p.is_file()]
+        return sorted(files, key=lambda path: -serial_of(path.name))
 
-    def _unlisted(self, index: Index) -> list[tuple[Path, int]]:
+    def _unlisted(self, index: Index) -> list[Path]:
         listed = {entry.file for entry in index.states}
-        return [(path, step) for path, step in self._files() if path.name not in listed]
+        return [path for path in self._files() if path.name not in listed]
 
     def _read_index(self) -> Index:
         try:
             content = json.loads(self.index_file.read_text(encoding="utf-8"))
             if content["version"] != INDEX_VERSION:
                 raise ValueError(f"version {content['version']}, expected {INDEX_VERSION}")
-            states = sorted((Entry(**row) for row in content["states"]), key=lambda each: each.step)
+            states = [Entry(**row) for row in content["states"]]
+            states.sort(key=lambda each: serial_of(each.file))
             return Index(str(content["run"]), tuple(states))
         except FileNotFoundError:
             return Index()
@@ -192,13 +208,6 @@ class StateStore:
     def _write_index(self, index: Index) -> None:
         content = {"version": INDEX_VERSION, **asdict(index)}
         replace_text(self.index_file, json.dumps(content, indent=1) + "\n")
-
-
-def _remove(path: Path) -> None:
-    """A state file, or whatever stands in its place."""
-    if path.is_dir() and not path.is_symlink():
-        return  # nobody of this program made it
-    path.unlink(missing_ok=True)
 
 
 def _problem(path: Path, entry: Entry) -> str | None:

@@ -50,7 +50,7 @@ def test_every_kill_can_be_gone_on_from(
         training.wait_for(process, partial(any_saved, training, told))
         begun = [row for row in training.events()[told:] if row["event"] == "begun"]
         left = {path.name for path in store.folder.iterdir() if not is_writing(path)}
-        listed = {"index.json", *(path.name for path, _ in store._files())}
+        listed = {"index.json", *(path.name for path in store._files())}
         if kill % 2:
             training.wait_for(process, lambda: any(map(is_writing, store.folder.iterdir())))
         time.sleep(generator.uniform(0, SAVE_S if kill % 2 else 2 * SAVE_S))
@@ -58,7 +58,7 @@ def test_every_kill_can_be_gone_on_from(
         process.communicate()
         newest = max(row["step"] for row in training.events("saved"))
         content, path = store.load()
-        is_newest = int(path.stem.removeprefix("step-")) >= newest
+        is_newest = int(path.stem.split("-")[-1]) >= newest
         is_whole = is_newest and len(content) > PADDING_MB << 20
         good += begun[0]["step"] >= saved and left <= listed and is_whole
     survived("kill in save", good, KILLS)

@@ -123,12 +123,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     ("name", "count"),
     [
         ("index.json", 0),  # of the state before the first step
-        ("step-000000002.pt", 0),
+        ("000003-step-2.pt", 0),
         ("index.json", 3),
         ("worst.jsonl", 0),
         ("best.safetensors", 0),
         ("last.safetensors", 0),
-        ("step-000000005.pt", 1),  # after the validation; there is one from before it
+        ("000007-step-5.pt", 0),  # after the validation; the sixth is from before it
         ("index.json", 6),
         ("last.safetensors", 1),
     ],
@@ -220,7 +220,7 @@ def test_a_run_on_other_settings_or_data_is_not_gone_on_with(
         trainer_of(save_every_s=0).fit(
             recipe_of(make_recognizer(), splits, schedule=Interrupted(1)), run_dir
         )
-    message = r"step-\d+\.pt: was saved by a training on other data or settings"
+    message = r"-step-\d+\.pt: was saved by a training on other data or settings"
     with pytest.raises(ValueError, match=message):
         trainer_of(**change).fit(recipe_of(make_recognizer(), splits), run_dir, resume=True)
     fewer = replace(splits, train=splits.train[1:])

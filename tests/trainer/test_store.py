@@ -32,8 +32,9 @@ def names(store: StateStore) -> list[str]:
     return sorted(path.name for path in store.folder.iterdir())
 
 
-def file_of(store: StateStore, step: int) -> Path:
-    return store.folder / f"step-{step:09d}.pt"
+def file_of(store: StateStore, step: int, serial: int = 0) -> Path:
+    """Of the save with that number; else the fixture's, who saved step 10 first, then 20."""
+    return store.folder / f"{serial or step // 10:06d}-step-{step}.pt"
 
 
 def test_the_newest_is_loaded(store: StateStore) -> None:
@@ -48,14 +49,19 @@ def test_only_so_many_stay(tmp_path: Path) -> None:
     assert not store.exists()
     for step in (1, 2, 3, 4):
         store.save(step, "ours", content_of(step))
-    assert names(store) == ["index.json", "step-000000003.pt", "step-000000004.pt"]
+    assert names(store) == ["000003-step-3.pt", "000004-step-4.pt", "index.json"]
     listed = json.loads(store.index_file.read_text())["states"]
     assert [row["step"] for row in listed] == [3, 4]
 
 
-def test_a_step_saved_again_is_one_state(store: StateStore) -> None:
-    store.save(30, "ours", content_of(30))
-    assert len(json.loads(store.index_file.read_text())["states"]) == 3
+def test_a_step_saved_again_is_another_file(store: StateStore) -> None:
+    before = store.index_file.read_bytes()
+    path = store.save(30, "ours", content_of(30) + b"another end")
+    assert path == file_of(store, 30, serial=4)
+    store.index_file.write_bytes(before)  # as if killed between the state and the index
+    again = StateStore(store.folder, keep=3)
+    again.save(30, "ours", content_of(30))
+    assert again.load()[1] == file_of(store, 30, serial=5)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flip", "missing", "folder"])
@@ -84,8 +90,8 @@ def test_a_damaged_state_is_not_newer_than_those_saved_after_it_was_passed_over(
     assert store.load()[1] == file_of(store, 20)
     again = StateStore(store.folder, keep)
     again.save(25, "ours", content_of(25))
-    assert again.load()[1] == file_of(store, 25)
-    assert names(store) == ["index.json", *(f"step-{s:09d}.pt" for s in (20, 25)[-keep:])]
+    assert again.load()[1] == file_of(store, 25, serial=4)
+    assert names(store) == [*("000002-step-20.pt", "000004-step-25.pt")[-keep:], "index.json"]
 
 
 def test_none_left_is_refused(store: StateStore) -> None:
@@ -130,7 +136,7 @@ def test_clean_removes_what_kills_left(store: StateStore) -> None:
     store.save(40, "ours", content_of(40))  # now 10 is gone
     file_of(store, 10).write_bytes(content_of(10))  # as if killed before it was
     store.clean()
-    assert names(store) == ["index.json", *(f"step-{step:09d}.pt" for step in (20, 30, 40))]
+    assert names(store) == [*(file_of(store, s).name for s in (20, 30, 40)), "index.json"]
     store.index_file.write_bytes(index)
     store.clean()  # 40 is newer than the index: it is to be gone on from
     assert file_of(store, 40).exists()
