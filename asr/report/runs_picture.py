@@ -192,7 +192,7 @@ def _repeat(run: Run, repeats: Sequence[str], parent: str) -> str:
 
 def _curves(axes: Axes, comparison: Comparison) -> None:
     """The dev loss of every run over its steps, the best group on top."""
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     lines = [(run, UNDONE, ":") for run in comparison.others if run.validations]
     for number, group in reversed(list(enumerate(comparison.groups))):
@@ -213,8 +213,9 @@ def _curves(axes: Axes, comparison: Comparison) -> None:
         if any(line[1] == colour for line in lines):
             axes.plot([], [], color=colour, linestyle=style, label=label)
     axes.set(xlabel="step", ylabel="dev loss [nats a character]", yscale="log")
-    for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        formatted(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if lines:
         axes.legend(frameon=False, loc="upper right")
 
