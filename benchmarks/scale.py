@@ -122,7 +122,7 @@ def batches(arguments: argparse.Namespace, overrides: list[str]) -> None:
     """Batches of several durations, in one process of one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
     compare(
-        {f"{s} s": [*overrides, f"trainer.batch_duration_s={s}"] for s in (20, 40, 80, 160, 320)},
+        {f"{s} s": [*overrides, f"trainer.batch_duration_s={s}"] for s in (40, 80, 160, 320)},
         arguments,
     )
 
