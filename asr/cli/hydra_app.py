@@ -54,13 +54,7 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
         ValueError: for a config that does not compose (a misspelt key, a missing value), or after
             a multirun with failed jobs, in a message of one line.
     """
-    # Hydra prints and exits by itself unless this is set; errors are ours to word.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
-    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
-    # A log file without room on the disk is no reason for a traceback a line: what is said goes
-    # to the terminal too, and what cannot be saved stops the command.
-    logging.raiseExceptions = False
+    _keep_libraries_quiet()
     failures: list[Exception] = []
     FailedJobs.latest = None
 
@@ -99,6 +93,17 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
     if told := told_failures():
         raise ValueError(told)
     return 0
+
+
+def _keep_libraries_quiet() -> None:
+    """What they would print beside the one line that a user's mistake is answered with."""
+    # Hydra prints and exits by itself unless this is set; errors are ours to word.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
+    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
+    # A log file without room on the disk is no reason for a traceback a line: what is said goes
+    # to the terminal too, and what cannot be saved stops the command.
+    logging.raiseExceptions = False
 
 
 def quoted(key: str, value: str) -> str:

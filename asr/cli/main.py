@@ -8,6 +8,7 @@ import sys
 import traceback
 
 from asr import __version__
+from asr.text.printable import printable
 
 # Each command is the module asr.cli.<command> with `main(arguments) -> exit status`. Modules are
 # imported only when asked for: `asr --help` must not wait for torch.
@@ -80,7 +81,7 @@ def one_line(error: BaseException) -> str:
         message = f"{where}{error.strerror}"
     else:
         message = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    return printable(message)
 
 
 def _run(command: str, arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from asr.atomic_file import replace_text, replacing
+from asr.atomic_file import replace_bytes, replace_text
 from asr.report.runs import Run, Setting, compare, read_run
 from asr.report.runs_picture import draw_runs
 from asr.report.runs_table import groups_table, others_table, runs_csv
@@ -39,8 +39,7 @@ def main(arguments: list[str]) -> int:
     output = options.output or options.folders[0]
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / "runs.csv", runs_csv(comparison))
-    with replacing(output / "runs.png") as file:
-        file.write(draw_runs(comparison))
+    replace_bytes(output / "runs.png", draw_runs(comparison))
     console = Console()
     if comparison.groups:
         table = groups_table(comparison, options.limit)

@@ -95,33 +95,24 @@ def load_splits(
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     check_folds(folds, fold, dev)
-    train_rows = sift(_read(train, text), lambda u: check_text(u.text))
+    rows = sift(_read(train, text), lambda u: check_text(u.text))
     of_fold: tuple[Utterance, ...] = ()
     if folds:
-        _check_some_left(train_rows)
         # Before the cut: the folds and their alphabet are the same, whichever is dev.
-        tokenizer = _tokenizer(alphabet, train_rows)
-        train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
-        train_rows, of_fold = _take_fold(train_rows, folds, fold, fold_seed, notice)
-    train_rows = sift(
-        train_rows, lambda u: check_duration(seconds(u), min_duration_s, max_duration_s)
-    )
-    _check_some_left(train_rows)
+        rows, tokenizer = _writable(rows, alphabet)
+        rows, of_fold = _take_fold(rows, folds, fold, fold_seed, notice)
+    rows = sift(rows, lambda u: check_duration(seconds(u), min_duration_s, max_duration_s))
+    _check_some_left(rows)
     if not folds:
-        tokenizer = _tokenizer(alphabet, train_rows)
-        train_rows = sift(train_rows, lambda u: check_characters(u.text, tokenizer))
-        _check_some_left(train_rows)
-    train_rows = _first(train_rows, limit)
-    left_out = findings(train_rows)
+        rows, tokenizer = _writable(rows, alphabet)
+    rows = _first(rows, limit)
+    left_out = findings(rows)
     if left_out:
         notice(
-            f"{len(left_out)} of {len(train_rows)} training utterances left out: "
-            f"{summarise(left_out)}"
+            f"{len(left_out)} of {len(rows)} training utterances left out: {summarise(left_out)}"
         )
     dev_utterances = of_fold[:limit] if folds else read_dev(dev or (), text, tokenizer, limit)
-    return Splits(
-        _utterances(train_rows), dev_utterances, text, tokenizer.alphabet, tuple(left_out)
-    )
+    return Splits(_utterances(rows), dev_utterances, text, tokenizer.alphabet, tuple(left_out))
 
 
 def read_dev(
@@ -175,18 +166,20 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
 
 
-def _tokenizer(alphabet: str | None, rows: Sequence[Row]) -> CharTokenizer:
-    """That of the alphabet, or of the characters of the rows' texts."""
-    if alphabet:
-        return CharTokenizer(alphabet)
-    return CharTokenizer.from_texts([entry.utterance.text for entry in entries(rows)])
+def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:
+    """The rows that the alphabet can write; without one, that of all their characters."""
+    _check_some_left(rows)
+    texts = [entry.utterance.text for entry in entries(rows)]
+    tokenizer = CharTokenizer(alphabet) if alphabet else CharTokenizer.from_texts(texts)
+    kept = sift(rows, lambda u: check_characters(u.text, tokenizer))
+    _check_some_left(kept)
+    return kept, tokenizer
 
 
 def _take_fold(
     rows: Sequence[Row], folds: int, fold: int, seed: int, notice: Callable[[str], None]
 ) -> tuple[list[Row], tuple[Utterance, ...]]:
     """The rows to learn from, and the utterances of the fold to validate on."""
-    _check_some_left(rows)
     dev = cut_fold(_utterances(rows), folds, fold, seed, notice).dev
     names = {utterance.id for utterance in dev}
     kept = [row for row in rows if isinstance(row, Finding) or row.utterance.id not in names]

@@ -8,14 +8,14 @@ import weakref
 from typing import Any
 
 # A scheduler or a terminal tells all processes to stop; the training one decides when.
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 
 _running: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators of DataLoaders
 
 
 def ignore_signals(worker: int) -> None:
     """Called in a loading process before it loads anything."""
-    for each in IGNORED:
+    for each in STOP_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
 
 

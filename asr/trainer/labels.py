@@ -16,6 +16,7 @@ from asr.data.doctor.findings import Fault, Finding, summarise
 from asr.data.manifest import Utterance
 from asr.data.splits import seconds
 from asr.model.ctc import required_frames
+from asr.text.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def report_misfits(left_out: Sequence[Finding], path: Path, is_resumed: bool = F
         return
     append_left_out(path, left_out)
     for finding in left_out[:SHOWN]:
-        logger.warning("left out %s", on_one_line(finding))
+        logger.warning("left out %s", printable(str(finding)))
     logger.warning(
         "left out %d of the training utterances (%s), all in %s",
         len(left_out), summarise(left_out), path,
@@ -124,10 +125,3 @@ def _row(finding: Finding) -> dict[str, str | int | None]:
         "manifest": None if finding.manifest is None else str(finding.manifest),
         "line": finding.line,
     }
-
-
-def on_one_line(finding: Finding) -> str:
-    """A finding for the log: ids and paths may hold characters that act on a terminal."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(finding)
-    )

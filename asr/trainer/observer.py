@@ -15,10 +15,11 @@ from asr.data.dataset import Request, load_request
 from asr.data.doctor.findings import Finding, summarise
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
+from asr.text.printable import printable
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
 from asr.trainer.feed import WindowFeed
-from asr.trainer.labels import append_left_out, on_one_line
+from asr.trainer.labels import append_left_out
 from asr.trainer.log import RunLog
 from asr.trainer.memory import GIB, scan_memory
 from asr.trainer.picture import Heard, draw_alignments
@@ -147,7 +148,7 @@ class Observer:
             return
         progress.left_out += len(faults)
         for fault in faults[: max(SHOWN - self._named, 0)]:
-            self.log.warn("%s: left out %s", when, on_one_line(fault))
+            self.log.warn("%s: left out %s", when, printable(str(fault)))
         self._named += len(faults)
         if self.log.is_writer:
             append_left_out(path, faults)

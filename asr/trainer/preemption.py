@@ -8,9 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (
-    signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP,
-)  # fmt: skip
+from asr.data.workers import STOP_SIGNALS
 
 
 class Stopped(Exception):  # noqa: N818 -- no error: it was asked to
@@ -34,7 +32,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+            heard = [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
             self._before = {each: signal.signal(each, self._note) for each in heard}
         return self
 

@@ -139,10 +139,10 @@ class StateStore:
                     return content, path
         for entry in reversed(index.states):
             path = self.folder / entry.file
-            problem = _problem(path, entry)
-            if problem is None:
-                return path.read_bytes(), path
-            logger.warning("%s: %s; looking for an older state", path, problem)
+            try:
+                return _read_whole(path, entry), path
+            except ValueError as problem:
+                logger.warning("%s: %s; looking for an older state", path, problem)
         raise ValueError(
             f"{self.folder}: holds no whole training state, expected one: start anew with "
             "overwrite=true"
@@ -210,15 +210,19 @@ class StateStore:
         replace_text(self.index_file, json.dumps(content, indent=1) + "\n")
 
 
-def _problem(path: Path, entry: Entry) -> str | None:
-    """What is wrong with a listed file, None where it is what was saved."""
+def _read_whole(path: Path, entry: Entry) -> bytes:
+    """A listed file, if it is what was saved.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
     if not path.exists():
-        return "is missing"
+        raise ValueError("is missing")
     if not path.is_file():
-        return "is not a file"
-    size = path.stat().st_size
-    if size != entry.size:
-        return f"has {size} bytes, expected {entry.size}"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-        return "is damaged: its sha256 is not that of the index"
-    return None
+        raise ValueError("is not a file")
+    content = path.read_bytes()
+    if len(content) != entry.size:
+        raise ValueError(f"has {len(content)} bytes, expected {entry.size}")
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise ValueError("is damaged: its sha256 is not that of the index")
+    return content

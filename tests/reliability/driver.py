@@ -101,7 +101,15 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
     run.Run._after_step = told_after  # type: ignore[method-assign]
     run.Run.__init__ = padded  # type: ignore[method-assign]
     validation._decode = told_decode
-    shortages = list(dict(spec.get("out_of_memory", {})).get(os.environ.get("RANK", "0"), []))
+    if "out_of_memory" in spec:
+        run_short_of_memory(spec, events)
+    if "pad_mb" in spec:
+        pad_states(spec["pad_mb"])
+
+
+def run_short_of_memory(spec: dict[str, Any], events: Events) -> None:
+    """Run out of memory at some batches, and tell what was learnt from the others."""
+    shortages = spec["out_of_memory"].get(os.environ.get("RANK", "0"), [])
     backward = step.Stepper._backward
     steps = 0
 
@@ -114,19 +122,21 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
         events.tell("learnt", ids=[utterance.id for utterance in kept.utterances])
         return kept
 
-    if shortages or "out_of_memory" in spec:
-        step.Stepper._backward = short  # type: ignore[method-assign]
-    if "pad_mb" in spec:
-        pack, unpack = run.pack_state, run.unpack_state
-        padding = Padding(spec["pad_mb"])
+    step.Stepper._backward = short  # type: ignore[method-assign]
 
-        def pack_padded(progress: Any, parts: Any, origin: Any) -> bytes:
-            return pack(progress, {**parts, "padding": padding}, origin)
 
-        def unpack_padded(content: bytes, parts: Any, *rest: Any) -> Any:
-            return unpack(content, {**parts, "padding": padding}, *rest)
+def pad_states(mebibytes: int) -> None:
+    """Make the states as large as those of a large model."""
+    pack, unpack = run.pack_state, run.unpack_state
+    padding = Padding(mebibytes)
 
-        run.pack_state, run.unpack_state = pack_padded, unpack_padded
+    def pack_padded(progress: Any, parts: Any, origin: Any) -> bytes:
+        return pack(progress, {**parts, "padding": padding}, origin)
+
+    def unpack_padded(content: bytes, parts: Any, *rest: Any) -> Any:
+        return unpack(content, {**parts, "padding": padding}, *rest)
+
+    run.pack_state, run.unpack_state = pack_padded, unpack_padded
 
 
 def read(path: Path) -> list[dict[str, Any]]:

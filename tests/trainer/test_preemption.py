@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from asr.trainer.preemption import SIGNALS, StopRequest
+from asr.data.workers import STOP_SIGNALS
+from asr.trainer.preemption import StopRequest
 
 
 @pytest.fixture(autouse=True)
 def _usual_handlers() -> Iterator[None]:
     """A shell starts what is to run in the background with SIGINT ignored."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
         usual = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
         signal.signal(number, usual)
     yield
