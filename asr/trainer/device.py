@@ -91,6 +91,8 @@ def make_fabric(accelerator: str, devices: int, num_nodes: int, precision: str) 
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda":
+        torch.backends.cudnn.deterministic = True  # gradients of convolutions: the same bits
     if accelerator not in ("cpu", "cuda"):
         raise ValueError(f"accelerator {accelerator!r}, expected auto, cpu or cuda")
     fabric = Fabric(

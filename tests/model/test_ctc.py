@@ -13,6 +13,15 @@ from asr.model.ctc import BLANK, ctc_loss, required_frames
 
 Labels = tuple[int, ...]
 
+pytestmark = pytest.mark.usefixtures("_gradient")
+
+
+@pytest.fixture(params=["torch", "ordered"])
+def _gradient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of torch, and of a GPU, which has its own here."""
+    is_torch = request.param == "torch"
+    monkeypatch.setattr("asr.model.ctc.repeats_itself", lambda device: is_torch)
+
 
 def collapse(path: Labels) -> Labels:
     """Merge repeats, then drop blanks (Graves et al., 2006, equation 1)."""
@@ -151,3 +160,35 @@ def test_labels_that_are_none_are_refused_with_their_place(label: int) -> None:
     message = rf"^label {label} at position 2 of row 2 of the batch, expected 1 to 3 \(0 is"
     with pytest.raises(ValueError, match=message):
         ctc_loss(log_probs, torch.tensor([5, 5, 5]), tokens, torch.tensor([3, 2, 3]))
+
+
+def long_utterances() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits `(B, T, V)`, their lengths, labels with many repeats, and theirs."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(4, 300, 5, generator=generator)
+    tokens = torch.randint(1, 5, (4, 60), generator=generator)
+    return logits, torch.tensor([300, 299, 150, 7]), tokens, torch.tensor([60, 41, 60, 0])
+
+
+def gradient_of(logits: Tensor, *others: Tensor) -> Tensor:
+    logits = logits.detach().requires_grad_()
+    ctc_loss(logits.log_softmax(-1), *others).sum().backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+def test_gradients_of_long_utterances_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, *others = long_utterances()
+    found = gradient_of(logits.double(), *others)
+    monkeypatch.setattr("asr.model.ctc.repeats_itself", lambda device: True)
+    torch.testing.assert_close(found, gradient_of(logits.double(), *others), rtol=0, atol=1e-10)
+
+
+@pytest.mark.cuda
+def test_a_gpu_gives_the_same_bits_each_time() -> None:
+    here = [value.cuda() for value in long_utterances()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asr.model.ctc.repeats_itself", lambda device: device.type != "cuda")
+        runs = [gradient_of(*here) for _ in range(20)]
+    assert all(torch.equal(run, runs[0]) for run in runs)
+    torch.testing.assert_close(runs[0].cpu(), gradient_of(*long_utterances()), rtol=0, atol=1e-4)
