@@ -2,10 +2,12 @@
 
     python benchmarks/scale.py processes --rounds 3 experiment=read_english
     python benchmarks/scale.py batches --rounds 3 experiment=read_english
+    python benchmarks/scale.py loading --rounds 3 experiment=read_english
+    python benchmarks/scale.py strangers --rounds 3 experiment=read_english
     python benchmarks/scale.py corpus
     python benchmarks/scale.py model
 
-`processes` and `batches` run short trainings of `asr train` (any of its overrides may follow), each
+`processes`, `batches`, `loading` and `strangers` run short trainings of `asr train` (any of its overrides may follow), each
 alternative once a round, and print medians over the rounds; ratios are of neighbours in one round.
 `corpus` makes manifests of up to a million utterances and reads and plans them; `model` saves
 states of models of several sizes, and exchanges their gradients between two processes.
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -125,6 +128,27 @@ def batches(arguments: argparse.Namespace, overrides: list[str]) -> None:
         {f"{s} s": [*overrides, f"trainer.batch_duration_s={s}"] for s in (40, 80, 160, 320)},
         arguments,
     )
+
+
+def loading(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    """Numbers of loading processes, in one training process on the device that the config names."""
+    compare(
+        {f"{n} loading": [*overrides, f"trainer.num_workers={n}"] for n in (1, 0, 2, 4, 8)},
+        arguments,
+    )
+
+
+def strangers(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    """A training alone, and two at once that know nothing of each other, of a thread each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    table = Table("audio h/h, alone", "first of two", "second of two", "their sum to alone")
+    for _ in range(arguments.rounds):
+        alone = speed(train(overrides, arguments.seconds))
+        with ThreadPoolExecutor(2) as pool:
+            rows = pool.map(lambda _: train(overrides, arguments.seconds), range(2))
+            both = [speed(found) for found in rows]
+        table.add_row(*(f"{found:.0f}" for found in (alone, *both)), f"{sum(both) / alone:.2f}")
+    CONSOLE.print(table)
 
 
 # -- the corpus --------------------------------------------------------------------------------
@@ -265,7 +289,8 @@ def child(code: str, *words: str, ranks: int = 1) -> dict[str, float]:
 
 
 TASKS: dict[str, Callable[[argparse.Namespace, list[str]], None]] = {
-    "processes": processes, "batches": batches, "corpus": corpus, "model": model,
+    "processes": processes, "batches": batches, "loading": loading, "strangers": strangers,
+    "corpus": corpus, "model": model,
 }  # fmt: skip
 
 if __name__ == "__main__":
