@@ -7,7 +7,8 @@
     python benchmarks/scale.py corpus
     python benchmarks/scale.py model
 
-`processes`, `batches`, `loading` and `strangers` run short trainings of `asr train` (any of its overrides may follow), each
+`processes`, `batches`, `loading` and `strangers` run short trainings of `asr train` (any of its
+overrides may follow), each
 alternative once a round, and print medians over the rounds; ratios are of neighbours in one round.
 `corpus` makes manifests of up to a million utterances and reads and plans them; `model` saves
 states of models of several sizes, and exchanges their gradients between two processes.
