@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ START = "<s>"  # of a sentence: context only, never predicted
 END = "</s>"  # of a sentence
 ROOT = 0  # the node of the empty context
 MAX_ORDER = 10
+LOG10 = math.log(10.0)
+NEVER = -99 * LOG10  # log P(<s>) [nats], which SRILM writes as -99: it is never predicted
 
 Arrays: TypeAlias = tuple[
     NDArray[np.float32],
@@ -176,9 +179,13 @@ class NgramModel:
             ("a suffix is not shorter", self._has_long_suffix()),
             ("a probability above 1 or not a number", not bool(np.all(self.log_probs <= 0))),
             ("a back-off weight is not finite", not bool(np.all(np.isfinite(self.backoffs)))),
+            ("a word is empty or holds white space", self._has_unclean_word()),
             ("a word occurs twice", len(self._ids) != size),
             *[(f"no word {word}", word not in self._ids) for word in (UNKNOWN, START, END)],
         ]
+
+    def _has_unclean_word(self) -> bool:
+        return "\n".join(self.words).encode().split() != [word.encode() for word in self.words]
 
     def _has_long_suffix(self) -> bool:
         starts = [*self.level_starts[1:], len(self.suffixes)]
