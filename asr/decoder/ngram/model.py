@@ -260,30 +260,3 @@ class NgramModel:
         ids = np.array([self.word_id(word) for word in [*words, *([END] if end else [])]], np.int64)
         scores, nodes = score_ids(self.start, ids, *self.arrays)
         return scores, np.searchsorted(self.level_starts, nodes, side="right") - 1
-
-
-def link_suffixes(
-    word_ids: NDArray[np.int32], first_children: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """The suffix of every node of a tree, see `NgramModel.suffixes`."""
-    suffixes: NDArray[np.int32] = _link_suffixes(word_ids, first_children)
-    return suffixes
-
-
-@compiled
-def _link_suffixes(word_ids, first_children):  # type: ignore[no-untyped-def]
-    suffixes = np.zeros(len(word_ids), np.int32)
-    # A parent comes before its children, a shorter n-gram before a longer one.
-    for parent in range(1, len(word_ids)):
-        for child in range(first_children[parent], first_children[parent + 1]):
-            context = np.int64(suffixes[parent])
-            found = np.int64(word_ids[child]) + 1
-            while context != 0:
-                low, end = first_children[context], first_children[context + 1]
-                place = low + np.searchsorted(word_ids[low:end], word_ids[child])
-                if place < end and word_ids[place] == word_ids[child]:
-                    found = place
-                    break
-                context = np.int64(suffixes[context])
-            suffixes[child] = found
-    return suffixes
