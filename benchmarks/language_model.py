@@ -7,7 +7,8 @@ text files and manifests named, and measures on one core, best of --repeat: enco
 writing and reading both forms, and scoring another text of the same kind. kenlm reads the same
 ARPA file and scores the same sentences in the same run; the ratios are ours over its. Compiling,
 at the first call on a machine, is not in the times. Also says how far both programs' perplexities
-are apart, and the most memory that was in use.
+are apart, and the most memory that was in use. Times are the processor's, which other work on the
+machine hardly changes.
 """
 
 from __future__ import annotations
@@ -58,12 +59,12 @@ def made_up(num_words: int, seed: int = 0) -> Iterator[list[str]]:
 
 
 def timed(repeat: int, run: Callable[[], _T]) -> tuple[float, _T]:
-    """The shortest time [s] of several runs, and the last result."""
+    """The least processor time [s] of several runs, and the last result."""
     times = []
     for _ in range(repeat):
-        start = time.perf_counter()
+        start = time.process_time()
         result = run()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times), result
 
 
