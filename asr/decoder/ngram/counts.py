@@ -131,8 +131,8 @@ def _vocabulary(
 def count_ngrams(text: EncodedText, order: int) -> Iterator[Level]:
     """Count the n-grams of 1, 2, ... words; none reaches over the mark of a sentence's beginning.
 
-    A text of N positions takes 12 N bytes and, while the level is made, about 60 bytes for each of
-    its distinct n-grams; sorting is done in blocks.
+    Takes 4 bytes for each position beside the text's own 4, and about 50 bytes for each distinct
+    n-gram while its level is made; sorting is done in blocks.
 
     Args:
         text: the sentences.

@@ -65,6 +65,8 @@ def train(
     `<unk>` and `</s>`, without `<s>`. What is pruned gives its whole count to gamma, and
     takes part in t and in a, as in KenLM's lmplz (Heafield et al., ACL 2013).
 
+    Takes 8 bytes of memory for each word of the text, and about 130 for each distinct n-gram.
+
     Args:
         text: the sentences; the order of sentences makes no difference to the model.
         order: words of the longest n-grams, from 1 to MAX_ORDER.
