@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,8 +108,9 @@ def _evaluate(
     transcriber: Transcriber, utterances: Sequence[Utterance]
 ) -> list[EvaluatedUtterance]:
     from asr.data.dataset import load_utterance
+    from asr.data.snr import estimate_snr
     from asr.metrics.error_rate import score_utterance
-    from asr.report import EvaluatedUtterance
+    from asr.report import EvaluatedUtterance, HeardWord
 
     text = transcriber.recognizer.text
     waveforms = [load_utterance(each, transcriber.sample_rate) for each in utterances]
@@ -120,6 +122,17 @@ def _evaluate(
             transcript.duration,
             str(each.audio_filepath),
             score_utterance(each.id, text(each.text), transcript.text),
+            {name: _as_text(value) for name, value in each.extra.items()},
+            estimate_snr(waveform, transcriber.sample_rate),
+            tuple(
+                HeardWord(word.word, word.start, word.end, word.confidence)
+                for word in transcript.words
+            ),
         )
-        for each, transcript in zip(utterances, transcripts, strict=True)
+        for each, waveform, transcript in zip(utterances, waveforms, transcripts, strict=True)
     ]
+
+
+def _as_text(value: object) -> str:
+    """A field of a manifest as it is, where it is text, else as JSON writes it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

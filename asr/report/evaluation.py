@@ -29,6 +29,23 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardWord:
+    """A word of a hypothesis, with its place in the audio.
+
+    Attributes:
+        word: As recognised.
+        start: Of its first character [s].
+        end: Of its last character [s].
+        confidence: That it is right, 0 to 1.
+    """
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluatedUtterance:
     """One utterance of an evaluation.
 
@@ -38,6 +55,9 @@ class EvaluatedUtterance:
         duration_s: Length of the audio [s].
         audio_filepath: Where the audio lies.
         errors: The scored texts.
+        fields: Further fields of the manifest's line, as text.
+        snr_db: Estimated ratio of speech to noise [dB]; None where none can be told.
+        words: The hypothesis's words with their times; empty where there are none.
     """
 
     id: str
@@ -45,6 +65,9 @@ class EvaluatedUtterance:
     duration_s: float
     audio_filepath: str
     errors: UtteranceErrors
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False)
+    snr_db: float | None = None
+    words: tuple[HeardWord, ...] = ()
 
     def __post_init__(self) -> None:
         if self.id != self.errors.id:

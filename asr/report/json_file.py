@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from asr.metrics.error_rate import ErrorCounts, score_utterance
 from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
+    HeardWord,
     ModelDescription,
     Setting,
     SpeakerErrors,
@@ -20,7 +22,7 @@ from asr.report.evaluation import (
 )
 
 FORMAT = "asr evaluation"
-VERSION = 1
+VERSION = 2
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -120,7 +122,16 @@ def _read_utterance(content: Mapping[str, Any]) -> EvaluatedUtterance:
             f"utterance {id!r}: word and character errors are {stored}, "
             f"expected {counted} by its texts"
         )
-    return EvaluatedUtterance(id, content["speaker"], content["duration_s"], audio_filepath, errors)
+    return EvaluatedUtterance(
+        id,
+        content["speaker"],
+        content["duration_s"],
+        audio_filepath,
+        errors,
+        content["fields"],
+        content["snr_db"],
+        tuple(HeardWord(**word) for word in content["heard"]),
+    )
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
@@ -152,6 +163,9 @@ def _utterance(utterance: EvaluatedUtterance) -> dict[str, object]:
         "hypothesis": utterance.errors.hypothesis,
         "words": _counts(utterance.errors.words),
         "characters": _counts(utterance.errors.characters),
+        "fields": dict(utterance.fields),
+        "snr_db": utterance.snr_db,
+        "heard": [asdict(word) for word in utterance.words],
     }
 
 
