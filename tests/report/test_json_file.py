@@ -18,11 +18,31 @@ def strict(text):
 
 
 def test_content_by_hand(make_evaluation):
-    content = strict(evaluation_to_json(make_evaluation()))
+    content = strict(
+        evaluation_to_json(
+            replace(make_evaluation(), text_rules=("lower case",), slice_by=("duration",))
+        )
+    )
     assert content["wer"] == 4 / 7
     assert content["words"]["errors"] == 4
     assert content["words"]["reference_length"] == 7
     assert content["words"]["hits"] + content["words"]["substitutions"] <= 7
+    assert content["wer_interval"] == {
+        "low": 0,
+        "high": None,  # a replicate of the inserted word alone
+        "level": 0.95,
+        "block": "utterance",
+        "num_blocks": 3,
+    }
+    assert content["text_rules"] == ["lower case"]
+    assert content["reliability"] is None
+    assert {"reference": None, "hypothesis": "plain3", "count": 1} in content["confusions"][
+        "insertions"
+    ]
+    (slices,) = content["slices"]
+    assert (slices["by"], slices["unit"]) == ("duration", "s")
+    assert [(row["low"], row["high"]) for row in slices["rows"]] == [(0.5, 2.5), (2.5, 3.5)]
+    assert slices["rows"][1]["wer"] == 3 / 7
     assert content["num_utterances"] == 3
     assert content["duration_s"] == 6.5
     assert [row["speaker"] for row in content["speakers"]] == [None, "s1plain"]
