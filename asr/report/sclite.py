@@ -79,7 +79,7 @@ def _id(utterance: EvaluatedUtterance) -> str:
 
 def _speaker(utterance: EvaluatedUtterance) -> str:
     speaker = utterance.speaker
-    return UNKNOWN_SPEAKER if speaker is None else f"s{_escaped(_IN_SPEAKERS, speaker)}"
+    return UNKNOWN_SPEAKER if speaker is None else _escaped(_IN_SPEAKERS, speaker)
 
 
 def _words(text: str) -> str:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
 from asr.metrics.error_rate import ErrorCounts, total
 from asr.metrics.interval import Interval
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, bootstrap
@@ -152,12 +150,12 @@ def _categories(utterances: Sequence[EvaluatedUtterance], by: str) -> list[Slice
 def _bins(
     utterances: Sequence[EvaluatedUtterance], numbers: Sequence[float | None], max_bins: int
 ) -> list[Slice]:
-    known = [number for number in numbers if number is not None]
+    known = sorted(number for number in numbers if number is not None)
     unknown = [each for each, n in zip(utterances, numbers, strict=True) if n is None]
     rows: list[Slice] = []
     if known:
-        shares = np.linspace(0, 1, max_bins + 1)
-        edges = np.unique(np.quantile(known, shares, method="inverted_cdf")).tolist()
+        starts = [known[len(known) * k // max_bins] for k in range(max_bins)]
+        edges = sorted({*starts, known[-1]})
         edges = edges if len(edges) > 1 else edges * 2
         for low, high in pairwise(edges):
             group = [
