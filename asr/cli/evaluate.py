@@ -39,11 +39,12 @@ def _job(config: DictConfig) -> None:
     from asr.report.slices import check_slice_by
     from asr.transcriber import Transcriber, choose_device
 
-    utterances = read_manifest(Path(config.manifest))
+    model_file, manifest = Path(config.model_file), Path(config.manifest)
+    utterances = read_manifest(manifest)
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
-    recognizer, training = load_model(Path(config.model_file), choose_device(config.device))
+    recognizer, training = load_model(model_file, choose_device(config.device))
     transcriber = Transcriber(recognizer, build(config.decoder), calibrate)
     start = time.perf_counter()
     evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from asr.cli.main import main
-from asr.metrics.calibration import Calibration
-from asr.report import read_calibration, write_calibration
+from asr.metrics.calibration import Calibration, fit_calibration, reliability
+from asr.report import read_calibration, read_evaluation, word_outcomes, write_calibration
 
 
 def test_report_and_json_agree_with_the_terminal(
@@ -64,7 +66,7 @@ def test_slices_text_rules_words_and_sclite_files(
     assert "[ ]: 95\u202f% percentile bootstrap interval, resampled by speaker (10)" in output
     by_gender, by_age, _ = content["slices"]
     assert [row["value"] for row in by_gender["rows"]] == ["f", "m"]
-    assert [(row["low"], row["high"]) for row in by_age["rows"]][0] == (20, 22)
+    assert (by_age["rows"][0]["low"], by_age["rows"][0]["high"]) == (20, 22)
     assert sum(row["words"]["errors"] for row in by_age["rows"]) == content["words"]["errors"]
     assert content["wer_interval"]["low"] < content["wer"] < content["wer_interval"]["high"]
     assert "lower case" in content["text_rules"]
@@ -93,7 +95,6 @@ def test_a_calibration_is_fitted_and_then_applied(
     model_file: Path, noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / "calibration.json"
-    # A flat distribution makes this tiny model less sure of some words than of others.
     plain = evaluate(model_file, noisy, tmp_path, "plain")
     words = [
         word["confidence"]
@@ -112,12 +113,37 @@ def test_a_calibration_is_fitted_and_then_applied(
     capsys.readouterr()
 
 
+def test_a_calibration_is_fitted_to_the_words_of_a_manifest(
+    model_file: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for k, line in enumerate(corpus.read_text().splitlines()):
+        row = json.loads(line)
+        waveform, rate = soundfile.read(corpus.parent / row["audio_filepath"])
+        for snr in range(6):  # 0 is clean; the others drown in noise
+            noise = np.random.default_rng(10 * k + snr).standard_normal(len(waveform))
+            soundfile.write(tmp_path / f"{k}_{snr}.wav", waveform + 0.1 * snr * noise, rate)
+            rows.append(row | {"audio_filepath": f"{k}_{snr}.wav", "id": f"{k}_{snr}"})
+    manifest = tmp_path / "drowned.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "calibration.json"
+    folder = evaluate(model_file, manifest, tmp_path, "fitted", f"fit_calibration={path}")
+    assert f"calibration: {path}: off by " in capsys.readouterr().out.replace("\n", "")
+    evaluation = read_evaluation(folder / "evaluation.json")
+    calibration = read_calibration(path)
+    assert calibration == fit_calibration(*word_outcomes(evaluation.utterances))
+    confidences, is_correct = word_outcomes(evaluation.utterances)
+    better = reliability([calibration.apply(each) for each in confidences], is_correct)
+    assert evaluation.reliability is not None
+    assert better.ece < evaluation.reliability.ece
+
+
 def test_what_cannot_be_calibrated_is_told(
     model_file: Path, corpus: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     options = [f"model_file={model_file}", f"manifest={corpus}", f"paths.run_dir={tmp_path}"]
     line = fails("evaluate", *options, f"fit_calibration={tmp_path}/c.json")
-    assert line == "calibration: 16 words are right and 0 wrong, expected both kinds"
+    assert line == "calibration: 15 words are right and 0 wrong, expected both kinds"
     line = fails("evaluate", *options, f"calibration={corpus}")
     assert line.startswith(f"{corpus}: ")
 
