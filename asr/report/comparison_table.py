@@ -28,7 +28,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for name in (
         *("WER", "95 %", "CER", "Difference", "95 %", "p"),
         *(["p (Holm)"] if corrected else []),
-        *("Better with", "Utterances better", "worse"),
+        *("P(better)", "Utterances better", "worse"),
     ):
         table.add_column(name, justify="right", no_wrap=True)
     pairs: list[Pair | None] = [None, *comparison.pairs]
@@ -53,7 +53,7 @@ def comparison_notes(comparison: Comparison) -> Text:
         f"Differences, p and probabilities: against {first}; below 0 is better.",
         "p: matched-pair sentence-segment word error test, two-tailed"
         + ("; Holm: corrected for all lines." if len(comparison.pairs) > 1 else "."),
-        "Better with: bootstrap probability of improvement.",
+        "P(better): bootstrap probability of improvement.",
     ]
     if interval is not None:
         lines.append(f"[ ]: {told(interval)}.")

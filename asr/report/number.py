@@ -51,4 +51,8 @@ def told(interval: Interval) -> str:
 
 def bounds(low: float, high: float, last: bool) -> str:
     """A bin: `1.2 to < 3.4`, and `3.4 to 9.9` for the last, to which its end belongs."""
-    return f"{low:.4g} to {'' if last else '< '}{high:.4g}"
+    return f"{_short(low)} to {'' if last else '< '}{_short(high)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

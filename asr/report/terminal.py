@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
@@ -14,11 +15,12 @@ from rich.text import Text
 from asr.metrics.error_rate import AlignedWord, Confusion, ErrorCounts, confusions
 from asr.report.alignment import Gap, excerpt
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, worst
-from asr.report.number import between, bounds, counted, length, number, percent, told
+from asr.report.number import between, bounds, counted, number, percent, told
 from asr.report.slices import Slice, Slices, cut
 from asr.report.visible import visible
 
 _NOT_GIVEN = "(none given)"
+_NAME_WIDTH = 14  # cells of the first column, at least
 _STYLES = {"substitute": ("S", "yellow"), "delete": ("D", "cyan"), "insert": ("I", "green")}
 
 
@@ -84,12 +86,18 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
     """
     slices = cut(evaluation, by)
     unit = f" [{slices.unit}]" if slices.unit else ""
-    table = Table(title=Text(f"By {visible(by)}{unit}"), title_justify="left", show_footer=True)
+    table = Table(
+        title=Text(f"By {visible(by)}{unit}"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_footer=True,
+        pad_edge=False,
+    )
     total = evaluation.words
-    table.add_column("", "All", overflow="fold")
+    table.add_column("", "All", overflow="fold", min_width=_NAME_WIDTH)
     for name, footer in (
-        ("Utterances", number(len(evaluation.utterances))),
-        ("Audio", length(evaluation.duration_s)),
+        ("Utt.", number(len(evaluation.utterances))),
         ("Words", number(total.reference_length)),
         ("S", number(total.substitutions)),
         ("D", number(total.deletions)),
@@ -158,7 +166,6 @@ def _slice_cells(row: Slice, slices: Slices) -> list[Text]:
     return [
         Text(_slice_name(row, slices)),
         Text(number(row.num_utterances)),
-        Text(length(row.duration_s)),
         Text(number(words.reference_length)),
         Text(number(words.substitutions)),
         Text(number(words.deletions)),
