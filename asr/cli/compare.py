@@ -25,8 +25,10 @@ def main(arguments: list[str]) -> int:
         OSError: one that cannot be read, or an output that cannot be written.
     """
     options = _parser().parse_args(arguments)
-    read = [(str(path), read_evaluation(_file(path))) for path in options.evaluations]
-    comparison = compare_evaluations(read)
+    folders = [folder for path in options.evaluations for folder in find_evaluations(path)]
+    comparison = compare_evaluations(
+        [(str(path), read_evaluation(_file(path))) for path in folders]
+    )
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         replace_text(options.out, comparison_to_json(comparison))
@@ -39,6 +41,14 @@ def main(arguments: list[str]) -> int:
     if options.out is not None:
         console.print(visible(str(options.out)), markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+def find_evaluations(path: Path) -> list[Path]:
+    """A folder or file of an evaluation itself, or the jobs of a multirun in their order."""
+    if not path.is_dir() or _file(path).exists():
+        return [path]
+    jobs = [file.parent for file in path.glob(f"*/{EVALUATION}") if file.parent.name.isdecimal()]
+    return sorted(jobs, key=lambda job: int(job.name)) or [path]
 
 
 def _file(path: Path) -> Path:
@@ -56,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="EVALUATION",
-        help=f"two or more folders of asr evaluate, or their {EVALUATION}",
+        help=f"two or more: folders of asr evaluate, of its multiruns, or {EVALUATION} files",
     )
     parser.add_argument("--out", type=Path, help="JSON file to write the comparison to")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -11,7 +11,7 @@ from itertools import chain, count, pairwise
 
 from asr.metrics.calibration import Reliability, reliability
 from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
-from asr.metrics.interval import Interval, rate_intervals
+from asr.metrics.interval import REPLICATES, Interval, rate_intervals
 
 Setting = str | int | float | bool | None
 
@@ -161,13 +161,16 @@ class Evaluation:
         return math.fsum(each.duration_s for each in self.utterances)
 
 
-def bootstrap(utterances: Sequence[EvaluatedUtterance]) -> RateIntervals:
+def bootstrap(
+    utterances: Sequence[EvaluatedUtterance], replicates: int = REPLICATES
+) -> RateIntervals:
     """95 % bootstrap intervals of some utterances' WER and CER, blocked by speaker."""
     counts = [
         [each.errors.words for each in utterances],
         [each.errors.characters for each in utterances],
     ]
-    return RateIntervals(*rate_intervals(counts, [each.speaker for each in utterances]))
+    speakers = [each.speaker for each in utterances]
+    return RateIntervals(*rate_intervals(counts, speakers, replicates))
 
 
 def word_outcomes(utterances: Iterable[EvaluatedUtterance]) -> tuple[list[float], list[bool]]:

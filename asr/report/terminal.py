@@ -143,11 +143,10 @@ def worst_utterances(evaluation: Evaluation, limit: int = 10) -> Group:
         evaluation: The scored evaluation.
         limit: How many utterances at most.
     """
-    shown = worst(evaluation, limit)
-    if not shown:
+    if not evaluation.words.errors:
         return Group(Text("Every utterance is entirely right."))
     parts: list[Text | AlignedLines] = []
-    for utterance in shown:
+    for utterance in worst(evaluation, limit):
         parts.append(_title(utterance))
         parts.append(AlignedLines(tuple(excerpt(utterance.errors.alignment.words))))
     return Group(*parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,18 @@ def test_folders_and_files_become_one_table(
     assert capsys.readouterr().out == output.replace(f"{out}\n", "")  # the same each time
 
 
+def test_a_multirun_is_compared_job_by_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in (0, 1, 2, 10):
+        write(tmp_path / "beams" / str(k), ["a b c" if k else "x", "d e f", "g h i"])
+    (tmp_path / "beams" / "multirun.yaml").touch()
+    assert main(["compare", str(tmp_path / "beams")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    jobs = [int(match[1]) for line in lines if (match := re.search(r"│ \S+/beams/(\d+) ", line))]
+    assert jobs == [0, 1, 2, 10]
+
+
 def test_mistakes_are_one_line(tmp_path: Path, fails: Callable[..., str]) -> None:
     one = write(tmp_path / "one", ["a b x", "d e f", "g h"])
     other = write(tmp_path / "other", ["", "", ""], REFERENCES | {"u3": "other words"})
@@ -56,6 +69,10 @@ def test_mistakes_are_one_line(tmp_path: Path, fails: Callable[..., str]) -> Non
         "'other words', expected 'g h i'"
     )
     assert "expected two or more" in fails("compare", str(one))
+    (tmp_path / "empty").mkdir()
+    assert fails("compare", str(one), f"{tmp_path}/empty") == (
+        f"{tmp_path}/empty/evaluation.json: No such file or directory"
+    )
     missing = tmp_path / "none"
     assert fails("compare", str(one), str(missing)) == f"{missing}: No such file or directory"
     (tmp_path / "no.json").write_text("{}")

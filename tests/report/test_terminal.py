@@ -111,6 +111,10 @@ def test_controls_and_markup_of_data_do_nothing(make_evaluation, colour):
     assert "[bold]" in output
 
 
+def test_no_worst_utterances_wanted(make_evaluation):
+    assert printed(worst_utterances(make_evaluation(), limit=0)) == ""
+
+
 def test_all_right():
     right = EvaluatedUtterance("1", None, 1.0, "1.wav", score_utterance("1", "a", "a"))
     evaluation = Evaluation("t", ModelDescription("m", 1), "f", None, (right,))
