@@ -12,6 +12,8 @@ from asr.metrics.error_rate import ErrorCounts, total
 from asr.metrics.interval import Interval
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, bootstrap
 
+# Of each slice: there may be hundreds, and the ends of their wide intervals need no third digit.
+SLICE_REPLICATES = 2_000
 MAX_BINS = 5  # of a numeric field; also, fewer different numbers than this are categories
 
 # Each utterance's number; what a manifest's field of the same name says is not asked.
@@ -181,5 +183,5 @@ def _slice(
         math.fsum(each.duration_s for each in group),
         total(each.errors.words for each in group),
         total(each.errors.characters for each in group),
-        bootstrap(group).words,
+        bootstrap(group, SLICE_REPLICATES).words,
     )
