@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a model",
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
+    "compare": "tell whether one evaluation is better than another",
     "transcribe": "turn recordings into text",
     "lm": "train, query and convert n-gram language models",
     "average": "make one model of several, the mean of their weights",
