@@ -61,7 +61,7 @@ def segment_length(num_frames: int, num_tokens: int) -> int:
         ValueError: even so they are larger than MAX_TABLE_BYTES.
     """
     pairs = num_tokens + 1
-    segment = max(MIN_SEGMENT, math.ceil((SCORE_BYTES / 2 * pairs * num_frames) ** (1 / 3)))
+    segment = max(MIN_SEGMENT, math.ceil(math.cbrt(SCORE_BYTES / 2 * pairs * num_frames)))
     size = SCORE_BYTES * pairs * (num_frames // segment) + segment * min(segment, pairs)
     if size > MAX_TABLE_BYTES:
         raise ValueError(
@@ -77,7 +77,8 @@ def _search(log_probs: Array, labels: Array, penalty: Array, segment: int) -> tu
     num_frames, pairs = len(log_probs), len(labels)
     kept_blanks, kept_labels = _keep_scores(log_probs, labels, penalty, segment)
     states = np.empty(num_frames, np.int64)
-    score, state = -np.inf, np.int64(2 * pairs - 2)
+    score = -np.inf
+    state: Any = np.int64(2 * pairs - 2)
     for number in range(len(kept_blanks) - 1, -1, -1):
         first, last = number * segment, min(num_frames, (number + 1) * segment)
         is_end = number == len(kept_blanks) - 1

@@ -1,4 +1,4 @@
-"""Forced alignment: by hand, against every path, and the compiled search against the readable one."""
+"""Forced alignment: by hand, against every path, and the compiled search as the readable one."""
 
 from __future__ import annotations
 
