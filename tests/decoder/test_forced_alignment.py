@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from asr.decoder import viterbi_kernel
+from asr.decoder import Greedy, viterbi_kernel
 from asr.decoder.forced_alignment import align_one, forced_alignment
 from asr.decoder.viterbi import Path, best_path
 from asr.decoder.viterbi_kernel import MIN_SEGMENT, fast_best_path, segment_length
@@ -204,3 +204,21 @@ def test_memory_is_bounded_and_what_exceeds_it_refused() -> None:
         assert scores + segment**2 < 40 * 2**20 * num_frames / 40_000
     with pytest.raises(ValueError, match=r"1000000 labels on 3000000 frames need \d+ MiB, exp"):
         segment_length(3_000_000, 1_000_000)
+
+
+def test_what_greedy_reads_lies_on_its_own_path() -> None:
+    log_probs = torch.randn(4, 80, 4, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
+    lengths = torch.tensor([80, 41, 7, 1])
+    greedy = [best[0] for best in Greedy()(log_probs, lengths)]
+    counts = torch.tensor([len(each.tokens) for each in greedy])
+    tokens = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(each.tokens, dtype=torch.int64) for each in greedy], batch_first=True
+    )
+    for found, expected in zip(
+        forced_alignment(log_probs, lengths, tokens, counts), greedy, strict=True
+    ):
+        assert (found.tokens, found.starts, found.ends) == (
+            expected.tokens, expected.starts, expected.ends,
+        )  # fmt: skip
+        assert found.score == pytest.approx(expected.score, abs=1e-9)
+        assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-9)
