@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "tell whether one evaluation is better than another",
     "transcribe": "turn recordings into text",
     "lm": "train, query and convert n-gram language models",
+    "align": "find when the words of a known text are said",
     "average": "make one model of several, the mean of their weights",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
