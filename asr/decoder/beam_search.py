@@ -19,7 +19,13 @@ from asr.decoder.ngram import NgramModel
 from asr.decoder.prefix_search import Limits, search, trace
 from asr.decoder.prefix_tree import workspace
 from asr.decoder.token_trie import build_trie
-from asr.decoder.word_model import Ngrams, WordModel, build_word_model
+from asr.decoder.word_model import (
+    Ngrams,
+    WordModel,
+    build_word_model,
+    by_alphabet,
+    read_language_model,
+)
 from asr.text.tokenizer import CharTokenizer
 
 
@@ -27,8 +33,8 @@ class BeamSearch:
     """Finds the label sequences whose alignments together are likeliest.
 
     Of every prefix it sums up the alignments that end in a blank and those that end in a label
-    (Graves & Jaitly, ICML 2014; Hannun et al., 2014, arXiv:1408.2873). A language model and hotwords
-    take part at every frame: score = log P(tokens | audio) + lm_weight * log P(words) +
+    (Graves & Jaitly, ICML 2014; Hannun et al., 2014, arXiv:1408.2873). A language model and
+    hotwords take part at every frame: score = log P(tokens | audio) + lm_weight * log P(words) +
     word_bonus * words + unk_score * unknown words + weights of the hotwords [nats].
 
     Args:
@@ -49,6 +55,9 @@ class BeamSearch:
         unk_score: for each word that the language model has not, beside its P(<unk>) [nats, at
             most 0]. A word costs it from the first letter on that shows it.
         hotwords: to words and phrases the nats that each occurrence adds.
+
+    Attributes:
+        unwritable: words of the language model that the alphabet cannot write.
 
     Raises:
         ValueError: a setting that is out of range, or a word that the alphabet cannot write.
@@ -81,9 +90,14 @@ class BeamSearch:
         if not alphabet and (language_model is not None or hotwords):
             raise ValueError("a language model and hotwords need the model's alphabet")
         self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
+        self.unwritable: list[str] = []
         if language_model is not None:
+            if not isinstance(language_model, NgramModel):
+                language_model = read_language_model(Path(language_model))
+            tokenizer = CharTokenizer(alphabet)
+            written, self.unwritable = by_alphabet(language_model, tokenizer)
             self.words = build_word_model(
-                language_model, CharTokenizer(alphabet), lm_weight, word_bonus, unk_score
+                language_model, written, tokenizer, lm_weight, word_bonus, unk_score
             )
         if hotwords:
             self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
@@ -110,7 +124,8 @@ class BeamSearch:
             return list(pool.map(self._decode, utterances))
 
     def _decode(self, log_probs: NDArray[np.float64]) -> list[Hypothesis]:
-        space = workspace(*log_probs.shape, self.beam_size, self.max_tokens)
+        num_frames, vocab_size = log_probs.shape
+        space = workspace(num_frames, vocab_size, self.beam_size, self.max_tokens)
         final, count = search(log_probs, self.limits, self.words, self.hotwords, space)
         found = []
         for candidate in space.ranked[: min(count, self.nbest)]:
@@ -118,8 +133,15 @@ class BeamSearch:
             means = np.empty(len(log_probs))
             entry = space.beams[final][candidate["order"]]
             length = trace(entry, log_probs, space, tokens, starts, ends, means)
-            arrays = (array[:length].tolist() for array in (tokens, starts, ends, means))
-            found.append(Hypothesis(*map(tuple, arrays), float(candidate["score"])))
+            found.append(
+                Hypothesis(
+                    tokens=tuple(tokens[:length].tolist()),
+                    starts=tuple(starts[:length].tolist()),
+                    ends=tuple(ends[:length].tolist()),
+                    log_probs=tuple(means[:length].tolist()),
+                    score=float(candidate["score"]),
+                )
+            )
         return found
 
 

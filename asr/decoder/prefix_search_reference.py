@@ -245,7 +245,9 @@ class ReferenceSearch:
                 order = self.beam_size + place * len(row) + token
                 if score > IMPOSSIBLE:
                     candidates.append((score, order, longer, after))
-        return {prefix: entry for _, _, prefix, entry in self._best(candidates, self.beam_threshold)}
+        return {
+            prefix: entry for _, _, prefix, entry in self._best(candidates, self.beam_threshold)
+        }
 
     def _tokens(self, row: Sequence[float]) -> list[int]:
         """The labels that may extend a prefix: likely ones, and the frame's likeliest always."""
@@ -261,7 +263,7 @@ class ReferenceSearch:
         row: Sequence[float],
         frame: int,
     ) -> Entry:
-        """The same prefix after this frame: a blank, the last token once more or for the first time.
+        """The same prefix after this frame: a blank, or its last token, again or anew.
 
         What comes from the prefix that is shorter by a token counts even where the token is too
         unlikely to make a new prefix.
