@@ -15,7 +15,7 @@ from torch import Tensor
 from asr.decoder.frames import utterances_of
 from asr.decoder.hotword import HotwordAutomaton, build_automaton
 from asr.decoder.hypothesis import Hypothesis
-from asr.decoder.ngram import NgramModel
+from asr.decoder.ngram import NgramModel, load_ngram_model
 from asr.decoder.prefix_search import Limits, search, trace
 from asr.decoder.prefix_tree import workspace
 from asr.decoder.token_trie import build_trie
@@ -24,7 +24,6 @@ from asr.decoder.word_model import (
     WordModel,
     build_word_model,
     by_alphabet,
-    read_language_model,
 )
 from asr.text.tokenizer import CharTokenizer
 
@@ -79,12 +78,24 @@ class BeamSearch:
         unk_score: float = -5.0,
         hotwords: Mapping[str, float] | None = None,
     ) -> None:
-        _check(beam_size, nbest, max_tokens, beam_threshold, skip_blank, lm_weight, unk_score)
+        for name, value, is_good, expected in (
+            ("beam_size", beam_size, beam_size >= 1, "1 or more"),
+            ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
+            ("min_token_log_prob", min_token_log_prob, min_token_log_prob <= 0, "0 or less"),
+            ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
+            ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
+            ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
+            ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
+            ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
+            ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
+        ):
+            if not is_good:
+                raise ValueError(f"{name} {value}, expected {expected}")
         self.beam_size, self.nbest, self.max_tokens = beam_size, nbest, max_tokens
         self.limits = Limits(
             float(min_token_log_prob),
             float(beam_threshold),
-            math.log(skip_blank) if skip_blank > 0 else -math.inf,
+            math.log(skip_blank),
         )
         self.alphabet = alphabet
         if not alphabet and (language_model is not None or hotwords):
@@ -93,7 +104,7 @@ class BeamSearch:
         self.unwritable: list[str] = []
         if language_model is not None:
             if not isinstance(language_model, NgramModel):
-                language_model = read_language_model(Path(language_model))
+                language_model = load_ngram_model(Path(language_model))
             tokenizer = CharTokenizer(alphabet)
             written, self.unwritable = by_alphabet(language_model, tokenizer)
             self.words = build_word_model(
@@ -143,28 +154,6 @@ class BeamSearch:
                 )
             )
         return found
-
-
-def _check(
-    beam_size: int,
-    nbest: int,
-    max_tokens: int,
-    beam_threshold: float,
-    skip_blank: float,
-    lm_weight: float,
-    unk_score: float,
-) -> None:
-    for name, value, is_good, expected in (
-        ("beam_size", beam_size, beam_size >= 1, "1 or more"),
-        ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
-        ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
-        ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
-        ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
-        ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
-        ("unk_score", unk_score, unk_score <= 0, "0 or less"),
-    ):
-        if not is_good:
-            raise ValueError(f"{name} {value}, expected {expected}")
 
 
 def _no_words() -> WordModel:

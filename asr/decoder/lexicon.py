@@ -13,10 +13,9 @@ from torch import Tensor
 
 from asr.decoder.frames import utterances_of
 from asr.decoder.hypothesis import BLANK, Hypothesis
-from asr.decoder.ngram import UNKNOWN
-from asr.decoder.ngram.arpa import write_arpa
+from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
 from asr.decoder.ngram.ngram_file import is_ngram_file
-from asr.decoder.word_model import SPACE, by_alphabet, read_language_model
+from asr.decoder.word_model import SPACE, by_alphabet
 from asr.text.tokenizer import CharTokenizer
 
 NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
@@ -123,7 +122,7 @@ class LexiconBeamSearch:
             return self._kenlm(path)
         with tempfile.TemporaryDirectory() as folder:
             arpa = Path(folder) / "lm.arpa"
-            write_arpa(arpa, read_language_model(path))
+            save_ngram_model(arpa, load_ngram_model(path))
             return self._kenlm(arpa)
 
     def _kenlm(self, path: Path) -> Any:
@@ -199,7 +198,7 @@ def _words(
     with lm_path.open("rb") as file:
         if file.read(len(KENLM_MAGIC)) == KENLM_MAGIC:
             raise ValueError(f"{lm_path}: a binary file of KenLM, which needs a lexicon beside it")
-    return by_alphabet(read_language_model(lm_path), tokenizer)
+    return by_alphabet(load_ngram_model(lm_path), tokenizer)
 
 
 def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
-from asr.decoder.ngram.arpa import read_arpa
-from asr.decoder.ngram.ngram_file import is_ngram_file, read_ngram_file
 from asr.decoder.token_trie import TokenTrie, build_trie
 from asr.text.tokenizer import CharTokenizer
 
@@ -55,16 +52,6 @@ class WordModel(NamedTuple):
     word_bonus: float
     unk_score: float
     space: int
-
-
-def read_language_model(path: Path) -> NgramModel:
-    """Read a `.ngram` file, or ARPA, plain or gzip; its first bytes tell which.
-
-    Raises:
-        ValueError: neither, or damaged.
-        OSError: missing or unreadable.
-    """
-    return read_ngram_file(path) if is_ngram_file(path) else read_arpa(path)
 
 
 def by_alphabet(
@@ -115,7 +102,7 @@ def build_word_model(
     return WordModel(
         trie,
         word_ids,
-        Ngrams(*map(_writeable, language_model.arrays)),
+        Ngrams(*(_writeable(array) for array in language_model.arrays)),
         language_model.start,
         language_model.word_id(END),
         language_model.word_id(UNKNOWN),
