@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from asr.decoder.word_model import SPACE, by_alphabet
 from asr.text.tokenizer import CharTokenizer
 
 NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
-KENLM_MAGIC = b"mmap lm"  # a binary file of KenLM
+
 IMPOSSIBLE = -1e30  # in float32, where flashlight-text adds scores up
 
 
@@ -155,12 +156,17 @@ class LexiconBeamSearch:
         frames[-1, [BLANK, self._space]] = 0.0
         found: dict[tuple[int, ...], Hypothesis] = {}
         for result in self._decoder.decode(frames.ctypes.data, *frames.shape):
-            if result.score > IMPOSSIBLE:
-                # Its path has a space before the first frame and one behind the last.
-                path = result.tokens[1 : len(log_probs) + 1]
-                hypothesis = _hypothesis(path, log_probs, result.score)
+            # Its path has a space before the first frame and two behind the last.
+            path = result.tokens[1 : len(log_probs) + 1]
+            hypothesis = _hypothesis(path, log_probs, result.score)
+            if result.score > IMPOSSIBLE and self._is_complete(hypothesis, result.words):
                 found.setdefault(hypothesis.tokens, hypothesis)
         return list(found.values())[: self.nbest] or [Hypothesis((), (), (), (), -math.inf)]
+
+    def _is_complete(self, hypothesis: Hypothesis, words: list[int]) -> bool:
+        """Whether the last word is one: where nothing fits, flashlight-text breaks off."""
+        ended = [self._dictionary.get_entry(word) for word in words if word >= 0]
+        return self._tokenizer.decode(hypothesis.tokens).split() == ended
 
 
 def _import() -> _Flashlight:
@@ -195,9 +201,6 @@ def _words(
         return _read_lexicon(lexicon, tokenizer), []
     if lm_path is None:
         raise ValueError("a lexicon search needs a lexicon or a language model")
-    with lm_path.open("rb") as file:
-        if file.read(len(KENLM_MAGIC)) == KENLM_MAGIC:
-            raise ValueError(f"{lm_path}: a binary file of KenLM, which needs a lexicon beside it")
     return by_alphabet(load_ngram_model(lm_path), tokenizer)
 
 
@@ -221,12 +224,8 @@ def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:
 
 def _hypothesis(path: list[int], log_probs: NDArray[np.float64], score: float) -> Hypothesis:
     """A path of labels, collapsed."""
-    edges = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]]
-    spans = [
-        (path[start], start, end)
-        for start, end in zip(edges, [*edges[1:], len(path)], strict=True)
-        if path[start] != BLANK
-    ]
+    edges = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]] + [len(path)]
+    spans = [(path[start], start, end) for start, end in pairwise(edges) if path[start] != BLANK]
     return Hypothesis(
         tokens=tuple(label for label, _, _ in spans),
         starts=tuple(start for _, start, _ in spans),
