@@ -166,7 +166,9 @@ def _no_words() -> WordModel:
 
 def _no_hotwords() -> HotwordAutomaton:
     trie, _ = build_trie([])
-    return HotwordAutomaton(trie, np.zeros(1, np.int32), np.zeros(1), np.zeros(1), 0, -1)
+    return HotwordAutomaton(
+        trie, np.zeros(1, np.int32), np.zeros(1), np.zeros(1), np.zeros(1), 0, -1
+    )
 
 
 NO_WORDS, NO_HOTWORDS = _no_words(), _no_hotwords()

@@ -28,6 +28,7 @@ class HotwordAutomaton(NamedTuple):
         credits: `(states,)` float64, what the phrases begun are worth so far [nats]; it is taken
             back with the state.
         gains: `(states,)` float64, the weights of the phrases that end here [nats]; these stay.
+        reach: `(states,)` float64, the most that the next token can make of credit and gain [nats].
         start: the state at the beginning of an utterance.
         space: the token between words; -1 where the alphabet has none, and phrases match anywhere.
     """
@@ -36,6 +37,7 @@ class HotwordAutomaton(NamedTuple):
     fails: NDArray[np.int32]
     credits: NDArray[np.float64]
     gains: NDArray[np.float64]
+    reach: NDArray[np.float64]
     start: int
     space: int
 
@@ -67,9 +69,11 @@ def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> 
         _share(trie, pattern, len(edge), hotwords[phrase], shares)
     fails = np.zeros(len(trie.tokens), np.int32)
     _link(trie, fails, shares, gains)
+    reach = np.zeros(len(trie.tokens))
+    _look_ahead(trie, fails, shares + gains, reach)
     start = int(child(trie, ROOT, tokenizer.encode(edge)[0])) if edge and patterns else ROOT
     return HotwordAutomaton(
-        trie, fails, shares, gains, start, tokenizer.encode(edge)[0] if edge else -1
+        trie, fails, shares, gains, reach, start, tokenizer.encode(edge)[0] if edge else -1
     )
 
 
@@ -92,6 +96,14 @@ def _link(trie, fails, shares, gains):  # type: ignore[no-untyped-def]
                 fails[following] = follow(trie, fails, fails[node], trie.tokens[following])
             shares[following] = max(shares[following], shares[fails[following]])
             gains[following] += gains[fails[following]]
+
+
+@compiled
+def _look_ahead(trie, fails, worth, reach):  # type: ignore[no-untyped-def]
+    for node in range(len(fails)):  # a fail comes before what fails
+        reach[node] = reach[fails[node]]
+        for following in range(trie.first_children[node], trie.first_children[node + 1]):
+            reach[node] = max(reach[node], worth[following])
 
 
 @compiled

@@ -11,6 +11,8 @@ from asr.decoder.prefix_tree import EMPTY, NONE, PREFIXES
 from asr.decoder.token_trie import ROOT, child
 from asr.decoder.word_model import NO_WORD
 
+ROUNDING = 1e-6  # [nats], far more than sums in another order differ by
+
 
 @compiled
 def begin(space, words, hotwords):  # type: ignore[no-untyped-def]
@@ -46,6 +48,15 @@ def worth_with(prefix, token, words, hotwords):  # type: ignore[no-untyped-def]
         state = _hot_with(prefix, token, hotwords)
         hot_share = _gained_with(prefix, token, state, hotwords) + hotwords.credits[state]
     return word_share + hot_share
+
+
+@compiled
+def most_with(prefix, words, hotwords):  # type: ignore[no-untyped-def]
+    """What `worth_with` is at most, whatever the token: words and sentences only cost."""
+    most = prefix.words + max(0.0, words.word_bonus) + prefix.gained + hotwords.reach[prefix.hot]
+    if prefix.spelt == NONE:
+        most += words.unk_score
+    return most + ROUNDING
 
 
 @compiled

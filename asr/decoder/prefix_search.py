@@ -9,7 +9,7 @@ import numpy as np
 
 from asr.decoder.compiled import compiled
 from asr.decoder.hypothesis import BLANK
-from asr.decoder.prefix_score import begin, longer_by, worth_at_end, worth_with
+from asr.decoder.prefix_score import begin, longer_by, most_with, worth_at_end, worth_with
 from asr.decoder.prefix_tree import EMPTY, NONE, SPANS
 
 
@@ -218,11 +218,12 @@ def _offer(beam, count, row, num_tokens, words, hotwords, space):  # type: ignor
     for place in range(count):
         entry = beam[place]
         prefix = space.prefixes[entry.prefix]
+        most = entry.total + most_with(prefix, words, hotwords)
         for j in range(num_tokens):
             token = space.tokens[j]
-            score = entry.total + row[token]
-            if not is_fused and size == width and score < heap[0].score:
+            if size == width and most + row[token] < heap[0].score:
                 break  # and so would be all tokens that follow
+            score = entry.total + row[token]
             if token == prefix.token:
                 score = entry.blank + row[token]
             if space.is_inside[place, token] or score == -np.inf:
