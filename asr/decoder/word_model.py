@@ -62,9 +62,9 @@ def by_alphabet(
     Raises:
         ValueError: it can write none.
     """
-    characters = set(tokenizer.alphabet) - {SPACE}
+    characters = set(tokenizer.alphabet)
     special = {UNKNOWN, START, END}
-    words = [word for word in language_model.words if word and word not in special]
+    words = [word for word in language_model.words if word not in special]
     written = [word for word in words if characters.issuperset(word)]
     unwritable = [word for word in words if not characters.issuperset(word)]
     if not written:
