@@ -106,9 +106,10 @@ def build_word_model(
         language_model.start,
         language_model.word_id(END),
         language_model.word_id(UNKNOWN),
-        lm_weight,
-        word_bonus,
-        unk_score,
+        # Whole numbers would be another type, and the search compiled anew for it.
+        float(lm_weight),
+        float(word_bonus),
+        float(unk_score),
         tokenizer.encode(SPACE)[0],
     )
 

@@ -11,6 +11,7 @@ import torch
 
 from asr.decoder import BeamSearch, Greedy, Hypothesis
 from asr.decoder.ngram import END, save_ngram_model
+from asr.decoder.prefix_search import search
 from asr.text.tokenizer import CharTokenizer
 from tests.decoder.searches import ALPHABET, NO_PRUNING, bigram_model, decode, random_log_probs
 
@@ -181,6 +182,19 @@ def test_the_language_model_decides_between_words_that_sound_alike() -> None:
     assert text_of(decode(BeamSearch(), log_probs)[0]) == "bb"
     decoder = BeamSearch(alphabet=ALPHABET, language_model=model)
     assert text_of(decode(decoder, log_probs)[0]) == "ab"
+
+
+def test_all_settings_share_one_compiled_search(tmp_path: Path) -> None:
+    save_ngram_model(tmp_path / "lm.ngram", bigram_model())
+    lm = {"alphabet": ALPHABET, "language_model": tmp_path / "lm.ngram"}
+    for decoder in (
+        BeamSearch(skip_blank=1, beam_threshold=3),
+        BeamSearch(alphabet=ALPHABET, hotwords={"ab": 1}),
+        BeamSearch(lm_weight=1, word_bonus=2, unk_score=-3, **lm),
+        BeamSearch(lm_weight=0.5, **lm),
+    ):
+        decode(decoder, written("ab"))
+    assert len(search.signatures) == 1
 
 
 def test_a_model_file_is_read(tmp_path: Path) -> None:
