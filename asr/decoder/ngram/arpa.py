@@ -95,36 +95,38 @@ class _Reader:
 
     def read(self) -> list[_Section]:
         """Everything from the header to the end."""
-        while self._next("\\data\\, with which ARPA files begin") != b"\\data\\":
-            pass
+        while (content := self._next()) != b"\\data\\":
+            if not content:
+                self._fail(content, "\\data\\, with which ARPA files begin")
         counts: list[int] = []
-        content = self._next("ngram 1=COUNT")
+        content = self._next()
         while content.startswith(b"ngram") or not counts:
             counts.append(self._count(content, len(counts) + 1))
-            content = self._next("\\1-grams:")
+            content = self._next()
         sections = []
         for length, count in enumerate(counts, 1):
             if content != b"\\%d-grams:" % length:
                 self._fail(content, f"\\{length}-grams:")
             sections.append(self._section(length, count, is_last=length == len(counts)))
             title = f"\\{length + 1}-grams:" if length < len(counts) else "\\end\\"
-            expected = f"{title} after the {count} {length}-grams that the header counts"
-            content = self._next(expected)
+            content = self._next()
             if content != title.encode():
-                self._fail(content, expected)
+                self._fail(content, f"{title} after the {count} {length}-grams of the header")
         return sections
 
-    def _next(self, expected: str) -> bytes:
-        """The next line that is not empty, without white space around it."""
+    def _next(self) -> bytes:
+        """The next line that is not empty, without white space around it; empty at the end."""
         for number, raw in self._lines:
             self._line = number
             if content := raw.strip():
                 return content
-        raise ValueError(f"{self._path}:{self._line + 1}: the file ends, expected {expected}")
+        self._line += 1
+        return b""
 
     def _fail(self, content: bytes, expected: str) -> NoReturn:
-        shown = content[:SHOWN_CHARACTERS].decode(errors="backslashreplace")
-        raise ValueError(f"{self._path}:{self._line}: {shown!r}, expected {expected}")
+        shown = repr(content[:SHOWN_CHARACTERS].decode(errors="backslashreplace"))
+        found = shown if content else "the file ends"
+        raise ValueError(f"{self._path}:{self._line}: {found}, expected {expected}")
 
     def _count(self, content: bytes, length: int) -> int:
         name, _, count = content.partition(b"=")
@@ -140,7 +142,7 @@ class _Reader:
     def _section(self, length: int, count: int, *, is_last: bool) -> _Section:
         section = _Section()
         for done in range(count):
-            content = self._next(f"{count} {length}-grams as in the header, {done} are there")
+            content = self._next()
             fields = content.split()
             if not length + 1 <= len(fields) <= length + 2:
                 self._fail(
@@ -223,12 +225,16 @@ def _packed(path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
 
 def _texts(model: NgramModel, length: int, shorter: list[str]) -> list[str]:
     """The n-grams of a length in words, given those one word shorter."""
-    texts = []
-    for node, context in enumerate(shorter, model.level_starts[length - 1]):
-        prefix = f"{context} " if context else ""
-        children = model.word_ids[model.first_children[node] : model.first_children[node + 1]]
-        texts += [prefix + model.words[word_id] for word_id in children]
-    return texts
+    if length == 1:
+        return list(model.words)
+    starts = [*model.level_starts, len(model.log_probs)]
+    first_children = model.first_children[starts[length - 1] : starts[length] + 1]
+    contexts = np.repeat(np.arange(len(shorter)), np.diff(first_children)).tolist()
+    word_ids = model.word_ids[starts[length] : starts[length + 1]].tolist()
+    return [
+        f"{shorter[context]} {model.words[word_id]}"
+        for context, word_id in zip(contexts, word_ids, strict=True)
+    ]
 
 
 def _lines(model: NgramModel, first: int, texts: list[str], is_last: bool) -> bytes:

@@ -131,8 +131,8 @@ def _vocabulary(
 def count_ngrams(text: EncodedText, order: int) -> Iterator[Level]:
     """Count the n-grams of 1, 2, ... words; none reaches over the mark of a sentence's beginning.
 
-    A text of N positions takes 12 N bytes and, while the level is made, about 60 bytes for each of
-    its distinct n-grams; sorting is done in blocks.
+    Takes 4 bytes for each position beside the text's own 4, and about 50 bytes for each distinct
+    n-gram while its level is made; sorting is done in blocks.
 
     Args:
         text: the sentences.
@@ -178,12 +178,14 @@ def _distinct(blocks: Iterable[NDArray[np.int64]]) -> tuple[NDArray[np.int64], N
     """The distinct keys from 0 up, sorted, and how often each occurs."""
     keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
     for block in blocks:
-        new, new_counts = np.unique(block[block >= 0], return_counts=True)
-        merged = np.union1d(keys, new)
-        merged_counts = np.zeros(len(merged), np.int64)
-        merged_counts[np.searchsorted(merged, keys)] = counts
-        merged_counts[np.searchsorted(merged, new)] += new_counts
-        keys, counts = merged, merged_counts
+        new = np.sort(block[block >= 0])
+        # Both are sorted runs, which a stable sort merges.
+        merged = np.sort(np.concatenate([keys, new]), kind="stable")
+        begins = np.flatnonzero(np.diff(merged, prepend=-1))
+        totals = np.diff(begins, append=len(merged))
+        distinct = merged[begins]
+        totals[np.searchsorted(distinct, keys)] += counts - 1
+        keys, counts = distinct, totals
     return keys, counts
 
 

@@ -65,6 +65,8 @@ def train(
     `<unk>` and `</s>`, without `<s>`. What is pruned gives its whole count to gamma, and
     takes part in t and in a, as in KenLM's lmplz (Heafield et al., ACL 2013).
 
+    Takes 8 bytes of memory for each word of the text, and about 130 for each distinct n-gram.
+
     Args:
         text: the sentences; the order of sentences makes no difference to the model.
         order: words of the longest n-grams, from 1 to MAX_ORDER.
@@ -135,7 +137,7 @@ def _discounts(
 ) -> Discounts:
     """D(1), D(2) and D(3 and more) of an order."""
     t = [int(np.count_nonzero(counts == k)) for k in range(5)]
-    fault = next((f"no {number}-gram has a count of {k}" for k in range(1, 5) if not t[k]), None)
+    fault = next((f"no {number}-gram has a count of {k}" for k in range(1, 4) if not t[k]), None)
     if fault is None:
         y = t[1] / (t[1] + 2 * t[2])
         d1, d2, d3 = (k - (k + 1) * y * t[k + 1] / t[k] for k in (1, 2, 3))
@@ -145,8 +147,8 @@ def _discounts(
     if fallback is not None:
         return Discounts(*fallback, estimated=False)
     raise ValueError(
-        f"discounts cannot be estimated: {fault} (counts of 1, 2, 3 and 4 occur "
-        f"{', '.join(map(str, t[1:]))} times); expected more text, a lower order, a "
+        f"discounts cannot be estimated: {fault} (counts of 1, 2 and 3 occur "
+        f"{', '.join(map(str, t[1:4]))} times); expected more text, a lower order, a "
         "vocabulary less limited, or fallback discounts"
     )
 

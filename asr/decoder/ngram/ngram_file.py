@@ -27,7 +27,7 @@ from asr.decoder.ngram.model import NgramModel
 MAGIC = b"asrngram"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 12
-_PREFIX = struct.Struct("<8sII")
+_PREFIX = struct.Struct("<8sII32s")
 _TYPES = {
     "words": "<u1",
     "log_probs": "<f4",
@@ -36,16 +36,6 @@ _TYPES = {
     "first_children": "<i8",
     "suffixes": "<i4",
 }
-
-
-def is_ngram_file(path: Path) -> bool:
-    """Whether a file begins as those of `write_ngram_file` do.
-
-    Raises:
-        OSError: missing or unreadable.
-    """
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def write_ngram_file(path: Path, model: NgramModel) -> None:
@@ -57,18 +47,13 @@ def write_ngram_file(path: Path, model: NgramModel) -> None:
     words = np.frombuffer("\n".join(model.words).encode(), np.uint8)
     values: list[NDArray[Any]] = [words, *model.arrays]
     parts = {name: a.astype(t) for (name, t), a in zip(_TYPES.items(), values, strict=True)}
-    digest = hashlib.sha256()
+    shape = [[name, _TYPES[name], len(part)] for name, part in parts.items()]
+    header = json.dumps({"order": model.order, "parts": shape}).encode()
+    digest = hashlib.sha256(header)
     for part in parts.values():
         digest.update(part.data)
-    header = json.dumps(
-        {
-            "order": model.order,
-            "sha256": digest.hexdigest(),
-            "parts": [[name, _TYPES[name], len(part)] for name, part in parts.items()],
-        }
-    ).encode()
     with replacing(path) as file:
-        file.write(_PREFIX.pack(MAGIC, FORMAT_VERSION, len(header)) + header)
+        file.write(_PREFIX.pack(MAGIC, FORMAT_VERSION, len(header), digest.digest()) + header)
         for part in parts.values():
             file.write(part.data.cast("B"))
 
@@ -81,22 +66,22 @@ def read_ngram_file(path: Path) -> NgramModel:
         OSError: missing or unreadable.
     """
     with path.open("rb") as file:
-        header = _read_header(path, file)
-        counts = _counts(path, header)
+        content, sha256 = _read_header(path, file)
+        order, counts = _parse_header(path, content)
         expected = file.tell() + sum(np.dtype(_TYPES[n]).itemsize * c for n, c in counts.items())
         actual = os.fstat(file.fileno()).st_size
         if actual != expected:
             raise ValueError(f"{path}: {actual} bytes, expected {expected} as its header says")
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(content)
         parts = {name: _read_part(file, name, count, digest) for name, count in counts.items()}
-    if digest.hexdigest() != header["sha256"]:
+    if digest.digest() != sha256:
+        actual_hex = digest.hexdigest()[:12]
         raise ValueError(
-            f"{path}: damaged: sha256 {digest.hexdigest()[:12]}..., expected "
-            f"{str(header['sha256'])[:12]}..."
+            f"{path}: damaged: sha256 {actual_hex}..., expected {sha256.hex()[:12]}..."
         )
     try:
         words = tuple(parts.pop("words").tobytes().decode().split("\n"))
-        return NgramModel(order=header["order"], words=words, **parts)
+        return NgramModel(order=order, words=words, **parts)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -108,33 +93,34 @@ def _read_part(file: BinaryIO, name: str, count: int, digest: hashlib._Hash) -> 
     return part.astype(part.dtype.newbyteorder("="), copy=False)
 
 
-def _read_header(path: Path, file: BinaryIO) -> dict[str, Any]:
+def _read_header(path: Path, file: BinaryIO) -> tuple[bytes, bytes]:
+    """The header as it is, and the SHA-256 of it and the rest."""
     prefix = file.read(_PREFIX.size)
     if prefix[: len(MAGIC)] != MAGIC or len(prefix) < _PREFIX.size:
-        raise ValueError(f"{path}: begins with {prefix[:8]!r}, expected {MAGIC!r}: no .ngram file")
-    _, version, length = _PREFIX.unpack(prefix)
+        raise ValueError(f"{path}: begins with {prefix[:8]!r}, expected {MAGIC!r} and a header")
+    _, version, length, sha256 = _PREFIX.unpack(prefix)
     if version != FORMAT_VERSION:
         raise ValueError(f"{path}: .ngram format version {version}, expected {FORMAT_VERSION}")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"{path}: header of {length} bytes, expected at most {MAX_HEADER_BYTES}")
+    return file.read(length), sha256
+
+
+def _parse_header(path: Path, content: bytes) -> tuple[int, dict[str, int]]:
+    """The order, and how many numbers each part has."""
     try:
-        header = json.loads(file.read(length))
+        header = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged header ({error})") from error
-    if not isinstance(header, dict) or header.keys() != {"order", "sha256", "parts"}:
-        raise ValueError(f"{path}: damaged header, expected order, sha256 and parts")
-    if type(header["order"]) is not int:
-        raise ValueError(f"{path}: order {header['order']!r}, expected a whole number")
-    return header
-
-
-def _counts(path: Path, header: dict[str, Any]) -> dict[str, int]:
-    """How many numbers each part has."""
-    parts = header["parts"]
+    if not isinstance(header, dict) or header.keys() != {"order", "parts"}:
+        raise ValueError(f"{path}: damaged header, expected order and parts")
+    order, parts = header["order"], header["parts"]
+    if type(order) is not int:
+        raise ValueError(f"{path}: damaged header: order {order!r}, expected a whole number")
     well_formed = isinstance(parts, list) and all(
         isinstance(part, list) and len(part) == 3 and type(part[2]) is int and part[2] >= 0
         for part in parts
     )
     if not well_formed or [part[:2] for part in parts] != [list(p) for p in _TYPES.items()]:
         raise ValueError(f"{path}: damaged header, expected the parts {', '.join(_TYPES)}")
-    return {name: count for name, _, count in parts}
+    return order, {name: count for name, _, count in parts}
