@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from asr.cli.decoder_options import with_decoder_files
 from asr.cli.hydra_app import run_hydra
 
 if TYPE_CHECKING:
@@ -27,13 +29,17 @@ MAX_ROWS = 20  # of a table on the terminal; evaluation.json has all
 
 def main(arguments: list[str]) -> int:
     """Run `asr evaluate`; see conf/evaluate.yaml for its settings."""
-    return run_hydra("evaluate", _job, arguments)
+    return run_hydra("evaluate", _job, with_decoder_files(arguments))
+
+
+def _notice(line: str) -> None:
+    print(f"asr: {line}", file=sys.stderr)
 
 
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
-    from asr.cli.build import build
+    from asr.cli.build import build_decoder
     from asr.data.manifest import read_manifest
     from asr.report import read_calibration, write_report
     from asr.report.slices import check_slice_by
@@ -50,7 +56,8 @@ def _job(config: DictConfig) -> None:
     check_slice_by(config.slice_by, [each.extra for each in utterances])
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
-    transcriber = Transcriber(recognizer, build(config.decoder), calibrate)
+    decoder = build_decoder(config.decoder, recognizer, _notice)
+    transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()
     evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
     seconds = time.perf_counter() - start

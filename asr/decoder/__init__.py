@@ -1,5 +1,8 @@
 """Log-probabilities to hypotheses."""
 
-from asr.decoder.greedy import Greedy, Hypothesis
+from asr.decoder.beam_search import BeamSearch
+from asr.decoder.greedy import Greedy
+from asr.decoder.hypothesis import Hypothesis
+from asr.decoder.lexicon import LexiconBeamSearch
 
-__all__ = ["Greedy", "Hypothesis"]
+__all__ = ["BeamSearch", "Greedy", "Hypothesis", "LexiconBeamSearch"]

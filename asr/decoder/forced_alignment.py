@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decoder.greedy import BLANK, Hypothesis
+from asr.decoder.hypothesis import BLANK, Hypothesis
 from asr.decoder.viterbi import Frames, Path
 from asr.decoder.viterbi_kernel import fast_best_path
 

@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor
 
-BLANK = 0
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One reading of an utterance.
-
-    Attributes:
-        tokens: label ids.
-        starts: first output frame of each token on the path.
-        ends: frame after the last one of each token.
-        log_probs: mean log-probability of each token over its frames [nats].
-        score: log-probability of the whole path [nats].
-    """
-
-    tokens: tuple[int, ...]
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
-    log_probs: tuple[float, ...]
-    score: float
+from asr.decoder.hypothesis import BLANK, Hypothesis
 
 
 class Greedy:

@@ -12,10 +12,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from asr.augment import Augment
-from asr.cli.build import build, build_recognizer, build_trainer
+from asr.checkpoint import ModelSpec, Part, Recognizer
+from asr.cli.build import build, build_decoder, build_recognizer, build_trainer
 from asr.cli.hydra_app import conf_dir
 from asr.data.splits import Splits
+from asr.decoder.ngram import save_ngram_model
 from asr.text.normalize import TextNormalizer
+from tests.decoder.searches import bigram_model
 
 
 def options(group: str) -> list[str]:
@@ -117,10 +120,22 @@ def test_trainers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", options("decoder"))
-def test_decoders(name: str) -> None:
-    decoder = build(composed("evaluate", f"decoder={name}").decoder)
-    log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]]).log()
-    assert decoder(log_probs, torch.tensor([3]))[0][0].tokens == (1, 2)
+def test_decoders(name: str, tmp_path: Path) -> None:
+    save_ngram_model(tmp_path / "lm.arpa", bigram_model(("ab", "b")))
+    overrides = [f"decoder={name}"]
+    if name in ("beam_ngram", "lexicon"):
+        overrides.append(f"decoder.language_model={tmp_path}/lm.arpa")
+    if name == "lexicon":
+        pytest.importorskip("flashlight.lib.text", reason="flashlight-text is an extra")
+    spec = ModelSpec(
+        Part("LogMel", {"sample_rate": 8000}),
+        Part("BiLstmCtc", {"hidden_size": 4, "num_layers": 1}),
+        "ab ",
+        {},
+    )
+    decoder = build_decoder(composed("evaluate", *overrides).decoder, Recognizer(spec), pytest.fail)
+    rows = [[0.1, 0.7, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1]]
+    assert decoder(torch.tensor([rows]).log(), torch.tensor([3]))[0][0].tokens == (1, 2)
 
 
 def test_what_a_constructor_refuses_is_a_users_mistake(tmp_path: Path) -> None:

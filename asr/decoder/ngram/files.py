@@ -19,13 +19,20 @@ def load_ngram_model(path: Path) -> NgramModel:
         ValueError: neither, or damaged.
         OSError: missing or unreadable.
     """
-    with path.open("rb") as file:
-        begin = file.read(len(_KENLM))
-    if begin.startswith(MAGIC):
+    if is_ngram_file(path):
         return read_ngram_file(path)
-    if begin == _KENLM:
+    if _begins_with(path, _KENLM):
         raise ValueError(f"{path}: a binary of KenLM, expected the ARPA file that it was made of")
     return read_arpa(path)
+
+
+def is_ngram_file(path: Path) -> bool:
+    """Whether a file is of the compact form, whatever its name.
+
+    Raises:
+        OSError: missing or unreadable.
+    """
+    return _begins_with(path, MAGIC)
 
 
 def check_model_name(path: Path) -> None:
@@ -50,3 +57,8 @@ def save_ngram_model(path: Path, model: NgramModel) -> None:
         write_ngram_file(path, model)
     else:
         write_arpa(path, model)
+
+
+def _begins_with(path: Path, begin: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(begin)) == begin

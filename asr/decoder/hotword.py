@@ -1,0 +1,116 @@
+"""Words and phrases that are likelier than a model expects, followed token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decoder.compiled import compiled
+from asr.decoder.token_trie import ROOT, TokenTrie, build_trie, child
+from asr.text.tokenizer import CharTokenizer
+
+SPACE = " "
+
+
+class HotwordAutomaton(NamedTuple):
+    """The automaton of Aho and Corasick (1975) over all phrases, each with a space around it.
+
+    A state is the longest end of what was written that a phrase begins with. As phrases begin with
+    a space, they match at word boundaries only. A step costs the same for one phrase and for many.
+
+    Attributes:
+        trie: of the phrases.
+        fails: `(states,)` int32, the longest shorter end that is a state too.
+        credits: `(states,)` float64, what the phrases begun are worth so far [nats]; it is taken
+            back with the state.
+        gains: `(states,)` float64, the weights of the phrases that end here [nats]; these stay.
+        reach: `(states,)` float64, the most that the next token can make of credit and gain [nats].
+        start: the state at the beginning of an utterance.
+        space: the token between words; -1 where the alphabet has none, and phrases match anywhere.
+    """
+
+    trie: TokenTrie
+    fails: NDArray[np.int32]
+    credits: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    start: int
+    space: int
+
+
+def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> HotwordAutomaton:
+    """The automaton of some words and phrases.
+
+    Args:
+        hotwords: to each the nats that every occurrence adds to a hypothesis. A phrase of n
+            characters gets a share of k/n as long as k of them have matched.
+        tokenizer: of the model.
+
+    Raises:
+        ValueError: a phrase that is empty, has spaces at an end or two in a row, or a character
+            that the alphabet lacks; a weight that is not above 0.
+    """
+    for phrase, weight in hotwords.items():
+        if not phrase or phrase != SPACE.join(phrase.split()):
+            raise ValueError(f"hotword {phrase!r}, expected words with single spaces between")
+        if not (weight > 0 and math.isfinite(weight)):
+            raise ValueError(f"hotword {phrase!r}: weight {weight}, expected nats above 0")
+    edge = SPACE if SPACE in tokenizer.alphabet else ""
+    patterns = ["".join(map(chr, tokenizer.encode(f"{edge}{phrase}{edge}"))) for phrase in hotwords]
+    trie, ends = build_trie(patterns)
+    shares = np.zeros(len(trie.tokens))
+    gains = np.zeros(len(trie.tokens))
+    for pattern, phrase, end in zip(patterns, hotwords, ends, strict=True):
+        gains[end] = hotwords[phrase]
+        _share(trie, pattern, len(edge), hotwords[phrase], shares)
+    fails = np.zeros(len(trie.tokens), np.int32)
+    _link(trie, fails, shares, gains)
+    reach = np.zeros(len(trie.tokens))
+    _look_ahead(trie, fails, shares + gains, reach)
+    start = int(child(trie, ROOT, tokenizer.encode(edge)[0])) if edge and patterns else ROOT
+    return HotwordAutomaton(
+        trie, fails, shares, gains, reach, start, tokenizer.encode(edge)[0] if edge else -1
+    )
+
+
+def _share(
+    trie: TokenTrie, pattern: str, lead: int, weight: float, shares: NDArray[np.float64]
+) -> None:
+    """Raise what the states on the way to a phrase's end are worth to its share."""
+    node, length = ROOT, len(pattern) - 2 * lead
+    for matched, token in enumerate(pattern[:-1], 1 - lead):
+        node = child(trie, node, ord(token))
+        shares[node] = max(shares[node], weight * matched / length)
+
+
+@compiled
+def _link(trie, fails, shares, gains):  # type: ignore[no-untyped-def]
+    """Finds the fails of all states, and adds to each what its own fail is worth."""
+    for node in range(len(fails)):  # parents come before children
+        for following in range(trie.first_children[node], trie.first_children[node + 1]):
+            if node != ROOT:
+                fails[following] = follow(trie, fails, fails[node], trie.tokens[following])
+            shares[following] = max(shares[following], shares[fails[following]])
+            gains[following] += gains[fails[following]]
+
+
+@compiled
+def _look_ahead(trie, fails, worth, reach):  # type: ignore[no-untyped-def]
+    for node in range(len(fails)):  # a fail comes before what fails
+        reach[node] = reach[fails[node]]
+        for following in range(trie.first_children[node], trie.first_children[node + 1]):
+            reach[node] = max(reach[node], worth[following])
+
+
+@compiled
+def follow(trie, fails, state, token):  # type: ignore[no-untyped-def]
+    """The state after one more token."""
+    while True:
+        found = child(trie, state, token)
+        if found >= 0 or state == ROOT:
+            return max(found, np.int32(ROOT))
+        state = fails[state]

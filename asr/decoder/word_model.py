@@ -1,0 +1,119 @@
+"""A word n-gram model for a search that writes characters: which word is being spelt, its worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
+from asr.decoder.token_trie import TokenTrie, build_trie
+from asr.text.tokenizer import CharTokenizer
+
+SPACE = " "
+NO_WORD = -1
+
+
+class Ngrams(NamedTuple):
+    """The arrays of an `NgramModel`, in the order in which its functions take them."""
+
+    log_probs: NDArray[np.float32]
+    backoffs: NDArray[np.float32]
+    word_ids: NDArray[np.int32]
+    first_children: NDArray[np.int64]
+    suffixes: NDArray[np.int32]
+
+
+class WordModel(NamedTuple):
+    """What a search must know to score words as they are written.
+
+    Attributes:
+        trie: of the spellings of the vocabulary.
+        word_ids: `(nodes,)` int32, the word that a node of the trie ends, or NO_WORD.
+        ngrams: of the language model.
+        start: its node at the beginning of a sentence.
+        end_id: of the end of a sentence.
+        unknown_id: of words that it has not.
+        lm_weight: what a nat of the language model counts.
+        word_bonus: [nats] for each word.
+        unk_score: [nats] for each unknown word, in addition.
+        space: the token between words.
+    """
+
+    trie: TokenTrie
+    word_ids: NDArray[np.int32]
+    ngrams: Ngrams
+    start: int
+    end_id: int
+    unknown_id: int
+    lm_weight: float
+    word_bonus: float
+    unk_score: float
+    space: int
+
+
+def by_alphabet(
+    language_model: NgramModel, tokenizer: CharTokenizer
+) -> tuple[list[str], list[str]]:
+    """The words of a language model that an alphabet can write, and those that it cannot.
+
+    Raises:
+        ValueError: it can write none.
+    """
+    characters = set(tokenizer.alphabet)
+    special = {UNKNOWN, START, END}
+    words = [word for word in language_model.words if word not in special]
+    written = [word for word in words if characters.issuperset(word)]
+    unwritable = [word for word in words if not characters.issuperset(word)]
+    if not written:
+        raise ValueError(
+            f"none of the language model's {len(words)} words can be written with the model's "
+            f"alphabet {tokenizer.alphabet!r}"
+        )
+    return written, unwritable
+
+
+def build_word_model(
+    language_model: NgramModel,
+    words: Sequence[str],
+    tokenizer: CharTokenizer,
+    lm_weight: float,
+    word_bonus: float,
+    unk_score: float,
+) -> WordModel:
+    """Spell words of a language model in the tokens of an alphabet.
+
+    Raises:
+        ValueError: an alphabet without a space.
+    """
+    if SPACE not in tokenizer.alphabet:
+        raise ValueError("the model's alphabet has no space, which a language model of words needs")
+    tokens = {
+        ord(character): token
+        for character, token in zip(
+            tokenizer.alphabet, tokenizer.encode(tokenizer.alphabet), strict=True
+        )
+    }
+    trie, ends = build_trie([word.translate(tokens) for word in words])
+    word_ids = np.full(len(trie.tokens), NO_WORD, np.int32)
+    word_ids[ends] = [language_model.word_id(word) for word in words]
+    return WordModel(
+        trie,
+        word_ids,
+        Ngrams(*(_writeable(array) for array in language_model.arrays)),
+        language_model.start,
+        language_model.word_id(END),
+        language_model.word_id(UNKNOWN),
+        # Whole numbers would be another type, and the search compiled anew for it.
+        float(lm_weight),
+        float(word_bonus),
+        float(unk_score),
+        tokenizer.encode(SPACE)[0],
+    )
+
+
+def _writeable(array: NDArray[Any]) -> NDArray[Any]:
+    """Arrays of a file may be read-only, which Numba takes for another type and compiles anew."""
+    return np.require(array, requirements=["C", "W"])

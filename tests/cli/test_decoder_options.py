@@ -1,0 +1,177 @@
+"""Decoders by command line and by file: transcribe, evaluate, and options that would do nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from asr.cli.decoder_options import (
+    HOTWORD_WEIGHT,
+    add_decoder_options,
+    decoder_config,
+    parse_hotwords,
+    read_decoder_file,
+)
+from asr.cli.main import main
+from asr.decoder.ngram import save_ngram_model
+from tests.decoder.searches import bigram_model
+
+Fails = Callable[..., str]
+
+
+def config_of(*arguments: str) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    add_decoder_options(parser)
+    config = OmegaConf.to_container(decoder_config(parser.parse_args(arguments)))
+    assert isinstance(config, dict)
+    return config
+
+
+@pytest.fixture
+def lm(tmp_path: Path) -> str:
+    """A language model that has seen `cab` and `ba` only."""
+    save_ngram_model(tmp_path / "lm.arpa", bigram_model(("cab", "ba")))
+    return str(tmp_path / "lm.arpa")
+
+
+@pytest.fixture
+def clip(corpus: Path) -> str:
+    """A recording that says `c a`."""
+    return str(corpus.parent / "02.wav")
+
+
+def transcribed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["transcribe", *arguments]) == 0
+    return capsys.readouterr().out.strip().split("\t")[1]
+
+
+def test_options_become_the_settings_of_conf() -> None:
+    assert config_of() == {"_target_": "asr.decoder.Greedy"}
+    beam = config_of("--decoder", "beam", "--beam-size", "8", "--hotword", "acme:3")
+    assert beam["_target_"] == "asr.decoder.BeamSearch"
+    assert (beam["beam_size"], beam["hotwords"]) == (8, {"acme": 3.0})
+    assert "lm_weight" not in beam
+    with_lm = config_of("--decoder", "beam", "--lm", "lm.arpa", "--lm-weight", "0.3")
+    assert (with_lm["language_model"], with_lm["lm_weight"]) == ("lm.arpa", 0.3)
+    assert {"beam_size", "word_bonus", "unk_score"} < set(with_lm)
+    lexicon = config_of("--decoder", "lexicon", "--lexicon", "words.txt")
+    assert (lexicon["lexicon"], lexicon["language_model"]) == ("words.txt", None)
+
+
+def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.yaml"
+    file.write_text(
+        "_target_: asr.decoder.BeamSearch\nbeam_size: 9\nlanguage_model: a.arpa\nlm_weight: 0.7\n"
+    )
+    changed = config_of("--decoder-config", str(file), "--lm-weight", "0.2")
+    assert (changed["beam_size"], changed["lm_weight"]) == (9, 0.2)
+    assert changed["language_model"] == "a.arpa"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lm", "x"], "--lm has no effect with Greedy"),
+        (["--hotword", "x"], "--hotword has no effect with Greedy"),
+        (["--decoder", "greedy", "--beam-size", "2"], "--beam-size has no effect with Greedy"),
+        (["--decoder", "beam", "--lexicon", "x"], "--lexicon has no effect with BeamSearch"),
+        (["--decoder", "beam", "--lm-weight", "1"], "--lm-weight has no effect"),
+        (["--decoder", "beam", "--word-bonus", "1"], "--word-bonus has no effect"),
+        (["--decoder", "lexicon", "--hotword", "x"], "--hotword has no effect with Lexicon"),
+        (["--decoder", "lexicon", "--lm-weight", "1"], "--lm-weight has no effect without --lm"),
+    ],
+)
+def test_an_option_without_effect_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        config_of(*arguments)
+
+
+def test_hotwords() -> None:
+    assert parse_hotwords(["acme", "new york:2.5"]) == {"acme": HOTWORD_WEIGHT, "new york": 2.5}
+    with pytest.raises(ValueError, match=r"^--hotword 'acme:much', expected WORD or WORD:WEIGHT"):
+        parse_hotwords(["acme:much"])
+    with pytest.raises(ValueError, match=r"^--hotword 'acme' is given twice"):
+        parse_hotwords(["acme", "acme:2"])
+
+
+@pytest.mark.parametrize("text", ["beam_size: 3", "- 1", "a: [", "", "_target_: ${oops"])
+def test_files_of_no_decoder_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "decoder.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"decoder\.yaml: (no _target_|not YAML)"):
+        read_decoder_file(file)
+
+
+def test_transcribe_with_each_decoder(
+    model_file: Path, clip: str, lm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ("--model", str(model_file), clip)
+    assert transcribed(capsys, *model, "--decoder", "beam") == "c a"
+    forced = ("--decoder", "beam", "--lm", lm, "--lm-weight", "9")
+    assert transcribed(capsys, *model, *forced) in ("cab", "ba")
+    hot = ("--decoder", "beam", "--hotword", "CAB:60")
+    assert transcribed(capsys, *model, *hot).startswith("cab")
+    words = tmp_path / "words.txt"
+    words.write_text("ba\nca\n")
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is an extra")
+    lexicon = ("--decoder", "lexicon", "--lexicon", str(words))
+    assert transcribed(capsys, *model, *lexicon) == "ca"
+
+
+def test_words_that_the_model_cannot_write_are_told(
+    model_file: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = tmp_path / "lm.arpa"
+    save_ngram_model(lm, bigram_model(("cab", "dab", "fad")))
+    arguments = ["--model", str(model_file), "--decoder", "beam", "--lm", str(lm), clip]
+    assert main(["transcribe", *arguments]) == 0
+    told = f"asr: {lm}: 2 of its words have characters that the model does not write, 'dab' first"
+    assert told in capsys.readouterr().err
+
+
+def test_what_a_decoder_refuses_is_one_line(
+    model_file: Path, clip: str, tmp_path: Path, fails: Fails
+) -> None:
+    model = ("transcribe", "--model", str(model_file), clip)
+    line = fails(*model, "--decoder", "beam", "--hotword", "xyz")
+    assert line.startswith("character 'x' (U+0078 LATIN SMALL LETTER X)")
+    assert fails(*model, "--decoder", "beam", "--lm", "no.arpa") == (
+        "no.arpa: No such file or directory"
+    )
+    foreign = tmp_path / "foreign.yaml"
+    foreign.write_text("_target_: os.system\ncommand: 'true'\n")
+    line = fails(*model, "--decoder-config", str(foreign))
+    assert line.startswith("_target_ 'os.system', expected one of asr.decoder.")
+
+
+def evaluated(corpus: Path, model_file: Path, folder: Path, *overrides: str) -> list[str]:
+    status = main(
+        ["evaluate", f"model_file={model_file}", f"manifest={corpus}", f"paths.run_dir={folder}",
+         "name=tones", "device=cpu", *overrides]
+    )  # fmt: skip
+    assert status == 0
+    content = json.loads((folder / "evaluate" / "tones" / "evaluation.json").read_text())
+    return [row["hypothesis"] for row in content["utterances"]]
+
+
+def test_evaluate_with_a_beam_and_with_a_file(
+    corpus: Path, model_file: Path, lm: str, tmp_path: Path
+) -> None:
+    plain = evaluated(corpus, model_file, tmp_path)
+    assert evaluated(corpus, model_file, tmp_path, "decoder=beam", "decoder.beam_size=4") == plain
+    own = ("decoder=beam_ngram", f"decoder.language_model={lm}", "decoder.lm_weight=9")
+    biased = evaluated(corpus, model_file, tmp_path, *own)
+    assert biased != plain
+    file = tmp_path / "tuned.yaml"
+    file.write_text(
+        f"_target_: asr.decoder.BeamSearch\nlanguage_model: {lm}\nlm_weight: 0.1\n"
+        "word_bonus: 1.0\nunk_score: -5.0\n"
+    )
+    by_file = (f"decoder={file}", "decoder.lm_weight=9")
+    assert evaluated(corpus, model_file, tmp_path, *by_file) == biased

@@ -1,0 +1,28 @@
+"""The spelling of a vocabulary leads to its words, and to nothing else."""
+
+from __future__ import annotations
+
+from asr.decoder.token_trie import ROOT, child
+from asr.decoder.word_model import NO_WORD, build_word_model, by_alphabet
+from asr.text.tokenizer import CharTokenizer
+from tests.decoder.searches import bigram_model
+
+WORDS = ("a", "ab", "cab", "caf\u00e9")
+
+
+def test_words_by_what_an_alphabet_can_write() -> None:
+    written, unwritable = by_alphabet(bigram_model(WORDS), CharTokenizer(" abc<>s/unk"))
+    assert written == ["a", "ab", "cab"]  # not the marks
+    assert unwritable == ["caf\u00e9"]
+
+
+def test_a_spelling_leads_to_its_word() -> None:
+    model, tokenizer = bigram_model(WORDS), CharTokenizer("bca ")
+    written, _ = by_alphabet(model, tokenizer)
+    words = build_word_model(model, written, tokenizer, 0.5, 1.0, -5.0)
+    for text, known in (("a", 1), ("ab", 1), ("cab", 1), ("c", 0), ("ca", 0)):
+        node = ROOT
+        for token in tokenizer.encode(text):
+            node = child(words.trie, node, token)
+        assert words.word_ids[node] == (model.word_id(text) if known else NO_WORD)
+    assert words.space == 4
