@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -34,7 +34,8 @@ class Word:
         word: its characters.
         start: of its first character on the CTC path [s].
         end: of its last character on the CTC path [s].
-        confidence: geometric mean of its characters' probabilities, 0 to 1; not calibrated.
+        confidence: geometric mean of its characters' probabilities, 0 to 1; what the transcriber's
+            `calibrate` makes of it, where it has one.
     """
 
     word: str
@@ -80,11 +81,19 @@ class Transcriber:
     Args:
         recognizer: a trained model.
         decoder: log-probabilities to hypotheses; None is greedy.
+        calibrate: confidence of a word to the probability that it is right, 0 to 1 both; None
+            leaves it as it is.
     """
 
-    def __init__(self, recognizer: Recognizer, decoder: Decoder | None = None) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        decoder: Decoder | None = None,
+        calibrate: Callable[[float], float] | None = None,
+    ) -> None:
         self.recognizer = recognizer.eval()
         self.decoder = decoder or Greedy()
+        self.calibrate = calibrate
         self.sample_rate = recognizer.features.sample_rate
 
     @classmethod
@@ -156,6 +165,7 @@ class Transcriber:
     ) -> Word:
         shift = self.recognizer.frame_shift_s
         mean = math.fsum(hypothesis.log_probs[p] for p in positions) / len(positions)
+        confidence, calibrate = math.exp(mean), self.calibrate
         # The last output frames may lie past the end of the audio, where padding filled them up.
         end = min(hypothesis.ends[positions[-1]] * shift, duration)
         start = max(min(hypothesis.starts[positions[0]] * shift, end - shift), earliest)
@@ -163,5 +173,5 @@ class Transcriber:
             word="".join(characters[p] for p in positions),
             start=round(start, 3),
             end=round(end, 3),
-            confidence=round(math.exp(mean), 4),
+            confidence=round(confidence if calibrate is None else calibrate(confidence), 4),
         )

@@ -70,6 +70,19 @@ def test_a_transcript_does_not_depend_on_its_neighbours(
     assert transcriber.transcribe(waveforms[::-1]) == together[::-1]
 
 
+def test_confidences_go_through_a_calibration(
+    transcriber: Transcriber, waveforms: list[Waveform]
+) -> None:
+    calibrated = Transcriber(transcriber.recognizer, calibrate=lambda confidence: confidence / 4)
+    before, after = transcriber.transcribe(waveforms), calibrated.transcribe(waveforms)
+    assert [t.text for t in before] == [t.text for t in after]
+    confidences = [word.confidence / 4 for t in before for word in t.words]
+    assert confidences
+    assert [word.confidence for t in after for word in t.words] == pytest.approx(
+        confidences, abs=1e-4
+    )
+
+
 def test_words_make_the_text_and_their_times_run_forward(
     transcriber: Transcriber, waveforms: list[Waveform]
 ) -> None:

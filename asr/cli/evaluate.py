@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
@@ -16,10 +17,12 @@ from asr.cli.hydra_app import run_hydra
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
-    from asr.report import EvaluatedUtterance
+    from asr.report import EvaluatedUtterance, Evaluation
+    from asr.report.evaluation import Setting
     from asr.transcriber import Transcriber
 
 Plan = Sequence[tuple[int, ...]]
+MAX_ROWS = 20  # of a table on the terminal; evaluation.json has all
 
 
 def main(arguments: list[str]) -> int:
@@ -31,58 +34,107 @@ def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
     from asr.cli.build import build
-    from asr.report import (
-        Evaluation,
-        ModelDescription,
-        speaker_table,
-        summary,
-        worst_utterances,
-        write_report,
-    )
+    from asr.data.manifest import read_manifest
+    from asr.report import read_calibration, write_report
+    from asr.report.slices import check_slice_by
     from asr.transcriber import Transcriber, choose_device
 
     model_file, manifest = Path(config.model_file), Path(config.manifest)
+    if config.calibration and config.fit_calibration:
+        raise ValueError(
+            "calibration and fit_calibration are both given, expected one of them: a calibration "
+            "is fitted to confidences as they come"
+        )
+    utterances = read_manifest(manifest)
+    # Before the work, not after it.
+    check_slice_by(config.slice_by, [each.extra for each in utterances])
+    calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
-    transcriber = Transcriber(recognizer, build(config.decoder))
+    transcriber = Transcriber(recognizer, build(config.decoder), calibrate)
     start = time.perf_counter()
-    utterances = evaluate_manifest(transcriber, manifest, config.batch_duration_s)
+    evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
     seconds = time.perf_counter() - start
-    evaluation = Evaluation(
+    evaluation = _evaluation(config, transcriber, training, evaluated, seconds)
+    paths = write_report(evaluation, Path(HydraConfig.get().runtime.output_dir))
+    _print(evaluation, config.worst)
+    Console().print(f"report: {paths.html}", soft_wrap=True)
+    if config.fit_calibration:
+        _fit_calibration(evaluation, Path(config.fit_calibration))
+
+
+def _evaluation(
+    config: DictConfig,
+    transcriber: Transcriber,
+    training: Mapping[str, Setting],
+    utterances: tuple[EvaluatedUtterance, ...],
+    seconds: float,
+) -> Evaluation:
+    from asr.report import Evaluation, ModelDescription
+
+    recognizer = transcriber.recognizer
+    decoder: Any = OmegaConf.to_container(config.decoder, resolve=True)
+    name = decoder.pop("_target_").rsplit(".", 1)[-1]
+    calibration = {"calibration": str(config.calibration)} if config.calibration else {}
+    return Evaluation(
         title=config.title,
         model=ModelDescription(
-            name=str(model_file),
+            name=str(config.model_file),
             num_parameters=sum(p.numel() for p in recognizer.model.parameters()),
             training=training,
         ),
-        manifest=str(manifest),
+        manifest=str(config.manifest),
         real_time_factor=seconds / sum(each.duration_s for each in utterances),
         utterances=utterances,
         settings={
-            "decoder": config.decoder._target_.rsplit(".", 1)[-1],
-            "device": str(transcriber.recognizer.features.window.device),
+            "decoder": name,
+            **{f"decoder.{key}": _as_setting(value) for key, value in decoder.items()},
+            "device": str(recognizer.features.window.device),
+            **calibration,
         },
+        text_rules=recognizer.text.rules(),
+        slice_by=tuple(config.slice_by),
     )
-    paths = write_report(evaluation, Path(HydraConfig.get().runtime.output_dir))
+
+
+def _print(evaluation: Evaluation, num_worst: int) -> None:
+    from asr.report import confusion_table, slice_table, summary, worst_utterances
+
     console = Console()
-    console.print(speaker_table(evaluation))
-    console.print(worst_utterances(evaluation, config.worst))
+    for by in evaluation.slice_by:
+        console.print(slice_table(evaluation, by, MAX_ROWS))
+    console.print(confusion_table(evaluation))
+    console.print(worst_utterances(evaluation, num_worst))
     console.print(summary(evaluation))
-    console.print(f"report: {paths.html}", soft_wrap=True)
 
 
-def evaluate_manifest(
-    transcriber: Transcriber, manifest: Path, batch_duration_s: float
+def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
+    """Fit on what was evaluated, write the file, say what it does to these words."""
+    from asr.metrics.calibration import fit_calibration, reliability
+    from asr.report import word_outcomes, write_calibration
+
+    confidences, is_correct = word_outcomes(evaluation.utterances)
+    calibration = fit_calibration(confidences, is_correct)
+    write_calibration(path, calibration)
+    before = reliability(confidences, is_correct).ece
+    after = reliability([calibration.apply(each) for each in confidences], is_correct).ece
+    Console().print(
+        f"calibration: {path}: off by {before:.1%} before, {after:.1%} after, on the words it was "
+        "fitted on",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def evaluate_utterances(
+    transcriber: Transcriber, utterances: Sequence[Utterance], batch_duration_s: float
 ) -> tuple[EvaluatedUtterance, ...]:
-    """Transcribe and score every utterance of a manifest, in its order.
+    """Transcribe and score utterances, in their order.
 
     Args:
         transcriber: with the model and its text rules, which both texts go through.
-        manifest: JSONL, CSV or TSV.
+        utterances: of a manifest.
         batch_duration_s: largest padded batch [s of audio].
     """
-    from asr.data.manifest import read_manifest
-
-    utterances = read_manifest(manifest)
     plan = _plan(utterances, batch_duration_s)
     console = Console(stderr=True)
     scored: dict[int, EvaluatedUtterance] = {}
@@ -107,8 +159,9 @@ def _evaluate(
     transcriber: Transcriber, utterances: Sequence[Utterance]
 ) -> list[EvaluatedUtterance]:
     from asr.data.dataset import load_utterance
+    from asr.data.snr import estimate_snr
     from asr.metrics.error_rate import score_utterance
-    from asr.report import EvaluatedUtterance
+    from asr.report import EvaluatedUtterance, HeardWord
 
     text = transcriber.recognizer.text
     waveforms = [load_utterance(each, transcriber.sample_rate) for each in utterances]
@@ -120,6 +173,24 @@ def _evaluate(
             transcript.duration,
             str(each.audio_filepath),
             score_utterance(each.id, text(each.text), transcript.text),
+            {name: _as_text(value) for name, value in each.extra.items()},
+            estimate_snr(waveform, transcriber.sample_rate),
+            tuple(
+                HeardWord(word.word, word.start, word.end, word.confidence)
+                for word in transcript.words
+            ),
         )
-        for each, transcript in zip(utterances, transcripts, strict=True)
+        for each, waveform, transcript in zip(utterances, waveforms, transcripts, strict=True)
     ]
+
+
+def _as_text(value: object) -> str:
+    """A field of a manifest as it is, where it is text, else as JSON writes it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_setting(value: object) -> Setting:
+    """A decoder's argument as it is, or as text where it holds several values."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

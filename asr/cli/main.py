@@ -19,7 +19,9 @@ COMMANDS = {
     "train": "train a model",
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
+    "compare": "tell whether one evaluation is better than another",
     "transcribe": "turn recordings into text",
+    "lm": "train, query and convert n-gram language models",
     "align": "find when the words of a known text are said",
     "average": "make one model of several, the mean of their weights",
 }

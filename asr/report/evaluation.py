@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, count, pairwise
 
+from asr.metrics.calibration import Reliability, reliability
 from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
+from asr.metrics.interval import REPLICATES, Interval, rate_intervals
 
 Setting = str | int | float | bool | None
 
@@ -29,6 +32,23 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardWord:
+    """A word of a hypothesis, with its place in the audio.
+
+    Attributes:
+        word: As recognised.
+        start: Of its first character [s].
+        end: Of its last character [s].
+        confidence: That it is right, 0 to 1.
+    """
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluatedUtterance:
     """One utterance of an evaluation.
 
@@ -38,6 +58,9 @@ class EvaluatedUtterance:
         duration_s: Length of the audio [s].
         audio_filepath: Where the audio lies.
         errors: The scored texts.
+        fields: Further fields of the manifest's line, as text.
+        snr_db: Estimated ratio of speech to noise [dB]; None where none can be told.
+        words: The hypothesis's words with their times; empty where there are none.
     """
 
     id: str
@@ -45,6 +68,9 @@ class EvaluatedUtterance:
     duration_s: float
     audio_filepath: str
     errors: UtteranceErrors
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False)
+    snr_db: float | None = None
+    words: tuple[HeardWord, ...] = ()
 
     def __post_init__(self) -> None:
         if self.id != self.errors.id:
@@ -55,6 +81,20 @@ class EvaluatedUtterance:
             raise ValueError(
                 f"utterance {self.id!r}: duration is {self.duration_s} s, expected 0 or more"
             )
+        heard = " ".join(word.word for word in self.words)
+        if self.words and heard != self.errors.hypothesis:
+            raise ValueError(
+                f"utterance {self.id!r}: heard words are {heard!r}, expected those of the "
+                f"hypothesis, {self.errors.hypothesis!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RateIntervals:
+    """95 % bootstrap intervals of the WER and the CER; None with a single utterance."""
+
+    words: Interval | None
+    characters: Interval | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +108,9 @@ class Evaluation:
         real_time_factor: Computing time over audio time; None where it was not measured.
         utterances: At least one, with at least one reference word among them.
         settings: How the transcripts were made, by name (decoder, device and the like).
+        text_rules: What reference and hypothesis both went through before they were compared, one
+            rule an entry.
+        slice_by: What the WER is told apart by; see `asr.report.slices`.
     """
 
     title: str
@@ -76,6 +119,8 @@ class Evaluation:
     real_time_factor: float | None
     utterances: tuple[EvaluatedUtterance, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    text_rules: tuple[str, ...] = ()
+    slice_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         factor = self.real_time_factor
@@ -99,10 +144,48 @@ class Evaluation:
         """Character errors of all utterances; `.rate` is the CER."""
         return total(each.errors.characters for each in self.utterances)
 
+    @cached_property
+    def intervals(self) -> RateIntervals:
+        """95 % bootstrap intervals of WER and CER, blocked by speaker (asr.metrics.interval)."""
+        return bootstrap(self.utterances)
+
+    @cached_property
+    def reliability(self) -> Reliability | None:
+        """How well the words' confidences tell which are right; None where no word has one."""
+        confidences, is_correct = word_outcomes(self.utterances)
+        return reliability(confidences, is_correct) if confidences else None
+
     @property
     def duration_s(self) -> float:
         """Audio of all utterances [s]."""
         return math.fsum(each.duration_s for each in self.utterances)
+
+
+def bootstrap(
+    utterances: Sequence[EvaluatedUtterance], replicates: int = REPLICATES
+) -> RateIntervals:
+    """95 % bootstrap intervals of some utterances' WER and CER, blocked by speaker."""
+    counts = [
+        [each.errors.words for each in utterances],
+        [each.errors.characters for each in utterances],
+    ]
+    speakers = [each.speaker for each in utterances]
+    return RateIntervals(*rate_intervals(counts, speakers, replicates))
+
+
+def word_outcomes(utterances: Iterable[EvaluatedUtterance]) -> tuple[list[float], list[bool]]:
+    """The confidence of every heard word, and whether its alignment says that it is right.
+
+    Utterances without heard words are left out: their transcript has no confidences.
+    """
+    confidences: list[float] = []
+    is_correct: list[bool] = []
+    for utterance in utterances:
+        if utterance.words:
+            steps = utterance.errors.alignment.words
+            confidences += [word.confidence for word in utterance.words]
+            is_correct += [step.kind == "equal" for step in steps if step.hypothesis is not None]
+    return confidences, is_correct
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,25 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asr.metrics.error_rate import ErrorCounts, score_utterance
+from asr.metrics.error_rate import ErrorCounts, confusions, score_utterance
+from asr.metrics.interval import Interval
 from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
+    HeardWord,
     ModelDescription,
     Setting,
     SpeakerErrors,
     by_speaker,
 )
+from asr.report.slices import Slices, cut
 
 FORMAT = "asr evaluation"
-VERSION = 1
+VERSION = 2
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -44,7 +48,7 @@ def dump_json(value: object, indent: int | None = None) -> str:
 
 
 def evaluation_to_json(evaluation: Evaluation) -> str:
-    """The whole evaluation: totals, speakers in the order of their WER, every utterance.
+    """The whole evaluation: totals, slices, speakers in the order of their WER, every utterance.
 
     Rates are fractions; one that is infinite (words against an empty reference) is null, and so
     is a setting that is not finite.
@@ -64,10 +68,17 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
         "num_utterances": len(evaluation.utterances),
         "duration_s": evaluation.duration_s,
         "real_time_factor": evaluation.real_time_factor,
+        "text_rules": list(evaluation.text_rules),
         "wer": _finite(words.rate),
+        "wer_interval": interval_to_json(evaluation.intervals.words),
         "cer": _finite(characters.rate),
-        "words": _counts(words),
-        "characters": _counts(characters),
+        "cer_interval": interval_to_json(evaluation.intervals.characters),
+        "words": counts_to_json(words),
+        "characters": counts_to_json(characters),
+        "confusions": asdict(confusions(each.errors for each in evaluation.utterances)),
+        "reliability": evaluation.reliability and asdict(evaluation.reliability),
+        "slice_by": list(evaluation.slice_by),
+        "slices": [_slices(cut(evaluation, by)) for by in evaluation.slice_by],
         "speakers": [_speaker(row) for row in by_speaker(evaluation)],
         "utterances": [_utterance(each) for each in evaluation.utterances],
     }
@@ -105,6 +116,8 @@ def _evaluation(content: Mapping[str, Any]) -> Evaluation:
         real_time_factor=content["real_time_factor"],
         utterances=tuple(_read_utterance(each) for each in content["utterances"]),
         settings=content["settings"],
+        text_rules=tuple(content["text_rules"]),
+        slice_by=tuple(content["slice_by"]),
     )
 
 
@@ -120,7 +133,16 @@ def _read_utterance(content: Mapping[str, Any]) -> EvaluatedUtterance:
             f"utterance {id!r}: word and character errors are {stored}, "
             f"expected {counted} by its texts"
         )
-    return EvaluatedUtterance(id, content["speaker"], content["duration_s"], audio_filepath, errors)
+    return EvaluatedUtterance(
+        id,
+        content["speaker"],
+        content["duration_s"],
+        audio_filepath,
+        errors,
+        content["fields"],
+        content["snr_db"],
+        tuple(HeardWord(**word) for word in content["heard"]),
+    )
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
@@ -137,8 +159,8 @@ def _speaker(row: SpeakerErrors) -> dict[str, object]:
         "duration_s": row.duration_s,
         "wer": _finite(row.words.rate),
         "cer": _finite(row.characters.rate),
-        "words": _counts(row.words),
-        "characters": _counts(row.characters),
+        "words": counts_to_json(row.words),
+        "characters": counts_to_json(row.characters),
     }
 
 
@@ -150,12 +172,42 @@ def _utterance(utterance: EvaluatedUtterance) -> dict[str, object]:
         "audio_filepath": utterance.audio_filepath,
         "reference": utterance.errors.reference,
         "hypothesis": utterance.errors.hypothesis,
-        "words": _counts(utterance.errors.words),
-        "characters": _counts(utterance.errors.characters),
+        "words": counts_to_json(utterance.errors.words),
+        "characters": counts_to_json(utterance.errors.characters),
+        "fields": dict(utterance.fields),
+        "snr_db": utterance.snr_db,
+        "heard": [asdict(word) for word in utterance.words],
     }
 
 
-def _counts(counts: ErrorCounts) -> dict[str, int]:
+def _slices(slices: Slices) -> dict[str, object]:
+    rows = [
+        {
+            "value": row.value,
+            "low": row.low,
+            "high": row.high,
+            "num_utterances": row.num_utterances,
+            "duration_s": row.duration_s,
+            "wer": _finite(row.words.rate),
+            "wer_interval": interval_to_json(row.interval),
+            "cer": _finite(row.characters.rate),
+            "words": counts_to_json(row.words),
+            "characters": counts_to_json(row.characters),
+        }
+        for row in slices.rows
+    ]
+    return {"by": slices.by, "unit": slices.unit, "rows": rows}
+
+
+def interval_to_json(interval: Interval | None) -> dict[str, object] | None:
+    """An interval, or null where there is none; an infinite end is null too."""
+    if interval is None:
+        return None
+    return asdict(interval) | {"low": _finite(interval.low), "high": _finite(interval.high)}
+
+
+def counts_to_json(counts: ErrorCounts) -> dict[str, int]:
+    """Counts of errors, with their sum and the reference's length."""
     return {
         "reference_length": counts.reference_length,
         "hits": counts.hits,

@@ -9,32 +9,58 @@ from asr.atomic_file import replace_text
 from asr.report.evaluation import Evaluation
 from asr.report.json_file import evaluation_to_json
 from asr.report.page import render_page
+from asr.report.sclite import (
+    has_times,
+    hypothesis_ctm,
+    hypothesis_trn,
+    reference_stm,
+    reference_trn,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
-    """Where a report lies."""
+    """Where a report lies.
+
+    Attributes:
+        json: All of it, for programs.
+        html: The page.
+        sclite: Texts as NIST's sclite scores them.
+    """
 
     json: Path
     html: Path
+    sclite: tuple[Path, ...]
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> ReportPaths:
-    """Writes `evaluation.json` and `report.html`, in place of earlier ones.
+    """Writes `evaluation.json`, `report.html` and files for sclite, in place of earlier ones.
+
+    `ref.trn` and `hyp.trn` are always written, `ref.stm` and `hyp.ctm` where every hypothesis has
+    the times of its words.
 
     Args:
         evaluation: The scored evaluation.
         folder: Where to; made if it is not there.
 
     Returns:
-        The paths of both files.
+        The paths of all files.
 
     Raises:
         OSError: The folder cannot be made or written to; what was there before stays.
     """
-    paths = ReportPaths(json=folder / "evaluation.json", html=folder / "report.html")
-    texts = {paths.json: evaluation_to_json(evaluation), paths.html: render_page(evaluation)}
+    json, html = folder / "evaluation.json", folder / "report.html"
+    sclite = {folder / name: text for name, text in _sclite_files(evaluation).items()}
+    texts = {json: evaluation_to_json(evaluation), html: render_page(evaluation)} | sclite
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         replace_text(path, text)
-    return paths
+    return ReportPaths(json, html, tuple(sclite))
+
+
+def _sclite_files(evaluation: Evaluation) -> dict[str, str]:
+    utterances = evaluation.utterances
+    files = {"ref.trn": reference_trn(utterances), "hyp.trn": hypothesis_trn(utterances)}
+    if has_times(utterances):
+        files |= {"ref.stm": reference_stm(utterances), "hyp.ctm": hypothesis_ctm(utterances)}
+    return files

@@ -105,6 +105,20 @@ class TextNormalizer:
             text = _only_inside_words(text.translate(_punctuation_to_space(kept)), kept)
         return " ".join(text.split())
 
+    def rules(self) -> tuple[str, ...]:
+        """What is done to a text, in words and in this order, to stand beside an error rate."""
+        punctuation = "punctuation becomes spaces" + (
+            f" (inside words stays {self.keep})" if self.keep else ""
+        )
+        return (
+            f"Unicode {self.unicode_form}",
+            "typographic apostrophes become '",
+            "control and format characters removed",
+            *(["lower case"] if self.lowercase else []),
+            *([punctuation] if self.remove_punctuation else []),
+            "single spaces between words",
+        )
+
     def _compose(self, text: str) -> str:
         # A form may make an apostrophe (U+0149 under NFKC), hence the second cleaning.
         form = unicodedata.normalize(self.unicode_form, text)  # type: ignore[arg-type]

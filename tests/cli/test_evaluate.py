@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from asr.cli.main import main
+from asr.metrics.calibration import Calibration, fit_calibration, reliability
+from asr.report import read_calibration, read_evaluation, word_outcomes, write_calibration
 
 
 def test_report_and_json_agree_with_the_terminal(
@@ -27,6 +31,123 @@ def test_report_and_json_agree_with_the_terminal(
     assert "WER" in output
     assert str(folder / "report.html") in output.replace("\n", "")
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def evaluate(model_file: Path, manifest: Path, tmp_path: Path, name: str, *more: str) -> Path:
+    """The folder of an evaluation."""
+    status = main(
+        ["evaluate", f"model_file={model_file}", f"manifest={manifest}",
+         f"paths.run_dir={tmp_path}", f"name={name}", "device=cpu", *more]
+    )  # fmt: skip
+    assert status == 0
+    return tmp_path / "evaluate" / name
+
+
+@pytest.fixture
+def noisy(corpus: Path, tmp_path: Path) -> Path:
+    """The corpus with wrong references, so that there are errors, and further fields."""
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    for k, row in enumerate(rows):
+        row |= {"audio_filepath": str(corpus.parent / row["audio_filepath"]), "id": f"u{k}"}
+        row |= {"gender": "fm"[k % 2], "age": 20 + k, "text": "b" if k % 3 == 0 else row["text"]}
+    manifest = tmp_path / "noisy.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return manifest
+
+
+def test_slices_text_rules_words_and_sclite_files(
+    model_file: Path, noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = evaluate(model_file, noisy, tmp_path, "rich", "slice_by=[gender,age,duration]")
+    output = capsys.readouterr().out
+    content = json.loads((folder / "evaluation.json").read_text())
+    for title in ("By gender", "By age", "By duration [s]", "Most frequent errors", "lower case"):
+        assert title in output
+    assert "[ ]: 95\u202f% percentile bootstrap interval, resampled by speaker (10)" in output
+    by_gender, by_age, _ = content["slices"]
+    assert [row["value"] for row in by_gender["rows"]] == ["f", "m"]
+    assert (by_age["rows"][0]["low"], by_age["rows"][0]["high"]) == (20, 22)
+    assert sum(row["words"]["errors"] for row in by_age["rows"]) == content["words"]["errors"]
+    assert content["wer_interval"]["low"] < content["wer"] < content["wer_interval"]["high"]
+    assert "lower case" in content["text_rules"]
+    utterance = content["utterances"][1]
+    assert utterance["fields"] == {"gender": "m", "age": "21"}
+    assert " ".join(word["word"] for word in utterance["heard"]) == utterance["hypothesis"]
+    assert 0 <= utterance["heard"][0]["start"] < utterance["heard"][0]["end"]
+    assert len((folder / "ref.trn").read_text().splitlines()) == 12
+    assert len((folder / "hyp.ctm").read_text().splitlines()) == sum(
+        len(each["heard"]) for each in content["utterances"]
+    )
+
+
+def test_an_unknown_slice_is_refused_before_the_work(
+    noisy: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    line = fails("evaluate", "model_file=none", f"manifest={noisy}", f"paths.run_dir={tmp_path}",
+                 "slice_by=[gendre]")  # fmt: skip
+    assert line == (
+        "slice_by: 'gendre' is no field of the manifest, expected one of speaker, duration, "
+        "reference_length, snr, age, gender"
+    )
+
+
+def test_a_calibration_is_fitted_and_then_applied(
+    model_file: Path, noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "calibration.json"
+    plain = evaluate(model_file, noisy, tmp_path, "plain")
+    words = [
+        word["confidence"]
+        for each in json.loads((plain / "evaluation.json").read_text())["utterances"]
+        for word in each["heard"]
+    ]
+    write_calibration(path, Calibration(slope=0.5, offset=-1.0))
+    folder = evaluate(model_file, noisy, tmp_path, "calibrated", f"calibration={path}")
+    content = json.loads((folder / "evaluation.json").read_text())
+    found = [word["confidence"] for each in content["utterances"] for word in each["heard"]]
+    expected = [read_calibration(path).apply(confidence) for confidence in words]
+    assert found == pytest.approx(expected, abs=0.02)  # rounded before and after
+    assert found != pytest.approx(words, abs=0.02)
+    assert content["settings"]["calibration"] == str(path)
+    assert content["reliability"]["num_words"] == len(words)
+    capsys.readouterr()
+
+
+def test_a_calibration_is_fitted_to_the_words_of_a_manifest(
+    model_file: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for k, line in enumerate(corpus.read_text().splitlines()):
+        row = json.loads(line)
+        waveform, rate = soundfile.read(corpus.parent / row["audio_filepath"])
+        for snr in range(6):  # 0 is clean; the others drown in noise
+            noise = np.random.default_rng(10 * k + snr).standard_normal(len(waveform))
+            soundfile.write(tmp_path / f"{k}_{snr}.wav", waveform + 0.1 * snr * noise, rate)
+            rows.append(row | {"audio_filepath": f"{k}_{snr}.wav", "id": f"{k}_{snr}"})
+    manifest = tmp_path / "drowned.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "calibration.json"
+    folder = evaluate(model_file, manifest, tmp_path, "fitted", f"fit_calibration={path}")
+    assert f"calibration: {path}: off by " in capsys.readouterr().out.replace("\n", "")
+    evaluation = read_evaluation(folder / "evaluation.json")
+    calibration = read_calibration(path)
+    assert calibration == fit_calibration(*word_outcomes(evaluation.utterances))
+    confidences, is_correct = word_outcomes(evaluation.utterances)
+    better = reliability([calibration.apply(each) for each in confidences], is_correct)
+    assert evaluation.reliability is not None
+    assert better.ece < evaluation.reliability.ece
+
+
+def test_what_cannot_be_calibrated_is_told(
+    model_file: Path, corpus: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    options = [f"model_file={model_file}", f"manifest={corpus}", f"paths.run_dir={tmp_path}"]
+    line = fails("evaluate", *options, f"fit_calibration={tmp_path}/c.json")
+    assert line == "calibration: 15 words are right and 0 wrong, expected both kinds"
+    line = fails("evaluate", *options, "calibration=a.json", "fit_calibration=b.json")
+    assert line.startswith("calibration and fit_calibration are both given, expected one of them")
+    line = fails("evaluate", *options, f"calibration={corpus}")
+    assert line.startswith(f"{corpus}: ")
 
 
 def test_small_batches_give_the_same_totals(model_file: Path, corpus: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from asr.report.evaluation import ModelDescription
+from asr.report.evaluation import HeardWord, ModelDescription
 from asr.report.json_file import evaluation_to_json, read_evaluation
 
 
@@ -18,11 +18,31 @@ def strict(text):
 
 
 def test_content_by_hand(make_evaluation):
-    content = strict(evaluation_to_json(make_evaluation()))
+    content = strict(
+        evaluation_to_json(
+            replace(make_evaluation(), text_rules=("lower case",), slice_by=("duration",))
+        )
+    )
     assert content["wer"] == 4 / 7
     assert content["words"]["errors"] == 4
     assert content["words"]["reference_length"] == 7
     assert content["words"]["hits"] + content["words"]["substitutions"] <= 7
+    assert content["wer_interval"] == {
+        "low": 0,
+        "high": None,  # a replicate of the inserted word alone
+        "level": 0.95,
+        "block": "utterance",
+        "num_blocks": 3,
+    }
+    assert content["text_rules"] == ["lower case"]
+    assert content["reliability"] is None
+    assert {"reference": None, "hypothesis": "plain3", "count": 1} in content["confusions"][
+        "insertions"
+    ]
+    (slices,) = content["slices"]
+    assert (slices["by"], slices["unit"]) == ("duration", "s")
+    assert [(row["low"], row["high"]) for row in slices["rows"]] == [(0.5, 2.5), (2.5, 3.5)]
+    assert slices["rows"][1]["wer"] == 3 / 7
     assert content["num_utterances"] == 3
     assert content["duration_s"] == 6.5
     assert [row["speaker"] for row in content["speakers"]] == [None, "s1plain"]
@@ -50,12 +70,25 @@ def test_content_by_hand(make_evaluation):
             "insertions": 6,
             "errors": 6,
         },
+        "fields": {},
+        "snr_db": None,
+        "heard": [],
     }
 
 
 @pytest.mark.parametrize("text", ["plain", '"<&\u2028\x1b\ud800', "größe 声"])
 def test_read_back_is_the_same(tmp_path, make_evaluation, text):
     evaluation = make_evaluation(text=text)
+    path = tmp_path / "evaluation.json"
+    path.write_text(evaluation_to_json(evaluation), encoding="utf-8")
+    assert read_evaluation(path) == evaluation
+
+
+def test_fields_snr_and_heard_words_are_kept(tmp_path, make_evaluation):
+    made = make_evaluation()
+    words = (HeardWord("all", 0.1, 0.42, 0.9), HeardWord("right", 0.5, 1.0, 0.25))
+    rich = replace(made.utterances[1], fields={"gender": "f", "n": "3"}, snr_db=-1.5, words=words)
+    evaluation = replace(made, utterances=(rich, made.utterances[2]))
     path = tmp_path / "evaluation.json"
     path.write_text(evaluation_to_json(evaluation), encoding="utf-8")
     assert read_evaluation(path) == evaluation
@@ -77,8 +110,8 @@ def test_what_is_no_evaluation_is_refused(tmp_path, make_evaluation):
     utterance = json.loads(good)["utterances"][0]
     cases = {
         "Expecting value": "no JSON",
-        r"expected \('asr evaluation', 1\)": "[]",
-        r"\('asr evaluation', 2\)": changed(good, version=2),
+        r"expected \('asr evaluation', 2\)": "[]",
+        r"\('asr evaluation', 1\)": changed(good, version=1),
         "has no 'manifest'": changed(good, manifest=...),
         "title is 5, expected a text": changed(good, title=5),
         "reference is None": changed(good, utterances=[utterance | {"reference": None}]),

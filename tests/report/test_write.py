@@ -7,12 +7,15 @@ import pytest
 from asr.report import read_evaluation, write_report
 
 
-def test_both_files_and_no_other(tmp_path, make_evaluation):
+def test_all_files_and_no_other(tmp_path, make_evaluation):
     evaluation = make_evaluation(text="\ud800")
     paths = write_report(evaluation, tmp_path / "new" / "folder")
     assert paths.json == tmp_path / "new" / "folder" / "evaluation.json"
     assert paths.html == tmp_path / "new" / "folder" / "report.html"
-    assert set(paths.json.parent.iterdir()) == {paths.json, paths.html}
+    folder = paths.json.parent
+    # No times of words, so nothing with times for sclite.
+    assert paths.sclite == (folder / "ref.trn", folder / "hyp.trn")
+    assert set(folder.iterdir()) == {paths.json, paths.html, *paths.sclite}
     assert read_evaluation(paths.json) == evaluation
     assert paths.html.read_text(encoding="utf-8").startswith("<!doctype html>")
     (tmp_path / "other").touch()

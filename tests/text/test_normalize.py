@@ -90,6 +90,24 @@ def test_nothing_of_category_p_is_left_but_what_is_read_aloud() -> None:
     assert {c for c in left if unicodedata.category(c).startswith("P")} == spoken
 
 
+def test_rules_are_told_as_they_are_set() -> None:
+    assert RULES.rules() == (
+        "Unicode NFC",
+        "typographic apostrophes become '",
+        "control and format characters removed",
+        "lower case",
+        "punctuation becomes spaces (inside words stays ')",
+        "single spaces between words",
+    )
+    assert TextNormalizer("NFKC", lowercase=False, remove_punctuation=False).rules() == (
+        "Unicode NFKC",
+        "typographic apostrophes become '",
+        "control and format characters removed",
+        "single spaces between words",
+    )
+    assert "punctuation becomes spaces" in TextNormalizer(keep="").rules()
+
+
 def test_settings_survive_json() -> None:
     rules = TextNormalizer(unicode_form="NFKC", lowercase=False, keep="'-")
     assert TextNormalizer(**json.loads(json.dumps(asdict(rules)))) == rules

@@ -1,0 +1,73 @@
+"""asr compare: is one evaluation better than another, or is it chance?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.measure import Measurement
+
+from asr.atomic_file import replace_text
+from asr.report import compare_evaluations, read_evaluation
+from asr.report.comparison import comparison_to_json
+from asr.report.comparison_table import comparison_notes, comparison_table
+from asr.report.visible import visible
+
+EVALUATION = "evaluation.json"
+
+
+def main(arguments: list[str]) -> int:
+    """Compare evaluations of the same utterances.
+
+    Raises:
+        ValueError: fewer than two, or evaluations of other utterances or references.
+        OSError: one that cannot be read, or an output that cannot be written.
+    """
+    options = _parser().parse_args(arguments)
+    folders = [folder for path in options.evaluations for folder in find_evaluations(path)]
+    comparison = compare_evaluations(
+        [(str(path), read_evaluation(_file(path))) for path in folders]
+    )
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(options.out, comparison_to_json(comparison))
+    console = Console()
+    table = comparison_table(comparison)
+    # Cells that are cut say nothing: a line that is too long is for the terminal to wrap.
+    needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    Console(width=max(needed, console.width)).print(table)
+    console.print(comparison_notes(comparison))
+    if options.out is not None:
+        console.print(visible(str(options.out)), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def find_evaluations(path: Path) -> list[Path]:
+    """A folder or file of an evaluation itself, or the jobs of a multirun in their order."""
+    if not path.is_dir() or _file(path).exists():
+        return [path]
+    jobs = [file.parent for file in path.glob(f"*/{EVALUATION}") if file.parent.name.isdecimal()]
+    return sorted(jobs, key=lambda job: int(job.name)) or [path]
+
+
+def _file(path: Path) -> Path:
+    return path / EVALUATION if path.is_dir() else path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr compare",
+        description="Hold evaluations of the same utterances against the first one: WER with 95 %% "
+        "interval, difference, matched-pair test, probability of improvement.",
+    )
+    parser.add_argument(
+        "evaluations",
+        nargs="+",
+        type=Path,
+        metavar="EVALUATION",
+        help=f"two or more: folders of asr evaluate, of its multiruns, or {EVALUATION} files",
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write the comparison to")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

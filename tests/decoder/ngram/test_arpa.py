@@ -1,0 +1,200 @@
+"""ARPA files: what is written is read back, other people's are read, damaged ones are refused."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr.decoder.ngram import NgramModel, load_ngram_model, save_ngram_model
+from asr.decoder.ngram.arpa import read_arpa
+from asr.decoder.ngram.counts import encode
+from asr.decoder.ngram.kneser_ney import train
+from asr.decoder.ngram.lines import MAX_LINE_BYTES
+from tests.decoder.ngram.random_text import random_sentences
+
+FALLBACK = (0.5, 1.0, 1.5)
+
+# As SRILM writes: spaces before and after, no back-off where nothing follows, other order than
+# that of the words, no <unk>, text before the beginning.
+FOREIGN = """a comment
+
+\\data\\
+ngram 1=4
+ngram 2=3
+ngram 3=1
+
+\\1-grams:
+-0.5 b -0.25
+-1 </s>
+-99\t<s>\t-0.125
+-0.75\ta\t-0.0625
+
+\\2-grams:
+-0.1 b a
+-0.2 <s> a -0.3
+-0.4 a b
+
+\\3-grams:
+-0.05 <s> a b
+
+\\end\\
+"""
+
+
+def log10(model: NgramModel, sentence: str) -> list[float]:
+    """log10 P of each word and of the end."""
+    return [log_prob / math.log(10) for log_prob in model.score(sentence.split())]
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    """A file of that content."""
+    path = folder / "model.arpa"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def assert_reads_as_foreign(path: Path) -> None:
+    model = read_arpa(path)
+    assert model.order == 3
+    assert model.counts == [5, 3, 1]
+    # a after <s>; b after <s> a; a after "a b", which has no back-off, so after b; the end after
+    # "b a", backed off with 0 for it and a's own.
+    assert log10(model, "a b a") == pytest.approx([-0.2, -0.05, -0.1, -0.0625 - 1], abs=1e-6)
+    # Without <unk> an unknown word has log10 P -100.
+    assert log10(model, "a x")[1] == pytest.approx(-0.3 - 0.0625 - 100, abs=1e-5)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
+def test_what_is_written_is_read_back_to_the_bit(order: int, name: str, tmp_path: Path) -> None:
+    text = encode(random_sentences(200, 60), min_count=2)
+    model = train(text, order, prune=[0, 0, 1][:order], fallback=FALLBACK).model
+    path = tmp_path / name
+    save_ngram_model(path, model)
+    again = load_ngram_model(path)
+    assert (again.order, again.words) == (model.order, model.words)
+    for ours, theirs in zip(model.arrays, again.arrays, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert np.array_equal(ours, theirs)
+    content = path.read_bytes()
+    save_ngram_model(path, again)
+    assert path.read_bytes() == content
+    assert content.startswith(b"\x1f\x8b") == name.endswith(".gz")
+
+
+def test_marks_are_written_as_others_expect(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    save_ngram_model(path, train(encode([["a"]]), 2, fallback=FALLBACK).model)
+    lines = path.read_text().splitlines()
+    assert lines[:4] == ["\\data\\", "ngram 1=4", "ngram 2=2", ""]
+    assert lines[4] == "\\1-grams:"
+    assert lines[6].startswith("-99\t<s>\t-0.301029")  # of 1 count, half is left
+    assert lines[-2:] == ["", "\\end\\"]
+    assert all(len(line.split("\t")) == 2 for line in lines[lines.index("\\2-grams:") + 1 : -2])
+
+
+def test_other_peoples_files_are_read(tmp_path: Path) -> None:
+    assert_reads_as_foreign(write(tmp_path, FOREIGN))
+    assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("\n", "\r\n")))
+    assert_reads_as_foreign(
+        write(tmp_path, FOREIGN.replace(" ", "\t").replace("ngram\t", "ngram "))
+    )
+    assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("\n-", "\n\n  -")))
+    assert_reads_as_foreign(write(tmp_path, gzip.compress(FOREIGN.encode())))
+    assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("=", " = ")))
+    assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("-99", "-inf")))
+
+
+def test_unknown_in_capitals_is_the_unknown_word(tmp_path: Path) -> None:
+    text = FOREIGN.replace("1=4", "1=5").replace("-1 </s>", "-1 </s>\n-3 <UNK>")
+    text = text.replace("2=3", "2=4").replace("-0.4 a b", "-0.4 a b\n-0.6 a <UNK>")
+    model = read_arpa(write(tmp_path, text))
+    assert log10(model, "b a x")[2] == pytest.approx(-0.6, abs=1e-6)
+
+
+def test_words_of_any_script(tmp_path: Path) -> None:
+    # A no-break space is no white space of ARPA's.
+    text = FOREIGN.replace("b", "gr\u00fc\u00df\u00a0dich").replace("a ", "\u65e5\u672c ")
+    with pytest.raises(ValueError, match="words that are among the 1-grams"):
+        read_arpa(write(tmp_path, text))
+    model = read_arpa(
+        write(tmp_path, FOREIGN.replace("\tb", "\t").replace("b", "gr\u00fc\u00df\u00a0dich"))
+    )
+    assert "gr\u00fc\u00df\u00a0dich" in model
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\\data\\", "data", ":23: the file ends, expected \\data\\, with which ARPA files begin"),
+        ("ngram 1=4", "ngram 2=4", ":4: 'ngram 2=4', expected ngram 1=COUNT"),
+        ("ngram 1=4", "ngram 1=-4", ":4: 'ngram 1=-4', expected ngram 1=COUNT"),
+        ("1=4", "1=44444444444", ":4: 'ngram 1=44444444444', expected a count of at most 10"),
+        ("1=4", "1=5", ":14: '\\\\2-grams:', expected a log10 probability, 1 words and perhaps a "
+         "back-off weight (4 of 5 1-grams are there)"),
+        ("1=4", "1=3", ":12: '-0.75\\ta\\t-0.0625', expected \\2-grams: after the 3 1-grams"),
+        ("3=1", "3=2", ":22: '\\\\end\\\\', expected a log10 probability, 3 words and"),
+        ("ngram 3=1\n", "", ":15: '-0.2 <s> a -0.3', expected no back-off weight in an n-gram"),
+        ("\\end\\", "", ":23: the file ends, expected \\end\\ after the 1 3-grams"),
+        ("\\1-grams:", "\\1-gram:", ":8: '\\\\1-gram:', expected \\1-grams:"),
+        ("-0.5 b", "-0.5_0 b", ":9: '-0.5_0 b -0.25', expected a log10 probability of at most 0"),
+        ("-0.5 b", "0.5 b", ":9: '0.5 b -0.25', expected a log10 probability of at most 0"),
+        ("-0.5 b", "nan b", ":9: 'nan b -0.25', expected a log10 probability of at most 0"),
+        ("-0.5 b", "x b", ":9: 'x b -0.25', expected a log10 probability of at most 0"),
+        ("b -0.25", "b inf", ":9: '-0.5 b inf', expected a finite number as its back-off weight"),
+        ("-1 </s>", "-1", ":10: '-1', expected a log10 probability, 1 words"),
+        ("-1 </s>", "-1 b", ":10: 'b', expected a word that is not there already"),
+        ("-1 </s>", "-1 c", ": no </s> among 4 words, expected it"),
+        ("-0.1 b a", "-0.1 b c", ":15: '-0.1 b c', expected words that are among the 1-grams"),
+        ("-0.1 b a", "-0.1 a b", ":17: this 2-gram is there already, expected once"),
+        ("<s> a b", "b b a", ":20: its first 2 words are no 2-gram, expected one"),
+        ("<s> a b", "<s> a b -0.5", ":20: '-0.05 <s> a b -0.5', expected no back-off weight"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_refused_with_the_line(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    assert old in FOREIGN
+    path = write(tmp_path, FOREIGN.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(f"{path}{message}")) as found:
+        read_arpa(path)
+    assert "\n" not in str(found.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, FOREIGN.encode().replace(b" b -0.25", b" \xfc -0.25"))
+    with pytest.raises(ValueError, match=r":9: '\\\\xfc', expected a word in UTF-8"):
+        read_arpa(path)
+    path = write(tmp_path, FOREIGN.encode().replace(b"-0.4 a b", b"-0.4 a \xfc"))
+    with pytest.raises(ValueError, match=r":17: '-0.4 a \\\\xfc', expected words that are among"):
+        read_arpa(path)
+    path = write(tmp_path, b"x" * (MAX_LINE_BYTES + 1))
+    with pytest.raises(ValueError, match=r":1: more than 1048576 bytes, expected a shorter line"):
+        read_arpa(path)
+
+
+def test_every_cut_is_noticed(tmp_path: Path) -> None:
+    content = FOREIGN.rstrip().encode()
+    for end in range(len(content)):
+        with pytest.raises(ValueError, match="expected"):
+            read_arpa(write(tmp_path, content[:end]))
+    packed = gzip.compress(content)
+    for end in range(2, len(packed), 7):
+        with pytest.raises(ValueError, match=r"damaged gzip \(.*\)|expected"):
+            read_arpa(write(tmp_path, packed[:end]))
+
+
+def test_a_full_disk_leaves_the_former_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "former")
+    monkeypatch.setattr("asr.decoder.ngram.arpa._lines", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_ngram_model(path, train(encode([["a"]]), 2, fallback=FALLBACK).model)
+    assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
