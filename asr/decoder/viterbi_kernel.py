@@ -9,29 +9,20 @@ The path is exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decoder.compiled import compiled
 from asr.decoder.viterbi import Frames, Path
 
 MAX_TABLE_BYTES = 1 << 30  # reached at T * U = 8e11, some 12 hours of speech
 MIN_SEGMENT = 512  # [frames] what is shorter keeps no scores and is gone through once
 SCORE_BYTES = 16  # of a pair of states
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Array = NDArray[Any]
-
-
-def compiled(function: Function) -> Function:
-    """Compile at the first call, without the interpreter's lock; kept on disk where that goes."""
-    try:
-        return cast(Function, numba.njit(function, cache=True, nogil=True))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return cast(Function, numba.njit(function, nogil=True))
 
 
 def fast_best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
