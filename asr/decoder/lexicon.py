@@ -15,7 +15,7 @@ from torch import Tensor
 from asr.decoder.frames import utterances_of
 from asr.decoder.hypothesis import BLANK, Hypothesis
 from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
-from asr.decoder.ngram.ngram_file import is_ngram_file
+from asr.decoder.ngram.ngram_file import MAGIC
 from asr.decoder.word_model import SPACE, by_alphabet
 from asr.text.tokenizer import CharTokenizer
 
@@ -119,7 +119,9 @@ class LexiconBeamSearch:
     def _language_model(self, path: Path | None) -> Any:
         if path is None:
             return self._modules.decoder.ZeroLM()
-        if not is_ngram_file(path):
+        with path.open("rb") as file:
+            is_compact = file.read(len(MAGIC)) == MAGIC
+        if not is_compact:
             return self._kenlm(path)
         with tempfile.TemporaryDirectory() as folder:
             arpa = Path(folder) / "lm.arpa"
