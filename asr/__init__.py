@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.aligner import Aligner, Alignment
     from asr.audio import load_audio
     from asr.checkpoint import load_model
     from asr.model import LSTM, BiLstmCtc
@@ -15,6 +16,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LSTM",
+    "Aligner",
+    "Alignment",
     "BiLstmCtc",
     "Transcriber",
     "Transcript",
@@ -25,6 +28,8 @@ __all__ = [
 
 _HOMES = {
     "LSTM": "asr.model",
+    "Aligner": "asr.aligner",
+    "Alignment": "asr.aligner",
     "BiLstmCtc": "asr.model",
     "Transcriber": "asr.transcriber",
     "Transcript": "asr.transcriber",

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"atomic_file", "audio", "text", "features", "augment"},
     "checkpoint": {"atomic_file", "text", "features", "model"},
     "transcriber": {"audio", "text", "features", "model", "decoder", "checkpoint"},
+    "aligner": {"audio", "text", "features", "model", "decoder", "checkpoint", "transcriber"},
     "report": {"atomic_file", "metrics"},
     "trainer": {
         "atomic_file",

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.atomic_file import replace_text
 from asr.cli.doctor_terminal import examination_view
+from asr.cli.progress import progress_bar
 from asr.data.doctor.clean import OF_MANIFESTS, clean_paths, write_clean
 from asr.data.doctor.examine import Examination, Rules, examine
 from asr.data.doctor.findings import Kind, Severity
 from asr.data.doctor.json_file import examination_to_json
 from asr.data.doctor.picture import draw_examination
-from asr.data.doctor.quantity import quantities
+from asr.data.doctor.quantity import quantities, shortfall_quantity
+from asr.data.manifest import Utterance
 from asr.report.visible import visible
 from asr.text.normalize import TextNormalizer
 
 ERRORS_STATUS = 1
 FRAME_MS = 40.0  # [ms] features every 10 ms, 4 of them to an output frame, as conf/ has it
 SAMPLE_RATE = 16_000  # [Hz]
-PLAIN_INTERVAL_S = 10.0  # [s] between the lines that stand in for a bar where there is no terminal
 WARNINGS = tuple(
     kind for kind in Kind if kind.severity is Severity.WARNING and kind not in OF_MANIFESTS
 )
@@ -48,11 +46,13 @@ def main(arguments: list[str]) -> int:
     clean_to = clean_paths(options.manifests, options.clean) if options.clean else []
     rules = _rules(options)
     console = Console(highlight=False)
-    with _progress() as progress:
+    with progress_bar("listening", "utterances") as progress:
         examination = examine(
             options.manifests, rules, options.headers_only, options.jobs, progress
         )
     shown = quantities(rules.min_duration_s, rules.max_duration_s)
+    if rules.shortfall is not None:
+        shown = (*shown, shortfall_quantity(rules.max_shortfall))
     for part in examination_view(examination, shown):
         console.print(part)
     for path in _write(examination, rules, options, clean_to, also):
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("what is expected")
     model.add_argument(
         "--model", type=Path, metavar="FILE",
-        help="a model file: its alphabet, text rules, sample rate and output frames",
+        help="a model file: its alphabet, text rules, sample rate and output frames; it listens, "
+        "too, and texts unlike what it hears are warned of",
     )  # fmt: skip
     model.add_argument(
         "--alphabet", help="characters that texts may have; default: those of the first manifest"
@@ -91,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     work = parser.add_argument_group("the work")
     work.add_argument(
         "--headers-only", action="store_true",
-        help="decode nothing: no levels, clipping, silence, cut files, equal recordings",
+        help="decode nothing: no levels, clipping, silence, cut files, equal recordings, and no "
+        "model that listens",
     )  # fmt: skip
     work.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
@@ -157,14 +159,12 @@ def _rules(options: argparse.Namespace) -> Rules:
     # Imported here: `asr doctor --help` needs no torch.
     from asr.model.ctc import required_frames
 
-    text, alphabet = TextNormalizer(), options.alphabet
-    sample_rate = options.sample_rate or SAMPLE_RATE
-    output_frames = _frames_every(options.frame_ms or FRAME_MS)
+    limits = options.speed, options.min_duration, options.max_duration
     if options.model is not None:
-        text, alphabet, sample_rate, output_frames = _of_model(options.model)
+        return _rules_of_model(options.model, required_frames, limits)
     return Rules(
-        text, alphabet, sample_rate, output_frames, required_frames,
-        options.speed, options.min_duration, options.max_duration,
+        TextNormalizer(), options.alphabet, options.sample_rate or SAMPLE_RATE,
+        _frames_every(options.frame_ms or FRAME_MS), required_frames, *limits,
     )  # fmt: skip
 
 
@@ -174,40 +174,29 @@ def _frames_every(frame_ms: float) -> Callable[[float], int]:
     return lambda seconds: int(seconds * 1000 / frame_ms + 1e-6) + 1
 
 
-def _of_model(path: Path) -> tuple[TextNormalizer, str, int, Callable[[float], int]]:
+def _rules_of_model(
+    path: Path,
+    required_frames: Callable[[list[int]], int],
+    limits: tuple[float, float, float],
+) -> Rules:
     import torch
 
-    from asr.checkpoint import load_model
+    from asr.aligner import MAX_SHORTFALL, Aligner
+    from asr.data.dataset import load_utterance
 
-    recognizer, _ = load_model(path)
-    rate = recognizer.features.sample_rate
+    aligner = Aligner.load(path)
+    recognizer = aligner.recognizer
 
     def output_frames(seconds: float) -> int:
-        return int(recognizer.output_length(torch.tensor(int(seconds * rate))))
+        return int(recognizer.output_length(torch.tensor(int(seconds * aligner.sample_rate))))
 
-    return recognizer.text, recognizer.tokenizer.alphabet, rate, output_frames
+    def shortfall(utterance: Utterance, text: str) -> float:
+        return aligner.align(load_utterance(utterance, aligner.sample_rate), text).shortfall
 
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line now and then in a log."""
-    console = Console(stderr=True, highlight=False)
-    bar = Progress(
-        TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
+    return Rules(
+        recognizer.text, recognizer.tokenizer.alphabet, aligner.sample_rate, output_frames,
+        required_frames, *limits, shortfall, MAX_SHORTFALL,
     )  # fmt: skip
-    task = bar.add_task("", total=None)
-    told = time.monotonic()
-
-    def advance(done: int, total: int) -> None:
-        nonlocal told
-        bar.update(task, completed=done, total=total)
-        if not console.is_terminal and time.monotonic() - told > PLAIN_INTERVAL_S:
-            told = time.monotonic()
-            console.print(f"listening: {done:,} of {total:,} utterances")
-
-    with bar:
-        yield advance
 
 
 def _write(

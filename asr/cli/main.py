@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "measure WER and CER on a manifest, write a report",
     "compare": "tell whether one evaluation is better than another",
     "transcribe": "turn recordings into text",
+    "align": "find when the words of a known text are said",
     "average": "make one model of several, the mean of their weights",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")

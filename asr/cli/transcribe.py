@@ -16,7 +16,7 @@ from rich.progress import track
 from asr.atomic_file import replace_text
 from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.cli.main import USER_ERROR_STATUS, one_line
-from asr.cli.subtitles import srt, vtt
+from asr.report.subtitles import srt, vtt
 from asr.transcriber import Transcriber, Transcript
 
 STDIN = "-"

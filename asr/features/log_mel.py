@@ -9,6 +9,7 @@ from asr.features.filterbank import mel_filterbank
 from asr.features.normalize import make_normalizer
 
 CPU_FRAMES = 32  # of each clip, transformed at once on a CPU
+GPU_FRAMES = 1 << 14  # on a GPU: utterances whole, and an hour in memory that does not grow with it
 
 
 class LogMel(nn.Module):
@@ -138,7 +139,7 @@ class LogMel(nn.Module):
         # At least one: no transform of no frames at all.
         frames = frames[:, : max(num_frames, 1)]
         # A few frames at a time stay in a CPU's cache: less than half the time there.
-        at_once = CPU_FRAMES if frames.device.type == "cpu" else frames.shape[1]
+        at_once = CPU_FRAMES if frames.device.type == "cpu" else GPU_FRAMES
         parts = [
             self._power(part) @ self.filterbank for part in torch.split(frames, at_once, dim=1)
         ]

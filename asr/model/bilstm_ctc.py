@@ -98,6 +98,7 @@ class BiLstmCtc(nn.Module):
         self.dropout = Dropout(dropout)
         self.lookahead = LookaheadConv(width, lookahead) if lookahead else None
         self.head = nn.Linear(width, vocab_size * upsampling)
+        self.subsampling_factor = subsampling  # feature frames per LSTM frame
         self.frame_ratio = subsampling / upsampling  # feature frames per output frame
 
     @property

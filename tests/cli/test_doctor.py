@@ -298,3 +298,29 @@ def test_real_speech_is_fit_to_train_on(
     findings = tmp_path / "findings.json"
     doctor(capsys, manifest, "--sample-rate", RATE, "--frame-ms", 20, "--json", findings)
     assert json.loads(findings.read_text())["errors"] == 0
+
+
+def test_a_model_listens_whether_the_text_is_said(
+    corpus: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    lines = [
+        row | {"audio_filepath": str(corpus.parent / row["audio_filepath"]), "id": f"u{number}"}
+        for number, row in enumerate(rows)
+    ]
+    lines[3] |= {"text": "bca"}  # it says abc
+    manifest, findings = write(tmp_path / "m.jsonl", *lines), tmp_path / "findings.json"
+    output = doctor(capsys, "--model", model_file, "--json", findings, manifest)
+    assert "text behind what is heard [nats a frame]" in output
+    (finding,) = json.loads(findings.read_text())["findings"]
+    assert (finding["id"], finding["kind"], finding["line"]) == ("u3", "text_misfit", 4)
+    assert finding["severity"] == "warning"
+    assert finding["reason"].endswith(
+        "nats a frame behind what the model hears, expected at most 0.7"
+    )
+    assert "0 warnings" in doctor(capsys, "--model", model_file, "--headers-only", manifest)
+    clean = tmp_path / "clean.jsonl"
+    doctor(
+        capsys, "--model", model_file, "--clean", clean, "--clean-kinds", "text_misfit", manifest
+    )
+    assert [u.id for u in read_manifest(clean)] == [f"u{n}" for n in range(12) if n != 3]

@@ -70,7 +70,17 @@ def test_tab_completion_offers_the_groups(command: str, tmp_path: Path) -> None:
 
 def test_public_names() -> None:
     assert sorted(asr.__all__) == sorted(
-        ["LSTM", "BiLstmCtc", "Transcriber", "Transcript", "Word", "load_audio", "load_model"]
+        [
+            "LSTM",
+            "Aligner",
+            "Alignment",
+            "BiLstmCtc",
+            "Transcriber",
+            "Transcript",
+            "Word",
+            "load_audio",
+            "load_model",
+        ]
     )
     for name in asr.__all__:
         assert getattr(asr, name).__name__ == name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from asr.data.doctor.checks import (
     check_text,
 )
 from asr.data.doctor.examined import Examined, ExaminedManifest
-from asr.data.doctor.findings import Entry, Fault, Finding, Kind
+from asr.data.doctor.findings import Entry, Fault, Finding, Kind, Severity
 from asr.data.doctor.measure import Audio, measure_audio
 from asr.data.doctor.outliers import find_outliers
 from asr.data.doctor.overlap import Overlap, find_duplicates, find_overlaps, overlap_findings
 from asr.data.doctor.rows import entries, findings, read_rows
+from asr.data.manifest import Utterance
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
@@ -45,6 +47,9 @@ class Rules:
         speed: fastest that the augmentation plays an utterance.
         min_duration_s: of an utterance to train on [s].
         max_duration_s: of an utterance to train on [s]; longer ones are not decoded either.
+        shortfall: by how much a normalised text is behind what a model hears in an utterance that
+            nothing stands in the way of [nats a frame]; None where no model is to listen.
+        max_shortfall: what is further behind is a finding [nats a frame].
     """
 
     text: TextNormalizer
@@ -55,6 +60,8 @@ class Rules:
     speed: float = 1.0
     min_duration_s: float = 0.1
     max_duration_s: float = 40.0
+    shortfall: Callable[[Utterance, str], float] | None = None
+    max_shortfall: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,11 @@ def examine(
             is_whole = num_of_path[entry.utterance.audio_filepath] == 1
             audio = next(measured)
             each = _examined(entry, text, audio, rules, tokenizer)
-            faults = _faults(each, audio, rules, tokenizer, is_whole and not entry.utterance.offset)
+            is_whole = is_whole and not entry.utterance.offset
+            faults = list(_faults(each, audio, rules, tokenizer, is_whole))
+            if not headers_only and all(f.kind.severity is not Severity.ERROR for f in faults):
+                each, misfits = _listened(each, rules)
+                faults += misfits
             found += map(entry.finding, faults)
             utterances.append(each)
         found += chain(find_outliers(utterances), find_duplicates(utterances))
@@ -189,6 +200,24 @@ def _faults(
             check_frames(tokens, each.duration_s, each.frames, rules.required_frames, rules.speed)
         )
     yield from (fault for fault in checks if fault is not None)
+
+
+def _listened(each: Examined, rules: Rules) -> tuple[Examined, list[Fault]]:
+    """The utterance with what a model makes of its text, and what is wrong with that."""
+    if rules.shortfall is None:
+        return each, []
+    try:
+        shortfall = rules.shortfall(each.entry.utterance, each.text)
+    except ValueError as error:
+        return each, [Fault(Kind.TEXT_MISFIT, describe_error(error))]
+    faults = []
+    if shortfall > rules.max_shortfall:
+        reason = (
+            f"{shortfall:.2f} nats a frame behind what the model hears, expected at most "
+            f"{rules.max_shortfall:g}"
+        )
+        faults.append(Fault(Kind.TEXT_MISFIT, reason))
+    return replace(each, shortfall=shortfall), faults
 
 
 def _in_order(paths: Sequence[Path], found: Sequence[Finding]) -> tuple[Finding, ...]:

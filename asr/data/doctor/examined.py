@@ -22,6 +22,8 @@ class Examined:
         duration_s: of the audio, or else what the manifest says; None where neither tells [s].
         frames: output frames at the fastest speed; None without a duration.
         needed: output frames that CTC needs; None where the text cannot be written.
+        shortfall: of the text behind what a model hears; None where no model has listened
+            [nats a frame].
     """
 
     entry: Entry
@@ -30,6 +32,7 @@ class Examined:
     duration_s: float | None
     frames: int | None
     needed: int | None
+    shortfall: float | None = None
 
     @property
     def characters_per_second(self) -> float | None:

@@ -40,6 +40,7 @@ class Kind(Enum):
     WRONG_DURATION = Severity.WARNING, "wrong duration", "wrong durations"
     DURATION_OUTLIER = Severity.WARNING, "unusual duration", "unusual durations"
     TEXT_RATE = Severity.WARNING, "unusual text for its audio", "unusual texts for their audio"
+    TEXT_MISFIT = Severity.WARNING, "text unlike what is heard", "texts unlike what is heard"
     CLIPPING = Severity.WARNING, "clipped audio", "clipped audio"
     SILENCE = Severity.WARNING, "silent audio", "silent audio"
     EDGE_SILENCE = Severity.WARNING, "long silence at an end", "long silences at an end"

@@ -69,6 +69,14 @@ def quantities(min_duration_s: float, max_duration_s: float) -> tuple[Quantity, 
     )  # fmt: skip
 
 
+def shortfall_quantity(max_shortfall: float) -> Quantity:
+    """What is shown besides where a model has listened: by how much texts are behind it [nats]."""
+    return Quantity(
+        "text behind what is heard", "nats a frame", "at the right: the text is likely wrong",
+        lambda each: each.shortfall, False, None, max_shortfall,
+    )  # fmt: skip
+
+
 def edges(low: float, high: float, count: int, is_log: bool) -> list[float]:
     """`count + 1` edges of bins of equal width, or of equal ratio.
 

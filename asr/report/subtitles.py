@@ -1,19 +1,19 @@
-"""Transcripts as SubRip and WebVTT subtitles."""
+"""Words with times as SubRip and WebVTT subtitles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asr.transcriber import Word
+from asr.report.timed_word import TimedWord
 
 MAX_CUE_CHARACTERS = 42  # a line that broadcasters hold readable
 MAX_CUE_S = 6.0  # [s]
 PAUSE_S = 0.8  # [s] a silence after which a new cue starts
 
 
-def cues(words: Sequence[Word]) -> list[list[Word]]:
+def cues(words: Sequence[TimedWord]) -> list[list[TimedWord]]:
     """Words in groups short enough to read, split at pauses."""
-    groups: list[list[Word]] = []
+    groups: list[list[TimedWord]] = []
     for word in words:
         group = groups[-1] if groups else []
         fits = (
@@ -29,7 +29,7 @@ def cues(words: Sequence[Word]) -> list[list[Word]]:
     return groups
 
 
-def srt(words: Sequence[Word]) -> str:
+def srt(words: Sequence[TimedWord]) -> str:
     """SubRip text; empty for no words."""
     blocks = [
         f"{number}\n{_times(cue, ',')}\n{_text(cue)}\n"
@@ -38,16 +38,16 @@ def srt(words: Sequence[Word]) -> str:
     return "\n".join(blocks)
 
 
-def vtt(words: Sequence[Word]) -> str:
+def vtt(words: Sequence[TimedWord]) -> str:
     """WebVTT text (W3C, "WebVTT: The Web Video Text Tracks Format")."""
     return "\n".join(["WEBVTT\n", *(f"{_times(cue, '.')}\n{_text(cue)}\n" for cue in cues(words))])
 
 
-def _text(cue: Sequence[Word]) -> str:
+def _text(cue: Sequence[TimedWord]) -> str:
     return " ".join(word.word for word in cue)
 
 
-def _times(cue: Sequence[Word], separator: str) -> str:
+def _times(cue: Sequence[TimedWord], separator: str) -> str:
     return f"{_clock(cue[0].start, separator)} --> {_clock(cue[-1].end, separator)}"
 
 

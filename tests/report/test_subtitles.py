@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asr.cli.subtitles import cues, srt, vtt
+from asr.report.subtitles import cues, srt, vtt
 from asr.transcriber import Word
 
 

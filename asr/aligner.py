@@ -1,0 +1,285 @@
+"""Audio and its text to the times of words and characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asr.audio import load_audio
+from asr.checkpoint import Recognizer, load_model
+from asr.decoder import Hypothesis
+from asr.decoder.forced_alignment import align_one
+from asr.model.chunks import log_probs_in_chunks
+from asr.transcriber import Waveform, choose_device
+
+CHUNK_S = 30.0  # [s] what is longer is run through the model in chunks of so much
+CONTEXT_S = 5.0  # [s] around a chunk, whose output is thrown away
+# [nats a frame] A text that is further behind most likely does not fit: docs/results.md says how
+# many right texts are, and how many wrong ones are not.
+MAX_SHORTFALL = 0.7
+
+Progress = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress is told."""
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What a model says of a recording.
+
+    Attributes:
+        log_probs: `(T, V)`, of the frames that begin before the audio's end.
+        frame_shift_s: time between output frames [s].
+        duration: of the audio [s].
+    """
+
+    log_probs: NDArray[np.float32]
+    frame_shift_s: float
+    duration: float
+
+    @property
+    def best_log_prob(self) -> float:
+        """Mean log-probability of a frame of the path that the model itself takes [nats]."""
+        return float(self.log_probs.max(axis=1).mean(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class AlignedCharacter:
+    """A character of the text.
+
+    Attributes:
+        character: of the normalised text; spaces count.
+        start: of its first frame on the CTC path [s].
+        end: of its last frame on the CTC path [s]. What follows up to the next character are
+            blanks: the path does not say whether it is still spoken.
+        log_prob: mean of its frames [nats].
+    """
+
+    character: str
+    start: float
+    end: float
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class AlignedWord:
+    """A word of the text.
+
+    Attributes:
+        word: normalised.
+        start: of its first character [s].
+        end: of its last character [s].
+        confidence: geometric mean of its characters' probabilities, 0 to 1; not calibrated.
+        characters: its own.
+        original: as it was written; None where the words of the text as written are not, one by
+            one, those of the normalised text.
+    """
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+    characters: tuple[AlignedCharacter, ...]
+    original: str | None
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """When a text was said.
+
+    Attributes:
+        text: normalised.
+        words: in order; they do not overlap.
+        duration: of the audio [s].
+        log_prob: mean log-probability of a frame of the path [nats].
+        shortfall: by how much that is behind the path that the model itself takes, 0 where the
+            text is what it hears [nats a frame]. What the model is unsure of whatever the text
+            costs nothing here.
+        confidence: geometric mean of all characters' probabilities, 0 to 1.
+    """
+
+    text: str
+    words: tuple[AlignedWord, ...]
+    duration: float
+    log_prob: float
+    shortfall: float
+    confidence: float
+
+    @property
+    def fits(self) -> bool:
+        """False where the text most likely is not what is said in the audio."""
+        return self.shortfall <= MAX_SHORTFALL
+
+
+class Aligner:
+    """Finds when the words of a known text are said.
+
+    Args:
+        recognizer: a trained model.
+    """
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer.eval()
+        self.sample_rate = recognizer.features.sample_rate
+
+    @classmethod
+    def load(cls, model_file: Path | str, device: str = "auto") -> Aligner:
+        """An aligner of a model file.
+
+        Raises:
+            ValueError: no model file, or no such device.
+            OSError: missing or unreadable.
+        """
+        recognizer, _ = load_model(Path(model_file), choose_device(device))
+        return cls(recognizer)
+
+    def align_file(self, source: Path | str | bytes, text: str) -> Alignment:
+        """Align an audio file, or the bytes of one, with its text.
+
+        Raises:
+            ValueError: audio that cannot be read, or as `align_emission`.
+            OSError: missing or unreadable.
+        """
+        return self.align(load_audio(source, self.sample_rate), text)
+
+    def align(self, waveform: Waveform, text: str, progress: Progress = _silent) -> Alignment:
+        """Align a recording with its text.
+
+        Args:
+            waveform: `(num_samples,)` float32 at `sample_rate`, of any length: what is longer than
+                CHUNK_S is run through the model in chunks.
+            text: as written; the model's text rules are applied.
+            progress: told how many feature frames of how many the model has seen.
+
+        Raises:
+            ValueError: as `align_emission`.
+        """
+        return align_emission(self.recognizer, self.emission(waveform, progress), text)
+
+    def emission(self, waveform: Waveform, progress: Progress = _silent) -> Emission:
+        """Run the model on a recording; arguments as in `align`.
+
+        Raises:
+            ValueError: less than a millisecond.
+        """
+        recognizer = self.recognizer
+        duration, shift = round(len(waveform) / self.sample_rate, 3), recognizer.frame_shift_s
+        if not duration:
+            raise ValueError(f"{len(waveform)} samples of audio, expected at least a millisecond")
+        frames_per_s = 1 / recognizer.features.frame_shift_s
+        device = recognizer.features.window.device
+        with torch.inference_mode():
+            samples = torch.from_numpy(waveform).to(device)[None]
+            num_samples = torch.tensor([len(waveform)], device=device)
+            features, _ = recognizer.features(samples, num_samples)
+            log_probs = log_probs_in_chunks(
+                recognizer.model, features[0], round(CHUNK_S * frames_per_s),
+                round(CONTEXT_S * frames_per_s), progress,
+            )  # fmt: skip
+        # Frames that begin at the end would give their characters no time: times are told in ms.
+        inside = math.ceil((duration - 0.0005) / shift)
+        return Emission(log_probs[:inside].cpu().numpy(), shift, duration)
+
+
+def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Alignment:
+    """Align what a model said of a recording with a text.
+
+    Args:
+        recognizer: the model, for its text rules and alphabet.
+        emission: of `Aligner.emission`.
+        text: as written.
+
+    Raises:
+        ValueError: a text without characters, with characters outside of the alphabet, or with
+            more of them than there are frames for.
+    """
+    normalized = recognizer.text(text)
+    if not normalized:
+        raise ValueError(f"text {text!r} has no characters to align, expected at least one")
+    hypothesis = _hypothesis(recognizer, emission, normalized)
+    characters = _characters(normalized, hypothesis, emission)
+    words = _words(characters, _originals(recognizer, text, normalized))
+    log_prob = hypothesis.score / len(emission.log_probs)
+    return Alignment(
+        text=normalized,
+        words=tuple(words),
+        duration=emission.duration,
+        log_prob=round(log_prob, 4),
+        shortfall=round(max(0.0, emission.best_log_prob - log_prob), 4),
+        confidence=_confidence(characters),
+    )
+
+
+def character_path(
+    recognizer: Recognizer, emission: Emission, text: str
+) -> tuple[AlignedCharacter, ...]:
+    """Where the most likely path writes each character of a normalised text.
+
+    For pictures of a reference and a hypothesis over the same recording.
+
+    Args:
+        recognizer: the model, for its alphabet.
+        emission: of `Aligner.emission`.
+        text: normalised; may be empty.
+
+    Raises:
+        ValueError: characters outside of the alphabet, or more of them than there are frames for.
+    """
+    return _characters(text, _hypothesis(recognizer, emission, text), emission)
+
+
+def _hypothesis(recognizer: Recognizer, emission: Emission, text: str) -> Hypothesis:
+    return align_one(emission.log_probs, recognizer.tokenizer.encode(text), name="text")
+
+
+def _characters(
+    text: str, hypothesis: Hypothesis, emission: Emission
+) -> tuple[AlignedCharacter, ...]:
+    shift = emission.frame_shift_s
+    spans = zip(text, hypothesis.starts, hypothesis.ends, hypothesis.log_probs, strict=True)
+    return tuple(
+        AlignedCharacter(
+            character,
+            round(start * shift, 3),
+            min(round(end * shift, 3), emission.duration),
+            round(log_prob, 4),
+        )
+        for character, start, end, log_prob in spans
+    )
+
+
+def _words(
+    characters: Sequence[AlignedCharacter], originals: Sequence[str | None]
+) -> Iterator[AlignedWord]:
+    own: list[AlignedCharacter] = []
+    number = 0
+    for character in [*characters, None]:
+        if character is not None and character.character != " ":
+            own.append(character)
+            continue
+        word = "".join(each.character for each in own)
+        yield AlignedWord(
+            word, own[0].start, own[-1].end, _confidence(own), tuple(own), originals[number]
+        )
+        own, number = [], number + 1
+
+
+def _originals(recognizer: Recognizer, text: str, normalized: str) -> list[str | None]:
+    """The words as written, each beside what the rules make of it alone."""
+    words, written = normalized.split(" "), text.split()
+    if [recognizer.text(each) for each in written] == words:
+        return list(written)
+    return [None] * len(words)
+
+
+def _confidence(characters: Sequence[AlignedCharacter]) -> float:
+    mean = math.fsum(each.log_prob for each in characters) / len(characters)
+    return round(math.exp(min(mean, 0.0)), 4)

@@ -1,0 +1,220 @@
+"""asr align: when the words of a known text are said."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.aligner import MAX_SHORTFALL, Aligner, Alignment
+from asr.audio import AUDIO_SUFFIXES, load_audio
+from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output
+from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.progress import progress_bar
+from asr.data.dataset import load_utterance
+from asr.data.manifest import Problem, Utterance, scan_manifest
+from asr.text.printable import printable
+from asr.transcriber import Waveform
+
+STDIN = "-"
+LOW_CONFIDENCE_STATUS = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording to align.
+
+    Attributes:
+        id: of the utterance.
+        name: the id as files can be named and CTM fields written.
+        audio_filepath: as the user or the manifest gave it.
+        text: as written.
+        offset: where in the file it begins [s].
+        load: its waveform at a sample rate.
+    """
+
+    id: str
+    name: str
+    audio_filepath: str
+    text: str
+    offset: float
+    load: Callable[[int], Waveform]
+
+
+def main(arguments: list[str]) -> int:
+    """Align.
+
+    Returns:
+        0, or 1 where an alignment's confidence is below --min-confidence, or 2 where an input
+        failed; all others are done and written all the same.
+    """
+    options = _parser().parse_intermixed_args(arguments)
+    formats = _formats(options)
+    jobs, problems = _jobs(options)
+    aligner = Aligner.load(options.model, options.device)
+    failures, doubtful = len(problems), 0
+    for problem in problems:
+        print(f"asr: error: {printable(str(problem))}", file=sys.stderr)
+    with open_output(options.out, formats) as write:
+        for job, result in _align_all(aligner, jobs):
+            if isinstance(result, Exception):
+                failures += 1
+                message = one_line(result)
+                place = printable(f"{job.id}: ")  # what is wrong with a file begins with its name
+                print(
+                    f"asr: error: {place if place not in message else ''}{message}", file=sys.stderr
+                )
+                continue
+            write(Aligned(job.id, job.name, job.audio_filepath, job.text, job.offset, result))
+            doubtful += _tell_doubts(job, result, options.min_confidence)
+    if failures:
+        total = len(jobs) + len(problems)
+        print(f"asr: {failures} of {total} utterances failed", file=sys.stderr)
+        return USER_ERROR_STATUS
+    return LOW_CONFIDENCE_STATUS if doubtful else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr align",
+        usage="asr align --model MODEL AUDIO TEXT...\n"
+        "       asr align --model MODEL AUDIO --text-file FILE\n"
+        "       asr align --model MODEL --manifest MANIFEST --out FOLDER",
+        description="When the words and characters of a known text are said.",
+        epilog="Exit status: 0 done, 1 an alignment below --min-confidence, 2 an utterance failed "
+        "or a mistake in the call. Whatever can be aligned is written in any case.",
+    )
+    parser.add_argument("audio", nargs="?", help="an audio file, or - for standard input")
+    parser.add_argument("text", nargs="*", help="what is said in it")
+    parser.add_argument("--text-file", type=Path, metavar="FILE", help="or a UTF-8 file with that")
+    parser.add_argument("--manifest", type=Path, help="or many recordings with their texts")
+    parser.add_argument("--model", required=True, help="a model file of asr train")
+    parser.add_argument(
+        "--format", default="ctm", metavar="FORMAT,...",
+        help=f"some of {', '.join(FORMATS)}; default: ctm",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER",
+        help="write alignments.ctm and alignments.jsonl there, and a file an utterance of the "
+        "other formats, instead of to the terminal",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-confidence", type=float, default=0.0, metavar="P",
+        help="name alignments of less confidence (0 to 1: the geometric mean of the probabilities "
+        "of all characters), and end with status 1",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _formats(options: argparse.Namespace) -> list[str]:
+    formats: list[str] = options.format.split(",")
+    unknown = next((name for name in formats if name not in FORMATS), None)
+    if unknown is not None:
+        raise ValueError(f"--format {unknown!r}, expected some of {', '.join(FORMATS)}")
+    if not 0 <= options.min_confidence <= 1:
+        raise ValueError(f"--min-confidence {options.min_confidence:g}, expected 0 to 1")
+    if options.out is None:
+        if len(formats) > 1:
+            raise ValueError(f"--format {options.format} needs --out, a folder: several files")
+        if options.manifest is not None and formats[0] in OF_ONE:
+            raise ValueError(
+                f"--format {formats[0]} of a manifest needs --out: a file an utterance"
+            )
+    return formats
+
+
+def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Problem]]:
+    """What to align, and the bad lines of the manifest."""
+    if options.manifest is not None:
+        if options.audio is not None or options.text_file is not None:
+            raise ValueError("--manifest and AUDIO or --text-file, expected one of them")
+        scan = scan_manifest(options.manifest)
+        jobs = [_job_of(utterance) for utterance in scan.utterances]
+        if not jobs and not scan.problems:
+            raise ValueError(f"{options.manifest}: holds no utterances, expected at least one")
+        _check_names(jobs)
+        return jobs, scan.problems
+    if options.audio is None:
+        raise ValueError("no recording, expected AUDIO TEXT... or --manifest")
+    if bool(options.text) == (options.text_file is not None):
+        raise ValueError("expected either TEXT... or --text-file: what is said in the recording")
+    text = " ".join(options.text) if options.text else _read_text(options.text_file)
+    path = "stdin" if options.audio == STDIN else options.audio
+
+    def load(sample_rate: int) -> Waveform:
+        audio = sys.stdin.buffer.read() if options.audio == STDIN else options.audio
+        return load_audio(audio, sample_rate)
+
+    return [Job(path, _name(Path(path).name), options.audio, text, 0.0, load)], []
+
+
+def _job_of(utterance: Utterance) -> Job:
+    return Job(
+        utterance.id, _name(utterance.id), str(utterance.audio_filepath), utterance.text,
+        utterance.offset, lambda sample_rate: load_utterance(utterance, sample_rate),
+    )  # fmt: skip
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}, expected text") from error
+
+
+def _name(id: str) -> str:
+    """The id without an audio file's suffix, with `_` for all but letters, digits, `_` and `-`."""
+    path = Path(id)
+    stem = id[: -len(path.suffix)] if path.suffix.lower() in AUDIO_SUFFIXES else id
+    return re.sub(r"[^\w-]", "_", stem)
+
+
+def _check_names(jobs: Sequence[Job]) -> None:
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        other = seen.setdefault(job.name, job)
+        if other is not job:
+            raise ValueError(
+                f"ids {other.id!r} and {job.id!r} would both be written as {job.name!r}, expected "
+                "ids that differ in letters, digits, _ or -"
+            )
+
+
+def _align_all(
+    aligner: Aligner, jobs: Sequence[Job]
+) -> Iterator[tuple[Job, Alignment | Exception]]:
+    """Each job's alignment, or what went wrong with it: the others still get theirs."""
+    alone = len(jobs) == 1
+    with progress_bar("aligning", "frames" if alone else "utterances") as progress:
+        for number, job in enumerate(jobs):
+            try:
+                waveform = job.load(aligner.sample_rate)
+                yield job, aligner.align(waveform, job.text, *([progress] if alone else []))
+            except (ValueError, OSError) as error:
+                yield job, error
+            if not alone:
+                progress(number + 1, len(jobs))
+
+
+def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
+    """Say where the text may be wrong; returns whether the confidence is below what was asked."""
+    if not alignment.fits:
+        print(
+            f"asr: note: {printable(job.id)}: the text likely does not fit the audio: its path is "
+            f"{alignment.shortfall:.2f} nats a frame behind the model's own, expected at most "
+            f"{MAX_SHORTFALL:g}",
+            file=sys.stderr,
+        )
+    if alignment.confidence >= min_confidence:
+        return False
+    print(
+        f"asr: {printable(job.id)}: confidence {alignment.confidence:.4f}, expected at least "
+        f"{min_confidence:g}",
+        file=sys.stderr,
+    )
+    return True
