@@ -139,6 +139,8 @@ def _difference(first: System, pair: Pair) -> list[Markup]:
 
 
 def _verdict(pair: Pair) -> str:
+    if not pair.better and not pair.worse:
+        return "Every utterance has as many errors in B as in A."
     if pair.p_holm is None:
         return "Nothing to test: the errors do not vary."
     if pair.p_holm >= 0.05:

@@ -182,4 +182,5 @@ def _confusion(evaluation: Evaluation) -> list[Markup]:
             ", the most frequent confusion.",
         )
         for each in found
+        if each.count > 1
     ]

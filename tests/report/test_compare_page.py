@@ -47,6 +47,7 @@ def test_says_by_how_much(make_page):
 def test_nothing_to_test_where_nothing_differs(make_page):
     text = Reader(make_page("a", "b", "c")).text
     assert "±0.00\u202fpoints" in text
+    assert "Every utterance has as many errors in B as in A." in text
     assert "c against a" in text
     assert "Holm" in text
 
