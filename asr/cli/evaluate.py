@@ -41,6 +41,11 @@ def _job(config: DictConfig) -> None:
     from asr.transcriber import Transcriber, choose_device
 
     model_file, manifest = Path(config.model_file), Path(config.manifest)
+    if config.calibration and config.fit_calibration:
+        raise ValueError(
+            "calibration and fit_calibration are both given, expected one of them: a calibration "
+            "is fitted to confidences as they come"
+        )
     utterances = read_manifest(manifest)
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])

@@ -20,7 +20,7 @@ UNKNOWN_SPEAKER = "unknown"
 CHANNEL = "1"
 # A shortest word: sclite refuses a duration of 0.
 _SHORTEST_S = 0.01
-_IN_WORDS = re.compile(r"[%(){}/@;<>*\"\x00-\x20\ud800-\udfff]")
+_IN_WORDS = re.compile(r"[%(){}/@;<>*\"\x00-\x20\x7f-\x9f\ud800-\udfff]")
 _IN_IDS = re.compile(r"[^A-Za-z0-9._-]")
 _IN_SPEAKERS = re.compile(r"[^A-Za-z0-9.]")
 

@@ -147,6 +147,8 @@ def test_what_cannot_be_calibrated_is_told(
     options = [f"model_file={model_file}", f"manifest={corpus}", f"paths.run_dir={tmp_path}"]
     line = fails("evaluate", *options, f"fit_calibration={tmp_path}/c.json")
     assert line == "calibration: 15 words are right and 0 wrong, expected both kinds"
+    line = fails("evaluate", *options, "calibration=a.json", "fit_calibration=b.json")
+    assert line.startswith("calibration and fit_calibration are both given, expected one of them")
     line = fails("evaluate", *options, f"calibration={corpus}")
     assert line.startswith(f"{corpus}: ")
 

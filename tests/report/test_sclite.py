@@ -67,6 +67,12 @@ def test_ids_stay_different_and_words_stay_equal_or_different():
     assert reference_trn(made).isascii()
 
 
+def test_controls_and_lone_surrogates_of_words_are_written_out():
+    made = [utterance("u", "\x1b[2J \x9b \ud800", "\x7f")]
+    assert reference_trn(made) == "%1b[2J %c2%9b %ed%a0%80 (s1-u)\n"
+    assert hypothesis_trn(made) == "%7f (s1-u)\n"
+
+
 def test_a_word_that_ends_where_it_begins_has_a_duration():
     errors = score_utterance("u", "a", "a")
     made = EvaluatedUtterance("u", None, 0.0, "u.wav", errors, words=(HeardWord("a", 0, 0, 1),))
