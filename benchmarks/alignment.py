@@ -164,7 +164,7 @@ def fit(model_file: str, manifest: Path) -> None:
                 shortfalls[kind].append(shortfall_of(aligner.recognizer, emission, text))
     table = Table("text", "number", "lowest 5 %", "median", "highest 5 %", "taken for wrong")
     for kind, values in shortfalls.items():
-        low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+        low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), method="nearest")
         share = np.mean(np.array(values) > MAX_SHORTFALL)
         table.add_row(
             kind, f"{len(values):,}", f"{low:.2f}", f"{middle:.2f}", f"{high:.2f}",

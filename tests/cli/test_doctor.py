@@ -316,7 +316,7 @@ def test_a_model_listens_whether_the_text_is_said(
     assert (finding["id"], finding["kind"], finding["line"]) == ("u3", "text_misfit", 4)
     assert finding["severity"] == "warning"
     assert finding["reason"].endswith(
-        "nats a frame behind what the model hears, expected at most 0.7"
+        "nats a frame behind what the model hears, expected at most 0.70 of a right text"
     )
     assert "0 warnings" in doctor(capsys, "--model", model_file, "--headers-only", manifest)
     clean = tmp_path / "clean.jsonl"

@@ -12,7 +12,9 @@ import pytest
 import soundfile
 
 from asr.data.doctor.examine import Rules, examine
-from asr.data.doctor.findings import Kind
+from asr.data.doctor.examined import Examined
+from asr.data.doctor.findings import Entry, Kind
+from asr.data.doctor.outliers import find_misfits
 from asr.data.doctor.quantity import shortfall_quantity
 from asr.data.manifest import Utterance
 from asr.text.normalize import TextNormalizer
@@ -51,7 +53,11 @@ def test_a_model_hears_what_nothing_else_is_wrong_with(manifest: Path) -> None:
     assert heard == [("good", "a b"), ("wrong", "ab"), ("refused", "b c")]
     misfits = [each for each in examination.findings if each.kind is Kind.TEXT_MISFIT]
     assert [(each.id, each.line, each.reason) for each in misfits] == [
-        ("wrong", 2, "0.51 nats a frame behind what the model hears, expected at most 0.5"),
+        (
+            "wrong",
+            2,
+            "0.51 nats a frame behind what the model hears, expected at most 0.50 of a right text",
+        ),
         ("refused", 3, "text: every path of its labels has probability 0, expected more"),
     ]
     assert shortfall_quantity(0.5).values(examination.manifests[0]) == [0.5, 0.51]
@@ -68,3 +74,26 @@ def test_where_nothing_is_decoded_no_model_listens(manifest: Path) -> None:
     assert examine([manifest], rules, headers_only=True).findings == (
         examine([manifest], RULES, headers_only=True).findings
     )
+
+
+def examined(shortfalls: list[float | None]) -> list[Examined]:
+    utterance = Utterance(Path("a.wav"), "a", 1.0, "a")
+    return [
+        Examined(Entry(Path("m"), line, utterance), "a", None, 1.0, 25, 1, shortfall)
+        for line, shortfall in enumerate(shortfalls, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shortfalls", "lines"),
+    [
+        pytest.param([0.0] * 25 + [0.69, 0.71], [27], id="a good model"),
+        # Median 0.6, median deviation 0.1: 0.6 + 3 * 0.14826 = 1.04.
+        pytest.param([0.5, 0.6, 0.7] * 10 + [1.04, 1.05, None], [32], id="one that hears little"),
+        pytest.param([2.0] * 25 + [1.4, 1.41], [*range(1, 26), 27], id="wrong texts everywhere"),
+        pytest.param([0.9] * 18 + [0.5], [*range(1, 19)], id="too few to compare"),
+        pytest.param([None] * 30, [], id="nothing heard"),
+    ],
+)
+def test_the_limit_by_hand(shortfalls: list[float | None], lines: list[int]) -> None:
+    assert [finding.line for finding in find_misfits(examined(shortfalls), 0.7)] == lines

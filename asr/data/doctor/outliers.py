@@ -15,6 +15,8 @@ MIN_UTTERANCES = 20  # fewer have no median to speak of
 DEVIATIONS = 5.0  # a normal distribution has one of two million beyond that
 RATE_FACTOR = 3.0  # and so far from the median, for corpora whose utterances are all alike
 DURATION_FACTOR = 4.0
+MISFIT_DEVIATIONS = 3.0  # of texts from what a model hears: there are more in between
+MISFIT_FACTOR = 2.0  # times the shortfall of a good model's texts, however bad the rest is
 
 
 def usual_range(values: Sequence[float], factor: float) -> tuple[float, float] | None:
@@ -44,6 +46,34 @@ def find_outliers(examined: Sequence[Examined]) -> Iterator[Finding]:
     yield from _unusual_durations(examined)
     yield from _unusual_text_rates(examined)
     yield from _unusual_sample_rates(examined)
+
+
+def find_misfits(examined: Sequence[Examined], max_shortfall: float) -> Iterator[Finding]:
+    """Texts of one manifest that are unlike what a model hears.
+
+    A model that hears little is behind with right texts, too: where there are MIN_UTTERANCES, the
+    limit is raised to the median and MISFIT_DEVIATIONS standard deviations (as in `usual_range`),
+    but never beyond MISFIT_FACTOR times itself, so that a manifest full of wrong texts shows.
+
+    Args:
+        examined: the utterances; those that no model has heard are left alone.
+        max_shortfall: of a good model's right texts [nats a frame].
+    """
+    heard = [each.shortfall for each in examined if each.shortfall is not None]
+    limit, of_whom = max_shortfall, "of a right text"
+    if len(heard) >= MIN_UTTERANCES:
+        middle = statistics.median(heard)
+        deviation = 1.4826 * statistics.median(abs(each - middle) for each in heard)
+        usual = min(middle + MISFIT_DEVIATIONS * deviation, MISFIT_FACTOR * max_shortfall)
+        if usual > limit:
+            limit, of_whom = usual, "as the rest"
+    for each in examined:
+        if each.shortfall is not None and each.shortfall > limit:
+            reason = (
+                f"{each.shortfall:.2f} nats a frame behind what the model hears, expected at most "
+                f"{limit:.2f} {of_whom}"
+            )
+            yield each.entry.finding(Fault(Kind.TEXT_MISFIT, reason))
 
 
 def _unusual_durations(examined: Sequence[Examined]) -> Iterator[Finding]:
