@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.measure import Measurement
 
 from asr.atomic_file import replace_text
 from asr.report import compare_evaluations, read_evaluation
+from asr.report.compare_page import render_comparison
 from asr.report.comparison import comparison_to_json
 from asr.report.comparison_table import comparison_notes, comparison_table
 from asr.report.visible import visible
 
 EVALUATION = "evaluation.json"
+REPORT = "report.html"  # beside it
 
 
 def main(arguments: list[str]) -> int:
@@ -29,17 +33,23 @@ def main(arguments: list[str]) -> int:
     comparison = compare_evaluations(
         [(str(path), read_evaluation(_file(path))) for path in folders]
     )
+    written = []
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(options.out, comparison_to_json(comparison))
+        written.append((options.out, comparison_to_json(comparison)))
+    if options.html is not None:
+        pages = [_report(folder, options.html) for folder in folders]
+        written.append((options.html, render_comparison(comparison, pages)))
+    for path, text in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
     console = Console()
     table = comparison_table(comparison)
     # Cells that are cut say nothing: a line that is too long is for the terminal to wrap.
     needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
     Console(width=max(needed, console.width)).print(table)
     console.print(comparison_notes(comparison))
-    if options.out is not None:
-        console.print(visible(str(options.out)), markup=False, highlight=False, soft_wrap=True)
+    for path, _ in written:
+        console.print(visible(str(path)), markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -53,6 +63,14 @@ def find_evaluations(path: Path) -> list[Path]:
 
 def _file(path: Path) -> Path:
     return path / EVALUATION if path.is_dir() else path
+
+
+def _report(evaluation: Path, html: Path) -> str | None:
+    """Where an evaluation's own page lies, seen from another page; None where there is none."""
+    report = _file(evaluation).with_name(REPORT)
+    if not report.is_file():
+        return None
+    return quote(os.path.relpath(report.resolve(), html.resolve().parent))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,5 +87,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"two or more: folders of asr evaluate, of its multiruns, or {EVALUATION} files",
     )
     parser.add_argument("--out", type=Path, help="JSON file to write the comparison to")
+    parser.add_argument("--html", type=Path, help="page to write the comparison to")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

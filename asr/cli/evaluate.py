@@ -40,6 +40,7 @@ def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
     from asr.cli.build import build_decoder
+    from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest
     from asr.report import read_calibration, write_report
     from asr.report.slices import check_slice_by
@@ -54,6 +55,7 @@ def _job(config: DictConfig) -> None:
     utterances = read_manifest(manifest)
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])
+    listening = Listening(**config.report)
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
     decoder = build_decoder(config.decoder, recognizer, _notice)
@@ -62,7 +64,8 @@ def _job(config: DictConfig) -> None:
     evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
     seconds = time.perf_counter() - start
     evaluation = _evaluation(config, transcriber, training, evaluated, seconds)
-    paths = write_report(evaluation, Path(HydraConfig.get().runtime.output_dir))
+    clips = make_clips(transcriber, evaluation, utterances, listening)
+    paths = write_report(evaluation, Path(HydraConfig.get().runtime.output_dir), clips)
     _print(evaluation, config.worst)
     Console().print(f"report: {paths.html}", soft_wrap=True)
     if config.fit_calibration:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, count, pairwise
 
 from asr.metrics.calibration import Reliability, reliability
 from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
@@ -199,16 +198,6 @@ class SpeakerErrors:
     characters: ErrorCounts
 
 
-@dataclass(frozen=True, slots=True)
-class DurationErrors:
-    """Utterances of start_s <= duration < end_s [s] added up; end_s is infinite in the last."""
-
-    start_s: float
-    end_s: float
-    num_utterances: int
-    words: ErrorCounts
-
-
 def by_speaker(evaluation: Evaluation) -> list[SpeakerErrors]:
     """The evaluation by speaker, the highest WER first."""
     groups: defaultdict[str | None, list[EvaluatedUtterance]] = defaultdict(list)
@@ -227,39 +216,8 @@ def by_speaker(evaluation: Evaluation) -> list[SpeakerErrors]:
     return sorted(rows, key=lambda row: (-row.words.rate, row.speaker or ""))
 
 
-def by_duration(evaluation: Evaluation, max_bins: int = 10) -> list[DurationErrors]:
-    """The evaluation by duration of the utterance, in bins of one round width.
-
-    Bins run from the shortest utterance on; the last is open and takes the rare long ones.
-
-    Args:
-        evaluation: The scored utterances.
-        max_bins: How many bins at most; at least 2.
-    """
-    durations = sorted(each.duration_s for each in evaluation.utterances)
-    # The longest hundredth would stretch the axis until all others share one bin.
-    bulk = durations[: max(1, math.ceil(0.99 * len(durations)))]
-    width = _round_width(bulk[0], bulk[-1], max_bins)
-    # Floor division is exact where the floor of a quotient can round up past a duration.
-    first, last = int(bulk[0] // width), int(bulk[-1] // width)
-    edges = [width * index for index in range(first, last + 1)] + [math.inf]
-    rows = []
-    for start, end in pairwise(edges):
-        group = [each for each in evaluation.utterances if start <= each.duration_s < end]
-        words = total(each.errors.words for each in group)
-        rows.append(DurationErrors(start, end, len(group), words))
-    return rows
-
-
 def worst(evaluation: Evaluation, limit: int) -> list[EvaluatedUtterance]:
     """The utterances with the most word errors, of those with any; equal ones by rate, then id."""
     wrong = [each for each in evaluation.utterances if each.errors.words.errors]
     wrong.sort(key=lambda each: (-each.errors.words.errors, -each.errors.words.rate, each.id))
     return wrong[:limit]
-
-
-def _round_width(low_s: float, high_s: float, max_bins: int) -> float:
-    """The smallest of 0.25, 0.5, 1, 2, 5, 10, 20, 50, ... [s] that covers the range in max_bins."""
-    larger = (float(scale * 10**power) for power in count() for scale in (1, 2, 5))
-    widths = chain((0.25, 0.5), larger)
-    return next(width for width in widths if high_s // width - low_s // width < max_bins)

@@ -34,7 +34,7 @@ def between(interval: Interval | None, digits: int = 1) -> str:
     if interval is None:
         return "—"
     ends = (
-        f"{100 * end:.{digits}f}" if math.isfinite(end) else "∞"
+        f"{100 * end:.{digits}f}" if math.isfinite(end) else "∞" if end > 0 else "-∞"
         for end in (interval.low, interval.high)
     )
     return f"[{', '.join(ends)}]"

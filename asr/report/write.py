@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.atomic_file import replace_text
+from asr.report.clip import Clips
 from asr.report.evaluation import Evaluation
 from asr.report.json_file import evaluation_to_json
 from asr.report.page import render_page
@@ -33,7 +34,7 @@ class ReportPaths:
     sclite: tuple[Path, ...]
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> ReportPaths:
+def write_report(evaluation: Evaluation, folder: Path, clips: Clips | None = None) -> ReportPaths:
     """Writes `evaluation.json`, `report.html` and files for sclite, in place of earlier ones.
 
     `ref.trn` and `hyp.trn` are always written, `ref.stm` and `hyp.ctm` where every hypothesis has
@@ -42,6 +43,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> ReportPaths:
     Args:
         evaluation: The scored evaluation.
         folder: Where to; made if it is not there.
+        clips: Utterances to hear and see in the page; None for none.
 
     Returns:
         The paths of all files.
@@ -51,7 +53,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> ReportPaths:
     """
     json, html = folder / "evaluation.json", folder / "report.html"
     sclite = {folder / name: text for name, text in _sclite_files(evaluation).items()}
-    texts = {json: evaluation_to_json(evaluation), html: render_page(evaluation)} | sclite
+    texts = {json: evaluation_to_json(evaluation), html: render_page(evaluation, clips)} | sclite
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         replace_text(path, text)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -47,6 +48,22 @@ def test_folders_and_files_become_one_table(
     assert [pair["utterances_better"] for pair in content["pairs"]] == [2, 0]
     assert main(["compare", str(one), str(two / "evaluation.json"), str(three)]) == 0
     assert capsys.readouterr().out == output.replace(f"{out}\n", "")  # the same each time
+
+
+def test_a_page_links_to_the_reports_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write(tmp_path / "runs" / "a#1", ["a b x", "d e f", "g h"])
+    two = write(tmp_path / "runs" / "two", ["a b c", "d e f", "g h i"])
+    (two / "report.html").unlink()
+    page = tmp_path / "new" / "compare.html"
+    assert main(["compare", str(one), str(two), "--html", str(page)]) == 0
+    assert capsys.readouterr().out.endswith(f"{page}\n")
+    source = page.read_text(encoding="utf-8")
+    assert source.startswith("<!doctype html>")
+    links = re.findall('href="([^#"][^"]*)"', source)
+    assert links == ["../runs/a%231/report.html"]
+    assert (page.parent / unquote(links[0])).resolve() == one / "report.html"
 
 
 def test_a_multirun_is_compared_job_by_job(

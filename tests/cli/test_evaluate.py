@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +151,64 @@ def test_what_cannot_be_calibrated_is_told(
     assert line.startswith("calibration and fit_calibration are both given, expected one of them")
     line = fails("evaluate", *options, f"calibration={corpus}")
     assert line.startswith(f"{corpus}: ")
+
+
+def embedded(page: Path) -> dict[str, Any]:
+    """What a page's script reads."""
+    source = page.read_text(encoding="utf-8")
+    text = source.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def test_the_report_can_be_heard(model_file: Path, noisy: Path, tmp_path: Path) -> None:
+    folder = evaluate(model_file, noisy, tmp_path, "heard", "report.listen=5", "slice_by=[speaker]")
+    data = embedded(folder / "report.html")
+    assert len(data["clips"]) == 5
+    steps = [data["utterances"][int(place)][-1] for place in data["clips"]]
+    assert sum(len(each) == len(each[0]) == 1 for each in steps) == 1  # one of five is right
+    for place, clip in data["clips"].items():
+        said, heard = clip["paths"]
+        steps = data["utterances"][int(place)][-1]
+        for path, side in ((said, 0), (heard, -1)):
+            text = "".join(spike[0] for spike in path["spikes"])
+            assert (path["missing"], text) == ("", " ".join(s[side] for s in steps if s[side]))
+            times = [time for spike in path["spikes"] for time in spike[1:3]]
+            assert times == sorted(times)
+        sound = base64.b64decode(clip["audio"].split(",")[1])
+        assert soundfile.info(io.BytesIO(sound)).duration == pytest.approx(clip["seconds"])
+        assert data["utterances"][int(place)][3] == pytest.approx(clip["seconds"], abs=1e-3)
+
+
+def test_sound_within_a_bound_or_not_at_all(model_file: Path, noisy: Path, tmp_path: Path) -> None:
+    silent = evaluate(model_file, noisy, tmp_path, "silent", "report.listen=0")
+    assert embedded(silent / "report.html")["clips"] == {}
+    bounded = evaluate(
+        model_file, noisy, tmp_path, "bounded", "report.max_mb=0.04", "report.audio=wav"
+    )
+    data = embedded(bounded / "report.html")
+    used = sum(
+        len(clip[name].split(",")[1]) for clip in data["clips"].values()
+        for name in ("audio", "picture")
+    )  # fmt: skip
+    assert 0 < used <= 40_000
+    assert all(clip["audio"].startswith("data:audio/wav") for clip in data["clips"].values())
+    assert f"{12 - len(data['clips'])} more left out" in (bounded / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("report.listen=-1", "report.listen is -1, expected 0 or more"),
+    ("report.audio=mp3", "report.audio is 'mp3', expected 'opus' or 'wav'"),
+    ("report.max_mb=-1", "report.max_mb is -1, expected 0 or more"),
+])  # fmt: skip
+def test_a_report_that_cannot_be_is_refused_before_the_work(
+    model_file: Path, noisy: Path, tmp_path: Path, fails: Callable[..., str], setting: str,
+    message: str,
+) -> None:  # fmt: skip
+    line = fails("evaluate", f"model_file={model_file}", f"manifest={noisy}",
+                 f"paths.run_dir={tmp_path}", "name=refused", setting)  # fmt: skip
+    assert line.startswith(message)
+    assert not (tmp_path / "evaluate" / "refused" / "report.html").exists()
 
 
 def test_small_batches_give_the_same_totals(model_file: Path, corpus: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
     ModelDescription,
-    by_duration,
     by_speaker,
     worst,
 )
@@ -40,32 +39,6 @@ def test_speakers_by_rate_and_those_without_one_apart(make_evaluation):
     assert rows[0].words.rate == math.inf
     assert (rows[1].num_utterances, rows[1].duration_s) == (2, 6.0)
     assert rows[1].words.rate == 3 / 7
-
-
-def test_duration_bins_by_hand():
-    rows = by_duration(
-        evaluation(utterance("1", 1.0), utterance("2", 1.99, hypothesis="b"), utterance("3", 4.0)),
-        max_bins=4,
-    )
-    # 1 s to 4 s in at most four bins: width 1.
-    assert [(row.start_s, row.end_s) for row in rows] == [(1, 2), (2, 3), (3, 4), (4, math.inf)]
-    assert [row.num_utterances for row in rows] == [2, 0, 0, 1]
-    assert rows[0].words == ErrorCounts(1, 1, 0, 0)
-
-
-@pytest.mark.parametrize("duration_s", [0.0, 0.25, 1e-9, 35.0, math.nextafter(35.0, 0), 4e5, 1e12])
-@pytest.mark.parametrize("other_s", [0.0, 7.3, 1e6])
-def test_every_utterance_is_in_one_bin(duration_s, other_s):
-    rows = by_duration(evaluation(utterance("1", duration_s), utterance("2", other_s)))
-    assert sum(row.num_utterances for row in rows) == 2
-    assert len(rows) <= 10
-
-
-def test_one_long_utterance_does_not_stretch_the_bins():
-    short = [utterance(str(index), 1 + index % 8) for index in range(200)]
-    rows = by_duration(evaluation(*short, utterance("long", 3600.0)))
-    assert len(rows) == 8
-    assert rows[-1].num_utterances == 26  # 25 of 8 s and the long one
 
 
 def test_worst_by_errors_then_rate_and_none_that_is_right():

@@ -4,53 +4,18 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from asr.metrics.error_rate import score_utterance
-from asr.report import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report import EvaluatedUtterance, Evaluation, HeardWord, ModelDescription
+from asr.report.clip import Clips, CtcPath, Spike, make_clip
+from asr.report.document import embed_json
 from asr.report.page import render_page
-from asr.report.section import embed_json
-
-VOID = {"br", "input", "meta"}
-
-
-class Reader(HTMLParser):
-    """Tags with the names of their attributes, the texts between, and whether tags match."""
-
-    def __init__(self, page):
-        super().__init__(convert_charrefs=True)
-        self.structure, self.open, self.texts, self.raw, self.attributes = [], [], [], {}, []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.structure.append((tag, tuple(name for name, _ in attrs)))
-        self.attributes.extend((tag, *pair) for pair in attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in ("script", "style"):
-            self.raw[tag, dict(attrs).get("type")] = ""
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        self.structure.append((f"/{tag}", ()))
-
-    def handle_comment(self, data):
-        raise AssertionError(f"comment {data!r}")
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("script", "style"):
-            self.raw[list(self.raw)[-1]] += data
-        else:
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return "".join(self.texts)
+from tests.report.reading import PAYLOADS, Reader
 
 
 @pytest.fixture
@@ -64,6 +29,7 @@ def test_says_what_was_counted(plain):
     assert "Against 7 reference words, 4 errors: " in text
     assert "33.3\u202f%" in text  # one of three utterances is entirely right
     assert "4 times as fast as speech" in text
+    assert "resampled by utterance (3)" in text  # one speaker and an unknown one
     assert "1,234,567" in text
     assert "(none given)" in text
     assert "∞" in text
@@ -75,7 +41,8 @@ def test_needs_nothing_from_elsewhere(plain):
         value for tag, name, value in reader.attributes if (tag, name) == ("meta", "content")
     )
     assert policy.startswith("default-src 'none';")
-    without = plain.replace("http-equiv", "")
+    # The name of SVG is an address that nothing asks for.
+    without = plain.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert re.search(r"http|//[a-z]|url\((?!#)|@import|@font-face|\bfetch\(", without) is None
     links = [value for _, name, value in reader.attributes if name in ("href", "src", "action")]
     assert links
@@ -91,6 +58,7 @@ def test_policy_allows_this_style_and_script_only(plain):
     policy = next(
         value for tag, name, value in reader.attributes if (tag, name) == ("meta", "content")
     )
+    assert "img-src data:; media-src data:;" in policy
     for kind in ("style", "script"):
         digest = hashlib.sha256(reader.raw[kind, None].encode()).digest()
         assert f"{kind}-src 'sha256-{base64.b64encode(digest).decode()}';" in policy
@@ -110,20 +78,7 @@ def test_accessible(plain):
     assert tables == ["table", "caption"] * (len(tables) // 2)
 
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "</script><!--<script>",
-    "' onload='x",
-    "a\u2028b\u2029c",
-    "\x1b[31m\x00\u202e",
-    "&lt;b&gt;",
-    "]]>--><svg/onload=x>",
-    "\ud800",
-]
-
-
-@pytest.mark.parametrize("payload", HOSTILE)
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_data_never_becomes_markup(make_evaluation, plain, payload):
     word = "/".join(payload.split())
     hostile = render_page(make_evaluation(text=payload, word=word))
@@ -132,7 +87,7 @@ def test_data_never_becomes_markup(make_evaluation, plain, payload):
     assert not {"\x1b", "\x00", "\u202e", "\u2028", "\u2029"} & set(hostile)
 
 
-@pytest.mark.parametrize("payload", HOSTILE)
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_embedded_data_is_what_was_given(make_evaluation, payload):
     embedded = embed_json({payload: [payload]})
     assert not set("<>&\u2028\u2029\ud800") & set(embedded)
@@ -145,6 +100,64 @@ def test_embedded_data_is_what_was_given(make_evaluation, payload):
     steps = data["utterances"][0][-1]
     assert " ".join(step[0] for step in steps if step[0]) == "the cat plain1 on mats"
     assert " ".join(step[-1] for step in steps if step[-1]) == "the plain2 on big mats"
+
+
+def test_slices_and_confidence(make_evaluation):
+    made = make_evaluation()
+    utterances = tuple(
+        replace(
+            each,
+            fields={"room": "hall"} if place == 0 else {},
+            snr_db=10.0 * place,
+            words=tuple(HeardWord(word, 0.0, 1.0, 0.75) for word in each.errors.hypothesis.split()),
+        )
+        for place, each in enumerate(made.utterances)
+    )
+    evaluation = replace(
+        made, utterances=utterances, slice_by=("room", "snr"), text_rules=("lower case", "NFKC")
+    )
+    reader = Reader(render_page(evaluation))
+    assert "By field room" in reader.text
+    assert "By signal-to-noise ratio" in reader.text
+    assert "hall" in reader.text
+    assert "went through the same rules: lower case; NFKC." in reader.text
+    # Right are the, mats, all, right; wrong are plain2, on, big (one further on) and plain3.
+    assert "0.7 to 0.880.75050.0\u202f%" in reader.text  # 8 words, their mean, half of them right
+    assert "Expected calibration error 0.250, 8 words." in reader.text
+    data = json.loads(reader.raw["script", "application/json"])
+    assert data["fields"] == [{"name": "room", "values": ["hall"]}]
+    assert [row[4:6] for row in data["utterances"]] == [[0.0, [0]], [10.0, [None]], [20.0, [None]]]
+
+
+def test_where_it_fails(plain):
+    text = Reader(plain).text
+    assert "75\u202f% of the word errors are substitutions." in text
+    assert "33.3\u202f% of the utterances hold half of the errors: 1 utterance." in text
+    assert "most frequent confusion." not in text  # each came once
+
+
+def test_what_is_confused_more_than_once_is_told(make_evaluation):
+    twice = score_utterance("1", "four and four", "for and for")
+    utterance = EvaluatedUtterance("1", None, 1.0, "", twice)
+    text = Reader(render_page(replace(make_evaluation(), utterances=(utterance,)))).text
+    assert "2 times the word four was taken for for, the most frequent confusion." in text
+
+
+def test_clips_are_told_and_embedded(make_evaluation):
+    evaluation = make_evaluation()
+    path = CtcPath("heard", (Spike("<", 0.1, 0.2, 0.5),))
+    clip = make_clip(
+        evaluation.utterances[0].id, np.zeros(800, np.float32), 16_000,
+        np.zeros((5, 8), np.float32), 0.01, [path],
+    )  # fmt: skip
+    reader = Reader(render_page(evaluation, Clips({clip.id: clip}, 2)))
+    assert re.search(
+        r"sound and pictures of 1, 0\.00\u202fMB, 2 more left out for the bound", reader.text
+    )
+    data = json.loads(reader.raw["script", "application/json"])
+    assert list(data["clips"]) == ["0"]
+    assert data["clips"]["0"]["paths"][0]["spikes"] == [["<", 0.1, 0.2, 0.5]]
+    assert ("div", "data-clip", "0") in reader.attributes
 
 
 def test_without_errors_speakers_or_real_time_factor():

@@ -1,0 +1,145 @@
+"""What the report plays and draws: sound, picture and CTC path of some utterances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import track
+
+if TYPE_CHECKING:
+    from asr.checkpoint import Recognizer
+    from asr.data.manifest import Utterance
+    from asr.decoder import Hypothesis
+    from asr.decoder.viterbi import Frames
+    from asr.report import Evaluation
+    from asr.report.clip import Clip, Clips, CtcPath
+    from asr.report.sound import SoundFormat
+    from asr.transcriber import Transcriber
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How much of an evaluation can be heard in its report.
+
+    Attributes:
+        listen: How many utterances at most; 0 for none.
+        audio: "opus" or "wav".
+        max_mb: What sound and pictures may take in the page [10^6 bytes].
+    """
+
+    listen: int
+    audio: SoundFormat
+    max_mb: float
+
+    def __post_init__(self) -> None:
+        if self.listen < 0:
+            raise ValueError(f"report.listen is {self.listen}, expected 0 or more")
+        if self.audio not in ("opus", "wav"):
+            raise ValueError(f"report.audio is {self.audio!r}, expected 'opus' or 'wav'")
+        if not self.max_mb >= 0:
+            raise ValueError(f"report.max_mb is {self.max_mb}, expected 0 or more")
+
+
+def make_clips(
+    transcriber: Transcriber,
+    evaluation: Evaluation,
+    utterances: Sequence[Utterance],
+    listening: Listening,
+) -> Clips:
+    """Clips of the worst utterances of an evaluation and some of the best, in one page's bound.
+
+    Args:
+        transcriber: That made the evaluation.
+        evaluation: Of the utterances.
+        utterances: Of its manifest.
+        listening: How many clips, and how large.
+
+    Raises:
+        ValueError: Audio that cannot be used.
+        OSError: Audio that is missing or unreadable.
+    """
+    from asr.report.clip import Clips, listed, within
+
+    chosen = listed(evaluation, listening.listen)
+    sources = {each.id: each for each in utterances}
+    wanted = [(sources[each.id], each.errors.reference) for each in chosen]
+    clips = _clips(transcriber, wanted, listening.audio)
+    made = list(within(clips, listening.max_mb * 1e6))
+    return Clips({clip.id: clip for clip in made}, len(chosen) - len(made))
+
+
+def _clips(
+    transcriber: Transcriber,
+    wanted: Sequence[tuple[Utterance, str]],
+    audio_format: SoundFormat,
+) -> Iterator[Clip]:
+    console = Console(stderr=True)
+    for utterance, reference in track(
+        wanted, "making the report", console=console, disable=not console.is_terminal
+    ):
+        yield _clip(transcriber, utterance, reference, audio_format)
+
+
+def _clip(
+    transcriber: Transcriber, utterance: Utterance, reference: str, audio_format: SoundFormat
+) -> Clip:
+    import torch
+
+    from asr.data.dataset import load_utterance
+    from asr.report.clip import make_clip
+
+    recognizer = transcriber.recognizer
+    waveform = load_utterance(utterance, transcriber.sample_rate)
+    device = recognizer.features.window.device
+    batch = torch.from_numpy(waveform)[None].to(device)
+    num_samples = torch.tensor([len(waveform)], device=device)
+    with torch.inference_mode():
+        features, _ = recognizer.features.log_mel(batch, num_samples)
+        log_probs, lengths = recognizer(batch, num_samples)
+        best = transcriber.decoder(log_probs, lengths)[0][0]
+    said = _said(recognizer, log_probs[0, : int(lengths)].cpu().numpy(), reference)
+    return make_clip(
+        utterance.id,
+        waveform,
+        transcriber.sample_rate,
+        features[0].cpu().numpy(),
+        recognizer.features.frame_shift_s,
+        [said, _path("heard", recognizer, best)],
+        audio_format,
+    )
+
+
+def _said(recognizer: Recognizer, log_probs: Frames, reference: str) -> CtcPath:
+    """The most likely path of what was said, or why there is none."""
+    from asr.decoder.forced_alignment import align_one
+    from asr.report.clip import CtcPath
+
+    try:
+        hypothesis = align_one(log_probs, recognizer.tokenizer.encode(reference), name="reference")
+    except ValueError as error:
+        return CtcPath("said", (), str(error))
+    return _path("said", recognizer, hypothesis)
+
+
+def _path(name: str, recognizer: Recognizer, hypothesis: Hypothesis) -> CtcPath:
+    from asr.report.clip import CtcPath, Spike
+
+    spans = zip(
+        hypothesis.tokens, hypothesis.starts, hypothesis.ends, hypothesis.log_probs, strict=True
+    )
+    return CtcPath(
+        name,
+        tuple(
+            Spike(
+                recognizer.tokenizer.decode([token]),
+                start * recognizer.frame_shift_s,
+                end * recognizer.frame_shift_s,
+                math.exp(log_prob),
+            )
+            for token, start, end, log_prob in spans
+        ),
+    )
