@@ -29,7 +29,7 @@ test-slow: $(TOOLS) ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
 reliability: $(TOOLS) ## run the reliability checks: each prints what survived of what was tried
-	$(BIN)/python -m pytest tests/reliability -m "slow or not slow"
+	$(BIN)/python -m pytest tests/reliability -m "slow or not slow" --durations=12
 
 check: $(TOOLS) ## check format, lint, types and the import rule
 	$(BIN)/ruff format --check .

@@ -201,7 +201,8 @@ def test_gpu_equals_cpu(setting):
     batch, num_samples = pad([torch.from_numpy(s) for s in signals(16_000).values()], 0.0)
     expected, lengths = model(batch, num_samples)
     features, gpu_lengths = model.cuda()(batch.cuda(), num_samples.cuda())
-    torch.testing.assert_close(features.cpu(), expected, atol=1e-4, rtol=0)
+    # Bins far from the pure tone hold what the FFT rounds; on an H200 they differ by 4e-4.
+    torch.testing.assert_close(features.cpu(), expected, atol=1e-3, rtol=0)
     assert gpu_lengths.tolist() == lengths.tolist()
 
 

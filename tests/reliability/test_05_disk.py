@@ -73,6 +73,12 @@ class Command:
             preexec_fn=limit_memory,
         )
 
+    def finish(self, *arguments: str) -> None:
+        """Start and wait for a good end."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, output
+
     def wait_for_states(self, process: subprocess.Popen[str], count: int = 1) -> None:
         """Until it has saved so many times within the training."""
         end = time.monotonic() + LIMIT_S
@@ -199,7 +205,7 @@ def test_no_space_for_a_model_or_a_report(
 ) -> None:
     command = Command(disk, corpus)
     command.arguments += ["trainer.max_epochs=1"]
-    assert command.start().wait(LIMIT_S) == 0
+    command.finish()
     model = command.run_dir / "best.safetensors"
     before = {path: path.read_bytes() for path in command.run_dir.glob("*.safetensors")}
     if case == "model":
@@ -214,7 +220,7 @@ def test_no_space_for_a_model_or_a_report(
             "evaluate", f"model_file={model}", f"manifest={corpus(12, 'dev')}",
             f"paths.run_dir={disk}", "name=report", "device=cpu",
         ]  # fmt: skip
-        assert command.start(*arguments).wait(LIMIT_S) == 0
+        command.finish(*arguments)
         report = disk / "evaluate" / "report" / "report.html"
         written = report.read_bytes()
         fill(disk)
