@@ -10,7 +10,7 @@ import traceback
 from asr import __version__
 from asr.text.printable import printable
 
-# Each command is the module asr.cli.<command> with `main(arguments) -> exit status`. Modules are
+# Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) -> exit status`. Modules are
 # imported only when asked for: `asr --help` must not wait for torch.
 COMMANDS = {
     "prepare": "make manifests from a corpus",
@@ -20,6 +20,7 @@ COMMANDS = {
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",
+    "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
@@ -85,7 +86,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    module = importlib.import_module(f"asr.cli.{command}")
+    module = importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
     status: int = module.main(arguments)
     return status
 
