@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.decoder.frames import utterances_of
 from asr.decoder.hotword import HotwordAutomaton, build_automaton
 from asr.decoder.hypothesis import Hypothesis
 from asr.decoder.ngram import NgramModel
@@ -101,15 +102,7 @@ class BeamSearch:
             ValueError: log_probs that are not a number or infinite, or a frame in which no label is
                 possible; an alphabet that is not the model's.
         """
-        if self.alphabet and len(self.alphabet) + 1 != log_probs.shape[-1]:
-            raise ValueError(
-                f"log_probs of {log_probs.shape[-1]} labels, expected {len(self.alphabet) + 1}: the "
-                "blank and the decoder's alphabet"
-            )
-        rows = log_probs.detach().to("cpu", torch.float64).contiguous().numpy()
-        utterances = [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
-        for number, utterance in enumerate(utterances):
-            _check_finite(number, utterance)
+        utterances = utterances_of(log_probs, lengths, self.alphabet)
         threads = min(torch.get_num_threads(), len(utterances))
         if threads < 2:
             return [self._decode(utterance) for utterance in utterances]
@@ -150,23 +143,6 @@ def _check(
     ):
         if not is_good:
             raise ValueError(f"{name} {value}, expected {expected}")
-
-
-def _check_finite(number: int, log_probs: NDArray[np.float64]) -> None:
-    """Every frame needs a number for each label, and a label that is possible."""
-    bad = np.isnan(log_probs) | (log_probs == np.inf)
-    if bad.any():
-        frame, label = np.argwhere(bad)[0]
-        raise ValueError(
-            f"log_probs of utterance {number}, frame {frame}, label {label}: "
-            f"{log_probs[frame, label]}, expected numbers below inf"
-        )
-    dead = np.all(log_probs == -np.inf, axis=1)
-    if dead.any():
-        raise ValueError(
-            f"log_probs of utterance {number}, frame {int(dead.argmax())}: all are -inf, "
-            "expected a label that is possible"
-        )
 
 
 def _no_words() -> WordModel:

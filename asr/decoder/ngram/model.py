@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ START = "<s>"  # of a sentence: context only, never predicted
 END = "</s>"  # of a sentence
 ROOT = 0  # the node of the empty context
 MAX_ORDER = 10
+LOG10 = math.log(10.0)
+NEVER = -99 * LOG10  # log P(<s>) [nats], which SRILM writes as -99: it is never predicted
 
 Arrays: TypeAlias = tuple[
     NDArray[np.float32],
@@ -176,9 +179,13 @@ class NgramModel:
             ("a suffix is not shorter", self._has_long_suffix()),
             ("a probability above 1 or not a number", not bool(np.all(self.log_probs <= 0))),
             ("a back-off weight is not finite", not bool(np.all(np.isfinite(self.backoffs)))),
+            ("a word is empty or holds white space", self._has_unclean_word()),
             ("a word occurs twice", len(self._ids) != size),
             *[(f"no word {word}", word not in self._ids) for word in (UNKNOWN, START, END)],
         ]
+
+    def _has_unclean_word(self) -> bool:
+        return "\n".join(self.words).encode().split() != [word.encode() for word in self.words]
 
     def _has_long_suffix(self) -> bool:
         starts = [*self.level_starts[1:], len(self.suffixes)]
@@ -253,30 +260,3 @@ class NgramModel:
         ids = np.array([self.word_id(word) for word in [*words, *([END] if end else [])]], np.int64)
         scores, nodes = score_ids(self.start, ids, *self.arrays)
         return scores, np.searchsorted(self.level_starts, nodes, side="right") - 1
-
-
-def link_suffixes(
-    word_ids: NDArray[np.int32], first_children: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """The suffix of every node of a tree, see `NgramModel.suffixes`."""
-    suffixes: NDArray[np.int32] = _link_suffixes(word_ids, first_children)
-    return suffixes
-
-
-@compiled
-def _link_suffixes(word_ids, first_children):  # type: ignore[no-untyped-def]
-    suffixes = np.zeros(len(word_ids), np.int32)
-    # A parent comes before its children, a shorter n-gram before a longer one.
-    for parent in range(1, len(word_ids)):
-        for child in range(first_children[parent], first_children[parent + 1]):
-            context = np.int64(suffixes[parent])
-            found = np.int64(word_ids[child]) + 1
-            while context != 0:
-                low, end = first_children[context], first_children[context + 1]
-                place = low + np.searchsorted(word_ids[low:end], word_ids[child])
-                if place < end and word_ids[place] == word_ids[child]:
-                    found = place
-                    break
-                context = np.int64(suffixes[context])
-            suffixes[child] = found
-    return suffixes

@@ -1,0 +1,250 @@
+"""ARPA files: the text form of n-gram models that every toolkit reads and writes."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.atomic_file import replacing
+from asr.decoder.ngram.lines import numbered_lines, open_text
+from asr.decoder.ngram.model import END, LOG10, MAX_ORDER, START, UNKNOWN, NgramModel
+from asr.decoder.ngram.tree import BadNgramError, Rows, build_tree
+
+UNLISTED = -100.0  # log10 P(<unk>) where a file does not list it, as KenLM takes it
+SHOWN_CHARACTERS = 60  # of a wrong line, in a message
+MAX_DIGITS = 10  # of a count
+BLOCK = 1 << 16  # n-grams that are written at a time
+_ALIASES = {b"<UNK>": UNKNOWN.encode()}
+
+
+@dataclass(frozen=True)
+class _Section:
+    """The n-grams of one length in the file's order.
+
+    Attributes:
+        ids: the ids of every n-gram's words, one after the other.
+        log10_probs, backoffs: of each n-gram [log10].
+        lines: the number of each one's line.
+    """
+
+    ids: array[int] = field(default_factory=lambda: array("i"))
+    log10_probs: array[float] = field(default_factory=lambda: array("d"))
+    backoffs: array[float] = field(default_factory=lambda: array("d"))
+    lines: array[int] = field(default_factory=lambda: array("q"))
+
+
+def read_arpa(path: Path) -> NgramModel:
+    """Read an ARPA file, plain or gzip, of any order up to MAX_ORDER.
+
+    Tabs or spaces part the fields, a back-off weight may be missing (0). `<UNK>` is taken for
+    `<unk>`; where a file has neither, `<unk>` is added with a log10 probability of UNLISTED.
+
+    Raises:
+        ValueError: not ARPA, damaged or cut short; the message names the line, what is there and
+            what was expected.
+        OSError: missing or unreadable.
+    """
+    with open_text(path) as file:
+        reader = _Reader(path, file)
+        sections = reader.read()
+    words = [word.decode() for word in reader.ids]
+    for mark in (START, END):
+        if mark not in words:
+            raise ValueError(f"{path}: no {mark} among {len(words)} words, expected it")
+    if UNKNOWN not in words:
+        sections[0].ids.append(len(words))
+        sections[0].log10_probs.append(UNLISTED)
+        sections[0].backoffs.append(0.0)
+        words.append(UNKNOWN)
+    try:
+        return build_tree(words, [_rows(part, k) for k, part in enumerate(sections, 1)])
+    except BadNgramError as error:
+        line = sections[error.length - 1].lines[error.row]
+        raise ValueError(f"{path}:{line}: {error}") from error
+
+
+def _rows(section: _Section, length: int) -> Rows:
+    def nats(values: array[float]) -> NDArray[np.float32]:
+        return (np.array(values) * LOG10).astype(np.float32)
+
+    ids = np.array(section.ids, np.int32).reshape(-1, length)
+    return Rows(ids, nats(section.log10_probs), nats(section.backoffs))
+
+
+class _Reader:
+    """Goes once through the lines of a file.
+
+    Attributes:
+        ids: the words met so far, in UTF-8, and their ids.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.ids: dict[bytes, int] = {}
+        self._path = path
+        self._lines = numbered_lines(path, file)
+        self._line = 0
+
+    def read(self) -> list[_Section]:
+        """Everything from the header to the end."""
+        while self._next("\\data\\, with which ARPA files begin") != b"\\data\\":
+            pass
+        counts: list[int] = []
+        content = self._next("ngram 1=COUNT")
+        while content.startswith(b"ngram") or not counts:
+            counts.append(self._count(content, len(counts) + 1))
+            content = self._next("\\1-grams:")
+        sections = []
+        for length, count in enumerate(counts, 1):
+            if content != b"\\%d-grams:" % length:
+                self._fail(content, f"\\{length}-grams:")
+            sections.append(self._section(length, count, is_last=length == len(counts)))
+            title = f"\\{length + 1}-grams:" if length < len(counts) else "\\end\\"
+            expected = f"{title} after the {count} {length}-grams that the header counts"
+            content = self._next(expected)
+            if content != title.encode():
+                self._fail(content, expected)
+        return sections
+
+    def _next(self, expected: str) -> bytes:
+        """The next line that is not empty, without white space around it."""
+        for number, raw in self._lines:
+            self._line = number
+            if content := raw.strip():
+                return content
+        raise ValueError(f"{self._path}:{self._line + 1}: the file ends, expected {expected}")
+
+    def _fail(self, content: bytes, expected: str) -> NoReturn:
+        shown = content[:SHOWN_CHARACTERS].decode(errors="backslashreplace")
+        raise ValueError(f"{self._path}:{self._line}: {shown!r}, expected {expected}")
+
+    def _count(self, content: bytes, length: int) -> int:
+        name, _, count = content.partition(b"=")
+        count = count.strip()
+        if length > MAX_ORDER:
+            self._fail(content, f"n-grams of at most {MAX_ORDER} words")
+        if name.split() != [b"ngram", b"%d" % length] or not count.isdigit():
+            self._fail(content, f"ngram {length}=COUNT")
+        if len(count) > MAX_DIGITS:
+            self._fail(content, f"a count of at most {MAX_DIGITS} digits")
+        return int(count)
+
+    def _section(self, length: int, count: int, *, is_last: bool) -> _Section:
+        section = _Section()
+        for done in range(count):
+            content = self._next(f"{count} {length}-grams as in the header, {done} are there")
+            fields = content.split()
+            if not length + 1 <= len(fields) <= length + 2:
+                self._fail(
+                    content,
+                    f"a log10 probability, {length} words and perhaps a back-off weight "
+                    f"({done} of {count} {length}-grams are there)",
+                )
+            names = fields[1 : length + 1]
+            section.ids.extend(self._known(names, content) if length > 1 else [self._new(names[0])])
+            section.log10_probs.append(self._log10(fields[0], content))
+            weight = self._log10(fields[-1], content, is_weight=True) if fields[length + 1 :] else 0
+            if is_last and weight:
+                self._fail(content, "no back-off weight in an n-gram of the highest order")
+            section.backoffs.append(weight)
+            section.lines.append(self._line)
+        return section
+
+    def _new(self, word: bytes) -> int:
+        word = _ALIASES.get(word, word)
+        try:
+            word.decode()
+        except UnicodeDecodeError:
+            self._fail(word, "a word in UTF-8")
+        if word in self.ids:
+            self._fail(word, "a word that is not there already")
+        return self.ids.setdefault(word, len(self.ids))
+
+    def _known(self, words: list[bytes], content: bytes) -> list[int]:
+        try:
+            return [self.ids[word] for word in words]
+        except KeyError:
+            pass
+        words = [_ALIASES.get(word, word) for word in words]
+        if not all(word in self.ids for word in words):
+            self._fail(content, "words that are among the 1-grams")
+        return [self.ids[word] for word in words]
+
+    def _log10(self, text: bytes, content: bytes, *, is_weight: bool = False) -> float:
+        try:
+            value = math.nan if b"_" in text else float(text)  # Python reads 1_0 as 10
+        except ValueError:
+            value = math.nan
+        if is_weight and not math.isfinite(value):
+            self._fail(content, "a finite number as its back-off weight [log10]")
+        if not is_weight and not value <= 0:
+            self._fail(content, "a log10 probability of at most 0")
+        return value
+
+
+def write_arpa(path: Path, model: NgramModel) -> None:
+    """Write a model as ARPA, with gzip where the name ends in .gz; there whole or not at all.
+
+    Numbers have as many digits as bring back the very same model.
+
+    Raises:
+        OSError: the file cannot be written; a former one is untouched.
+    """
+    with replacing(path) as raw, _packed(path, raw) as file:
+        header = [f"ngram {n}={count}" for n, count in enumerate(model.counts, 1)]
+        file.write("\n".join(["\\data\\", *header, ""]).encode())
+        texts = [""]  # of the n-grams of the level before
+        for length, begin in enumerate(model.level_starts[1:], 1):
+            file.write(f"\n\\{length}-grams:\n".encode())
+            texts = _texts(model, length, texts)
+            for first in range(0, len(texts), BLOCK):
+                block = texts[first : first + BLOCK]
+                file.write(_lines(model, begin + first, block, length == model.order))
+        file.write(b"\n\\end\\\n")
+
+
+@contextmanager
+def _packed(path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
+    if path.suffix != ".gz":
+        yield file
+        return
+    # Neither name nor time inside: the same model makes the same bytes.
+    with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
+        yield cast(BinaryIO, packed)
+
+
+def _texts(model: NgramModel, length: int, shorter: list[str]) -> list[str]:
+    """The n-grams of a length in words, given those one word shorter."""
+    texts = []
+    for node, context in enumerate(shorter, model.level_starts[length - 1]):
+        prefix = f"{context} " if context else ""
+        children = model.word_ids[model.first_children[node] : model.first_children[node + 1]]
+        texts += [prefix + model.words[word_id] for word_id in children]
+    return texts
+
+
+def _lines(model: NgramModel, first: int, texts: list[str], is_last: bool) -> bytes:
+    here = slice(first, first + len(texts))
+    probs, weights = _log10(model.log_probs[here]), _log10(model.backoffs[here])
+    if is_last:
+        rows = [f"{p:.9g}\t{text}\n" for p, text in zip(probs, texts, strict=True)]
+    else:
+        rows = [f"{p:.9g}\t{t}\t{w:.9g}\n" for p, t, w in zip(probs, texts, weights, strict=True)]
+    return "".join(rows).encode()
+
+
+def _log10(nats: NDArray[np.float32]) -> list[float]:
+    """In base 10, and in few digits (-99, 0) where these bring back the same float32."""
+    exact = nats.astype(np.float64) / LOG10
+    short = np.round(exact, 4)
+    same = (short * LOG10).astype(np.float32) == nats
+    values: list[float] = np.where(same, short, exact).tolist()
+    return values
