@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,13 +111,15 @@ class Search:
         self.order = sorted(range(len(emissions)), key=lambda n: len(emissions[n].log_probs))
         self.log_probs = [emissions[number].log_probs for number in self.order]
 
-    def decoder(self, **weights: float) -> BeamSearch:
+    def decoder(self, lm_weight: float, word_bonus: float, unk_score: float) -> BeamSearch:
         """The beam search with these weights."""
         return BeamSearch(
             self.beam_size,
             alphabet=self.tokenizer.alphabet,
             language_model=self.language_model,
-            **weights,
+            lm_weight=lm_weight,
+            word_bonus=word_bonus,
+            unk_score=unk_score,
         )
 
     def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
@@ -134,15 +137,14 @@ class Search:
     def trials(self, count: int, seed: int) -> Iterator[Trial]:
         """Weights that the tree-structured Parzen estimator asks for, the usual ones first."""
         study = _study(seed)
-        study.enqueue_trial(FIRST)
         for _ in range(count):
             asked = study.ask()
-            weights = {
-                "lm_weight": asked.suggest_float("lm_weight", *LM_WEIGHTS),
-                "word_bonus": asked.suggest_float("word_bonus", *WORD_BONUSES),
-                "unk_score": asked.suggest_float("unk_score", *UNK_SCORES),
-            }
-            trial = Trial(**weights, **_named(self.errors(self.decoder(**weights))))
+            weights = (
+                asked.suggest_float("lm_weight", *LM_WEIGHTS),
+                asked.suggest_float("word_bonus", *WORD_BONUSES),
+                asked.suggest_float("unk_score", *UNK_SCORES),
+            )
+            trial = Trial(*weights, *self.errors(self.decoder(*weights)))
             # A character error weighs little: it decides where word errors are equal.
             study.tell(asked, trial.words.rate + 1e-3 * trial.characters.rate)
             yield trial
@@ -173,17 +175,17 @@ def emit(
     return [found[position] for position in range(len(utterances))]
 
 
-def _named(errors: tuple[ErrorCounts, ErrorCounts]) -> dict[str, ErrorCounts]:
-    return {"words": errors[0], "characters": errors[1]}
-
-
 def _study(seed: int) -> optuna.Study:
     try:
         import optuna
     except ImportError as error:
         raise ValueError("asr tune-decoder needs optuna: pip install 'asr[sweep]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    optuna.logging.set_verbosity(logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.enqueue_trial(FIRST)
+    return study
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -240,7 +242,7 @@ def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) ->
         ("lm_weight", found.lm_weight, LM_WEIGHTS),
         ("word_bonus", found.word_bonus, WORD_BONUSES),
     ):
-        if min(abs(value - bound) for bound in bounds) < 0.02 * math.dist(*([b] for b in bounds)):
+        if min(abs(value - bound) for bound in bounds) < 0.02 * (bounds[1] - bounds[0]):
             print(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")
     print(f"settings: {folder / TUNED_FILE}; picture: {folder / 'tuning.png'}")
 

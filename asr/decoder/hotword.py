@@ -58,9 +58,7 @@ def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> 
         if not (weight > 0 and math.isfinite(weight)):
             raise ValueError(f"hotword {phrase!r}: weight {weight}, expected nats above 0")
     edge = SPACE if SPACE in tokenizer.alphabet else ""
-    patterns = [
-        "".join(map(chr, tokenizer.encode(f"{edge}{phrase}{edge}"))) for phrase in hotwords
-    ]
+    patterns = ["".join(map(chr, tokenizer.encode(f"{edge}{phrase}{edge}"))) for phrase in hotwords]
     trie, ends = build_trie(patterns)
     shares = np.zeros(len(trie.tokens))
     gains = np.zeros(len(trie.tokens))

@@ -245,7 +245,9 @@ class ReferenceSearch:
                 order = self.beam_size + place * len(row) + token
                 if score > IMPOSSIBLE:
                     candidates.append((score, order, longer, after))
-        return {prefix: entry for _, _, prefix, entry in self._best(candidates, self.beam_threshold)}
+        return {
+            prefix: entry for _, _, prefix, entry in self._best(candidates, self.beam_threshold)
+        }
 
     def _tokens(self, row: Sequence[float]) -> list[int]:
         """The labels that may extend a prefix: likely ones, and the frame's likeliest always."""

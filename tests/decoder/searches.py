@@ -34,9 +34,7 @@ def random_log_probs(
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
-def bigram_model(
-    words: tuple[str, ...] = ("a", "ab", "cab", "bd"), seed: int = 0
-) -> NgramModel:
+def bigram_model(words: tuple[str, ...] = ("a", "ab", "cab", "bd"), seed: int = 0) -> NgramModel:
     """A bigram model of some words, with made-up probabilities and half of the bigrams."""
     generator = np.random.default_rng(seed)
     vocabulary = ("<unk>", "<s>", "</s>", *sorted(words))

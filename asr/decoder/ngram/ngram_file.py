@@ -55,11 +55,11 @@ def write_ngram_file(path: Path, model: NgramModel) -> None:
         OSError: the file cannot be written; a former one is untouched.
     """
     words = np.frombuffer("\n".join(model.words).encode(), np.uint8)
-    values = (words, *model.arrays)
+    values: list[NDArray[Any]] = [words, *model.arrays]
     parts = {name: a.astype(t) for (name, t), a in zip(_TYPES.items(), values, strict=True)}
     digest = hashlib.sha256()
     for part in parts.values():
-        digest.update(part)
+        digest.update(memoryview(part))
     header = json.dumps(
         {
             "order": model.order,
@@ -103,7 +103,7 @@ def read_ngram_file(path: Path) -> NgramModel:
 
 def _read_part(file: BinaryIO, name: str, count: int, digest: hashlib._Hash) -> NDArray[Any]:
     part = np.fromfile(file, _TYPES[name], count)
-    digest.update(part)
+    digest.update(memoryview(part))
     # Native and writable, as a trained model's: compiled code knows one kind of array.
     return part.astype(part.dtype.newbyteorder("="), copy=False)
 

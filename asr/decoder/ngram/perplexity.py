@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.decoder.ngram.model import LOG10, UNKNOWN, NgramModel
+from asr.decoder.ngram.model import END, LOG10, UNKNOWN, NgramModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Perplexity:
         words: without `</s>`.
         oov_words: those that the model has not, each time they occur.
         log10_total: of all words and `</s>` [log10].
-        log10_oov: the share of the words that the model has not [log10].
+        log10_known: the same without the words that the model has not [log10].
         hits: how often the n-gram found had 1, 2, ... words; unknown words are among the first.
     """
 
@@ -28,7 +28,7 @@ class Perplexity:
     words: int
     oov_words: int
     log10_total: float
-    log10_oov: float
+    log10_known: float
     hits: tuple[int, ...]
 
     @property
@@ -40,7 +40,7 @@ class Perplexity:
     def without_oov(self) -> float:
         """Perplexity over the words that the model has, and `</s>`."""
         tokens = self.words + self.sentences - self.oov_words
-        return _per_token(self.log10_total - self.log10_oov, tokens)
+        return _per_token(self.log10_known, tokens)
 
 
 def measure_perplexity(model: NgramModel, sentences: Iterable[Sequence[str]]) -> Perplexity:
@@ -54,16 +54,16 @@ def measure_perplexity(model: NgramModel, sentences: Iterable[Sequence[str]]) ->
         ValueError: no sentences.
     """
     totals: list[float] = []
-    oov_totals: list[float] = []
+    known_totals: list[float] = []
     num_words = oov_words = 0
     hits = np.zeros(model.order + 1, np.int64)
     for words in sentences:
         log_probs, lengths = model.found(words)
-        unknown = np.array([word not in model or word == UNKNOWN for word in words], bool)
+        known = np.array([word in model and word != UNKNOWN for word in [*words, END]])
         totals.append(math.fsum(log_probs))
-        oov_totals.append(math.fsum(log_probs[:-1][unknown]))
+        known_totals.append(math.fsum(log_probs[known]))
         num_words += len(words)
-        oov_words += int(unknown.sum())
+        oov_words += len(known) - int(known.sum())
         hits += np.bincount(lengths, minlength=model.order + 1)
     if not totals:
         raise ValueError("no sentences to measure the perplexity of, expected at least one")
@@ -72,13 +72,13 @@ def measure_perplexity(model: NgramModel, sentences: Iterable[Sequence[str]]) ->
         words=num_words,
         oov_words=oov_words,
         log10_total=math.fsum(totals) / LOG10,
-        log10_oov=math.fsum(oov_totals) / LOG10,
+        log10_known=math.fsum(known_totals) / LOG10,
         hits=tuple(hits[1:].tolist()),
     )
 
 
 def _per_token(log10_total: float, tokens: int) -> float:
     try:
-        return 10.0 ** (-log10_total / tokens)
+        return math.pow(10.0, -log10_total / tokens)
     except OverflowError:
         return math.inf
