@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import hydra
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from asr import decoder
 from asr.checkpoint import FEATURES, MODELS, ModelSpec, Part, Recognizer
 from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
 from asr.trainer import Trainer
 from asr.trainer.recipe import Recipe
+from asr.transcriber import Decoder
+
+DECODERS = tuple(f"asr.decoder.{name}" for name in decoder.__all__ if name != "Hypothesis")
 
 
 def build(config: DictConfig, **arguments: Any) -> Any:
@@ -47,6 +53,38 @@ def part(config: DictConfig, known: Mapping[str, Any]) -> Part:
     if name not in known:
         raise ValueError(f"_target_ {name!r}, expected one of {', '.join(known)}")
     return Part(name, {str(key): value for key, value in arguments.items()})
+
+
+def build_decoder(
+    config: DictConfig, recognizer: Recognizer, notice: Callable[[str], object]
+) -> Decoder:
+    """A decoder for a model: with its alphabet, and with hotwords as its text rules have them.
+
+    Args:
+        config: of conf/decoder, or of a user's file, which therefore names a decoder only.
+        recognizer: the model.
+        notice: is told in a line which words of a language model can never be written.
+
+    Raises:
+        ValueError: a `_target_` that is no decoder, or what its constructor refused.
+        OSError: a file that cannot be read.
+    """
+    if config._target_ not in DECODERS:
+        raise ValueError(f"_target_ {config._target_!r}, expected one of {', '.join(DECODERS)}")
+    config = config.copy()
+    OmegaConf.set_struct(config, False)
+    if "alphabet" in inspect.signature(get_object(config._target_)).parameters:
+        config.alphabet = recognizer.tokenizer.alphabet
+    if config.get("hotwords"):
+        config.hotwords = {recognizer.text(text): nats for text, nats in config.hotwords.items()}
+    built: Decoder = build(config)
+    unwritable = getattr(built, "unwritable", ())
+    if unwritable:
+        notice(
+            f"{config.language_model}: {len(unwritable):,} of its words have characters that the "
+            f"model does not write, {unwritable[0]!r} first"
+        )
+    return built
 
 
 def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Recognizer:

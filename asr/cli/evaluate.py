@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from asr.cli.decoder_options import with_decoder_files
 from asr.cli.hydra_app import run_hydra
 
 if TYPE_CHECKING:
@@ -24,13 +26,17 @@ Plan = Sequence[tuple[int, ...]]
 
 def main(arguments: list[str]) -> int:
     """Run `asr evaluate`; see conf/evaluate.yaml for its settings."""
-    return run_hydra("evaluate", _job, arguments)
+    return run_hydra("evaluate", _job, with_decoder_files(arguments))
+
+
+def _notice(line: str) -> None:
+    print(f"asr: {line}", file=sys.stderr)
 
 
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
-    from asr.cli.build import build
+    from asr.cli.build import build_decoder
     from asr.report import (
         Evaluation,
         ModelDescription,
@@ -43,7 +49,8 @@ def _job(config: DictConfig) -> None:
 
     model_file, manifest = Path(config.model_file), Path(config.manifest)
     recognizer, training = load_model(model_file, choose_device(config.device))
-    transcriber = Transcriber(recognizer, build(config.decoder))
+    decoder = build_decoder(config.decoder, recognizer, _notice)
+    transcriber = Transcriber(recognizer, decoder)
     start = time.perf_counter()
     utterances = evaluate_manifest(transcriber, manifest, config.batch_duration_s)
     seconds = time.perf_counter() - start

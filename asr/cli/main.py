@@ -20,6 +20,7 @@ COMMANDS = {
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "transcribe": "turn recordings into text",
+    "lm": "train, query and convert n-gram language models",
     "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
 }

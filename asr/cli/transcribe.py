@@ -15,9 +15,12 @@ from rich.progress import track
 
 from asr.atomic_file import replace_text
 from asr.audio import AUDIO_SUFFIXES, load_audio
+from asr.checkpoint import load_model
+from asr.cli.build import build_decoder
+from asr.cli.decoder_options import add_decoder_options, decoder_config
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.subtitles import srt, vtt
-from asr.transcriber import Transcriber, Transcript
+from asr.transcriber import Transcriber, Transcript, choose_device
 
 STDIN = "-"
 FORMATS = ("text", "json", "srt", "vtt")
@@ -45,7 +48,9 @@ def main(arguments: list[str]) -> int:
             f"--format {options.format} for {len(inputs)} files needs --output-dir: "
             "subtitles of several recordings do not fit into one stream"
         )
-    transcriber = Transcriber.load(options.model, options.device)
+    settings = decoder_config(options)
+    recognizer, _ = load_model(Path(options.model), choose_device(options.device))
+    transcriber = Transcriber(recognizer, build_decoder(settings, recognizer, _notice))
     failures = 0
     for source, result in _transcribe_all(transcriber, inputs):
         if isinstance(result, Exception):
@@ -112,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_decoder_options(parser)
     return parser
+
+
+def _notice(line: str) -> None:
+    print(f"asr: {line}", file=sys.stderr)
 
 
 def _transcribe_all(

@@ -3,5 +3,6 @@
 from asr.decoder.beam_search import BeamSearch
 from asr.decoder.greedy import Greedy
 from asr.decoder.hypothesis import Hypothesis
+from asr.decoder.lexicon import LexiconBeamSearch
 
-__all__ = ["BeamSearch", "Greedy", "Hypothesis"]
+__all__ = ["BeamSearch", "Greedy", "Hypothesis", "LexiconBeamSearch"]

@@ -15,11 +15,16 @@ from torch import Tensor
 from asr.decoder.frames import utterances_of
 from asr.decoder.hotword import HotwordAutomaton, build_automaton
 from asr.decoder.hypothesis import Hypothesis
-from asr.decoder.ngram import NgramModel
+from asr.decoder.ngram import NgramModel, load_ngram_model
 from asr.decoder.prefix_search import Limits, search, trace
 from asr.decoder.prefix_tree import workspace
 from asr.decoder.token_trie import build_trie
-from asr.decoder.word_model import Ngrams, WordModel, build_word_model
+from asr.decoder.word_model import (
+    Ngrams,
+    WordModel,
+    build_word_model,
+    by_alphabet,
+)
 from asr.text.tokenizer import CharTokenizer
 
 
@@ -27,8 +32,8 @@ class BeamSearch:
     """Finds the label sequences whose alignments together are likeliest.
 
     Of every prefix it sums up the alignments that end in a blank and those that end in a label
-    (Graves & Jaitly, ICML 2014; Hannun et al., 2014, arXiv:1408.2873). A language model and hotwords
-    take part at every frame: score = log P(tokens | audio) + lm_weight * log P(words) +
+    (Graves & Jaitly, ICML 2014; Hannun et al., 2014, arXiv:1408.2873). A language model and
+    hotwords take part at every frame: score = log P(tokens | audio) + lm_weight * log P(words) +
     word_bonus * words + unk_score * unknown words + weights of the hotwords [nats].
 
     Args:
@@ -50,6 +55,9 @@ class BeamSearch:
             most 0]. A word costs it from the first letter on that shows it.
         hotwords: to words and phrases the nats that each occurrence adds.
 
+    Attributes:
+        unwritable: words of the language model that the alphabet cannot write.
+
     Raises:
         ValueError: a setting that is out of range, or a word that the alphabet cannot write.
         OSError: a language model that cannot be read.
@@ -70,20 +78,37 @@ class BeamSearch:
         unk_score: float = -5.0,
         hotwords: Mapping[str, float] | None = None,
     ) -> None:
-        _check(beam_size, nbest, max_tokens, beam_threshold, skip_blank, lm_weight, unk_score)
+        for name, value, is_good, expected in (
+            ("beam_size", beam_size, beam_size >= 1, "1 or more"),
+            ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
+            ("min_token_log_prob", min_token_log_prob, min_token_log_prob <= 0, "0 or less"),
+            ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
+            ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
+            ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
+            ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
+            ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
+            ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
+        ):
+            if not is_good:
+                raise ValueError(f"{name} {value}, expected {expected}")
         self.beam_size, self.nbest, self.max_tokens = beam_size, nbest, max_tokens
         self.limits = Limits(
             float(min_token_log_prob),
             float(beam_threshold),
-            math.log(skip_blank) if skip_blank > 0 else -math.inf,
+            math.log(skip_blank),
         )
         self.alphabet = alphabet
         if not alphabet and (language_model is not None or hotwords):
             raise ValueError("a language model and hotwords need the model's alphabet")
         self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
+        self.unwritable: list[str] = []
         if language_model is not None:
+            if not isinstance(language_model, NgramModel):
+                language_model = load_ngram_model(Path(language_model))
+            tokenizer = CharTokenizer(alphabet)
+            written, self.unwritable = by_alphabet(language_model, tokenizer)
             self.words = build_word_model(
-                language_model, CharTokenizer(alphabet), lm_weight, word_bonus, unk_score
+                language_model, written, tokenizer, lm_weight, word_bonus, unk_score
             )
         if hotwords:
             self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
@@ -110,7 +135,8 @@ class BeamSearch:
             return list(pool.map(self._decode, utterances))
 
     def _decode(self, log_probs: NDArray[np.float64]) -> list[Hypothesis]:
-        space = workspace(*log_probs.shape, self.beam_size, self.max_tokens)
+        num_frames, vocab_size = log_probs.shape
+        space = workspace(num_frames, vocab_size, self.beam_size, self.max_tokens)
         final, count = search(log_probs, self.limits, self.words, self.hotwords, space)
         found = []
         for candidate in space.ranked[: min(count, self.nbest)]:
@@ -118,31 +144,16 @@ class BeamSearch:
             means = np.empty(len(log_probs))
             entry = space.beams[final][candidate["order"]]
             length = trace(entry, log_probs, space, tokens, starts, ends, means)
-            arrays = (array[:length].tolist() for array in (tokens, starts, ends, means))
-            found.append(Hypothesis(*map(tuple, arrays), float(candidate["score"])))
+            found.append(
+                Hypothesis(
+                    tokens=tuple(tokens[:length].tolist()),
+                    starts=tuple(starts[:length].tolist()),
+                    ends=tuple(ends[:length].tolist()),
+                    log_probs=tuple(means[:length].tolist()),
+                    score=float(candidate["score"]),
+                )
+            )
         return found
-
-
-def _check(
-    beam_size: int,
-    nbest: int,
-    max_tokens: int,
-    beam_threshold: float,
-    skip_blank: float,
-    lm_weight: float,
-    unk_score: float,
-) -> None:
-    for name, value, is_good, expected in (
-        ("beam_size", beam_size, beam_size >= 1, "1 or more"),
-        ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
-        ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
-        ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
-        ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
-        ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
-        ("unk_score", unk_score, unk_score <= 0, "0 or less"),
-    ):
-        if not is_good:
-            raise ValueError(f"{name} {value}, expected {expected}")
 
 
 def _no_words() -> WordModel:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -16,4 +19,17 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         result = numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
         result = numba.njit(function, **options)
+        return result
+    # Numba compiles anew what changed in the function's own file, not in those it calls into.
+    stored = result._cache._cache_file  # type: ignore[attr-defined]
+    stored._source_stamp = stored._source_stamp, fingerprint(Path(__file__).parent)
     return result
+
+
+@cache
+def fingerprint(folder: Path) -> str:
+    """Of the sources in a folder and the folders in it."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

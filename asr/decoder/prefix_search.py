@@ -51,7 +51,9 @@ def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untype
         _stay(space.beams[now], count, row, frame, space)
         size = _offer(space.beams[now], count, row, num_tokens, words, hotwords, space)
         size = _rank(size, limits, space)
-        _take(space.beams[now], count, space.beams[1 - now], size, row, frame, space, words, hotwords)  # fmt: skip
+        _take(
+            space.beams[now], count, space.beams[1 - now], size, row, frame, space, words, hotwords
+        )
         now, count = 1 - now, size
     return now, _finish(space.beams[now], count, words, hotwords, space)
 

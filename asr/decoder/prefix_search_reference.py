@@ -263,7 +263,7 @@ class ReferenceSearch:
         row: Sequence[float],
         frame: int,
     ) -> Entry:
-        """The same prefix after this frame: a blank, the last token once more or for the first time.
+        """The same prefix after this frame: a blank, or its last token, again or anew.
 
         What comes from the prefix that is shorter by a token counts even where the token is too
         unlikely to make a new prefix.

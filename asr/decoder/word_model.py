@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.ngram.model import END, START, UNKNOWN, NgramModel
+from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
 from asr.decoder.token_trie import TokenTrie, build_trie
 from asr.text.tokenizer import CharTokenizer
 
@@ -53,37 +54,42 @@ class WordModel(NamedTuple):
     space: int
 
 
-def spellable(language_model: NgramModel, tokenizer: CharTokenizer) -> list[str]:
-    """The words of a language model that an alphabet can write."""
+def by_alphabet(
+    language_model: NgramModel, tokenizer: CharTokenizer
+) -> tuple[list[str], list[str]]:
+    """The words of a language model that an alphabet can write, and those that it cannot.
+
+    Raises:
+        ValueError: it can write none.
+    """
     characters = set(tokenizer.alphabet) - {SPACE}
     special = {UNKNOWN, START, END}
-    return [
-        word
-        for word in language_model.words
-        if word and word not in special and characters.issuperset(word)
-    ]
+    words = [word for word in language_model.words if word and word not in special]
+    written = [word for word in words if characters.issuperset(word)]
+    unwritable = [word for word in words if not characters.issuperset(word)]
+    if not written:
+        raise ValueError(
+            f"none of the language model's {len(words)} words can be written with the model's "
+            f"alphabet {tokenizer.alphabet!r}"
+        )
+    return written, unwritable
 
 
 def build_word_model(
     language_model: NgramModel,
+    words: Sequence[str],
     tokenizer: CharTokenizer,
     lm_weight: float,
     word_bonus: float,
     unk_score: float,
 ) -> WordModel:
-    """Spell a language model's vocabulary in the tokens of an alphabet.
+    """Spell words of a language model in the tokens of an alphabet.
 
     Raises:
-        ValueError: an alphabet without a space, or with which no word can be written.
+        ValueError: an alphabet without a space.
     """
     if SPACE not in tokenizer.alphabet:
         raise ValueError("the model's alphabet has no space, which a language model of words needs")
-    words = spellable(language_model, tokenizer)
-    if not words:
-        raise ValueError(
-            f"none of the language model's {len(language_model.words)} words can be written with "
-            f"the model's alphabet {tokenizer.alphabet!r}"
-        )
     tokens = {
         ord(character): token
         for character, token in zip(
@@ -96,7 +102,7 @@ def build_word_model(
     return WordModel(
         trie,
         word_ids,
-        Ngrams(*language_model.arrays),
+        Ngrams(*(_writeable(array) for array in language_model.arrays)),
         language_model.start,
         language_model.word_id(END),
         language_model.word_id(UNKNOWN),
@@ -105,3 +111,8 @@ def build_word_model(
         unk_score,
         tokenizer.encode(SPACE)[0],
     )
+
+
+def _writeable(array: NDArray[Any]) -> NDArray[Any]:
+    """Arrays of a file may be read-only, which Numba takes for another type and compiles anew."""
+    return np.require(array, requirements=["C", "W"])

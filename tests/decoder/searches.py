@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from asr.decoder import BeamSearch, Hypothesis
 from asr.decoder.ngram import NgramModel
-from asr.decoder.ngram.model import link_suffixes
+from asr.decoder.ngram.tree import Rows, build_tree
 from asr.decoder.prefix_search_reference import ReferenceSearch, Worth
-from asr.decoder.word_model import spellable
+from asr.decoder.word_model import by_alphabet
 from asr.text.tokenizer import CharTokenizer
 
 ALPHABET = " abc"
@@ -27,7 +28,8 @@ def random_log_probs(
 ) -> np.ndarray:
     """`(T, V)` that sum to one; with ties from a few values, some of them -inf, that need not."""
     if ties:
-        log_probs = np.log(generator.choice([0.0, 0.25, 0.25, 0.5], (frames, vocab)))
+        with np.errstate(divide="ignore"):
+            log_probs = np.log(generator.choice([0.0, 0.25, 0.25, 0.5], (frames, vocab)))
         log_probs[np.all(np.isinf(log_probs), axis=1), 0] = 0.0
         return log_probs
     logits = generator.standard_normal((frames, vocab)) * generator.uniform(0.5, 4)
@@ -45,16 +47,15 @@ def bigram_model(words: tuple[str, ...] = ("a", "ab", "cab", "bd"), seed: int = 
         for second in range(size)
         if first not in (0, 2) and second != 1 and generator.random() < 0.5
     ]
-    word_ids = np.array([-1, *range(size), *[second for _, second in pairs]], np.int32)
-    counts = [size, *[sum(first == node for first, _ in pairs) for node in range(size)]]
-    first_children = np.concatenate([[1], 1 + np.cumsum([*counts, *[0] * len(pairs)])])
-    log_probs = np.append(0, -generator.uniform(0.2, 4, size + len(pairs))).astype(np.float32)
-    backoffs = np.zeros(len(word_ids), np.float32)
-    backoffs[1 : size + 1] = -generator.uniform(0, 1, size)
-    return NgramModel(
-        2, vocabulary, log_probs, backoffs, word_ids, first_children,
-        link_suffixes(word_ids, first_children),
-    )  # fmt: skip
+    levels = [
+        Rows(
+            np.array(ids, np.int32),
+            -generator.uniform(0.2, 4, len(ids)).astype(np.float32),
+            -generator.uniform(0, 1, len(ids)).astype(np.float32) * (len(ids[0]) == 1),
+        )
+        for ids in ([(word_id,) for word_id in range(size)], pairs)
+    ]
+    return build_tree(vocabulary, levels)
 
 
 def twin_of(
@@ -66,7 +67,7 @@ def twin_of(
     worth = Worth()
     if decoder.alphabet:
         tokenizer = CharTokenizer(decoder.alphabet)
-        written = spellable(language_model, tokenizer) if language_model else []
+        written = by_alphabet(language_model, tokenizer)[0] if language_model else []
         worth = Worth(
             language_model,
             {tuple(tokenizer.encode(word)): word for word in written},
@@ -83,6 +84,4 @@ def twin_of(
 
 def decode(decoder: BeamSearch, log_probs: np.ndarray) -> list[Hypothesis]:
     """The hypotheses of one utterance `(T, V)`."""
-    import torch
-
     return decoder(torch.from_numpy(log_probs)[None], torch.tensor([len(log_probs)]))[0]

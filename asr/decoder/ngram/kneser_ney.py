@@ -146,8 +146,8 @@ def _discounts(
         return Discounts(*fallback, estimated=False)
     raise ValueError(
         f"discounts cannot be estimated: {fault} (counts of 1, 2, 3 and 4 occur "
-        f"{', '.join(map(str, t[1:]))} times); expected more text, a lower order, or fallback "
-        "discounts"
+        f"{', '.join(map(str, t[1:]))} times); expected more text, a lower order, a "
+        "vocabulary less limited, or fallback discounts"
     )
 
 

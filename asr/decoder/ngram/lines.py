@@ -25,9 +25,9 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
         yield unpacked(file)
 
 
-def unpacked(file: io.BufferedReader) -> BinaryIO:
-    """The bytes of an open file, unpacked where it begins as gzip does."""
-    if file.peek(2)[:2] != _GZIP:
+def unpacked(file: BinaryIO) -> BinaryIO:
+    """The bytes of an open buffered file, unpacked where it begins as gzip does."""
+    if cast(io.BufferedReader, file).peek(2)[:2] != _GZIP:
         return file
     return cast(BinaryIO, gzip.GzipFile(fileobj=file))
 

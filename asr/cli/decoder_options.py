@@ -1,0 +1,146 @@
+"""Which decoder: options of a command line, and files of decoder settings."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from asr.cli.hydra_app import conf_dir
+
+CHOICES = ("greedy", "beam", "lexicon")
+HOTWORD_WEIGHT = 8.0  # [nats]
+
+# Options that set one key of a decoder each.
+KEYS = {
+    "beam_size": "--beam-size",
+    "language_model": "--lm",
+    "lm_weight": "--lm-weight",
+    "word_bonus": "--word-bonus",
+    "lexicon": "--lexicon",
+    "hotwords": "--hotword",
+}
+
+
+def add_decoder_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `decoder_config` reads."""
+    group = parser.add_argument_group("decoding", "default: greedy")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument("--decoder", choices=CHOICES, help="settings: conf/decoder/")
+    source.add_argument(
+        "--decoder-config", type=Path, metavar="FILE",
+        help="decoder settings as YAML; the options below change them",
+    )  # fmt: skip
+    group.add_argument("--beam-size", type=int, metavar="N")
+    group.add_argument(
+        "--lm", dest="language_model", metavar="FILE", help="n-gram model: .ngram, .arpa, .arpa.gz"
+    )
+    group.add_argument("--lm-weight", type=float, metavar="X")
+    group.add_argument("--word-bonus", type=float, metavar="NATS")
+    group.add_argument("--lexicon", metavar="FILE", help="words to keep to, one a line")
+    group.add_argument(
+        "--hotword", dest="hotwords", action="append", metavar="WORD[:WEIGHT]",
+        help=f"a word or phrase that is likely; nats for each occurrence, {HOTWORD_WEIGHT:g} if "
+        "not said; may be repeated",
+    )  # fmt: skip
+
+
+def decoder_config(options: argparse.Namespace) -> DictConfig:
+    """The settings of the decoder that the options ask for.
+
+    Raises:
+        ValueError: an option that the decoder has no use for, or a file of no such settings.
+        OSError: a file that cannot be read.
+    """
+    if options.decoder_config is not None:
+        config = read_decoder_file(options.decoder_config)
+    else:
+        name = options.decoder or "greedy"
+        folder = conf_dir() / "decoder"
+        config = _load(folder / f"{name}.yaml")
+        if name == "beam" and options.language_model is not None:
+            config = _merged(config, _load(folder / "beam_ngram.yaml"))
+    name = str(config._target_).rsplit(".", 1)[-1]
+    given = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
+    if "hotwords" in given:
+        given["hotwords"] = parse_hotwords(given["hotwords"])
+    parameters = inspect.signature(get_object(config._target_)).parameters
+    for key in given:
+        if key not in parameters:
+            raise ValueError(f"{KEYS[key]} has no effect with {name}, expected another decoder")
+    changed = _merged(config, OmegaConf.create(given))
+    if changed.get("language_model") is None:
+        for key in ("lm_weight", "word_bonus"):
+            if key in given and (key == "lm_weight" or name == "BeamSearch"):
+                raise ValueError(f"{KEYS[key]} has no effect without --lm")
+    return changed
+
+
+def parse_hotwords(texts: Iterable[str]) -> dict[str, float]:
+    """`WORD` or `WORD:WEIGHT` each to words and their weights [nats]."""
+    hotwords: dict[str, float] = {}
+    for text in texts:
+        phrase, colon, weight = text.rpartition(":")
+        try:
+            value = float(weight) if colon else HOTWORD_WEIGHT
+        except ValueError:
+            raise ValueError(f"--hotword {text!r}, expected WORD or WORD:WEIGHT") from None
+        phrase = phrase if colon else text
+        if phrase in hotwords:
+            raise ValueError(f"--hotword {phrase!r} is given twice, expected once")
+        hotwords[phrase] = value
+    return hotwords
+
+
+def read_decoder_file(path: Path) -> DictConfig:
+    """Decoder settings of a YAML file such as those in conf/decoder/.
+
+    Raises:
+        ValueError: not YAML, or none of a decoder.
+        OSError: missing or unreadable.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
+    if not isinstance(config, DictConfig) or "_target_" not in config:
+        raise ValueError(f"{path}: no _target_, expected decoder settings as in conf/decoder/")
+    return config
+
+
+def with_decoder_files(arguments: Iterable[str]) -> list[str]:
+    """Hydra's arguments, where `decoder=FILE.yaml` has become an option of the group.
+
+    Raises:
+        ValueError: a file of no decoder settings.
+        OSError: missing or unreadable.
+    """
+    rewritten = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key == "decoder" and equals and value.endswith(".yaml"):
+            name = "from_file"
+            ConfigStore.instance().store(name, read_decoder_file(Path(value)), group="decoder")
+            argument = f"decoder={name}"
+        rewritten.append(argument)
+    return rewritten
+
+
+def _load(path: Path) -> DictConfig:
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    config.pop("defaults", None)
+    return config
+
+
+def _merged(first: DictConfig, second: DictConfig) -> DictConfig:
+    merged = OmegaConf.merge(first, second)
+    assert isinstance(merged, DictConfig)
+    return merged

@@ -1,0 +1,253 @@
+"""asr lm: n-gram language models, trained, asked, measured and converted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from asr.cli.sentences import STDIN, Sentences
+from asr.decoder.ngram.counts import check_words, encode
+from asr.decoder.ngram.files import check_model_name, load_ngram_model, save_ngram_model
+from asr.decoder.ngram.kneser_ney import FALLBACK, Trained, train
+from asr.decoder.ngram.model import END, LOG10, UNKNOWN, NgramModel
+from asr.decoder.ngram.perplexity import Perplexity, measure_perplexity
+from asr.text.normalize import APOSTROPHE, UNICODE_FORMS, TextNormalizer
+
+_T = TypeVar("_T")
+_RULES: dict[str, Any] = {
+    "unicode_form": "NFC",
+    "lowercase": True,
+    "remove_punctuation": True,
+    "keep": APOSTROPHE,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the subcommands."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    run(options)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    check_model_name(options.out)
+    if not options.out.parent.is_dir():
+        raise NotADirectoryError(
+            20, "is no folder, expected one to write to", str(options.out.parent)
+        )
+    sentences = Sentences(options.text, _normalizer(options))
+    text = encode(
+        _shown(sentences, "reading"), min_count=options.min_count, max_words=options.max_words
+    )
+    trained = train(
+        text,
+        options.order,
+        prune=options.prune,
+        fallback=options.discount_fallback,
+        progress=lambda levels, count: _shown(levels, "counting", count),
+    )
+    save_ngram_model(options.out, trained.model)
+    print(
+        f"text: {text.num_sentences} sentences, {text.num_words} words, "
+        f"{len(text.words) - 3} different ones in the vocabulary"
+        + _left_out(sentences.without_words)
+    )
+    print("\n".join(describe(trained)))
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    print(f"next: asr lm perplexity {options.out} OTHER_TEXT")
+
+
+def describe(trained: Trained) -> list[str]:
+    """A line for each order: n-grams kept and counted, and what was taken off their counts."""
+    lines = []
+    kept = trained.model.counts
+    kept[0] -= 1  # <s> is never predicted
+    rows = zip(kept, trained.counted, trained.discounts, strict=True)
+    for length, (left, counted, taken) in enumerate(rows, 1):
+        pruned = f" of {counted}" if left < counted else ""
+        origin = "" if taken.estimated else " (fallback: too few counts to estimate them)"
+        lines.append(
+            f"{length}-grams: {left}{pruned}, discounts "
+            f"{taken.one:.4f} {taken.two:.4f} {taken.more:.4f}{origin}"
+        )
+    return lines
+
+
+def _query(options: argparse.Namespace) -> None:
+    model = load_ngram_model(options.model)
+    normalize = _normalizer(options)
+    sentences: Iterable[list[str]] = Sentences([STDIN], normalize)
+    if options.sentence:
+        sentences = [normalize(sentence).split() for sentence in options.sentence]
+    for words in sentences:
+        check_words(words)
+        print("\n".join(answer(model, words)), flush=True)
+
+
+def answer(model: NgramModel, words: Sequence[str]) -> list[str]:
+    """What a model says of a sentence: log10 P, length of the n-gram found, and word, of each."""
+    log_probs, lengths = model.found(words)
+    rows = []
+    for word, log_prob, length in zip([*words, END], log_probs, lengths, strict=True):
+        note = "" if word in model and word != UNKNOWN else f" {UNKNOWN}"
+        rows.append(f"{log_prob / LOG10:.6f}\t{length}\t{word}{note}")
+    return [*rows, f"{sum(log_probs) / LOG10:.6f}\ttotal\t{' '.join(words)}"]
+
+
+def _perplexity(options: argparse.Namespace) -> None:
+    model = load_ngram_model(options.model)
+    sentences = Sentences(options.text, _normalizer(options))
+    found = measure_perplexity(model, _shown(sentences, "scoring"))
+    print("\n".join(report(found)) + _left_out(sentences.without_words))
+
+
+def report(found: Perplexity) -> list[str]:
+    """The lines that a person reads."""
+    hits = ", ".join(f"{count} of {length}" for length, count in enumerate(found.hits, 1))
+    share = found.oov_words / found.words if found.words else 0.0
+    return [
+        f"perplexity: {found.without_oov:.4f} without unknown words, {found.with_oov:.4f} with",
+        f"unknown words: {found.oov_words} of {found.words} ({100 * share:.2f} %)",
+        f"log10 of the probability: {found.log10_total:.4f}, without unknown words "
+        f"{found.log10_known:.4f}",
+        f"n-grams found, by their words: {hits}",
+        f"sentences: {found.sentences}",
+    ]
+
+
+def _convert(options: argparse.Namespace) -> None:
+    check_model_name(options.target)
+    model = load_ngram_model(options.source)
+    save_ngram_model(options.target, model)
+    print(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")
+
+
+def _left_out(count: int) -> str:
+    return f" ({count} lines without words left out)" if count else ""
+
+
+def _shown(items: Iterable[_T], what: str, total: int | None = None) -> Iterable[_T]:
+    """The items, with a bar on a terminal."""
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return track(items, what, total=total, console=console, disable=hidden, transient=True)
+
+
+def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:
+    rules = {name: getattr(options, name) for name in _RULES}
+    changed = [name for name, value in rules.items() if value is not None]
+    if options.raw:
+        if changed:
+            flag = changed[0].replace("_", "-")
+            raise ValueError(f"--raw and --{flag}: expected one of them, raw text has no rules")
+        return str
+    return TextNormalizer(**(_RULES | {name: rules[name] for name in changed}))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr lm", description="N-gram language models for the beam search."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    rules = _text_parser()
+    _add_train(commands, rules)
+    for name, run, what in (
+        ("query", _query, "what a model says of sentences"),
+        ("perplexity", _perplexity, "how well a model predicts a text"),
+    ):
+        command = commands.add_parser(name, help=what, description=what, parents=[rules])
+        command.set_defaults(run=run)
+        command.add_argument("model", type=Path, help="ARPA (plain or gzip) or .ngram")
+        if name == "query":
+            command.add_argument("sentence", nargs="*", help="default: lines of standard input")
+        else:
+            command.add_argument("text", nargs="+", help="as for asr lm train")
+    convert = commands.add_parser("convert", help="ARPA to .ngram or back")
+    convert.set_defaults(run=_convert)
+    convert.add_argument("source", type=Path, help="ARPA (plain or gzip) or .ngram")
+    convert.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    convert.add_argument("target", type=Path, help="ends in .ngram, .arpa or .arpa.gz")
+    return parser
+
+
+def _add_train(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], rules: argparse.ArgumentParser
+) -> None:
+    what = "Estimate a model by interpolated modified Kneser-Ney smoothing."
+    command = commands.add_parser(
+        "train", help="a model from text", description=what, parents=[rules]
+    )
+    command.set_defaults(run=_train)
+    command.add_argument(
+        "text", nargs="+",
+        help="text, a sentence a line, plain or gzip; manifests (.jsonl, .csv, .tsv), of which "
+        "`text` is read; - for standard input",
+    )  # fmt: skip
+    command.add_argument(
+        "--order", type=int, default=3, help="words of the longest n-gram; default: 3"
+    )
+    command.add_argument(
+        "--out", type=Path, required=True, help="ends in .ngram (compact), .arpa or .arpa.gz"
+    )
+    command.add_argument(
+        "--prune", type=int, nargs="+", default=[0], metavar="COUNT",
+        help="leave out n-grams that occur at most so often, for 1, 2, ... words; the first is 0, "
+        "the last also holds for longer ones; default: 0",
+    )  # fmt: skip
+    command.add_argument(
+        "--min-count", type=int, default=1,
+        help="words that occur less often become <unk>; default: 1",
+    )  # fmt: skip
+    command.add_argument(
+        "--max-words", type=int, help="keep so many words, the most frequent; others become <unk>"
+    )
+    command.add_argument(
+        "--discount-fallback", type=float, nargs="*", action=_Fallback, metavar="D",
+        help="for texts too small or too regular to estimate discounts: use these three for "
+        f"counts of 1, 2, and 3 or more; without numbers {' '.join(map(str, FALLBACK))}",
+    )  # fmt: skip
+
+
+class _Fallback(argparse.Action):
+    """Three discounts, or none for the usual ones."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        discounts = tuple(values) or FALLBACK
+        if len(discounts) != 3 or not all(0 < d <= count for count, d in enumerate(discounts, 1)):
+            parser.error(
+                f"{option_string} {' '.join(map(str, values))}: expected nothing, or three "
+                "numbers above 0 and at most 1, 2 and 3"
+            )
+        setattr(namespace, self.dest, discounts)
+
+
+def _text_parser() -> argparse.ArgumentParser:
+    """Options for the rules of the text; those of a model's settings under data.text."""
+    parser = argparse.ArgumentParser(add_help=False)
+    rules = parser.add_argument_group(
+        "text", "Rules as in training (data.text), so that the words are those of the recogniser."
+    )
+    rules.add_argument("--raw", action="store_true", help="split at white space, change nothing")
+    rules.add_argument("--unicode-form", choices=UNICODE_FORMS, help="default: NFC")
+    rules.add_argument(
+        "--lowercase", action=argparse.BooleanOptionalAction, help="default: --lowercase"
+    )
+    rules.add_argument(
+        "--remove-punctuation", action=argparse.BooleanOptionalAction,
+        help="default: --remove-punctuation",
+    )  # fmt: skip
+    rules.add_argument("--keep", help="punctuation that stays inside words; default: '")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

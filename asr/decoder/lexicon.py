@@ -1,0 +1,238 @@
+"""Decoding to the words of a lexicon only, by flashlight-text and KenLM."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.decoder.frames import utterances_of
+from asr.decoder.hypothesis import BLANK, Hypothesis
+from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
+from asr.decoder.ngram.ngram_file import is_ngram_file
+from asr.decoder.word_model import SPACE, by_alphabet
+from asr.text.tokenizer import CharTokenizer
+
+NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
+KENLM_MAGIC = b"mmap lm"  # a binary file of KenLM
+IMPOSSIBLE = -1e30  # in float32, where flashlight-text adds scores up
+
+
+class _Flashlight(NamedTuple):
+    """The modules of flashlight-text, which is not everywhere."""
+
+    decoder: Any
+    kenlm: Any
+    dictionary: Any
+
+
+class LexiconBeamSearch:
+    """Finds the likeliest sequence of words of a lexicon, with KenLM as the language model.
+
+    flashlight-text walks the lexicon as a tree of spellings. A hypothesis has the log-probability
+    of its best alignment, not the sum over all; score = log P(alignment | audio) + lm_weight * log
+    P(words) + word_bonus * words [nats].
+
+    Args:
+        alphabet: of the model, with a space.
+        lexicon: a file of one word a line; None for the words of the language model that the
+            alphabet can write.
+        language_model: ARPA, gzip or not, `.ngram`, or a binary file of KenLM, which needs a
+            lexicon; None for none.
+        lm_weight: what its log-probabilities count, at least 0.
+        word_bonus: for each word [nats].
+        beam_size: partial hypotheses that are kept from frame to frame.
+        nbest: hypotheses for an utterance, at most.
+        max_tokens: labels that are tried in a frame, the likeliest ones.
+        beam_threshold: what is so much worse than the best is dropped [nats].
+
+    Attributes:
+        unwritable: words of the language model that the alphabet cannot write.
+
+    Raises:
+        ValueError: flashlight-text is not installed, a setting is out of range, there are no words,
+            or the alphabet cannot write one of the lexicon's.
+        OSError: a file that cannot be read.
+    """
+
+    def __init__(
+        self,
+        alphabet: str,
+        lexicon: Path | str | None = None,
+        language_model: Path | str | None = None,
+        lm_weight: float = 0.5,
+        word_bonus: float = 1.0,
+        beam_size: int = 50,
+        nbest: int = 1,
+        max_tokens: int = 40,
+        beam_threshold: float = 25.0,
+    ) -> None:
+        _check(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
+        self._modules = _import()
+        self.alphabet, self.beam_size, self.nbest = alphabet, beam_size, nbest
+        self.max_tokens, self.beam_threshold = max_tokens, beam_threshold
+        self.lm_weight, self.word_bonus = lm_weight, word_bonus
+        self._tokenizer = CharTokenizer(alphabet)
+        if SPACE not in alphabet:
+            raise ValueError("the model's alphabet has no space, which a lexicon needs")
+        self._space = self._tokenizer.encode(SPACE)[0]
+        lm_path = None if language_model is None else Path(language_model)
+        words, self.unwritable = _words(
+            None if lexicon is None else Path(lexicon), lm_path, self._tokenizer
+        )
+        self._decoder = self._build(words, lm_path)
+
+    def _build(self, words: list[str], lm_path: Path | None) -> Any:
+        """flashlight-text's decoder; its parts are kept, as it only refers to them."""
+        library = self._modules.decoder
+        self._dictionary = self._modules.dictionary.Dictionary([*words, UNKNOWN])
+        self._lm = self._language_model(lm_path)
+        self._trie = library.Trie(len(self.alphabet) + 1, self._space)
+        start = self._lm.start(False)
+        for number, word in enumerate(words):
+            _, score = self._lm.score(start, number)
+            spelling = [*self._tokenizer.encode(word), self._space]
+            self._trie.insert(spelling, number, score)
+        self._trie.smear(library.SmearingMode.MAX)
+        options = library.LexiconDecoderOptions(
+            beam_size=self.beam_size,
+            beam_size_token=self.max_tokens,
+            beam_threshold=self.beam_threshold,
+            # KenLM says log10.
+            lm_weight=self.lm_weight * math.log(10) if lm_path else 0.0,
+            word_score=self.word_bonus,
+            unk_score=-math.inf,
+            sil_score=0.0,
+            log_add=False,
+            criterion_type=library.CriterionType.CTC,
+        )
+        return library.LexiconDecoder(
+            options, self._trie, self._lm, self._space, BLANK, len(words), [], False
+        )
+
+    def _language_model(self, path: Path | None) -> Any:
+        if path is None:
+            return self._modules.decoder.ZeroLM()
+        if not is_ngram_file(path):
+            return self._kenlm(path)
+        with tempfile.TemporaryDirectory() as folder:
+            arpa = Path(folder) / "lm.arpa"
+            save_ngram_model(arpa, load_ngram_model(path))
+            return self._kenlm(arpa)
+
+    def _kenlm(self, path: Path) -> Any:
+        try:
+            return self._modules.kenlm.KenLM(str(path), self._dictionary)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: KenLM cannot read it: {error}") from error
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        """Decode a batch.
+
+        Args:
+            log_probs: `(B, T, V)` [nats].
+            lengths: `(B,)` int64 [output frames].
+
+        Returns:
+            For each utterance its hypotheses, best first, no two of them with the same tokens. An
+            utterance in which no word fits has the empty one.
+
+        Raises:
+            ValueError: as `BeamSearch` does.
+        """
+        utterances = utterances_of(log_probs, lengths, self.alphabet)
+        return [self._decode(utterance) for utterance in utterances]
+
+    def _decode(self, log_probs: NDArray[np.float64]) -> list[Hypothesis]:
+        # A word ends with a space, so one more frame is let end the last: a space or a blank, free.
+        frames = np.full((len(log_probs) + 1, log_probs.shape[1]), IMPOSSIBLE, np.float32)
+        frames[:-1] = np.maximum(log_probs, IMPOSSIBLE)
+        frames[-1, [BLANK, self._space]] = 0.0
+        found: dict[tuple[int, ...], Hypothesis] = {}
+        for result in self._decoder.decode(frames.ctypes.data, *frames.shape):
+            if result.score > IMPOSSIBLE:
+                # Its path has a space before the first frame and one behind the last.
+                path = result.tokens[1 : len(log_probs) + 1]
+                hypothesis = _hypothesis(path, log_probs, result.score)
+                found.setdefault(hypothesis.tokens, hypothesis)
+        return list(found.values())[: self.nbest] or [Hypothesis((), (), (), (), -math.inf)]
+
+
+def _import() -> _Flashlight:
+    # Imported here: the package is an extra.
+    try:
+        from flashlight.lib.text import decoder, dictionary
+        from flashlight.lib.text.decoder import kenlm
+    except ImportError as error:
+        raise ValueError(NEEDS) from error
+    return _Flashlight(decoder, kenlm, dictionary)
+
+
+def _check(
+    beam_size: int, nbest: int, max_tokens: int, beam_threshold: float, lm_weight: float
+) -> None:
+    for name, value, is_good, expected in (
+        ("beam_size", beam_size, beam_size >= 1, "1 or more"),
+        ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
+        ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
+        ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
+        ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
+    ):
+        if not is_good:
+            raise ValueError(f"{name} {value}, expected {expected}")
+
+
+def _words(
+    lexicon: Path | None, lm_path: Path | None, tokenizer: CharTokenizer
+) -> tuple[list[str], list[str]]:
+    """The words that may be written, and those of the language model that cannot be."""
+    if lexicon is not None:
+        return _read_lexicon(lexicon, tokenizer), []
+    if lm_path is None:
+        raise ValueError("a lexicon search needs a lexicon or a language model")
+    with lm_path.open("rb") as file:
+        if file.read(len(KENLM_MAGIC)) == KENLM_MAGIC:
+            raise ValueError(f"{lm_path}: a binary file of KenLM, which needs a lexicon beside it")
+    return by_alphabet(load_ngram_model(lm_path), tokenizer)
+
+
+def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:
+    words: dict[str, None] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        word = line.strip()
+        if not word:
+            continue
+        if len(word.split()) > 1:
+            raise ValueError(f"{path}:{number}: {word!r}, expected one word a line")
+        try:
+            tokenizer.encode(word)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {error}") from error
+        words[word] = None
+    if not words:
+        raise ValueError(f"{path}: no words, expected one a line")
+    return list(words)
+
+
+def _hypothesis(path: list[int], log_probs: NDArray[np.float64], score: float) -> Hypothesis:
+    """A path of labels, collapsed."""
+    edges = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]]
+    spans = [
+        (path[start], start, end)
+        for start, end in zip(edges, [*edges[1:], len(path)], strict=True)
+        if path[start] != BLANK
+    ]
+    return Hypothesis(
+        tokens=tuple(label for label, _, _ in spans),
+        starts=tuple(start for _, start, _ in spans),
+        ends=tuple(end for _, _, end in spans),
+        log_probs=tuple(
+            math.fsum(log_probs[start:end, label]) / (end - start) for label, start, end in spans
+        ),
+        score=score,
+    )
