@@ -10,8 +10,8 @@ import traceback
 from asr import __version__
 from asr.text.printable import printable
 
-# Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) -> exit status`. Modules are
-# imported only when asked for: `asr --help` must not wait for torch.
+# Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
+# exit status`. Modules are imported only when asked for: `asr --help` must not wait for torch.
 COMMANDS = {
     "prepare": "make manifests from a corpus",
     "shar": "write a manifest as shards, for corpora beyond one disk",

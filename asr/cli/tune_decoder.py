@@ -29,7 +29,7 @@ from asr.transcriber import Decoder, Transcriber
 if TYPE_CHECKING:
     import optuna
 
-TUNED_FILE = Path("decoder") / "tuned.yaml"  # in a conf group, for --config-dir
+TUNED_FILE = "decoder.yaml"
 LM_WEIGHTS = (0.0, 2.0)
 WORD_BONUSES = (-2.0, 5.0)  # [nats]
 UNK_SCORES = (-12.0, 0.0)  # [nats]
@@ -204,11 +204,11 @@ def _write(
     baselines: dict[str, float],
 ) -> None:
     found = best(trials)
-    (options.out / TUNED_FILE.parent).mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     lines = [
         f"# Weights with the lowest WER on {options.manifest.name}, {len(trials)} trials: "
         f"{100 * found.words.rate:.2f} % (greedy {100 * baselines['greedy']:.2f} %)",
-        f"# asr evaluate --config-dir {options.out} decoder=tuned model_file=... manifest=...",
+        f"# asr evaluate decoder={options.out / TUNED_FILE} model_file=... manifest=...",
         "_target_: asr.decoder.BeamSearch",
         f"beam_size: {search.beam_size}",
         f"language_model: {json.dumps(str(search.path.resolve()))}",
@@ -224,7 +224,9 @@ def _write(
         "beam_size": search.beam_size,
         "seed": options.seed,
         "baselines": baselines,
-        "trials": [asdict(trial) | {"wer": trial.words.rate} for trial in trials],
+        "trials": [
+            asdict(trial) | dict(zip(("wer", "cer"), trial.cost, strict=True)) for trial in trials
+        ],
     }
     replace_text(options.out / "tuning.json", json.dumps(record, indent=1) + "\n")
     replace_bytes(options.out / "tuning.png", draw_tuning(trials, baselines["beam"]))

@@ -50,8 +50,8 @@ def test_what_is_found_is_written_and_used_by_evaluate(
     assert len(record["trials"]) == 12
     first = record["trials"][0]
     assert (first["lm_weight"], first["word_bonus"], first["unk_score"]) == (0.5, 1.0, -5.0)
-    lowest = min(record["trials"], key=lambda trial: (trial["wer"], trial["characters"]["errors"]))
-    settings = yaml.safe_load((out / "decoder" / "tuned.yaml").read_text())
+    lowest = min(record["trials"], key=lambda trial: (trial["wer"], trial["cer"]))
+    settings = yaml.safe_load((out / "decoder.yaml").read_text())
     for name in ("lm_weight", "word_bonus", "unk_score"):
         assert settings[name] == pytest.approx(lowest[name], abs=1e-4)
     assert f"tuned    dev WER {100 * lowest['wer']:.2f} %" in told
@@ -60,7 +60,7 @@ def test_what_is_found_is_written_and_used_by_evaluate(
     assert main([*arguments[:8], str(again), *arguments[9:]]) == 0
     assert json.loads((again / "tuning.json").read_text()) == record
     status = main(
-        ["evaluate", "--config-dir", str(out), "decoder=tuned", f"model_file={model_file}",
+        ["evaluate", f"decoder={out / 'decoder.yaml'}", f"model_file={model_file}",
          f"manifest={corpus}", f"paths.run_dir={tmp_path}", "name=tuned", "device=cpu"]
     )  # fmt: skip
     assert status == 0
@@ -114,8 +114,7 @@ def test_settings_out_of_range_are_named(
 def test_what_exists_is_kept_and_texts_need_words(
     model_file: Path, corpus: Path, language_model: Path, tmp_path: Path, fails: Fails
 ) -> None:
-    tuned = tmp_path / "decoder" / "tuned.yaml"
-    tuned.parent.mkdir()
+    tuned = tmp_path / "decoder.yaml"
     tuned.write_text("mine")
     arguments = [
         "tune-decoder", "--model", str(model_file), "--lm", str(language_model), "--out",

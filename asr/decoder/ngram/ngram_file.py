@@ -59,11 +59,7 @@ def write_ngram_file(path: Path, model: NgramModel) -> None:
     parts = {name: a.astype(t) for (name, t), a in zip(_TYPES.items(), values, strict=True)}
     digest = hashlib.sha256()
     for part in parts.values():
-<<<<<<< HEAD
-        digest.update(memoryview(part))
-=======
         digest.update(part.data)
->>>>>>> beam
     header = json.dumps(
         {
             "order": model.order,
@@ -107,11 +103,7 @@ def read_ngram_file(path: Path) -> NgramModel:
 
 def _read_part(file: BinaryIO, name: str, count: int, digest: hashlib._Hash) -> NDArray[Any]:
     part = np.fromfile(file, _TYPES[name], count)
-<<<<<<< HEAD
-    digest.update(memoryview(part))
-=======
     digest.update(part.data)
->>>>>>> beam
     # Native and writable, as a trained model's: compiled code knows one kind of array.
     return part.astype(part.dtype.newbyteorder("="), copy=False)
 
