@@ -129,6 +129,22 @@ class Transcriber:
         """
         if not waveforms:
             return []
+        log_probs, lengths = self.emit(waveforms)
+        hypotheses = self.decoder(log_probs, lengths)
+        return [
+            self._transcript(best[0], len(waveform) / self.sample_rate)
+            for best, waveform in zip(hypotheses, waveforms, strict=True)
+        ]
+
+    def emit(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, Tensor]:
+        """What the model makes of waveforms, in one batch.
+
+        Args:
+            waveforms: at least one, each `(num_samples,)` float32 at `sample_rate`.
+
+        Returns:
+            log_probs `(B, T, V)` [nats] and their lengths `(B,)` int64 [output frames].
+        """
         device = self.recognizer.features.window.device
         padded = torch.nn.utils.rnn.pad_sequence(
             [torch.from_numpy(waveform) for waveform in waveforms], batch_first=True
@@ -136,11 +152,7 @@ class Transcriber:
         num_samples = torch.tensor([len(waveform) for waveform in waveforms])
         with torch.inference_mode():
             log_probs, lengths = self.recognizer(padded.to(device), num_samples.to(device))
-            hypotheses = self.decoder(log_probs, lengths)
-        return [
-            self._transcript(best[0], len(waveform) / self.sample_rate)
-            for best, waveform in zip(hypotheses, waveforms, strict=True)
-        ]
+        return log_probs, lengths
 
     def _transcript(self, hypothesis: Hypothesis, duration: float) -> Transcript:
         words: list[Word] = []

@@ -145,16 +145,17 @@ def evaluate_utterances(
         utterances: of a manifest.
         batch_duration_s: largest padded batch [s of audio].
     """
-    plan = _plan(utterances, batch_duration_s)
+    batches = plan(utterances, batch_duration_s)
     console = Console(stderr=True)
     scored: dict[int, EvaluatedUtterance] = {}
-    for batch in track(plan, "evaluating", console=console, disable=not console.is_terminal):
+    for batch in track(batches, "evaluating", console=console, disable=not console.is_terminal):
         members = [utterances[position] for position in batch]
         scored.update(zip(batch, _evaluate(transcriber, members), strict=True))
     return tuple(scored[position] for position in range(len(utterances)))
 
 
-def _plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
+def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
+    """Batches of like length, as positions."""
     from asr.audio import probe
     from asr.data.plan import plan_evaluation
 

@@ -10,8 +10,8 @@ import traceback
 from asr import __version__
 from asr.text.printable import printable
 
-# Each command is the module asr.cli.<command> with `main(arguments) -> exit status`. Modules are
-# imported only when asked for: `asr --help` must not wait for torch.
+# Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
+# exit status`. Modules are imported only when asked for: `asr --help` must not wait for torch.
 COMMANDS = {
     "prepare": "make manifests from a corpus",
     "shar": "write a manifest as shards, for corpora beyond one disk",
@@ -23,6 +23,7 @@ COMMANDS = {
     "transcribe": "turn recordings into text",
     "lm": "train, query and convert n-gram language models",
     "align": "find when the words of a known text are said",
+    "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
@@ -88,7 +89,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    module = importlib.import_module(f"asr.cli.{command}")
+    module = importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
     status: int = module.main(arguments)
     return status
 

@@ -1,0 +1,269 @@
+"""asr tune-decoder: the beam search's weights, searched on dev."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from asr.atomic_file import replace_bytes, replace_text
+from asr.cli.evaluate import plan
+from asr.data.dataset import load_utterance
+from asr.data.manifest import Utterance, read_manifest
+from asr.decoder import BeamSearch, Greedy
+from asr.decoder.ngram import NgramModel, load_ngram_model
+from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
+from asr.report.tuning import Trial, best, draw_tuning
+from asr.transcriber import Decoder, Transcriber
+
+if TYPE_CHECKING:
+    import optuna
+
+TUNED_FILE = "decoder.yaml"
+LM_WEIGHTS = (0.0, 2.0)
+WORD_BONUSES = (-2.0, 5.0)  # [nats]
+UNK_SCORES = (-12.0, 0.0)  # [nats]
+FIRST = {"lm_weight": 0.5, "word_bonus": 1.0, "unk_score": -5.0}  # BeamSearch's own
+
+
+@dataclass(frozen=True)
+class DevUtterance:
+    """A model's output for an utterance.
+
+    Attributes:
+        log_probs: `(T, V)` float32 [nats].
+        reference: its text by the model's rules.
+    """
+
+    log_probs: Tensor
+    reference: str
+
+
+def main(arguments: list[str]) -> int:
+    """Search, and write the best decoder's settings, all trials and a picture.
+
+    Raises:
+        ValueError: an output that exists, a manifest without a word, no optuna.
+        OSError: a model or manifest that cannot be read, or an output that cannot be written.
+    """
+    options = _parser().parse_args(arguments)
+    _check(options)
+    console = Console(stderr=True)
+    transcriber = Transcriber.load(options.model, options.device)
+    language_model = load_ngram_model(options.lm)
+    utterances = emit(transcriber, read_manifest(options.manifest), options.batch_duration_s)
+    words = sum(len(utterance.reference.split()) for utterance in utterances)
+    if not words:
+        raise ValueError(f"{options.manifest}: no word in its texts, expected at least one")
+    search = Search(transcriber, language_model, options.lm, options.beam_size, utterances)
+    baselines = {
+        "greedy": search.errors(Greedy())[0].rate,
+        "beam": search.errors(BeamSearch(options.beam_size))[0].rate,
+    }
+    trials = []
+    for trial in track(
+        search.trials(options.trials, options.seed), "tuning", options.trials,
+        console=console, disable=not console.is_terminal,
+    ):  # fmt: skip
+        trials.append(trial)
+        if not console.is_terminal and len(trials) % 10 == 0:
+            console.print(f"trial {len(trials)}: best {100 * best(trials).words.rate:.2f} %")
+    _write(options, search, trials, baselines)
+    _tell(options.out, trials, baselines)
+    return 0
+
+
+class Search:
+    """Decodes the same utterances again and again.
+
+    Args:
+        transcriber: of the model that made them.
+        language_model: words' probabilities.
+        path: of the language model, for the settings that are written.
+        beam_size: of every trial.
+        utterances: of dev.
+    """
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        language_model: NgramModel,
+        path: Path,
+        beam_size: int,
+        utterances: Sequence[DevUtterance],
+    ) -> None:
+        self.tokenizer = transcriber.recognizer.tokenizer
+        self.language_model = language_model
+        self.path = path
+        self.beam_size = beam_size
+        self.references = [utterance.reference for utterance in utterances]
+        # Of like length together: a batch is padded to its longest.
+        self.order = sorted(range(len(utterances)), key=lambda n: len(utterances[n].log_probs))
+        self.log_probs = [utterances[number].log_probs for number in self.order]
+
+    def decoder(self, lm_weight: float, word_bonus: float, unk_score: float) -> BeamSearch:
+        """The beam search with these weights."""
+        return BeamSearch(
+            self.beam_size,
+            alphabet=self.tokenizer.alphabet,
+            language_model=self.language_model,
+            lm_weight=lm_weight,
+            word_bonus=word_bonus,
+            unk_score=unk_score,
+        )
+
+    def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
+        """Word and character errors of a decoder."""
+        texts = [""] * len(self.references)
+        size = 2 * torch.get_num_threads()
+        for start in range(0, len(self.order), size):
+            part = self.log_probs[start : start + size]
+            padded = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
+            found = decoder(padded, torch.tensor([len(row) for row in part]))
+            for number, hypotheses in zip(self.order[start:], found, strict=False):
+                texts[number] = self.tokenizer.decode(hypotheses[0].tokens)
+        return word_errors(self.references, texts), character_errors(self.references, texts)
+
+    def trials(self, count: int, seed: int) -> Iterator[Trial]:
+        """Weights that the tree-structured Parzen estimator asks for, the usual ones first."""
+        study = _study(seed)
+        for _ in range(count):
+            asked = study.ask()
+            weights = (
+                asked.suggest_float("lm_weight", *LM_WEIGHTS),
+                asked.suggest_float("word_bonus", *WORD_BONUSES),
+                asked.suggest_float("unk_score", *UNK_SCORES),
+            )
+            trial = Trial(*weights, *self.errors(self.decoder(*weights)))
+            # A character error weighs little: it decides where word errors are equal.
+            study.tell(asked, trial.words.rate + 1e-3 * trial.characters.rate)
+            yield trial
+
+
+def emit(
+    transcriber: Transcriber, utterances: Sequence[Utterance], batch_duration_s: float
+) -> list[DevUtterance]:
+    """A model's log-probabilities for every utterance, in their order.
+
+    Args:
+        transcriber: with the model and its text rules.
+        utterances: of dev.
+        batch_duration_s: largest padded batch [s of audio].
+    """
+    console = Console(stderr=True)
+    found: dict[int, DevUtterance] = {}
+    batches = plan(utterances, batch_duration_s)
+    for batch in track(batches, "listening", console=console, disable=not console.is_terminal):
+        members = [utterances[position] for position in batch]
+        waveforms = [load_utterance(each, transcriber.sample_rate) for each in members]
+        log_probs, lengths = transcriber.emit(waveforms)
+        for position, each, rows, length in zip(
+            batch, members, log_probs.cpu(), lengths.tolist(), strict=True
+        ):
+            text = transcriber.recognizer.text(each.text)
+            found[position] = DevUtterance(rows[:length].clone(), text)
+    return [found[position] for position in range(len(utterances))]
+
+
+def _study(seed: int) -> optuna.Study:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("asr tune-decoder needs optuna: pip install 'asr[sweep]'") from error
+    optuna.logging.set_verbosity(logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.enqueue_trial(FIRST)
+    return study
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.trials < 1:
+        raise ValueError(f"--trials {options.trials}, expected 1 or more")
+    if not options.batch_duration_s > 0:
+        raise ValueError(f"--batch-duration-s {options.batch_duration_s}, expected above 0")
+    if (options.out / TUNED_FILE).exists() and not options.overwrite:
+        raise ValueError(f"{options.out / TUNED_FILE} exists, expected a new --out or --overwrite")
+
+
+def _write(
+    options: argparse.Namespace,
+    search: Search,
+    trials: Sequence[Trial],
+    baselines: dict[str, float],
+) -> None:
+    found = best(trials)
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"# Weights with the lowest WER on {options.manifest.name}, {len(trials)} trials: "
+        f"{100 * found.words.rate:.2f} % (greedy {100 * baselines['greedy']:.2f} %)",
+        f"# asr evaluate decoder={options.out / TUNED_FILE} model_file=... manifest=...",
+        "_target_: asr.decoder.BeamSearch",
+        f"beam_size: {search.beam_size}",
+        f"language_model: {json.dumps(str(search.path.resolve()))}",
+        f"lm_weight: {found.lm_weight:.4f}",
+        f"word_bonus: {found.word_bonus:.4f} # [nats]",
+        f"unk_score: {found.unk_score:.4f} # [nats]",
+    ]
+    replace_text(options.out / TUNED_FILE, "\n".join(lines) + "\n")
+    record: dict[str, Any] = {
+        "model": str(options.model),
+        "manifest": str(options.manifest),
+        "language_model": str(options.lm),
+        "beam_size": search.beam_size,
+        "seed": options.seed,
+        "baselines": baselines,
+        "trials": [
+            asdict(trial) | dict(zip(("wer", "cer"), trial.cost, strict=True)) for trial in trials
+        ],
+    }
+    replace_text(options.out / "tuning.json", json.dumps(record, indent=1) + "\n")
+    replace_bytes(options.out / "tuning.png", draw_tuning(trials, baselines["beam"]))
+
+
+def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) -> None:
+    found = best(trials)
+    for name, wer in baselines.items():
+        print(f"{name:<8} dev WER {100 * wer:.2f} %")
+    print(
+        f"tuned    dev WER {100 * found.words.rate:.2f} %  lm_weight {found.lm_weight:.3f}  "
+        f"word_bonus {found.word_bonus:.3f}  unk_score {found.unk_score:.3f}"
+    )
+    for name, value, bounds in (
+        ("lm_weight", found.lm_weight, LM_WEIGHTS),
+        ("word_bonus", found.word_bonus, WORD_BONUSES),
+    ):
+        if min(abs(value - bound) for bound in bounds) < 0.02 * (bounds[1] - bounds[0]):
+            print(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")
+    print(f"settings: {folder / TUNED_FILE}; picture: {folder / 'tuning.png'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr tune-decoder",
+        description="Search the weights of language model, words and unknown words that give the "
+        "lowest WER on a dev manifest. The model listens once; every trial decodes anew.",
+    )
+    parser.add_argument("--model", required=True, type=Path, help="model file")
+    parser.add_argument("--manifest", required=True, type=Path, help="dev, never test")
+    parser.add_argument("--lm", required=True, type=Path, help="language model, .arpa or .ngram")
+    parser.add_argument("--out", required=True, type=Path, help="folder for what is found")
+    parser.add_argument("--beam-size", type=int, default=50, help="prefixes kept (50)")
+    parser.add_argument("--trials", type=int, default=60, help="weights that are tried (60)")
+    parser.add_argument("--seed", type=int, default=0, help="of the search (0)")
+    parser.add_argument("--batch-duration-s", type=float, default=120.0, help="padded batch (120)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--overwrite", action="store_true", help="replace settings that exist")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
