@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from asr.atomic_file import remove_leftovers, replacing
-from asr.audio import load_audio, probe
+from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, load_audio, probe
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import UTTERANCE_ID
 from asr.data.shar.folder import SharFolder
@@ -74,6 +74,13 @@ class SharSettings:
             raise ValueError(f"shards of {self.shard_duration_s:g} s, expected more than 0 s")
         if self.shard_size is not None and self.shard_size < 1:
             raise ValueError(f"shards of {self.shard_size} utterances, expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} of the shuffling, expected 0 or more")
+        rate = self.sample_rate
+        if rate is not None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            raise ValueError(
+                f"sample rate {rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+            )
 
 
 class SharWriter:
