@@ -24,6 +24,8 @@ CONFIG = Path(".hydra") / "config.yaml"
 def main(arguments: list[str]) -> int:
     """Compare the trainings below some folders."""
     options = _parser().parse_args(arguments)
+    if options.limit < 1:
+        raise ValueError(f"--limit {options.limit}, expected at least 1 line")
     runs = [run for folder in find_runs(options.folders) if (run := _read(folder))]
     if not runs:
         raise ValueError(

@@ -136,6 +136,7 @@ def test_nothing_to_compare_is_refused(tmp_path: Path, fails: Fails) -> None:
     assert fails("runs", str(tmp_path)) == (
         f"{tmp_path}: no training below, expected folders of asr train"
     )
+    assert fails("runs", str(tmp_path), "--limit=0") == "--limit 0, expected at least 1 line"
     assert fails("runs", str(tmp_path / "none")) == f"{tmp_path}/none: no such folder"
 
 
