@@ -29,7 +29,7 @@ class Example:
     """
 
     waveform: NDArray[np.float32]
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     seed: int
     utterance: Utterance
 
@@ -47,7 +47,7 @@ class Request:
 
     epoch: int
     utterance: Utterance
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     audio: bytes | None = None
 
 
@@ -156,7 +156,7 @@ class SpeechDataset(Dataset[Example | Finding | Failure]):
     ) -> None:
         assert len(utterances) == len(tokens)
         self.utterances = utterances
-        self.tokens = [tuple(ids) for ids in tokens]
+        self.tokens = tokens
         self._examples = RequestDataset(sample_rate, seed, augment)
 
     def __len__(self) -> int:

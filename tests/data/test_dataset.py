@@ -42,7 +42,7 @@ def test_an_example_is_the_file_with_its_tokens(utterances: list[Utterance]) -> 
         samples, _ = soundfile.read(utterance.audio_filepath, dtype="float32")
         assert example.waveform.dtype == np.float32
         np.testing.assert_array_equal(example.waveform, samples)
-        assert example.tokens == (1, 2, position)
+        assert list(example.tokens) == [1, 2, position]
         assert example.utterance is utterance
 
 
