@@ -190,14 +190,16 @@ def write_manifest(path: Path, count: int) -> None:
 CORPUS = """
 import sys, time
 from asr.data.plan import plan_epoch
+from asr.data.source import ManifestSource, Ranks
 from asr.data.splits import load_splits, seconds
+from asr.data.window import no_gate
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 from benchmarks.scale import resident
 before, start = resident(), time.perf_counter()
 splits = load_splits(sys.argv[1] + "/train.jsonl", sys.argv[1] + "/dev.jsonl", TextNormalizer())
 tokenizer = CharTokenizer(splits.alphabet)
-tokens = [tuple(tokenizer.encode(u.text)) for u in splits.train]
+windows = ManifestSource(splits.train).open(tokenizer, no_gate, 0, Ranks())
 durations = [seconds(u) for u in splits.train]
 read_s, memory, start = time.perf_counter() - start, resident() - before, time.perf_counter()
 plan_epoch(durations, seed=0, epoch=1, batch_duration_s=160, world_size=8)

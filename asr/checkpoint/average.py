@@ -31,12 +31,15 @@ def average_models(paths: Sequence[Path]) -> tuple[Recognizer, dict[str, Any]]:
         The recogniser in evaluation mode, and a training summary that names the files.
 
     Raises:
-        ValueError: fewer than two, not a model file, or one whose description or feature statistics
-            are not those of the first.
+        ValueError: fewer than two, one given twice, not a model file, or one whose description or
+            feature statistics are not those of the first.
         OSError: missing or unreadable.
     """
     if len(paths) < 2:
         raise ValueError(f"{len(paths)} model to average, expected 2 or more")
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice, expected each model once")
     average, training = load_model(paths[0])
     trainings = [training]
     sums = {name: tensor.double() for name, tensor in average.state_dict().items()}

@@ -138,6 +138,9 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} and --model, expected one of them: a model has its own"
             )
+    for path in (options.json, options.picture):  # found out before hours of listening
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ValueError(f"{path}: its folder is missing, expected one that is there")
     if options.clean is None and (options.clean_warnings or options.clean_kinds):
         raise ValueError("--clean-warnings and --clean-kinds need --clean, where to write")
     if options.clean_warnings and options.clean_kinds:

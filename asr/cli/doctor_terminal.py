@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -29,11 +30,12 @@ def examination_view(
     yield _manifests(examination)
     shown = visible(examination.alphabet)
     yield Text(f"alphabet of {counted(len(examination.alphabet), 'character')}: {shown!r}\n")
-    yield _distributions(examination, quantities)
+    names = _names([each.manifest for each in examination.manifests])
+    yield _distributions(examination, quantities, names)
     if examination.overlaps:
-        yield _overlaps(examination)
+        yield _overlaps(examination, names)
     if examination.findings:
-        yield _findings(examination.findings)
+        yield _findings(examination.findings, names)
     yield verdict(examination)
 
 
@@ -46,6 +48,20 @@ def verdict(examination: Examination) -> Text:
     ]
     lines = sum(manifest.lines for manifest in examination.manifests)
     return Text.assemble(parts[0], ", ", parts[1], f" in {counted(lines, 'line')}")
+
+
+def _names(manifests: Sequence[Path]) -> dict[Path, str]:
+    """A name for each: of the file, with as many folders in front as tell it from the others."""
+    names = {}
+    for path in manifests:
+        others = [other.absolute() for other in manifests if other != path]
+        parts = path.absolute().parts
+        length = next(
+            (n for n in range(1, len(parts)) if all(o.parts[-n:] != parts[-n:] for o in others)),
+            len(parts),
+        )
+        names[path] = visible("/".join(parts[-length:]))
+    return names
 
 
 def _manifests(examination: Examination) -> Table:
@@ -66,7 +82,9 @@ def _manifests(examination: Examination) -> Table:
     return table
 
 
-def _distributions(examination: Examination, quantities: Sequence[Quantity]) -> Table:
+def _distributions(
+    examination: Examination, quantities: Sequence[Quantity], names: Mapping[Path, str]
+) -> Table:
     table = _table("Utterances", "")
     if len(examination.manifests) > 1:
         table.add_column("manifest", overflow="fold")
@@ -83,16 +101,16 @@ def _distributions(examination: Examination, quantities: Sequence[Quantity]) -> 
         label = quantity.label
         for manifest, own in zip(examination.manifests, values, strict=True):
             if own:
-                names = [visible(manifest.manifest.name)] if len(values) > 1 else []
+                name = [names[manifest.manifest]] if len(values) > 1 else []
                 bars = Text(bar_line(count_bins(own, bounds)), "cyan")
                 low, middle, high = own[0], statistics.median(own), own[-1]
-                head = map(Text, [label, *names])
+                head = map(Text, [label, *name])
                 table.add_row(*head, _short(low), bars, _short(high), _short(middle))
                 label = ""
     return table
 
 
-def _overlaps(examination: Examination) -> Table:
+def _overlaps(examination: Examination, names: Mapping[Path, str]) -> Table:
     table = _table("In two manifests", "")
     table.add_column("of", overflow="fold")
     table.add_column("also in", overflow="fold")
@@ -102,8 +120,8 @@ def _overlaps(examination: Examination) -> Table:
     for each in examination.overlaps:
         table.add_row(
             each.what,
-            Text(visible(each.second.name)),
-            Text(visible(each.first.name)),
+            Text(names[each.second]),
+            Text(names[each.first]),
             f"{number(each.shared)} of {number(each.total)}",
             Text(percent(each.share), "yellow" if each.shared else ""),
             Text(visible(", ".join(each.examples))),
@@ -111,7 +129,7 @@ def _overlaps(examination: Examination) -> Table:
     return table
 
 
-def _findings(findings: Sequence[Finding]) -> Table:
+def _findings(findings: Sequence[Finding], names: Mapping[Path, str]) -> Table:
     table = _table("Findings", "")
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("kind")
@@ -125,16 +143,16 @@ def _findings(findings: Sequence[Finding]) -> Table:
             Text(kind.severity.value, STYLES[kind.severity]),
             number(len(own)),
             Text(kind.plural),
-            _examples(own),
+            _examples(own, names),
         )
     return table
 
 
-def _examples(findings: Iterable[Finding]) -> Text:
+def _examples(findings: Iterable[Finding], names: Mapping[Path, str]) -> Text:
     lines = []
     shown = list(findings)
     for finding in shown[:EXAMPLES]:
-        place = "" if finding.manifest is None else visible(finding.manifest.name)
+        place = "" if finding.manifest is None else names[finding.manifest]
         place += "" if finding.line is None else f":{finding.line}"
         name = "" if finding.id is None else f" {visible(finding.id)}"
         reason = Text(f": {visible(finding.reason)}")

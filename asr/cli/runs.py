@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.measure import Measurement
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from asr.atomic_file import replace_bytes, replace_text
-from asr.report.runs import Run, Setting, compare, read_run
+from asr.cli.settings import flat_settings
+from asr.report.runs import Run, compare, read_run
 from asr.report.runs_picture import draw_runs
 from asr.report.runs_table import groups_table, others_table, runs_csv
 from asr.report.visible import visible
 
 CONFIG = Path(".hydra") / "config.yaml"
-# Where a run lies and how it was begun, not what it trains.
-NOT_COMPARED = ("name", "resume", "overwrite", "paths.")
-REFERENCE = re.compile(r"\$\{[\w.]+\}")  # another key's value, which is listed there
 
 
 def main(arguments: list[str]) -> int:
     """Compare the trainings below some folders."""
     options = _parser().parse_args(arguments)
+    if options.limit < 1:
+        raise ValueError(f"--limit {options.limit}, expected at least 1 line")
     runs = [run for folder in find_runs(options.folders) if (run := _read(folder))]
     if not runs:
         raise ValueError(
@@ -67,43 +64,6 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
             run = config.parents[1]
             found.setdefault(run.resolve(), run)
     return sorted(found.values())
-
-
-def flat_settings(config: DictConfig) -> dict[str, Setting]:
-    """The settings of a training as dotted keys and plain values, without what is written twice.
-
-    The class that a section builds is the value of the section itself: optim is AdamW.
-    """
-    return {
-        key: value
-        for key, value in _leaves(config, "")
-        if not key.startswith(NOT_COMPARED) and key not in NOT_COMPARED
-    }
-
-
-def _leaves(config: DictConfig, prefix: str) -> Iterator[tuple[str, Setting]]:
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    for name, value in raw.items():
-        key = f"{prefix}{name!s}"
-        if name == "_target_":
-            yield prefix.rstrip("."), str(value).rsplit(".", 1)[-1]
-        elif isinstance(value, dict):
-            yield from _leaves(config[name], f"{key}.")
-        elif not (isinstance(value, str) and REFERENCE.fullmatch(value)):
-            yield key, _plain(config, name, value)
-
-
-def _plain(config: DictConfig, name: Any, raw: Any) -> Setting:
-    """A value with its references followed, where that is possible outside its own program."""
-    try:
-        value = config[name]
-    except OmegaConfBaseException:
-        return str(raw)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    items: Any = OmegaConf.to_container(value, resolve=True)
-    return ", ".join(map(str, items))
 
 
 def _read(folder: Path) -> Run | None:

@@ -28,7 +28,7 @@ def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resume
         is_resumed: start from the model in the run's folder.
 
     Raises:
-        ValueError: not a model file.
+        ValueError: not a model file, or a resume of a training that began with fresh weights.
         OSError: missing or unreadable.
     """
     stored = run_dir / START_FILE
@@ -37,6 +37,11 @@ def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resume
         if writes:
             stored.unlink(missing_ok=True)  # of a training that is overwritten
         return recipe
+    if is_resumed and not stored.exists():
+        raise ValueError(
+            f"init_from={init_from}: {run_dir} has no {START_FILE}, so it began with fresh "
+            "weights, expected init_from=null to go on with it"
+        )
     path = stored if is_resumed else Path(init_from)
     transfer = transfer_model(path, recipe.recognizer.spec)
     origin = transfer.training if is_resumed else origin_of(path)

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -128,6 +129,7 @@ def _train_in_process(config: DictConfig) -> None:
 def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer
+    from asr.cli.settings import deciding_settings
     from asr.cli.start import start_recipe
     from asr.trainer.preemption import Stopped
 
@@ -142,8 +144,9 @@ def _train(config: DictConfig) -> None:
     trainer = build_trainer(config)
     recipe = build_recipe(config, logger.warning)
     recipe = start_recipe(recipe, config.init_from, run_dir, resume)
+    settings = deciding_settings(config, recipe.recognizer.spec)
     try:
-        trainer.fit(recipe, run_dir, resume)
+        trainer.fit(replace(recipe, settings=settings), run_dir, resume)
     except Stopped as stopped:
         logger.warning("%s", stopped)
         leave_stopped()

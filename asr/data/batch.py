@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from asr.data.dataset import Example, RequestDataset, SpeechDataset
+from asr.data.dataset import Example, Failure, RequestDataset, SpeechDataset
 from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.workers import end_at_exit, end_workers, ignore_signals
@@ -77,8 +77,13 @@ class Batch:
         )
 
 
-def collate(loaded: Sequence[Example | Finding]) -> Batch:
-    """Pad examples to a batch, which also names what could not be loaded."""
+def collate(loaded: Sequence[Example | Finding | Failure]) -> Batch | Failure:
+    """Pad examples to a batch, which also names what could not be loaded; or the first failure."""
+    failure = next((item for item in loaded if isinstance(item, Failure)), None)
+    return _padded(loaded) if failure is None else failure
+
+
+def _padded(loaded: Sequence[Example | Finding | Failure]) -> Batch:
     examples = [item for item in loaded if isinstance(item, Example)]
     waveforms = [torch.from_numpy(example.waveform) for example in examples]
     tokens = [torch.tensor(example.tokens, dtype=torch.int64) for example in examples]
@@ -127,7 +132,7 @@ class BatchLoader:
         pin_memory: bool = False,
     ) -> None:
         self._keys = _Keys()
-        self._loader: DataLoader[Batch] = DataLoader(
+        self._loader: DataLoader[Batch | Failure] = DataLoader(
             dataset,  # type: ignore[arg-type]  # the loader yields batches, the dataset examples
             batch_sampler=self._keys,
             collate_fn=collate,
@@ -147,12 +152,15 @@ class BatchLoader:
 
         Args:
             keys: for each batch, what the dataset is asked for: requests of a RequestDataset.
+
+        Raises:
+            ValueError: a failure of the dataset, once its batch is asked for.
         """
         self._keys.batches = keys
         batches = iter(self._loader)
         if self._loader.num_workers:
             end_at_exit(batches)
-        return batches
+        return _without_failure(batches)
 
     def start(self) -> None:
         """Start the loading processes now, before this one has a thread that reads ahead.
@@ -168,3 +176,10 @@ class BatchLoader:
         self._loader._iterator = None
         if workers is not None:
             end_workers(workers)
+
+
+def _without_failure(batches: Iterator[Batch | Failure]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, Failure):
+            raise ValueError(batch.reason)
+        yield batch

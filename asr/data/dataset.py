@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from asr.audio import load_audio
 from asr.augment.waveform import WaveformAugment
+from asr.data.corpora.prepared import describe_error
 from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 
@@ -28,7 +29,7 @@ class Example:
     """
 
     waveform: NDArray[np.float32]
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     seed: int
     utterance: Utterance
 
@@ -46,8 +47,19 @@ class Request:
 
     epoch: int
     utterance: Utterance
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     audio: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stops a training, in one line: a noise that cannot be read, say.
+
+    It is passed on to the process that trains, which raises it: an error that leaves a loading
+    process becomes one whose message is its traceback.
+    """
+
+    reason: str
 
 
 def draw_seed(seed: int, epoch: int, utterance_id: str) -> int:
@@ -82,7 +94,7 @@ def load_request(request: Request, sample_rate: int) -> NDArray[np.float32]:
         raise ValueError(f"{utterance.audio_filepath}: {error}") from error
 
 
-class RequestDataset(Dataset[Example | Finding]):
+class RequestDataset(Dataset[Example | Finding | Failure]):
     """Makes examples of requests, and holds no data of its own.
 
     Args:
@@ -98,12 +110,12 @@ class RequestDataset(Dataset[Example | Finding]):
         self.seed = seed
         self.augment = augment
 
-    def __getitem__(self, request: Request) -> Example | Finding:
+    def __getitem__(self, request: Request) -> Example | Finding | Failure:
         """Load one utterance.
 
         Returns:
             The example, or what is wrong with its audio: whether that stops anything is not decided
-            in a loading process.
+            in a loading process. A failure where the audio is good and cannot be varied.
         """
         utterance = request.utterance
         try:
@@ -115,12 +127,15 @@ class RequestDataset(Dataset[Example | Finding]):
             return Finding(Kind.UNREADABLE_AUDIO, str(error), utterance.id)
         generator = np.random.default_rng(draw_seed(self.seed, request.epoch, utterance.id))
         if self.augment is not None:
-            waveform = self.augment(waveform, self.sample_rate, generator)
+            try:
+                waveform = self.augment(waveform, self.sample_rate, generator)
+            except (OSError, ValueError) as error:
+                return Failure(f"cannot vary {utterance.id}: {describe_error(error)}")
         leftover = int(generator.integers(2**63 - 1))
         return Example(waveform, request.tokens, leftover, utterance)
 
 
-class SpeechDataset(Dataset[Example | Finding]):
+class SpeechDataset(Dataset[Example | Finding | Failure]):
     """Loads the utterances of a manifest by (epoch, position).
 
     Args:
@@ -141,13 +156,13 @@ class SpeechDataset(Dataset[Example | Finding]):
     ) -> None:
         assert len(utterances) == len(tokens)
         self.utterances = utterances
-        self.tokens = [tuple(ids) for ids in tokens]
+        self.tokens = tokens
         self._examples = RequestDataset(sample_rate, seed, augment)
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
+    def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
         """Load one utterance, as `RequestDataset` does.
 
         Args:

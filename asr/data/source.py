@@ -119,21 +119,25 @@ class ManifestSource:
         labels = label(self.utterances, tokenizer, gate)
         rows = zip(self.utterances, labels, strict=True)
         kept = [(item, tokens) for item, tokens in rows if not isinstance(tokens, Finding)]
-        return ManifestWindows(
-            Window(
-                index=0,
-                utterances=tuple(item for item, _ in kept),
-                tokens=tuple(tokens for _, tokens in kept),
-                left_out=tuple(each for each in labels if isinstance(each, Finding)),
-            )
+        window = Window(
+            index=0,
+            utterances=tuple(item for item, _ in kept),
+            tokens=tuple(tokens for _, tokens in kept),
         )
+        return ManifestWindows(window, tuple(each for each in labels if isinstance(each, Finding)))
 
 
 @dataclass(frozen=True)
 class ManifestWindows:
-    """The one window of a manifest, the same in every epoch."""
+    """The one window of a manifest, the same in every epoch.
+
+    Attributes:
+        window: what can be trained on.
+        left_out: what cannot, known before the first epoch: no window names it again.
+    """
 
     window: Window
+    left_out: tuple[Finding, ...] = ()
 
     @property
     def totals(self) -> Totals:

@@ -170,7 +170,7 @@ def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], Cha
     """The rows that the alphabet can write; without one, that of all their characters."""
     _check_some_left(rows)
     texts = [entry.utterance.text for entry in entries(rows)]
-    tokenizer = CharTokenizer(alphabet) if alphabet else CharTokenizer.from_texts(texts)
+    tokenizer = CharTokenizer.from_texts(texts) if alphabet is None else CharTokenizer(alphabet)
     kept = sift(rows, lambda u: check_characters(u.text, tokenizer))
     _check_some_left(kept)
     return kept, tokenizer

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asr.data.dataset import Request
 from asr.data.doctor.checks import check_characters, check_text
-from asr.data.doctor.findings import Finding
+from asr.data.doctor.findings import Fault, Finding
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
 from asr.text.tokenizer import CharTokenizer
 
-# Of some utterances, what is wrong with those that cannot be trained on, each with its id.
-Gate = Callable[[Sequence[Utterance]], Sequence[Finding]]
+Tokens = Sequence[int]  # label ids of an utterance, without blanks
+# Of utterances and their tokens, what is wrong with each; None for one to train on.
+Gate = Callable[[Sequence[Utterance], Sequence[Tokens]], Sequence[Fault | None]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Window:
     Attributes:
         index: within the epoch, from 0.
         utterances: of all ranks, with normalised text and known durations.
-        tokens: label ids of each.
+        tokens: label ids of each, in arrays: a tuple takes eight bytes a character.
         left_out: utterances that belong here and cannot be trained on.
         shares: of the epoch's audio, before this window and after it, from 0 to 1.
         owners: the rank that holds each utterance's audio; None where any rank can read any file.
@@ -32,7 +34,7 @@ class Window:
 
     index: int
     utterances: tuple[Utterance, ...]
-    tokens: tuple[tuple[int, ...], ...]
+    tokens: tuple[Tokens, ...]
     left_out: tuple[Finding, ...] = ()
     shares: tuple[float, float] = (0.0, 1.0)
     owners: tuple[int, ...] | None = None
@@ -92,27 +94,32 @@ class Window:
         return Request(epoch, self.utterances[position], self.tokens[position], audio)
 
 
-def no_gate(utterances: Sequence[Utterance]) -> Sequence[Finding]:
+def no_gate(utterances: Sequence[Utterance], tokens: Sequence[Tokens]) -> Sequence[Fault | None]:
     """The gate that lets all pass."""
-    return ()
+    return [None] * len(utterances)
 
 
 def label(
     utterances: Sequence[Utterance], tokenizer: CharTokenizer, gate: Gate
-) -> list[tuple[int, ...] | Finding]:
+) -> list[Tokens | Finding]:
     """Each utterance's tokens, or why it is left out: no text, unknown characters, or the gate."""
-    labels = [_tokens(utterance, tokenizer) for utterance in utterances]
-    rows = list(zip(utterances, labels, strict=True))
-    writable = [utterance for utterance, tokens in rows if not isinstance(tokens, Finding)]
-    refused = {finding.id: finding for finding in gate(writable)}
+    found = [_tokens(utterance, tokenizer) for utterance in utterances]
+    labels: dict[int, Tokens] = {
+        position: each for position, each in enumerate(found) if not isinstance(each, Fault)
+    }
+    faults = gate([utterances[position] for position in labels], list(labels.values()))
+    refused = dict(zip(labels, faults, strict=True))
+    judged = [refused.get(position) or each for position, each in enumerate(found)]
     return [
-        tokens if isinstance(tokens, Finding) else refused.get(utterance.id, tokens)
-        for utterance, tokens in rows
+        Finding(each.kind, each.reason, utterance.id) if isinstance(each, Fault) else each
+        for utterance, each in zip(utterances, judged, strict=True)
     ]
 
 
-def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> tuple[int, ...] | Finding:
+def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> Tokens | Fault:
     fault = check_text(utterance.text) or check_characters(utterance.text, tokenizer)
     if fault is not None:
-        return Finding(fault.kind, fault.reason, utterance.id)
-    return tuple(tokenizer.encode(utterance.text))
+        return fault
+    size = tokenizer.vocab_size
+    code = "B" if size <= 1 << 8 else "H" if size <= 1 << 16 else "I"  # 1, 2 or 4 bytes an id
+    return array(code, tokenizer.encode(utterance.text))

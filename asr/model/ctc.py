@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from asr.model.lengths import length_mask, reverse_by_length
 BLANK = 0
 
 
-def required_frames(tokens: list[int]) -> int:
+def required_frames(tokens: Sequence[int]) -> int:
     """Fewest output frames in which CTC can write these labels: one each, and a blank between
     equal neighbours (Graves et al., "Connectionist temporal classification", ICML 2006).
 

@@ -11,10 +11,11 @@ import torch
 
 from asr.atomic_file import append_text
 from asr.checkpoint import Recognizer
-from asr.data.doctor.checks import check_characters, check_frames, check_labels, check_text
+from asr.data.doctor.checks import check_frames, check_labels
 from asr.data.doctor.findings import Fault, Finding, summarise
 from asr.data.manifest import Utterance
 from asr.data.splits import seconds
+from asr.data.window import Tokens
 from asr.model.ctc import required_frames
 from asr.text.printable import printable
 
@@ -23,46 +24,32 @@ logger = logging.getLogger(__name__)
 SHOWN = 10  # utterances named in the log; the file has all
 
 
-def split_feasible(
-    utterances: Sequence[Utterance], recognizer: Recognizer, fastest: float = 1.0
-) -> tuple[list[Utterance], list[Finding]]:
-    """Separate the utterances that have a CTC path from those that have none.
+def check_feasible(
+    utterances: Sequence[Utterance],
+    tokens: Sequence[Tokens],
+    recognizer: Recognizer,
+    fastest: float = 1.0,
+) -> list[Fault | None]:
+    """Which utterances have no CTC path.
 
     Args:
-        utterances: with normalised text and known durations.
-        recognizer: gives the output frames of a duration, and the tokens of a text.
+        utterances: with known durations.
+        tokens: of each, at least one.
+        recognizer: gives the output frames of a duration.
         fastest: largest speed factor of the augmentation; it leaves the fewest frames.
 
     Returns:
-        The utterances to train on, in order, and the others with a reason each: an empty text, a
-        character or a label that the model does not have, or more labels (and blanks between equal
-        neighbours) than output frames.
+        For each, None, or what is wrong: a label that the model does not have, or more labels (and
+        blanks between equal neighbours) than output frames.
     """
-    rate = recognizer.features.sample_rate
+    rate, vocab_size = recognizer.features.sample_rate, recognizer.tokenizer.vocab_size
     num_samples = torch.tensor([int(seconds(each) * rate / fastest) for each in utterances])
     frames = recognizer.output_length(num_samples).tolist()
-    kept: list[Utterance] = []
-    left_out: list[Finding] = []
-    for utterance, available in zip(utterances, frames, strict=True):
-        fault = _fault(utterance, recognizer, available, fastest)
-        if fault is None:
-            kept.append(utterance)
-        else:
-            left_out.append(Finding(fault.kind, fault.reason, utterance.id))
-    return kept, left_out
-
-
-def _fault(
-    utterance: Utterance, recognizer: Recognizer, frames: int, fastest: float
-) -> Fault | None:
-    tokenizer = recognizer.tokenizer
-    fault = check_text(utterance.text) or check_characters(utterance.text, tokenizer)
-    if fault is not None:
-        return fault
-    tokens = tokenizer.encode(utterance.text)
-    return check_labels(tokens, tokenizer.vocab_size) or check_frames(
-        tokens, seconds(utterance), frames, required_frames, fastest
-    )
+    return [
+        check_labels(ids, vocab_size)
+        or check_frames(ids, seconds(utterance), available, required_frames, fastest)
+        for utterance, ids, available in zip(utterances, tokens, frames, strict=True)
+    ]
 
 
 def report_misfits(left_out: Sequence[Finding], path: Path, is_resumed: bool = False) -> None:

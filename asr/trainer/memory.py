@@ -11,6 +11,7 @@ import torch
 
 from asr.data.batch import Batch
 from asr.data.manifest import Utterance
+from asr.data.window import Tokens
 from asr.trainer.step import Stepper
 
 GIB = 1 << 30  # [bytes]
@@ -39,7 +40,7 @@ def scan_memory(
     stepper: Stepper,
     batches: Sequence[tuple[int, ...]],
     durations: Sequence[float],
-    tokens: Sequence[tuple[int, ...]],
+    tokens: Sequence[Tokens],
     slowest: float,
 ) -> MemoryScan:
     """Run the largest batch of a plan forward and backward, on noise, without a step.
@@ -82,9 +83,7 @@ def _padded(batch: tuple[int, ...], durations: Sequence[float]) -> float:
     return len(batch) * max((durations[position] for position in batch), default=0.0)
 
 
-def _noise(
-    batch: tuple[int, ...], longest_s: float, rate: int, tokens: Sequence[tuple[int, ...]]
-) -> Batch:
+def _noise(batch: tuple[int, ...], longest_s: float, rate: int, tokens: Sequence[Tokens]) -> Batch:
     """A batch of this size, each utterance as long as the longest."""
     generator = torch.Generator().manual_seed(0)
     num_samples = int(longest_s * rate)

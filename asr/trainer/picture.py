@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,10 @@ def _draw_labels(axes: Any, heard: Heard) -> None:
 def _save(figure: Any, path: Path) -> None:
     # In memory first: the picture is replaced whole, and a full disk is told with the file's name.
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
+    with warnings.catch_warnings():
+        # A text or a name may hold letters that the font lacks: boxes stand for them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(picture, dpi=120, format="png")
     replace_bytes(path, picture.getbuffer(), durable=False)
 
 

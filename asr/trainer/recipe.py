@@ -25,6 +25,8 @@ class Recipe:
         schedule: factor on the learning rate at a share of the training.
         augment: how the utterances are varied.
         start: where the weights came from, for the training summary; empty for fresh ones.
+        settings: by the keys of the config, what the weights depend on, as text: what differs from
+            those of a state is told where a training goes on from it.
     """
 
     recognizer: Recognizer
@@ -33,6 +35,7 @@ class Recipe:
     schedule: Schedule
     augment: Augment
     start: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)

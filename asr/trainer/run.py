@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,10 +25,17 @@ from asr.trainer.feed import Group, WindowFeed
 from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
-from asr.trainer.parameters import freeze, make_optimizer
+from asr.trainer.parameters import freeze, make_optimizer, settings_kept
 from asr.trainer.preemption import Stopped, StopRequest
 from asr.trainer.recipe import Recipe, Settings
-from asr.trainer.state import Origin, Progress, Stateful, pack_state, unpack_state
+from asr.trainer.state import (
+    Origin,
+    Progress,
+    Stateful,
+    differences,
+    pack_state,
+    unpack_state,
+)
 from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult
 from asr.trainer.store import StateStore
@@ -75,9 +83,13 @@ class Run:
         self.store = StateStore(run_dir / STATE_FOLDER, settings.keep_states)
         self.progress = Progress()
         plan = self._fingerprint(self.feed.windows.totals.utterances)
-        self.origin = Origin(secrets.token_hex(8), plan, surroundings(fabric))
+        self.origin = Origin(
+            secrets.token_hex(8), plan, surroundings(fabric), type(optimizer).__name__,
+            recipe.settings,
+        )  # fmt: skip
         if resume:
-            self._restore()
+            with settings_kept(optimizer):
+                self._restore()
         elif self.is_writer:
             self.store.clear()
         if self.is_writer and (settings.keep_models or not resume):
@@ -139,10 +151,14 @@ class Run:
 
         content, path = broadcast(self.fabric, read)
         now = self.origin
-        self.progress, self.origin = unpack_state(content, self.stateful, now.plan, path)
-        differences = self.origin.differences(now.surroundings)
-        if differences and self.is_writer:
-            logger.warning("resumed, but not to the last bit: %s", differences)
+        self.progress, was = unpack_state(content, self.stateful, now, path)
+        self.origin = replace(now, run=was.run, surroundings=was.surroundings)
+        if not self.is_writer:
+            return
+        if changed := differences(was.surroundings, now.surroundings):
+            logger.warning("resumed, but not to the last bit: %s", changed)
+        if was.settings and (changed := differences(was.settings, now.settings)):
+            logger.warning("resumed with other settings than before: %s", changed)
 
     def _announce(self) -> None:
         parameters = sum(p.numel() for p in self.recognizer.model.parameters())

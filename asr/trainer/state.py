@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -76,16 +76,23 @@ class Origin:
         plan: fingerprint of all that the order of the data depends on; another one is refused.
         surroundings: what else the bits of a training depend on (threads, device, versions), by
             name; a difference is told.
+        optimizer: class whose moments these are; another one is refused. Empty where the state was
+            saved without.
+        settings: what the weights depend on, as text by key, when the state was saved; a difference
+            is told. Empty where the state was saved without.
     """
 
     run: str
     plan: str
     surroundings: Mapping[str, str]
+    optimizer: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
-    def differences(self, now: Mapping[str, str]) -> str:
-        """What differs in the surroundings, in words; empty where nothing does."""
-        changed = [name for name in now if self.surroundings.get(name) != now[name]]
-        return ", ".join(f"{name} {self.surroundings.get(name)} -> {now[name]}" for name in changed)
+
+def differences(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs, in words: `name old -> new`; empty where nothing does."""
+    names = [name for name in {**now, **was} if was.get(name) != now.get(name)]
+    return ", ".join(f"{name} {was.get(name, 'none')} -> {now.get(name, 'none')}" for name in names)
 
 
 def pack_state(progress: Progress, parts: Mapping[str, Stateful], origin: Origin) -> bytes:
@@ -98,7 +105,8 @@ def pack_state(progress: Progress, parts: Mapping[str, Stateful], origin: Origin
     """
     content = {
         "version": STATE_VERSION,
-        "origin": asdict(origin) | {"surroundings": dict(origin.surroundings)},
+        "origin": asdict(origin)
+        | {"surroundings": dict(origin.surroundings), "settings": dict(origin.settings)},
         "progress": asdict(progress),
         "parts": {name: part.state_dict() for name, part in parts.items()},
     }
@@ -135,26 +143,33 @@ def read_state(content: bytes, where: object) -> dict[str, Any]:
 
 
 def unpack_state(
-    content: bytes, parts: Mapping[str, Stateful], plan: str, where: object
+    content: bytes, parts: Mapping[str, Stateful], now: Origin, where: object
 ) -> tuple[Progress, Origin]:
     """Bring a state back into the parts it was saved from.
 
     Args:
         content: of `pack_state`.
         parts: the same names as then.
-        plan: of the training that goes on.
+        now: the training that goes on.
         where: names the state in errors.
 
     Raises:
-        ValueError: damaged, of another version, of another model, or of a training on other data.
+        ValueError: damaged, of another version, of another model or optimiser, or of a training on
+            other data.
     """
     state = read_state(content, where)
     origin: Origin = state["origin"]
-    if origin.plan != plan:
+    changed = differences(origin.settings, now.settings) if origin.settings else ""
+    if origin.plan != now.plan:
         raise ValueError(
             f"{where}: was saved by a training on other data or settings (plan "
-            f"{origin.plan[:12]}), expected plan {plan[:12]}: resume with the manifests and "
-            "settings of the run"
+            f"{origin.plan[:12]}), expected plan {now.plan[:12]}: resume with the manifests and "
+            f"settings of the run{f'; now: {changed}' if changed else ''}"
+        )
+    if origin.optimizer not in ("", now.optimizer):
+        raise ValueError(
+            f"{where}: has the moments of {origin.optimizer}, expected those of {now.optimizer}: "
+            "resume with the optimiser of the run, or begin a training with init_from="
         )
     try:
         for name, part in parts.items():

@@ -11,13 +11,13 @@ from lightning_fabric import Fabric
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import RequestDataset, SpeechDataset
-from asr.data.doctor.findings import Finding
+from asr.data.doctor.findings import Fault, Finding
 from asr.data.manifest import Utterance
-from asr.data.source import ManifestSource, Ranks, TrainingSource, Windows
+from asr.data.source import ManifestSource, Ranks, Windows
 from asr.data.splits import Splits
-from asr.data.window import no_gate
+from asr.data.window import Tokens
 from asr.trainer.feed import Feed
-from asr.trainer.labels import check_misfits, report_misfits, split_feasible
+from asr.trainer.labels import check_feasible, check_misfits, report_misfits
 from asr.trainer.recipe import Recipe, Settings
 
 GPU_WORKERS = 4  # loading processes a rank
@@ -54,7 +54,13 @@ class Supply:
         self.ranks = Ranks(fabric.global_rank, fabric.world_size)
         self.device = fabric.device.type
         self.misfits: list[Finding] = []
-        self.source = self._source(left_out_file, resume)
+        self.manifest: Windows | None = None  # labelled once, and the same for all ranks
+        if isinstance(recipe.splits, Splits):
+            self.manifest = self._open_manifest(recipe.splits)
+        if left_out_file is not None:
+            report_misfits(self.misfits, left_out_file, resume)
+        if self.manifest is not None:
+            check_misfits(self.misfits, self.manifest.totals.utterances, settings.max_left_out)
 
     def feed(self) -> Feed:
         """The windows of the training.
@@ -97,32 +103,28 @@ class Supply:
         rate = self.recognizer.features.sample_rate
         return self._loader(SpeechDataset(dev, [encode(each.text) for each in dev], rate))
 
-    def _source(self, left_out_file: Path | None, resume: bool) -> TrainingSource:
-        splits = self.recipe.splits
-        kept: list[Utterance] = []
-        if isinstance(splits, Splits):
-            kept, misfits = self._split_feasible(splits.train)
-            self.misfits = [*splits.left_out, *misfits]
-        if left_out_file is not None:
-            report_misfits(self.misfits, left_out_file, resume)
-        if not isinstance(splits, Splits):
-            return splits.train
-        check_misfits(self.misfits, len(kept), self.settings.max_left_out)
-        return ManifestSource(kept)
+    def _open_manifest(self, splits: Splits) -> Windows:
+        """The utterances that can be learnt from; the others are noted."""
+        windows = ManifestSource(splits.train).open(
+            self.recognizer.tokenizer, self._gate, self.settings.seed, self.ranks
+        )
+        self.misfits = [*splits.left_out, *windows.left_out]
+        return windows
 
     def _open(self, ranks: Ranks) -> Windows:
-        gate = no_gate if isinstance(self.source, ManifestSource) else self._gate
-        return self.source.open(self.recognizer.tokenizer, gate, self.settings.seed, ranks)
+        splits = self.recipe.splits
+        if isinstance(splits, Splits):
+            assert self.manifest is not None, "opened when the supply was made"
+            return self.manifest
+        return splits.train.open(self.recognizer.tokenizer, self._gate, self.settings.seed, ranks)
 
-    def _gate(self, utterances: Sequence[Utterance]) -> list[Finding]:
-        """Of a window's utterances, those that CTC cannot learn from."""
-        return self._split_feasible(utterances)[1]
-
-    def _split_feasible(
-        self, utterances: Sequence[Utterance]
-    ) -> tuple[list[Utterance], list[Finding]]:
+    def _gate(
+        self, utterances: Sequence[Utterance], tokens: Sequence[Tokens]
+    ) -> list[Fault | None]:
+        """What CTC cannot learn from."""
         waveform = self.recipe.augment.waveform
-        return split_feasible(utterances, self.recognizer, waveform.fastest if waveform else 1.0)
+        fastest = waveform.fastest if waveform else 1.0
+        return check_feasible(utterances, tokens, self.recognizer, fastest)
 
     def _requests(self, augment: WaveformAugment | None) -> RequestDataset:
         return RequestDataset(self.recognizer.features.sample_rate, self.settings.seed, augment)

@@ -71,9 +71,9 @@ def test_sums_are_taken_in_float64(save: Save) -> None:
 
 
 def test_equal_models_have_themselves_as_average(save: Save) -> None:
-    path = save("a", 0.1)  # no binary fraction
-    average, _ = average_models([path] * 7)
-    for name, tensor in load_model(path)[0].state_dict().items():
+    paths = [save(name, 0.1) for name in "abcdefg"]  # no binary fraction
+    average, _ = average_models(paths)
+    for name, tensor in load_model(paths[0])[0].state_dict().items():
         assert torch.equal(average.state_dict()[name], tensor), name
 
 
@@ -130,6 +130,14 @@ def test_fewer_than_two(save: Save, count: int) -> None:
     paths = [save("a", 1.0)] * count
     with pytest.raises(ValueError, match=f"^{count} model to average, expected 2 or more$"):
         average_models(paths)
+
+
+def test_one_given_twice(save: Save) -> None:
+    first, second = save("a", 1.0), save("b", 2.0)
+    with pytest.raises(
+        ValueError, match=r"a\.safetensors is given twice, expected each model once"
+    ):
+        average_models([first, second, first])
 
 
 def test_a_missing_file(save: Save, tmp_path: Path) -> None:

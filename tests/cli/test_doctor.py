@@ -164,6 +164,22 @@ def test_splits_are_compared(
     assert f"its audio is that of {dev}:1 (leak) too, expected in one split only" in output
 
 
+def test_manifests_of_one_name_are_told_apart_by_their_folders(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        row = {"audio_filepath": "gone.wav", "text": "a", "duration": 1.0, "id": name}
+        write(tmp_path / name / "all.jsonl", row)
+    paths = [tmp_path / name / "all.jsonl" for name in ("one", "two")]
+    lines = [" ".join(line.split()) for line in doctor(capsys, *paths, status=1).splitlines()]
+    assert any(line.startswith("texts two/all.jsonl one/all.jsonl 1 of 1") for line in lines)
+    assert any("one/all.jsonl:1 one:" in line for line in lines)
+    duration = next(number for number, line in enumerate(lines) if line.startswith("duration"))
+    assert "one/all.jsonl" in lines[duration]
+    assert "two/all.jsonl" in lines[duration + 1]
+
+
 def test_the_cleaned_manifest_can_be_trained_on(
     dirty: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +273,8 @@ def test_names_from_manifests_do_not_act_on_the_terminal(
         ),
         (["--clean", "x.txt"], "x.txt: not a name for a manifest, expected one ending in .jsonl"),
         (["--jobs", "0"], "--jobs 0, expected more than 0"),
+        (["--json", "no/x.json"], "no/x.json: its folder is missing, expected one that is there"),
+        (["--picture", "no/x.png"], "no/x.png: its folder is missing, expected one that is there"),
         (["--speed", "nan"], "--speed nan, expected more than 0"),
         (["--min-duration", "50"], "--min-duration 50, expected 0 to less than --max-duration 40"),
         (["--alphabet", "aa"], "alphabet has 'a' (U+0061 LATIN SMALL LETTER A) twice"),

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from asr.checkpoint import ModelSpec, Part
 from asr.cli.main import main
-from asr.cli.runs import find_runs, flat_settings
+from asr.cli.runs import find_runs
+from asr.cli.settings import deciding_settings, flat_settings
 
 Fails = Callable[..., str]
 
@@ -56,6 +58,25 @@ def test_settings_are_flat_resolved_where_they_can_be_and_said_once() -> None:
         "augment.spec.freq_width": 3,
         "trainer.max_epochs": 1,
         "trainer.where": "${oc.env:NO_SUCH_VARIABLE_HERE}",
+    }
+
+
+def test_settings_that_decide_the_weights_are_text_and_equal_numbers_equal_text() -> None:
+    spec = ModelSpec(Part("LogMel", {"n_mels": 20}), Part("BiLstmCtc", {"dropout": 0.5}), "ab", {})
+    config = OmegaConf.create(CONFIG)
+    config.trainer = {"clip_norm": 5.0, "log_every": 3, "patience": 1, "tensorboard": False}
+    assert deciding_settings(config, spec) == {
+        "seed": "3",
+        "optim": "AdamW",
+        "optim.lr": "0.01",
+        "optim.betas": "0.9, 0.98",
+        "augment": "Augment",
+        "augment.waveform": "null",
+        "augment.spec.freq_width": "3",
+        "trainer.clip_norm": "5",
+        "trainer.patience": "1",
+        "features.n_mels": "20",
+        "model.dropout": "0.5",
     }
 
 
@@ -115,6 +136,7 @@ def test_nothing_to_compare_is_refused(tmp_path: Path, fails: Fails) -> None:
     assert fails("runs", str(tmp_path)) == (
         f"{tmp_path}: no training below, expected folders of asr train"
     )
+    assert fails("runs", str(tmp_path), "--limit=0") == "--limit 0, expected at least 1 line"
     assert fails("runs", str(tmp_path / "none")) == f"{tmp_path}/none: no such folder"
 
 

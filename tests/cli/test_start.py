@@ -95,6 +95,18 @@ def test_a_resume_needs_the_file_no_more(renamed: Path, model_file: Path, tmp_pa
     assert (parts / "train.log").read_text().count("characters: ") == 1
 
 
+def test_a_training_that_began_with_fresh_weights_is_not_resumed_from_a_model(
+    corpus: Path, tmp_path: Path, fails: Fails
+) -> None:
+    run = tmp_path / "train" / "fresh"
+    (run / "state").mkdir(parents=True)
+    (run / "state" / "000001-step-0.pt").touch()
+    words = arguments(corpus, tmp_path, "fresh", "resume=auto", "init_from=other.safetensors")
+    line = fails(*words)
+    assert line.startswith(f"init_from=other.safetensors: {run} has no start.safetensors")
+    assert line.endswith("expected init_from=null to go on with it")
+
+
 def test_overwriting_without_it_leaves_no_start_behind(
     corpus: Path, model_file: Path, tmp_path: Path, tiny: tuple[str, ...]
 ) -> None:

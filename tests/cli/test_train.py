@@ -172,6 +172,23 @@ def test_resume_needs_a_run(tmp_path: Path, fails: Fails) -> None:
 def test_resume_with_other_settings_is_refused(run_dir: Path, fails: Fails) -> None:
     line = fails("train", f"resume={run_dir}", "trainer.batch_duration_s=2")
     assert "other data or settings" in line
+    assert "trainer.batch_duration_s" in line
+    assert line.endswith("-> 2")
+
+
+def test_settings_that_changed_are_told_in_one_line(
+    corpus: Path, tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    run = [*arguments(corpus, tmp_path, "asked", tiny), "trainer.clip_norm=5"]
+    assert main([*run, "trainer.max_epochs=1"]) == 0
+    changed = ["trainer.max_epochs=2", "trainer.clip_norm=1", "optim.lr=1e-4"]
+    ignored = ["trainer.log_every=3", "trainer.keep_states=1", "trainer.num_workers=0"]
+    assert main(["train", f"resume={tmp_path / 'train' / 'asked'}", *changed, *ignored]) == 0
+    log = (tmp_path / "train" / "asked" / "train.log").read_text().splitlines()
+    (line,) = (line for line in log if "other settings" in line)
+    for part in ("trainer.max_epochs 1 -> 2", "trainer.clip_norm 5 -> 1", "-> 0.0001"):
+        assert part in line
+    assert line.count("->") == 3
 
 
 def test_a_misspelt_key_is_named_with_its_neighbour(

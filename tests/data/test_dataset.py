@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from asr.augment import WaveformAugment
+from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset, draw_seed, load_utterance
 from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
@@ -41,7 +42,7 @@ def test_an_example_is_the_file_with_its_tokens(utterances: list[Utterance]) -> 
         samples, _ = soundfile.read(utterance.audio_filepath, dtype="float32")
         assert example.waveform.dtype == np.float32
         np.testing.assert_array_equal(example.waveform, samples)
-        assert example.tokens == (1, 2, position)
+        assert list(example.tokens) == [1, 2, position]
         assert example.utterance is utterance
 
 
@@ -92,6 +93,23 @@ def test_draw_seed_is_fixed_for_all_time() -> None:
 def test_draw_seed_keeps_its_parts_apart() -> None:
     keys = [(1, 11, "1"), (11, 1, "1"), (1, 1, "11"), (1, 1, "1"), (0, 0, ""), (0, 0, "/")]
     assert len({draw_seed(*key) for key in keys}) == len(keys)
+
+
+class Unvarying:
+    """An augmentation whose noise is gone."""
+
+    def __call__(self, *arguments: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "noise.wav")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_cannot_be_varied_stops_in_one_line_with_and_without_workers(
+    utterances: list[Utterance], workers: int
+) -> None:
+    loader = BatchLoader(dataset_of(utterances, augment=Unvarying()), workers)
+    with pytest.raises(ValueError, match=r"^cannot vary u1: noise.wav: No such file or directory$"):
+        next(loader.batches(0, [(1, 2)]))
+    loader.close()
 
 
 def test_what_cannot_be_loaded_is_named(utterances: list[Utterance], tmp_path: Path) -> None:

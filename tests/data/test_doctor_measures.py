@@ -115,6 +115,13 @@ def test_one_value_alone_has_a_bin() -> None:
     assert sum(count_bins([3.0, 3.0], edges(3.0, 3.0, 5, is_log=True))) == 2
 
 
+def test_no_value_lies_outside_of_logarithmic_bins() -> None:
+    values = np.random.default_rng(0).uniform(0.1, 40.0, (200, 2))
+    for low, high in np.sort(values).tolist():  # e^log(x) is below or above half of them
+        assert np.histogram([low, high], edges(low, high, 40, is_log=True))[0].sum() == 2
+        assert np.histogram([low], edges(low, low, 40, is_log=True))[0].sum() == 1
+
+
 def test_bars_are_as_high_as_their_counts() -> None:
     assert bar_line([0, 1, 40, 80, 79, 0]) == " ▁▄██ "
     assert bar_line([0, 0]) == "  "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import torch
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import Request, RequestDataset, load_request
-from asr.data.doctor.findings import Finding, Kind
+from asr.data.doctor.findings import Fault, Kind
 from asr.data.manifest import Utterance
 from asr.data.plan import plan_epoch
 from asr.data.source import ManifestSource, Ranks
-from asr.data.window import Gate, Window, no_gate
+from asr.data.window import Gate, Tokens, Window, label, no_gate
 from asr.text.tokenizer import CharTokenizer
 
 RATE = 8000  # [Hz]
@@ -55,7 +56,7 @@ def load(window: Window, plan: list[tuple[int, ...]], workers: int, epoch: int =
 def test_a_manifest_is_one_window_that_every_rank_can_read(utterances: list[Utterance]) -> None:
     window = open_one(utterances)
     assert window.utterances == tuple(utterances)
-    assert window.tokens == tuple(tuple(TOKENIZER.encode(u.text)) for u in utterances)
+    assert [list(ids) for ids in window.tokens] == [TOKENIZER.encode(u.text) for u in utterances]
     assert window.shares == (0.0, 1.0)
     arguments = {"seed": 3, "epoch": 2, "batch_duration_s": 1.0, "world_size": 3}
     assert window.plan(**arguments) == plan_epoch(window.durations, **arguments)  # type: ignore[arg-type]
@@ -70,19 +71,34 @@ def test_what_cannot_be_learnt_is_left_out_by_name(utterances: list[Utterance]) 
         Utterance(Path("x.wav"), "abx", 1.0, "unknown"),
     ]
 
-    def gate(some: Sequence[Utterance]) -> list[Finding]:
-        assert "unknown" not in {utterance.id for utterance in some}
-        long = [utterance for utterance in some if len(utterance.text) > 2]
-        return [Finding(Kind.INFEASIBLE, f"{len(u.text)} tokens", u.id) for u in long]
+    def gate(some: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Fault | None]:
+        assert [u.id for u in some] == [f"u{number}" for number in range(9)]
+        assert [list(ids) for ids in tokens] == [TOKENIZER.encode(u.text) for u in some]
+        return [
+            Fault(Kind.INFEASIBLE, f"{len(ids)} tokens") if len(ids) > 2 else None for ids in tokens
+        ]
 
     window = open_one([*bad, *utterances], gate)
+    assert window.left_out == ()
+    left_out = ManifestSource([*bad, *utterances]).open(TOKENIZER, gate, 0, Ranks()).left_out
+    assert [each.id for each in left_out] == ["empty", "unknown", "u2", "u5", "u8"]
     assert {utterance.id for utterance in window.utterances} == {"u0", "u1", "u3", "u4", "u6", "u7"}
-    found = {each.id: (each.kind, each.reason) for each in window.left_out}
+    found = {each.id: (each.kind, each.reason) for each in left_out}
     assert found["empty"] == (Kind.EMPTY_TEXT, "empty text, expected at least one character")
     assert found["unknown"][0] is Kind.UNKNOWN_CHARACTER
     assert "'x' (U+0078 LATIN SMALL LETTER X) not in the alphabet" in found["unknown"][1]
     assert found["u2"] == found["u5"] == found["u8"] == (Kind.INFEASIBLE, "3 tokens")
     assert len(found) == 5
+
+
+@pytest.mark.parametrize(("size", "width"), [(255, 1), (256, 2), (65_535, 2), (65_536, 4)])
+def test_labels_are_as_narrow_as_the_alphabet_allows(size: int, width: int) -> None:
+    tokenizer = CharTokenizer([chr(0x10000 + number) for number in range(size)])
+    last = chr(0x10000 + size - 1)
+    (tokens,) = label([Utterance(Path("x.wav"), last, 1.0, "u")], tokenizer, no_gate)
+    assert isinstance(tokens, array)
+    assert tokens.tolist() == [size]
+    assert tokens.itemsize == width
 
 
 def test_the_fingerprint_is_of_ids_durations_offsets_and_texts() -> None:

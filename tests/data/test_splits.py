@@ -66,6 +66,8 @@ def test_texts_are_normalised_and_the_alphabet_is_that_of_training(
 def test_a_given_alphabet_keeps_its_order_and_may_have_more(tmp_path: Path, dev: str) -> None:
     train = write(tmp_path / "train.jsonl", line("t1", "ab"))
     assert load(train, dev, alphabet="zba ").alphabet == "zba "
+    with pytest.raises(ValueError, match="the alphabet is empty, expected at least one character"):
+        load(train, dev, alphabet="")
 
 
 UNKNOWN = (

@@ -10,15 +10,31 @@ import torch
 
 from asr.augment.waveform import change_speed
 from asr.checkpoint import Recognizer
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
+from asr.data.window import label
 from asr.model.ctc import ctc_loss
-from asr.trainer.labels import split_feasible
+from asr.trainer.labels import check_feasible
 
 RATE = 8000  # [Hz]
 
 
 def utterance(text: str, seconds: float, name: str = "u") -> Utterance:
     return Utterance(Path("a.wav"), text, seconds, name)
+
+
+def split_feasible(
+    utterances: list[Utterance], recognizer: Recognizer, fastest: float = 1.0
+) -> tuple[list[Utterance], list[Finding]]:
+    """As a training does: those that are kept, and the others."""
+    labels = label(
+        utterances,
+        recognizer.tokenizer,
+        lambda some, tokens: check_feasible(some, tokens, recognizer, fastest),
+    )
+    rows = zip(utterances, labels, strict=True)
+    kept = [each for each, tokens in rows if not isinstance(tokens, Finding)]
+    return kept, [each for each in labels if isinstance(each, Finding)]
 
 
 def is_feasible(recognizer: Recognizer, text: str, num_samples: int) -> bool:

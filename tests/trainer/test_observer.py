@@ -127,7 +127,7 @@ def test_the_picture_stands_texts_of_any_kind(tmp_path: Path) -> None:
     probs[:, 0] = 0.8
     probs[2] = (0.1, 0.8, 0.05, 0.05)
     heard = Heard(
-        "$x$ <b>", "a $ b", "", np.zeros((12, 5), np.float32), 0.01, probs, 0.02, "$ b",
+        "$x$ <b>", "a $ b", "こ", np.zeros((12, 5), np.float32), 0.01, probs, 0.02, "你 b",
     )  # fmt: skip
     draw_alignments(tmp_path / "alignments.png", [heard])
     assert imread(tmp_path / "alignments.png").shape == (408, 1320, 4)

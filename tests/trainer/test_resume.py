@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,33 @@ def test_a_finished_run_can_be_given_more_epochs(
             progress = trainer.fit(recipe, folder, resume=index > 0)
             assert progress.epoch == max_epochs
     assert final_weights(extended) == final_weights(whole)
+
+
+def test_settings_that_changed_are_told_and_hold(
+    make_recognizer: MakeRecognizer,
+    make_splits: MakeSplits,
+    run_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def go_on(epochs: int, weight_decay: float) -> float:
+        optimizer = partial(torch.optim.AdamW, lr=0.01, weight_decay=weight_decay)
+        recipe = recipe_of(make_recognizer(), make_splits(), optimizer)
+        settings = {"x": "1", "optim.weight_decay": f"{weight_decay:g}"}
+        trainer = trainer_of(max_epochs=epochs)
+        trainer.fit(replace(recipe, settings=settings), run_dir, resume=epochs > 1)
+        state = state_of(run_dir)
+        assert state["origin"].settings == settings
+        return float(state["parts"]["model"]["model.head.weight"].norm())
+
+    go_on(1, 0.0)
+    before = go_on(2, 0.0)
+    assert not [line for line in caplog.messages if "settings" in line]
+    after = go_on(3, 20.0)
+    assert "resumed with other settings than before: optim.weight_decay 0 -> 20" in caplog.messages
+    assert after < 0.8 * before
+    sgd = recipe_of(make_recognizer(), make_splits(), partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(ValueError, match=r"has the moments of AdamW, expected those of SGD"):
+        trainer_of(max_epochs=4).fit(sgd, run_dir, resume=True)
 
 
 def test_no_state_to_go_on_with(

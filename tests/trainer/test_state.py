@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from asr.trainer.state import (
     Origin,
     Progress,
     Stateful,
+    differences,
     pack_state,
     read_state,
     unpack_state,
@@ -27,7 +29,8 @@ PROGRESS = Progress(
     recent_loss=2.5, recent_blanks=3.5, recent_clipped=1,
 )  # fmt: skip
 PLAN = "0123456789abcdef"
-ORIGIN = Origin("run", PLAN, {"threads": "2", "device": "AVX2"})
+SETTINGS = {"optim.lr": "0.1", "trainer.batch_duration_s": "60"}
+ORIGIN = Origin("run", PLAN, {"threads": "2", "device": "AVX2"}, "AdamW", SETTINGS)
 
 
 def trained(width: int = 3, steps: int = 2) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -54,7 +57,7 @@ def content() -> bytes:
 
 def test_everything_comes_back(content: bytes) -> None:
     model, optimizer = trained(steps=0)
-    found = unpack_state(content, {"model": model, "optimizer": optimizer}, PLAN, "here")
+    found = unpack_state(content, {"model": model, "optimizer": optimizer}, ORIGIN, "here")
     assert found == (PROGRESS, ORIGIN)
     expected_model, expected_optimizer = trained()
     for name, value in expected_model.state_dict().items():
@@ -68,18 +71,34 @@ def test_everything_comes_back(content: bytes) -> None:
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def refusal(content: bytes, plan: str = PLAN, width: int = 3) -> str:
+def refusal(content: bytes, now: Origin = ORIGIN, width: int = 3) -> str:
     with pytest.raises(ValueError, match=r"^here: ") as caught:
-        unpack_state(content, parts(width, steps=0), plan, "here")
+        unpack_state(content, parts(width, steps=0), now, "here")
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
 def test_another_plan(content: bytes) -> None:
-    message = refusal(content, plan="fedcba9876543210")
+    other = replace(ORIGIN, plan="fedcba9876543210")
+    message = refusal(content, other)
     assert "saved by a training on other data or settings (plan 0123456789ab)" in message
     assert "expected plan fedcba987654" in message
+    assert message.endswith("settings of the run")
+    message = refusal(content, replace(other, settings=SETTINGS | {"optim.lr": "0.2"}))
+    assert message.endswith("settings of the run; now: optim.lr 0.1 -> 0.2")
+
+
+def test_another_optimizer(content: bytes) -> None:
+    message = refusal(content, replace(ORIGIN, optimizer="SGD"))
+    assert "has the moments of AdamW, expected those of SGD" in message
+
+
+def test_a_state_from_before_optimizer_and_settings_were_kept(content: bytes) -> None:
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    origin = {name: state["origin"][name] for name in ("run", "plan", "surroundings")}
+    _, found = unpack_state(saved_anew(content, origin=origin), parts(), ORIGIN, "here")
+    assert found == replace(ORIGIN, optimizer="", settings={})
 
 
 def test_another_model(content: bytes) -> None:
@@ -131,9 +150,12 @@ def test_hostile_content_runs_no_code(content: bytes, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_differences_in_the_surroundings_are_told() -> None:
-    assert ORIGIN.differences({"threads": "2", "device": "AVX2"}) == ""
-    assert ORIGIN.differences({"threads": "4", "torch": "3"}) == "threads 2 -> 4, torch None -> 3"
+def test_differences_are_told_by_name_with_old_and_new() -> None:
+    was = {"threads": "2", "device": "AVX2"}
+    assert differences(was, {"device": "AVX2", "threads": "2"}) == ""
+    assert differences(was, {"threads": "4", "torch": "3"}) == (
+        "threads 2 -> 4, torch none -> 3, device AVX2 -> none"
+    )
 
 
 def test_what_a_state_says_of_itself(content: bytes) -> None:

@@ -56,10 +56,10 @@ def check_labels(tokens: Sequence[int], vocab_size: int) -> Fault | None:
 
 
 def check_frames(
-    tokens: list[int],
+    tokens: Sequence[int],
     duration_s: float,
     frames: int,
-    required_frames: Callable[[list[int]], int],
+    required_frames: Callable[[Sequence[int]], int],
     speed: float = 1.0,
 ) -> Fault | None:
     """Has CTC a path for these labels?

@@ -57,7 +57,7 @@ class Rules:
     alphabet: str | None
     sample_rate: int
     output_frames: Callable[[float], int]
-    required_frames: Callable[[list[int]], int]
+    required_frames: Callable[[Sequence[int]], int]
     speed: float = 1.0
     min_duration_s: float = 0.1
     max_duration_s: float = 40.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,10 @@ def draw_examination(
             handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=11
         )
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
+    with warnings.catch_warnings():
+        # A text or a name may hold letters that the font lacks: boxes stand for them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(picture, dpi=120, format="png")
     replace_bytes(path, picture.getbuffer())
 
 

@@ -87,7 +87,9 @@ def edges(low: float, high: float, count: int, is_log: bool) -> list[float]:
         is_log: equal ratios.
     """
     if is_log:
-        return [math.exp(edge) for edge in edges(math.log(low), math.log(high), count, False)]
+        inner = [math.exp(edge) for edge in edges(math.log(low), math.log(high), count, False)]
+        # Not e^log(x), which may be a bit off: the lowest and the highest value would be outside.
+        return [low, *inner[1:-1], max(high, inner[-1])]
     width = max(high - low, 1e-6) / count
     return [low + width * number for number in range(count)] + [low + width * count]
 

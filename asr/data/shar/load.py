@@ -76,7 +76,7 @@ def load_shar(
     index = open_index(folder, text, notice, need_characters=alphabet is None)
     if not index.utterances:
         raise ValueError(f"{folder}: no utterance in {len(index.shards)} shards, expected some")
-    tokenizer = CharTokenizer(alphabet or sorted(index.characters))
+    tokenizer = CharTokenizer(sorted(index.characters) if alphabet is None else alphabet)
     dev_split = read_dev(dev, text, tokenizer)
     source = SharSource(folder, index, text, min_duration_s, max_duration_s, shards_per_window)
     return StreamedSplits(source, dev_split, text, tokenizer.alphabet)

@@ -19,7 +19,7 @@ from asr.data.shar.index import Shard, SharIndex
 from asr.data.shar.recordings import read_recordings
 from asr.data.source import Ranks, Totals
 from asr.data.splits import seconds
-from asr.data.window import Gate, Window, label
+from asr.data.window import Gate, Tokens, Window, label
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
 
@@ -131,7 +131,7 @@ class SharWindows:
             for index, shard in enumerate(order[first:end])
         ]
         utterances: list[Utterance] = []
-        tokens: list[tuple[int, ...]] = []
+        tokens: list[Tokens] = []
         owners: list[int] = []
         audio: dict[int, bytes] = {}
         for part in reading:
@@ -198,7 +198,7 @@ class _ShardContent:
 
     owner: int
     utterances: list[Utterance]
-    tokens: list[tuple[int, ...]]
+    tokens: list[Tokens]
     audio: list[bytes | None]
     left_out: list[Finding]
 

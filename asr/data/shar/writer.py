@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from asr.atomic_file import remove_leftovers, replacing
-from asr.audio import load_audio, probe
+from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, load_audio, probe
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import UTTERANCE_ID
 from asr.data.shar.folder import SharFolder
@@ -74,6 +74,13 @@ class SharSettings:
             raise ValueError(f"shards of {self.shard_duration_s:g} s, expected more than 0 s")
         if self.shard_size is not None and self.shard_size < 1:
             raise ValueError(f"shards of {self.shard_size} utterances, expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} of the shuffling, expected 0 or more")
+        rate = self.sample_rate
+        if rate is not None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            raise ValueError(
+                f"sample rate {rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+            )
 
 
 class SharWriter:
@@ -162,8 +169,8 @@ def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list
     middles = np.cumsum(durations) - durations / 2
     num_shards = max(1, round(durations.sum() / settings.shard_duration_s))
     number = np.minimum(middles / durations.sum() * num_shards, num_shards - 1).astype(int)
-    shares = [order[number == shard].tolist() for shard in range(num_shards)]
-    return [share for share in shares if share]
+    ends = np.searchsorted(number, np.arange(1, num_shards))  # it never falls
+    return [share.tolist() for share in np.split(order, ends) if len(share)]
 
 
 def _with_duration(utterance: Utterance) -> Utterance:

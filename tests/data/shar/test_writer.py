@@ -160,6 +160,9 @@ def test_opus_knows_few_rates(utterances: list[Utterance], tmp_path: Path) -> No
         ({"audio_format": "mp3"}, "format 'mp3', expected one of flac, opus, wav"),
         ({"shard_duration_s": 0.0}, "shards of 0 s, expected more than 0 s"),
         ({"shard_size": 0}, "shards of 0 utterances, expected at least 1"),
+        ({"seed": -1}, "seed -1 of the shuffling, expected 0 or more"),
+        ({"sample_rate": 0}, "sample rate 0 Hz, expected 1000 to 384000 Hz"),
+        ({"sample_rate": 500_000}, "sample rate 500000 Hz, expected 1000 to 384000 Hz"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, object], message: str) -> None:
