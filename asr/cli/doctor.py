@@ -179,7 +179,7 @@ def _frames_every(frame_ms: float) -> Callable[[float], int]:
 
 def _rules_of_model(
     path: Path,
-    required_frames: Callable[[list[int]], int],
+    required_frames: Callable[[Sequence[int]], int],
     limits: tuple[float, float, float],
 ) -> Rules:
     import torch
