@@ -12,7 +12,7 @@ from asr.report.comparison_table import FEW_SEGMENTS
 from asr.report.document import render_document, theme_switch
 from asr.report.markup import Content, Markup, element
 from asr.report.number import between, counted, number, percent, told
-from asr.report.section import note, row, section, table
+from asr.report.section import note, paged_table, row, section, table
 from asr.report.utterance_section import NO_SPEAKER, embedded_steps
 from asr.report.visible import visible
 
@@ -261,31 +261,6 @@ def _named(name: str, page: str | None) -> Content:
 
 
 def _utterances(comparison: Comparison) -> Markup:
-    sorting = [
-        element(
-            "th",
-            element("button", label, type="button", data_key=key),
-            class_=key,
-            scope="col",
-            role="columnheader",
-        )
-        for key, label in _COLUMNS
-    ]
-    made = element(
-        "table",
-        element("caption", "Utterances", class_="aside"),
-        element("thead", element("tr", *sorting, role="row"), role="rowgroup"),
-        element("tbody", role="rowgroup"),
-        class_="list compared",
-        role="table",
-    )
-    pager = element(
-        "div",
-        element("button", "Previous", type="button", id="previous"),
-        element("span", id="range", role="status"),
-        element("button", "Next", type="button", id="next"),
-        class_="pager",
-    )
     seconds = [
         element("option", each.name, value=str(place))
         for place, each in enumerate(comparison.systems)
@@ -319,7 +294,14 @@ def _utterances(comparison: Comparison) -> Markup:
         "utterances",
         "Utterances",
         element("noscript", note("This list needs JavaScript.")),
-        element("div", legend, filters, made, pager, id="browser", hidden="hidden"),
+        element(
+            "div",
+            legend,
+            filters,
+            paged_table("Utterances", _COLUMNS),
+            id="browser",
+            hidden="hidden",
+        ),
     )
 
 

@@ -38,3 +38,39 @@ def row(name: Content, *cells: Content) -> Markup:
     return element(
         "tr", element("th", name, scope="row"), join(element("td", cell) for cell in cells)
     )
+
+
+def paged_table(caption: str, columns: Sequence[tuple[str, str]]) -> Markup:
+    """A table that a script fills a page at a time, and the buttons that turn its pages.
+
+    Args:
+        caption: For those who do not see the heading above.
+        columns: Each one's key, by which the script sorts, and its title.
+    """
+    heads = (
+        element(
+            "th",
+            element("button", title, type="button", data_key=key),
+            class_=key,
+            scope="col",
+            role="columnheader",
+        )
+        for key, title in columns
+    )
+    # Narrow screens lay the rows out otherwise, and with that a table's own roles would be lost.
+    made = element(
+        "table",
+        element("caption", caption, class_="aside"),
+        element("thead", element("tr", *heads, role="row"), role="rowgroup"),
+        element("tbody", role="rowgroup"),
+        class_="list",
+        role="table",
+    )
+    pager = element(
+        "div",
+        element("button", "Previous", type="button", id="previous"),
+        element("span", id="range", role="status"),
+        element("button", "Next", type="button", id="next"),
+        class_="pager",
+    )
+    return join((made, pager))

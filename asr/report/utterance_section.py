@@ -11,7 +11,7 @@ from asr.report.clip import Clips, embedded_clip
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, worst
 from asr.report.markup import Content, Markup, element
 from asr.report.number import counted, length, percent
-from asr.report.section import note, section
+from asr.report.section import note, paged_table, section
 from asr.report.visible import visible
 
 NO_SPEAKER = "(none given)"
@@ -63,31 +63,7 @@ def worst_section(evaluation: Evaluation, clips: Clips) -> Markup:
 
 def list_section(clips: Clips) -> Markup:
     """The place for the list of all utterances, which the script fills."""
-    sorting = [
-        element(
-            "th",
-            element("button", label, type="button", data_key=key),
-            class_=key,
-            scope="col",
-            role="columnheader",
-        )
-        for key, label in _COLUMNS
-    ]
-    table = element(
-        "table",
-        element("caption", "All utterances", class_="aside"),
-        element("thead", element("tr", *sorting, role="row"), role="rowgroup"),
-        element("tbody", role="rowgroup"),
-        class_="list",
-        role="table",
-    )
-    pager = element(
-        "div",
-        element("button", "Previous", type="button", id="previous"),
-        element("span", id="range", role="status"),
-        element("button", "Next", type="button", id="next"),
-        class_="pager",
-    )
+    table = paged_table("All utterances", _COLUMNS)
     legend = note(
         element("del", "said"),
         " ",
@@ -104,9 +80,7 @@ def list_section(clips: Clips) -> Markup:
         "utterances",
         "All utterances",
         element("noscript", note("This list needs JavaScript; evaluation.json has all of it.")),
-        element(
-            "div", legend, _filters(bool(clips.by_id)), table, pager, id="browser", hidden="hidden"
-        ),
+        element("div", legend, _filters(bool(clips.by_id)), table, id="browser", hidden="hidden"),
     )
 
 
