@@ -1,4 +1,4 @@
-"""The frames of a CTC prefix beam search, in compiled code; `prefix_search_reference.py` is the readable twin."""
+"""The frames of a CTC prefix beam search, compiled; its twin is in `prefix_search_reference`."""
 
 from __future__ import annotations
 
