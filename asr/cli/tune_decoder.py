@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TUNED_FILE = "decoder.yaml"
 LM_WEIGHTS = (0.0, 2.0)
 WORD_BONUSES = (-2.0, 5.0)  # [nats]
-UNK_SCORES = (-12.0, 0.0)  # [nats]
+UNK_SCORES = (-20.0, 0.0)  # [nats]
 FIRST = {"lm_weight": 0.5, "word_bonus": 1.0, "unk_score": -5.0}  # BeamSearch's own
 
 
@@ -243,6 +243,7 @@ def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) ->
     for name, value, bounds in (
         ("lm_weight", found.lm_weight, LM_WEIGHTS),
         ("word_bonus", found.word_bonus, WORD_BONUSES),
+        ("unk_score", found.unk_score, UNK_SCORES),
     ):
         if min(abs(value - bound) for bound in bounds) < 0.02 * (bounds[1] - bounds[0]):
             print(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")

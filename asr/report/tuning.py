@@ -80,7 +80,9 @@ def _surface(axes: Axes, trials: Sequence[Trial]) -> None:
     axes.plot(found.lm_weight, found.word_bonus, marker="*", color="tab:red", markersize=14)
     axes.set_xlabel("lm_weight")
     axes.set_ylabel("word_bonus [nats]")
-    axes.set_title(f"best: {100 * found.words.rate:.2f} %", fontsize="medium")
+    axes.set_title(
+        f"best: {100 * found.words.rate:.2f} %; dots of any unk_score", fontsize="medium"
+    )
 
 
 def _dots(axes: Axes, places: Sequence[float], trials: Sequence[Trial]) -> None:
