@@ -33,7 +33,9 @@ utterances = [Utterance(path, "a", 0.1, f"u{k}") for k in range(6)]
 kind, num_workers = (Stuck, 1) if ending == "stuck" else (SpeechDataset, 2)
 loader = BatchLoader(kind(utterances, [[1]] * 6, 8000), num_workers)
 batches = loader.batches(0, [(k,) for k in range(6)])
-print(next(batches).utterances[0].id, *(p.pid for p in batches._workers), flush=True)
+first, workers = next(batches), loader._loader._iterator._workers
+print(first.utterances[0].id, *(worker.pid for worker in workers), flush=True)
+del workers
 if ending == "without its loader":
     del loader
 if ending == "error":
