@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,7 @@ from asr.cli.processes import (
     run_on_processes,
     tell_parent,
 )
+from asr.cli.record import accept, overrides_file, restore
 from asr.cli.slurm import check_started_by_srun, rank, slurm_ranks
 
 RESUME = "resume="
@@ -50,8 +52,8 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
     if not given or given[-1].removeprefix(RESUME) in ("", "null", AUTO):
         return arguments
     folder = Path(given[-1].removeprefix(RESUME))
-    overrides = folder / ".hydra" / "overrides.yaml"
-    if not overrides.is_file():
+    overrides = overrides_file(folder)
+    if overrides is None:
         raise ValueError(
             f"resume={folder}: no run there, expected the folder of an earlier asr train"
         )
@@ -65,7 +67,12 @@ def _job(config: DictConfig) -> float | None:
     if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
         _train_in_process(config)
         return None
-    _is_resumed(config, run_dir)
+    try:
+        _is_resumed(config, run_dir)
+    except ValueError:
+        if not rank():
+            restore(run_dir)
+        raise  # and not told in the folder, which is that of another training
     with slurm_ranks() as own_rank, _told_in(run_dir, is_first=own_rank == 0):
         if config.trainer.devices > 1 and "RANK" not in os.environ:
             run_on_processes(config.trainer.devices, own_arguments())
@@ -107,7 +114,10 @@ def own_arguments() -> list[str]:
 
 @contextmanager
 def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
-    """Leaves the reason of a failure in the run's folder, where `asr runs` finds it."""
+    """Leaves the reason of a failure in the run's folder, where `asr runs` finds it.
+
+    Hydra's record of the settings becomes again what it was before a command that was refused.
+    """
     from asr.report.runs import ERROR_TEXT
 
     if is_first:  # a later task must not take away what an earlier one has told
@@ -116,6 +126,8 @@ def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
         yield
     except Exception as error:
         with suppress(OSError):  # a full disk, say, of which the error itself tells
+            if is_first:
+                restore(run_dir)
             replace_text(run_dir / ERROR_TEXT, f"{one_line(error)}\n")
         raise
 
@@ -145,8 +157,9 @@ def _train(config: DictConfig) -> None:
     recipe = build_recipe(config, logger.warning)
     recipe = start_recipe(recipe, config.init_from, run_dir, resume)
     settings = deciding_settings(config, recipe.recognizer.spec)
+    ready = (lambda: None) if rank() else partial(accept, run_dir)
     try:
-        trainer.fit(replace(recipe, settings=settings), run_dir, resume)
+        trainer.fit(replace(recipe, settings=settings), run_dir, resume, ready)
     except Stopped as stopped:
         logger.warning("%s", stopped)
         leave_stopped()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,13 @@ class Trainer(Settings):
         super().__post_init__()
         self.fabric = make_fabric(self.accelerator, self.devices, self.num_nodes, self.precision)
 
-    def fit(self, recipe: Recipe, run_dir: Path, resume: bool = False) -> Progress:
+    def fit(
+        self,
+        recipe: Recipe,
+        run_dir: Path,
+        resume: bool = False,
+        ready: Callable[[], None] = lambda: None,
+    ) -> Progress:
         """Train to the end, or to an early stop.
 
         Writes best.safetensors (lowest dev WER, then CER), last.safetensors, the training states,
@@ -44,6 +51,7 @@ class Trainer(Settings):
             recipe: what to train.
             run_dir: folder of the run, which the ranks share.
             resume: go on from the newest state in `run_dir`.
+            ready: called before the first step, once recipe, settings and state fit each other.
 
         Returns:
             Where the training ended.
@@ -54,4 +62,6 @@ class Trainer(Settings):
                 not fit, weights that are not finite.
             OSError: a full disk; the states before are as they were.
         """
-        return Run(self, self.fabric, recipe, run_dir, resume).run()
+        run = Run(self, self.fabric, recipe, run_dir, resume)
+        ready()
+        return run.run()

@@ -262,7 +262,7 @@ def test_settings_that_changed_are_told_and_hold(
 
     go_on(1, 0.0)
     before = go_on(2, 0.0)
-    assert not [line for line in caplog.messages if "settings" in line]
+    assert not [line for line in caplog.messages if "other settings" in line]
     after = go_on(3, 20.0)
     assert "resumed with other settings than before: optim.weight_decay 0 -> 20" in caplog.messages
     assert after < 0.8 * before
