@@ -14,7 +14,7 @@ from asr.atomic_file import replace_text
 from asr.report import compare_evaluations, read_evaluation
 from asr.report.compare_page import render_comparison
 from asr.report.comparison import comparison_to_json
-from asr.report.comparison_table import comparison_notes, comparison_table
+from asr.report.comparison_table import comparison_notes, comparison_table, settings_table
 from asr.report.visible import visible
 
 EVALUATION = "evaluation.json"
@@ -48,6 +48,9 @@ def main(arguments: list[str]) -> int:
     needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
     Console(width=max(needed, console.width)).print(table)
     console.print(comparison_notes(comparison))
+    differing = settings_table(comparison)
+    if differing is not None:
+        console.print(differing)
     for path, _ in written:
         console.print(visible(str(path)), markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -11,6 +11,7 @@ from asr.report.number import between, counted, number, percent, told
 from asr.report.visible import visible
 
 FEW_SEGMENTS = 50  # below that the test's normal approximation is coarse
+MOST_COLUMNS = 2  # of settings beside the rates; more have a table of their own
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -22,7 +23,8 @@ def comparison_table(comparison: Comparison) -> Table:
         title_justify="left",
     )
     table.add_column("")
-    for name in comparison.differing:
+    settings = comparison.differing if len(comparison.differing) <= MOST_COLUMNS else {}
+    for name in settings:
         table.add_column(Text(visible(name)))
     corrected = len(comparison.pairs) > 1
     for name in (
@@ -36,12 +38,25 @@ def comparison_table(comparison: Comparison) -> Table:
         evaluation = system.evaluation
         table.add_row(
             Text(visible(system.name)),
-            *(Text(visible(str(values[place]))) for values in comparison.differing.values()),
+            *(Text(visible(str(values[place]))) for values in settings.values()),
             Text(percent(evaluation.words.rate, 2), "bold"),
             Text(between(evaluation.intervals.words, 2)),
             Text(percent(evaluation.characters.rate, 2)),
             *([] if pair is None else _pair_cells(pair, corrected)),
         )
+    return table
+
+
+def settings_table(comparison: Comparison) -> Table | None:
+    """A line a setting that differs, a column a system; None where they stand beside the rates."""
+    if len(comparison.differing) <= MOST_COLUMNS:
+        return None
+    table = Table(title="What differs", title_justify="left")
+    for name in ("", *(system.name for system in comparison.systems)):
+        table.add_column(Text(visible(name)), overflow="fold")
+    for name, values in comparison.differing.items():
+        cells = ("—" if value is None else visible(str(value)) for value in values)
+        table.add_row(Text(visible(name)), *map(Text, cells))
     return table
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from asr.metrics.error_rate import score_utterance
 from asr.report.comparison import compare_evaluations, comparison_to_json
-from asr.report.comparison_table import comparison_notes, comparison_table
+from asr.report.comparison_table import comparison_notes, comparison_table, settings_table
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
 
 REFERENCES = ("a b c", "d e f", "g h i", "j k l")
@@ -83,6 +83,22 @@ def test_table_and_notes():
     assert "resampled by speaker (4)" in text
     three = printed(compare_evaluations([("1", FIRST), ("2", SECOND), ("3", replace(SECOND))]))
     assert "p (Holm)" in three
+
+
+def test_many_settings_that_differ_have_a_table_of_their_own():
+    other = replace(SECOND, settings={"beam_size": 8, "lm_weight": 0.5, "[red]file": "\x1b" * 40})
+    few = compare_evaluations([("one", FIRST), ("two", SECOND)])
+    assert settings_table(few) is None
+    many = compare_evaluations([("one", FIRST), ("two", other)])
+    console = Console(file=io.StringIO(), width=60)
+    console.print(settings_table(many))
+    text = console.file.getvalue()
+    assert "\x1b" not in text
+    assert "[red]file" in text
+    assert re.search(r"beam_size +│ 1 +│ 8 ", text)
+    assert re.search(r"lm_weight +│ — +│ 0\.5 ", text)
+    assert "lm_weight" not in printed(many)
+    assert "beam_size" in printed(few)
 
 
 def test_json_has_all_numbers():
