@@ -51,8 +51,8 @@ class BeamSearch:
             scored too.
         lm_weight: what its log-probabilities count, at least 0.
         word_bonus: for each word [nats]; the language model alone prefers few words.
-        unk_score: for each word that the language model has not, beside its P(<unk>) [nats, at
-            most 0]. A word costs it from the first letter on that shows it.
+        unk_score: for each word that neither the language model nor the hotwords have, beside its
+            P(<unk>) [nats, at most 0]. A word costs it from the first letter on that shows it.
         hotwords: to words and phrases the nats that each occurrence adds.
 
     Attributes:
@@ -102,16 +102,19 @@ class BeamSearch:
             raise ValueError("a language model and hotwords need the model's alphabet")
         self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
         self.unwritable: list[str] = []
+        hotwords = hotwords or {}
+        if hotwords:
+            self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
         if language_model is not None:
             if not isinstance(language_model, NgramModel):
                 language_model = load_ngram_model(Path(language_model))
             tokenizer = CharTokenizer(alphabet)
             written, self.unwritable = by_alphabet(language_model, tokenizer)
+            of_hotwords = {word for phrase in hotwords for word in phrase.split()}
             self.words = build_word_model(
-                language_model, written, tokenizer, lm_weight, word_bonus, unk_score
-            )
-        if hotwords:
-            self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
+                language_model, sorted(of_hotwords.union(written)), tokenizer, lm_weight, word_bonus,
+                unk_score,
+            )  # fmt: skip
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Decode a batch, on as many threads as torch uses.

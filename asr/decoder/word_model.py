@@ -30,7 +30,7 @@ class WordModel(NamedTuple):
     """What a search must know to score words as they are written.
 
     Attributes:
-        trie: of the spellings of the vocabulary.
+        trie: of the spellings of the vocabulary, and of hotwords beyond it.
         word_ids: `(nodes,)` int32, the word that a node of the trie ends, or NO_WORD.
         ngrams: of the language model.
         start: its node at the beginning of a sentence.
@@ -38,7 +38,7 @@ class WordModel(NamedTuple):
         unknown_id: of words that it has not.
         lm_weight: what a nat of the language model counts.
         word_bonus: [nats] for each word.
-        unk_score: [nats] for each unknown word, in addition.
+        unk_score: [nats] for each word that is not in the trie, in addition.
         space: the token between words.
     """
 
@@ -83,7 +83,15 @@ def build_word_model(
     word_bonus: float,
     unk_score: float,
 ) -> WordModel:
-    """Spell words of a language model in the tokens of an alphabet.
+    """Spell words in the tokens of an alphabet.
+
+    Args:
+        language_model: with the words' probabilities.
+        words: each once; one that the language model has not counts as its <unk>, no more.
+        tokenizer: of the alphabet.
+        lm_weight: see `WordModel`, as the next two.
+        word_bonus: [nats].
+        unk_score: [nats] for words that are not among these.
 
     Raises:
         ValueError: an alphabet without a space.

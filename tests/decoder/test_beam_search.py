@@ -160,16 +160,17 @@ def written(text: str, alphabet: str = ALPHABET, *, sure: float = 0.9) -> np.nda
 @pytest.mark.parametrize("text", ["ab a", "cab b", "a  b", "bc a", "b", " "])
 def test_the_score_is_the_sum_of_its_parts(text: str) -> None:
     model, log_probs = bigram_model(), written(text)[::2]
+    hotwords = {"ab": 3.0, "cab": 1.0}
     plain = {h.tokens: h.score for h in decode(BeamSearch(3000, 3000, **NO_PRUNING), log_probs)}
     decoder = BeamSearch(
         3000, 3000, alphabet=ALPHABET, language_model=model, lm_weight=0.7, word_bonus=1.5,
-        unk_score=-2.0, hotwords={"ab": 3.0, "cab": 1.0}, **NO_PRUNING,
+        unk_score=-2.0, hotwords=hotwords, **NO_PRUNING,
     )  # fmt: skip
     found = decode(decoder, log_probs)
     assert len(found) == len(plain)
     for hypothesis in found:
         words = text_of(hypothesis).split()
-        unknown = sum(word not in model for word in words)
+        unknown = sum(word not in model and word not in hotwords for word in words)
         expected = 0.7 * math.fsum(model.score(words)) + 1.5 * len(words) - 2.0 * unknown
         expected += 3.0 * words.count("ab") + 1.0 * words.count("cab")
         assert hypothesis.score == pytest.approx(plain[hypothesis.tokens] + expected)
@@ -223,6 +224,20 @@ def test_a_hotword_is_found_and_given_back_where_it_breaks() -> None:
     for text, score in after.items():
         gained = 4.0 * text.split().count("cab")
         assert score == pytest.approx(before[text] + gained, abs=1e-3), text
+
+
+def test_a_word_of_a_hotword_is_no_unknown_word() -> None:
+    log_probs, model = written("cab", sure=0.9999999), bigram_model(("a", "b"))
+    scores = []
+    for hotwords in ({}, {"cab": 4.0}, {"ba cab": 4.0}, {"ca": 4.0}):
+        decoder = BeamSearch(
+            alphabet=ALPHABET, language_model=model, unk_score=-7.0, hotwords=hotwords
+        )
+        (best, *_) = decode(decoder, log_probs)
+        assert text_of(best) == "cab"
+        scores.append(best.score)
+    gains = [score - scores[0] for score in scores[1:]]
+    assert gains == pytest.approx([7.0 + 4.0, 7.0, 0.0], abs=1e-6)
 
 
 def test_a_hotword_begins_and_ends_at_word_boundaries() -> None:
