@@ -110,11 +110,10 @@ class BeamSearch:
                 language_model = load_ngram_model(Path(language_model))
             tokenizer = CharTokenizer(alphabet)
             written, self.unwritable = by_alphabet(language_model, tokenizer)
-            of_hotwords = {word for phrase in hotwords for word in phrase.split()}
+            words = {word for phrase in hotwords for word in phrase.split()}.union(written)
             self.words = build_word_model(
-                language_model, sorted(of_hotwords.union(written)), tokenizer, lm_weight, word_bonus,
-                unk_score,
-            )  # fmt: skip
+                language_model, sorted(words), tokenizer, lm_weight, word_bonus, unk_score
+            )
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Decode a batch, on as many threads as torch uses.
