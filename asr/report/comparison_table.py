@@ -11,6 +11,7 @@ from asr.report.number import between, counted, number, percent, told
 from asr.report.visible import visible
 
 FEW_SEGMENTS = 50  # below that the test's normal approximation is coarse
+LONGEST = 60  # characters of a setting, a thousand hotwords for instance
 MOST_COLUMNS = 2  # of settings beside the rates; more have a table of their own
 
 
@@ -38,7 +39,7 @@ def comparison_table(comparison: Comparison) -> Table:
         evaluation = system.evaluation
         table.add_row(
             Text(visible(system.name)),
-            *(Text(visible(str(values[place]))) for values in settings.values()),
+            *(Text(_shown(values[place])) for values in settings.values()),
             Text(percent(evaluation.words.rate, 2), "bold"),
             Text(between(evaluation.intervals.words, 2)),
             Text(percent(evaluation.characters.rate, 2)),
@@ -55,9 +56,15 @@ def settings_table(comparison: Comparison) -> Table | None:
     for name in ("", *(system.name for system in comparison.systems)):
         table.add_column(Text(visible(name)), overflow="fold")
     for name, values in comparison.differing.items():
-        cells = ("—" if value is None else visible(str(value)) for value in values)
-        table.add_row(Text(visible(name)), *map(Text, cells))
+        table.add_row(Text(visible(name)), *(Text(_shown(value)) for value in values))
     return table
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "—"
+    text = str(value)
+    return visible(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
 def comparison_notes(comparison: Comparison) -> Text:

@@ -86,7 +86,7 @@ def test_table_and_notes():
 
 
 def test_many_settings_that_differ_have_a_table_of_their_own():
-    other = replace(SECOND, settings={"beam_size": 8, "lm_weight": 0.5, "[red]file": "\x1b" * 40})
+    other = replace(SECOND, settings={"beam_size": 8, "lm_weight": 0.5, "[red]file": "\x1b" * 400})
     few = compare_evaluations([("one", FIRST), ("two", SECOND)])
     assert settings_table(few) is None
     many = compare_evaluations([("one", FIRST), ("two", other)])
@@ -94,6 +94,8 @@ def test_many_settings_that_differ_have_a_table_of_their_own():
     console.print(settings_table(many))
     text = console.file.getvalue()
     assert "\x1b" not in text
+    assert text.count("␛") == 59
+    assert text.count("…") == 1
     assert "[red]file" in text
     assert re.search(r"beam_size +│ 1 +│ 8 ", text)
     assert re.search(r"lm_weight +│ — +│ 0\.5 ", text)
