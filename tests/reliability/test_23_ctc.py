@@ -1,4 +1,4 @@
-"""Check 23: a beam of full width finds the labels of the highest probability there are."""
+"""Check 23: the CTC loss of every labeling, and a beam of full width, against all paths."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from asr.decoder import BeamSearch, Hypothesis
 from asr.model.ctc import ctc_loss
 
 Labels = tuple[int, ...]
-LONGEST, LARGEST = 6, 4  # frames, labels with the blank
-CASES = 354
+LONGEST, LARGEST, MOST_LABELS = 6, 4, 3  # frames, labels with the blank, labels of a text
+CASES = 354  # texts there are within these sizes; as many searches
 FULL = BeamSearch(
     5000, 5000, min_token_log_prob=-math.inf, max_tokens=LARGEST, beam_threshold=math.inf,
     skip_blank=1.0,
@@ -60,14 +61,37 @@ def test_a_beam_of_full_width_is_the_enumerated_argmax(
     survived("full-width beam", right, CASES)
 
 
-def test_the_sum_of_a_labeling_is_minus_its_loss(seed: int) -> None:
-    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    log_probs = logits.log_softmax(-1)
-    for hypothesis in search(log_probs.numpy()):
-        loss = ctc_loss(
-            log_probs[None],
-            torch.tensor([5]),
-            torch.tensor([hypothesis.tokens], dtype=torch.int64),
-            torch.tensor([len(hypothesis.tokens)]),
-        )
-        assert abs(hypothesis.score + loss.item()) < 1e-9
+@pytest.mark.parametrize("gradient", ["torch", "ordered"])
+def test_the_loss_is_that_of_all_paths(
+    survived: Callable[[str, int, int], None],
+    seed: int,
+    gradient: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asr.model.ctc.repeats_itself", lambda device: gradient == "torch")
+    generator = np.random.default_rng(seed)
+    right = tried = 0
+    for frames, vocab in itertools.product(range(1, LONGEST + 1), range(2, LARGEST + 1)):
+        logits = torch.from_numpy(2 * generator.standard_normal((frames, vocab)))
+        log_probs = logits.requires_grad_().log_softmax(-1)
+        expected = enumerated(log_probs.detach().numpy())
+        for length in range(MOST_LABELS + 1):
+            for labels in itertools.product(range(1, vocab), repeat=length):
+                found = loss_of(log_probs, labels).item()
+                tried += 1
+                right += (
+                    abs(found + expected[labels]) < 1e-9
+                    if labels in expected
+                    else found == math.inf
+                )
+    assert tried == CASES
+    survived(f"CTC loss, {gradient}", right, tried)
+
+
+def loss_of(log_probs: torch.Tensor, labels: Labels) -> torch.Tensor:
+    return ctc_loss(
+        log_probs[None],
+        torch.tensor([len(log_probs)]),
+        torch.tensor([labels], dtype=torch.int64),
+        torch.tensor([len(labels)]),
+    )[0]
