@@ -19,6 +19,7 @@ from asr.checkpoint import load_model
 from asr.cli.build import build_decoder
 from asr.cli.decoder_options import add_decoder_options, decoder_config
 from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
 from asr.transcriber import Transcriber, Transcript, choose_device
 
@@ -48,9 +49,16 @@ def main(arguments: list[str]) -> int:
             f"--format {options.format} for {len(inputs)} files needs --output-dir: "
             "subtitles of several recordings do not fit into one stream"
         )
+    if options.calibration is not None and options.format != "json":
+        raise ValueError(
+            f"--calibration has no effect with --format {options.format}, expected json, which "
+            "holds confidences"
+        )
+    calibrate = options.calibration and read_calibration(options.calibration).apply
     settings = decoder_config(options)
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
-    transcriber = Transcriber(recognizer, build_decoder(settings, recognizer, _notice))
+    decoder = build_decoder(settings, recognizer, _notice)
+    transcriber = Transcriber(recognizer, decoder, calibrate)
     failures = 0
     for source, result in _transcribe_all(transcriber, inputs):
         if isinstance(result, Exception):
@@ -115,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output-dir", type=Path, help="write a file a recording there instead of to the terminal"
     )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE",
+        help="of asr evaluate fit_calibration=FILE: confidences become probabilities",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     add_decoder_options(parser)

@@ -12,6 +12,8 @@ import pytest
 import safetensors.torch
 
 from asr.cli.main import main
+from asr.metrics.calibration import Calibration
+from asr.report import write_calibration
 
 Fails = Callable[..., str]
 
@@ -49,6 +51,27 @@ def test_json_has_text_and_words_in_order(
     assert 0 <= first["start"] < first["end"] <= second["start"] < second["end"] <= 0.48
     assert second["start"] == pytest.approx(0.32, abs=0.12)
     assert 0.5 < first["confidence"] <= 1
+
+
+def test_confidences_are_calibrated_where_asked(
+    model_file: Path, clip: str, tmp_path: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "calibration.json"
+    calibration = Calibration(slope=0.5, offset=-2.0)
+    write_calibration(file, calibration)
+    arguments = ["--model", str(model_file), "--format", "json"]
+    rows = [
+        json.loads(run(capsys, *arguments, *more, clip))
+        for more in ([], ["--calibration", str(file)])
+    ]
+    for plain, calibrated in zip(*(row["words"] for row in rows), strict=True):
+        expected = calibration.apply(plain["confidence"])
+        assert calibrated["confidence"] == pytest.approx(expected, abs=2e-4)
+    line = fails("transcribe", "--model", str(model_file), "--calibration", str(file), clip)
+    assert (
+        line
+        == "--calibration has no effect with --format text, expected json, which holds confidences"
+    )
 
 
 def test_subtitles(model_file: Path, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
