@@ -102,7 +102,12 @@ class Worth:
     unk_score: float = 0.0
 
     def __post_init__(self) -> None:
-        self._begun = {word[:length] for word in self.spellings for length in range(len(word) + 1)}
+        # Words of hotwords are no unknown words, even where the language model has them not.
+        self._known = {
+            *self.spellings,
+            *(w for phrase in self.hotwords for w in self._split(phrase)),
+        }
+        self._begun = {word[:length] for word in self._known for length in range(len(word) + 1)}
 
     def __call__(self, prefix: Prefix) -> float:
         """Of a prefix that may go on."""
@@ -144,7 +149,7 @@ class Worth:
         context, score = self.language_model.start, 0.0
         for word in self._split(prefix)[:-1]:
             own = self.word_bonus
-            if word not in self.spellings:
+            if word not in self._known:
                 own += self.unk_score
             text = self.spellings.get(word, UNKNOWN)
             log_prob, context = self.language_model.advance(

@@ -211,8 +211,9 @@ def test_no_space_for_a_model_or_a_report(
     if case == "model":
         fill(disk)
         process = command.start(
-            "average", str(model), str(model), "--output", f"{disk}/mean.safetensors"
-        )
+            "average", str(model), str(model.with_stem("last")), "--output",
+            f"{disk}/mean.safetensors",
+        )  # fmt: skip
         assert end_of(process, NO_SPACE) == f"{disk}/mean.safetensors"
         assert not (disk / "mean.safetensors").exists()
     else:
