@@ -15,7 +15,8 @@ from asr.checkpoint import load_model
 from tests.reliability.training import LIMIT_S, ROOT
 from tests.trainer.fitting import rows_of
 
-MACHINES = ("asr-test-0", "asr-test-1")
+# Of this process: a run that was killed leaves its own behind.
+MACHINES = tuple(f"asr-test-{os.getpid()}-{number}" for number in range(2))
 ADDRESSES = ("10.213.77.1", "10.213.77.2")
 TINY = (
     "features=log_mel_40_8k", "features.n_mels=20", "augment=none", "model.subsampling=2",
