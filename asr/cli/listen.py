@@ -99,8 +99,8 @@ def _clip(
     num_samples = torch.tensor([len(waveform)], device=device)
     with torch.inference_mode():
         features, _ = recognizer.features.log_mel(batch, num_samples)
-        log_probs, lengths = recognizer(batch, num_samples)
-        best = transcriber.decoder(log_probs, lengths)[0][0]
+    log_probs, lengths = transcriber.emit([waveform])
+    best = transcriber.decoder(log_probs, lengths)[0][0]
     said = _said(recognizer, log_probs[0, : int(lengths)].cpu().numpy(), reference)
     return make_clip(
         utterance.id,
