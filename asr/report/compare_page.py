@@ -13,7 +13,7 @@ from asr.report.document import render_document, theme_switch
 from asr.report.markup import Content, Markup, element
 from asr.report.number import between, counted, number, percent, told
 from asr.report.section import note, paged_table, row, section, table
-from asr.report.utterance_section import NO_SPEAKER, embedded_steps
+from asr.report.utterance_section import NO_SPEAKER, embedded_steps, error_marks
 from asr.report.visible import visible
 
 _SCRIPTS = ("alignment", "clip", "paged", "compare")
@@ -280,13 +280,7 @@ def _utterances(comparison: Comparison) -> Markup:
         "A is ",
         element("b", element("bdi", comparison.systems[0].name)),
         ". ",
-        element("del", "said"),
-        " ",
-        element("ins", "heard"),
-        " in place of it; ",
-        element("del", "deleted", class_="del"),
-        "; ",
-        element("ins", "+inserted", class_="ins"),
+        *error_marks(),
         ". A click on an utterance's name opens both alignments and links to the systems' own "
         "reports. Keys: / searches, ↑ and ↓ go from name to name, Enter opens.",
     )

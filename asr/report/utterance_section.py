@@ -61,10 +61,9 @@ def worst_section(evaluation: Evaluation, clips: Clips) -> Markup:
     return section("worst", "Most errors", legend, *articles)
 
 
-def list_section(clips: Clips) -> Markup:
-    """The place for the list of all utterances, which the script fills."""
-    table = paged_table("All utterances", _COLUMNS)
-    legend = note(
+def error_marks() -> tuple[Content, ...]:
+    """How errors look in an aligned text, for a legend."""
+    return (
         element("del", "said"),
         " ",
         element("ins", "heard"),
@@ -72,6 +71,14 @@ def list_section(clips: Clips) -> Markup:
         element("del", "deleted", class_="del"),
         "; ",
         element("ins", "+inserted", class_="ins"),
+    )
+
+
+def list_section(clips: Clips) -> Markup:
+    """The place for the list of all utterances, which the script fills."""
+    table = paged_table("All utterances", _COLUMNS)
+    legend = note(
+        *error_marks(),
         ". A click on an utterance's name opens it",
         ", and those with ♪ can be heard" if clips.by_id else "",
         ". Keys: / searches, ↑ and ↓ go from name to name, Enter opens.",
