@@ -173,12 +173,11 @@ class _Reader:
     def _known(self, words: list[bytes], content: bytes) -> list[int]:
         try:
             return [self.ids[word] for word in words]
-        except KeyError:
-            pass
-        words = [_ALIASES.get(word, word) for word in words]
-        if not all(word in self.ids for word in words):
-            self._fail(content, "words that are among the 1-grams")
-        return [self.ids[word] for word in words]
+        except KeyError:  # seldom: words are looked up as they stand first
+            words = [_ALIASES.get(word, word) for word in words]
+            if not all(word in self.ids for word in words):
+                self._fail(content, "words that are among the 1-grams")
+            return [self.ids[word] for word in words]
 
     def _log10(self, text: bytes, content: bytes, *, is_weight: bool = False) -> float:
         try:
