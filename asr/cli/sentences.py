@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from asr.data.records import MANIFEST_SUFFIXES, BadLineError, read_records, shown
+from asr.data.records import MANIFEST_SUFFIXES, BadLineError, read_records
 from asr.decoder.ngram.counts import check_words
 from asr.decoder.ngram.lines import numbered_lines, open_text, unpacked
+from asr.untrusted import shown
 
 STDIN = "-"
 _BOM = "\ufeff"

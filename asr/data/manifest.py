@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr.atomic_file import replace_bytes
-from asr.data.records import BadLineError, Record, read_records, shown
+from asr.data.records import BadLineError, Record, read_records
+from asr.untrusted import shown
 
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
 SHOWN_LINES = 5  # numbers of further bad lines, in a message

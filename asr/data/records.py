@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import reprlib
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+
+from asr.untrusted import open_regular, shown
 
 JSON_SUFFIXES = (".jsonl", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv")
 MANIFEST_SUFFIXES = JSON_SUFFIXES + TABLE_SUFFIXES
 MAX_LINE_BYTES = 1 << 20  # 1 MiB: a transcript of an hour takes a twentieth of it
-SHOWN_CHARACTERS = 60  # of a wrong value, in a message
-SHOWN_ENTRIES = 12  # of a wrong list or of a header, in a message
 REQUIRED_FIELDS = ("audio_filepath", "text")
 NUMBER_FIELDS = ("duration", "offset")
 OPTIONAL_FIELDS = ("duration", "id", "speaker", "offset")
 _BOM = b"\xef\xbb\xbf"
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = SHOWN_CHARACTERS
-_SHORT.maxlist = _SHORT.maxdict = SHOWN_ENTRIES
 
 Record = dict[str, Any]
 
 
 class BadLineError(ValueError):
     """A line that cannot be used; the message is the reason."""
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: unprintable characters escaped, the middle left out."""
-    return _SHORT.repr(value)
 
 
 def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
@@ -56,24 +44,8 @@ def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
     if suffix not in MANIFEST_SUFFIXES:
         expected = ", ".join(MANIFEST_SUFFIXES)
         raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
-    with open_regular(path) as file:
+    with open_regular(path, "a manifest") as file:
         yield from json_records(file) if suffix in JSON_SUFFIXES else _table_records(path, file)
-
-
-def open_regular(path: Path, expected: str = "a manifest") -> BinaryIO:
-    """Open a regular file for reading bytes; what is expected there goes into the message.
-
-    Raises:
-        ValueError: a FIFO, a device or a folder.
-        OSError: missing or unreadable.
-    """
-    # Opened first, asked afterwards, so that nothing can be put in its place in between; without
-    # O_NONBLOCK a FIFO would wait for its writer here.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{path}: not a regular file, expected {expected}")
-    return open(descriptor, "rb")
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadLineError]]:

@@ -11,8 +11,9 @@ from typing import IO
 
 from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import MAX_SECONDS, Utterance
-from asr.data.records import BadLineError, Record, json_records, shown
+from asr.data.records import BadLineError, Record, json_records
 from asr.data.shar.folder import SharFolder
+from asr.untrusted import shown
 
 MAX_CUTS = 1_000_000  # of a shard: what a forged archive can cost is bounded
 MAX_CUTS_BYTES = 1 << 30  # 1 GiB, packed

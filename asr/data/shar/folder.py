@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import IO
 
-from asr.data.records import open_regular
+from asr.untrusted import open_regular
 
 SCHEMES = ("http", "https", "s3", "gs")
 NEEDS = "pip install 'asr[lhotse]' smart_open"  # s3 and gs: smart_open[s3], smart_open[gcs]

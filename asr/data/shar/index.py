@@ -15,11 +15,11 @@ from pathlib import Path
 
 from asr.atomic_file import replace_text
 from asr.data.manifest import Utterance
-from asr.data.records import open_regular
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.recordings import HashedReader
 from asr.text.normalize import TextNormalizer
+from asr.untrusted import open_regular
 
 INDEX_FILE = "cuts.index.json"
 VERSION = 1

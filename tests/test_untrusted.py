@@ -1,0 +1,213 @@
+"""Files and values of somebody else's: what is taken, and what the one line says of the rest."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pytest
+
+from asr.untrusted import (
+    MAX_DEPTH,
+    annotations_of,
+    check_arguments,
+    checked,
+    described,
+    open_regular,
+    read_bytes,
+    read_json,
+    read_text,
+    record,
+    shown,
+)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    y: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    points: tuple[Point, ...] = ()
+    colour: Colour | None = None
+    labels: Mapping[str, float] = field(default_factory=dict)
+
+
+class Drawer(Protocol):
+    def draw(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        (3, int, 3),
+        (3, float, 3),  # stays as it is written
+        (2.5, float, 2.5),
+        (True, bool, True),
+        ("a", str, "a"),
+        (None, None, None),
+        (None, int | None, None),
+        (4, int | str | None, 4),
+        ([1, 2], tuple[int, ...], (1, 2)),
+        ([1, 2], list[int], [1, 2]),
+        ([1, 2], Sequence[int], (1, 2)),
+        ([1, "a"], tuple[int, str], (1, "a")),
+        ({"a": 1}, Mapping[str, float], {"a": 1}),
+        ("auto", Literal["auto", "cpu"], "auto"),
+        ("red", Colour, Colour.RED),
+        ("a/b", Path, Path("a/b")),
+        ({"x": 1}, Point, Point(1)),
+        (Point(1), Point, Point(1)),
+        ({"anything": [1]}, Any, {"anything": [1]}),
+        (len, Callable[[str], int], len),
+        (Point(1), Drawer, Point(1)),  # an object; what it can is its user's business
+    ],
+)
+def test_values_of_the_right_type(value: object, kind: object, expected: object) -> None:
+    made = checked(value, kind, "it")
+    assert made == expected
+    assert type(made) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        ("3", int, "it is '3', expected a whole number"),
+        (2.5, int, "it is 2.5, expected a whole number"),
+        (True, int, "it is True, expected a whole number"),
+        (True, float, "it is True, expected a number"),
+        (float("nan"), float, "it is nan, expected a number"),
+        (1, str, "it is 1, expected a text"),
+        (1, bool, "it is 1, expected true or false"),
+        (None, int, "it is None, expected a whole number"),
+        ([1], int | None, "it is [1], expected a whole number or null"),
+        ("ab", tuple[str, ...], "it is 'ab', expected a list, each a text"),
+        ([1, "a"], tuple[int, ...], "it[1] is 'a', expected a whole number"),
+        ([1], tuple[int, int], "it is [1], expected a list of 2: a whole number, a whole number"),
+        ([], Mapping[str, int], "it is [], expected names and values (a whole number)"),
+        ({"a": "b"}, Mapping[str, int], "it['a'] is 'b', expected a whole number"),
+        ({1: 2}, Mapping[str, int], "a key of it is 1, expected a text"),
+        ("gpu", Literal["auto", "cpu"], "it is 'gpu', expected one of auto, cpu"),
+        ("green", Colour, "it is 'green', expected one of red, blue"),
+        ({"x": 1, "z": 2}, Point, "it has 'z': expected one of x, y"),
+        ({"y": 1}, Point, "it has no x, expected one"),
+        ({"x": "1"}, Point, "it.x is '1', expected a whole number"),
+        (3, Point, "it is 3, expected names and values (x, y)"),
+        ({"x": "1"}, Point | None, "it.x is '1', expected a whole number"),
+        (3, Drawer, "it is 3, expected a Drawer"),
+        (
+            {"_target_": "os.system"},
+            int,
+            "it is {'_target_': 'os.system'}, expected a whole number",
+        ),
+    ],
+)
+def test_values_of_another_type_are_named(value: object, kind: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        checked(value, kind, "it")
+
+
+def test_a_record_is_made_of_all_its_levels() -> None:
+    data = {"name": "a", "points": [{"x": 1}, {"x": 2, "y": 3.5}], "colour": "blue"}
+    assert record(Shape, data, "f") == Shape("a", (Point(1), Point(2, 3.5)), Colour.BLUE)
+    data["points"][1]["x"] = None  # type: ignore[index]
+    with pytest.raises(ValueError, match=r"^f: points\[1\]\.x is None, expected a whole number$"):
+        record(Shape, data, "f")
+    with pytest.raises(ValueError, match=r"^f: content is 3, expected names and values \(name, "):
+        record(Shape, 3, "f")
+
+
+def test_depth_is_bounded() -> None:
+    kind: Any = int
+    value: Any = 1
+    for _ in range(MAX_DEPTH + 1):
+        kind, value = list[kind], [value]
+    with pytest.raises(ValueError, match="nested deeper"):
+        checked(value, kind, "it")
+
+
+def test_arguments_of_a_constructor() -> None:
+    class Thing:
+        def __init__(self, size: int, rate: float = 1.0, kinds: Sequence[str] = ()) -> None: ...
+
+    assert check_arguments(Thing, {"size": 3, "kinds": ["a"]}, "thing") == {
+        "size": 3,
+        "kinds": ("a",),
+    }
+    assert annotations_of(Thing)["size"] is int
+    for arguments, message in (
+        ({}, "thing.size is missing, expected a value"),
+        ({"size": 3, "rat": 2}, "unknown setting thing.rat: did you mean rate?"),
+        (
+            {"size": 3, "_args_": []},
+            "unknown setting thing._args_: expected one of size, rate, kinds",
+        ),
+        ({"size": "3"}, "thing.size is '3', expected a whole number"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            check_arguments(Thing, arguments, "thing")
+
+
+def test_files_that_are_no_files_are_refused_at_once(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match=f"{path}: not a regular file, expected a model file"):
+            open_regular(path, "a model file")
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none", "a model file")
+
+
+def test_size_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(b"12345")
+    assert read_bytes(path, "numbers", 5) == b"12345"
+    with pytest.raises(ValueError, match=f"^{path}: 5 bytes, expected numbers of at most 4$"):
+        read_bytes(path, "numbers", 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not JSON"),
+        (b"[NaN]", "NaN is no JSON number"),
+        (b"[-Infinity]", "-Infinity is no JSON number"),
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"[" + b"1" * 5000 + b"]", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+def test_json_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "f.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_json(path, "a calibration", 1 << 20)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "expected a calibration" in str(error.value)
+
+
+def test_text_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_text(path, "numbers", 100) == '{"a": 1}'
+    assert read_json(path, "numbers", 100) == {"a": 1}
+
+
+def test_what_is_shown_is_short_and_printable() -> None:
+    assert shown("\x1b[2J") == "'\\x1b[2J'"
+    assert len(shown("a" * 1000)) < 80
+    assert described(int | None) == "a whole number or null"
