@@ -8,6 +8,7 @@ class they are meant for before anything is built of them.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import enum
 import inspect
@@ -164,7 +165,11 @@ def record(cls: type[T], data: Any, where: object) -> T:
 
 
 def check_arguments(
-    constructor: Callable[..., Any], arguments: Mapping[str, Any], section: str
+    constructor: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    section: str,
+    *,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Arguments that were read, for a class or function of this package or of torch.
 
@@ -172,6 +177,7 @@ def check_arguments(
         constructor: what will be called; its annotations are what is expected.
         arguments: by name; those that are left out keep their defaults.
         section: names the group of settings in messages: `section.name`.
+        partial: others come later, so that none is missing yet.
 
     Returns:
         The arguments as `checked` gives them.
@@ -186,7 +192,8 @@ def check_arguments(
         if name not in parameters:
             raise ValueError(f"unknown setting {prefix}{name}: {_nearest(name, parameters)}")
     for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in arguments:
+        is_needed = parameter.default is inspect.Parameter.empty and not partial
+        if is_needed and name not in arguments:
             raise ValueError(f"{prefix}{name} is missing, expected a value")
     hints = annotations_of(constructor)
     return {
@@ -228,17 +235,16 @@ def _check(value: Any, kind: Any, name: str, depth: int) -> Any:
         return _check_fields(value, kind, name, depth)
     if _is_instance(value, origin or kind):
         return value
-    if isinstance(kind, type) and isinstance(value, str):
-        if issubclass(kind, Path):
-            return kind(value)
-        if issubclass(kind, enum.Enum) and value in {member.value for member in kind}:
+    if isinstance(value, str) and _is_made_of_text(kind):
+        with contextlib.suppress(ValueError):  # of an Enum, which has no such member
             return kind(value)
     raise _wrong(value, kind, name)
 
 
 def _check_union(value: Any, kind: Any, name: str, depth: int) -> Any:
     inner: list[ValueError] = []
-    for choice in typing.get_args(kind):
+    # A text stays a text where that is one of the choices.
+    for choice in sorted(typing.get_args(kind), key=_is_made_of_text):
         try:
             return _check(value, choice, name, depth)
         except ValueError as error:
@@ -246,6 +252,10 @@ def _check_union(value: Any, kind: Any, name: str, depth: int) -> Any:
     # What is wrong inside a list or a mapping says more than that it fits none of the choices.
     deeper = [error for error in inner if not str(error).startswith(f"{name or 'content'} is ")]
     raise deeper[0] if deeper else _wrong(value, kind, name)
+
+
+def _is_made_of_text(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Path | enum.Enum)
 
 
 def _check_mapping(value: Any, kind: Any, name: str, depth: int) -> dict[Any, Any]:

@@ -69,6 +69,8 @@ class Drawer(Protocol):
         ("auto", Literal["auto", "cpu"], "auto"),
         ("red", Colour, Colour.RED),
         ("a/b", Path, Path("a/b")),
+        ("a/b", Path | str | None, "a/b"),
+        ("a/b", Path | None, Path("a/b")),
         ({"x": 1}, Point, Point(1)),
         (Point(1), Point, Point(1)),
         ({"anything": [1]}, Any, {"anything": [1]}),

@@ -6,15 +6,17 @@ import argparse
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
 
+from asr.cli.construct import target
 from asr.cli.hydra_app import conf_dir
+from asr.cli.user_yaml import read_settings
+from asr.untrusted import check_arguments
 
+DECODERS = "asr.decoder"
 CHOICES = ("greedy", "beam", "lexicon")
 HOTWORD_WEIGHT = 4.0  # [nats] the best of 2 to 16 on dev: docs/results.md
 
@@ -30,7 +32,7 @@ KEYS = {
 
 
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `decoder_config` reads."""
+    """The options that `decoder_settings` reads."""
     group = parser.add_argument_group("decoding", "default: greedy")
     source = group.add_mutually_exclusive_group()
     source.add_argument("--decoder", choices=CHOICES, help="settings: conf/decoder/")
@@ -52,35 +54,37 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def decoder_config(options: argparse.Namespace) -> DictConfig:
-    """The settings of the decoder that the options ask for.
+def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the decoder that the options ask for, as `build_decoder` takes them.
 
     Raises:
         ValueError: an option that the decoder has no use for, or a file of no such settings.
         OSError: a file that cannot be read.
     """
     if options.decoder_config is not None:
-        config = read_decoder_file(options.decoder_config)
+        settings = read_decoder_file(options.decoder_config)
     else:
         name = options.decoder or "greedy"
-        folder = conf_dir() / "decoder"
-        config = _load(folder / f"{name}.yaml")
+        settings = _of_conf(name)
         if name == "beam" and options.language_model is not None:
-            config = _merged(config, _load(folder / "beam_ngram.yaml"))
-    name = str(config._target_).rsplit(".", 1)[-1]
+            settings |= _of_conf("beam_ngram")
+    constructor = target(settings["_target_"], "decoder", DECODERS)
+    name = str(settings["_target_"]).rpartition(".")[-1]
     given = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
     if "hotwords" in given:
         given["hotwords"] = parse_hotwords(given["hotwords"])
-    parameters = inspect.signature(get_object(config._target_)).parameters
+    parameters = inspect.signature(constructor).parameters
     for key in given:
         if key not in parameters:
             raise ValueError(f"{KEYS[key]} has no effect with {name}, expected another decoder")
-    changed = _merged(config, OmegaConf.create(given))
-    if changed.get("language_model") is None:
+    if "hotwords" in given:  # they join those of the file
+        given["hotwords"] = (settings.get("hotwords") or {}) | given["hotwords"]
+    settings |= given
+    if settings.get("language_model") is None:
         for key in ("lm_weight", "word_bonus"):
             if key in given and (key == "lm_weight" or name == "BeamSearch"):
                 raise ValueError(f"{KEYS[key]} has no effect without --lm")
-    return changed
+    return settings
 
 
 def parse_hotwords(texts: Iterable[str]) -> dict[str, float]:
@@ -99,20 +103,24 @@ def parse_hotwords(texts: Iterable[str]) -> dict[str, float]:
     return hotwords
 
 
-def read_decoder_file(path: Path) -> DictConfig:
-    """Decoder settings of a YAML file such as those in conf/decoder/.
+def read_decoder_file(path: Path) -> dict[str, Any]:
+    """Decoder settings of a YAML file such as those in conf/decoder/: data, whoever wrote it.
 
     Raises:
-        ValueError: not YAML, or none of a decoder.
+        ValueError: not YAML, none of a decoder, or values that the decoder does not take.
         OSError: missing or unreadable.
     """
-    try:
-        config = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
-    if not isinstance(config, DictConfig) or "_target_" not in config:
+    settings = read_settings(path, "decoder settings as in conf/decoder/")
+    if "_target_" not in settings:
         raise ValueError(f"{path}: no _target_, expected decoder settings as in conf/decoder/")
-    return config
+    constructor = target(settings["_target_"], path, DECODERS)
+    arguments = {name: value for name, value in settings.items() if name != "_target_"}
+    try:
+        # Whatever is left out may come by an option or from the model.
+        checked = check_arguments(constructor, arguments, "", partial=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return {"_target_": settings["_target_"], **checked}
 
 
 def with_decoder_files(arguments: Iterable[str]) -> list[str]:
@@ -133,14 +141,9 @@ def with_decoder_files(arguments: Iterable[str]) -> list[str]:
     return rewritten
 
 
-def _load(path: Path) -> DictConfig:
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
-    config.pop("defaults", None)
-    return config
-
-
-def _merged(first: DictConfig, second: DictConfig) -> DictConfig:
-    merged = OmegaConf.merge(first, second)
-    assert isinstance(merged, DictConfig)
-    return merged
+def _of_conf(name: str) -> dict[str, Any]:
+    """A file of conf/decoder/, without those that its defaults name."""
+    settings = OmegaConf.to_container(OmegaConf.load(conf_dir() / "decoder" / f"{name}.yaml"))
+    assert isinstance(settings, dict)
+    settings.pop("defaults", None)
+    return {str(key): value for key, value in settings.items()}

@@ -40,6 +40,7 @@ def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
     from asr.cli.build import build_decoder
+    from asr.cli.construct import plain
     from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest
     from asr.report import read_calibration, write_report
@@ -58,7 +59,7 @@ def _job(config: DictConfig) -> None:
     listening = Listening(**config.report)
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
-    decoder = build_decoder(config.decoder, recognizer, _notice)
+    decoder = build_decoder(plain(config.decoder), recognizer, _notice)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()
     evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from asr.cli.main import one_line
 from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
+from asr.cli.record import write_record
 
 # Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
 PLUGINS = ("hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_")
@@ -62,6 +64,8 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
     def careful(config: DictConfig) -> float | FailedJob | None:
         # Hydra would announce the error in a line of its own before passing it on.
         try:
+            if command != "train":  # which finds out first whether the folder is its own
+                write_record(Path(HydraConfig.get().runtime.output_dir), config)
             return job(config)
         except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
             if is_multirun():
@@ -78,11 +82,6 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
             raise failures[0]
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(describe(error)) from error
-    except OSError as error:
-        if error.filename is None and error.errno:  # Hydra found no room for its own record
-            place = "the folder of the run (paths.run_dir)"
-            raise OSError(error.errno, os.strerror(error.errno), place) from error
-        raise
     except ValueError as error:
         # Optuna's complaint that no trial succeeded says nothing of why.
         if told := told_failures():
@@ -104,6 +103,13 @@ def _keep_libraries_quiet() -> None:
     # A log file without room on the disk is no reason for a traceback a line: what is said goes
     # to the terminal too, and what cannot be saved stops the command.
     logging.raiseExceptions = False
+
+
+def config_groups() -> dict[str, Path]:
+    """The groups of conf/ by name (`model`, `augment/noise`), each with its folder."""
+    root = conf_dir()
+    folders = [path for path in sorted(root.glob("**/")) if path != root]
+    return {path.relative_to(root).as_posix(): path for path in folders}
 
 
 def quoted(key: str, value: str) -> str:

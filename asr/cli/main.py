@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -28,6 +29,7 @@ COMMANDS = {
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
 USER_ERROR_STATUS = 2
+OWN_FAULT_STATUS = 70  # EX_SOFTWARE of sysexits.h
 
 
 def usage() -> str:
@@ -49,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name; None means the process's own.
 
     Returns:
-        The exit status: 0 done, 2 a user's mistake (said in one line on standard error).
+        The exit status: 0 done, 2 a user's mistake (said in one line on standard error), 70 a fault
+        of this program (a traceback, and whom it is of).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     completing = _completed_command(arguments)
@@ -72,7 +75,29 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry_point() -> None:
     """The console script."""
+    _open_streams()
     sys.exit(main())
+
+
+def _open_streams() -> None:
+    """See to it that there is something to print to, and that every text can be printed there.
+
+    A standard stream that was closed leaves its number to the next file that is opened, which
+    would then get what is printed.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- to the end
+    if sys.stdout is None:
+        print("asr: error: standard output is closed, expected one: >/dev/null", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of Latin-1 has no Polish letters
+            stream.reconfigure(errors="backslashreplace")
 
 
 def one_line(error: BaseException) -> str:
@@ -80,7 +105,9 @@ def one_line(error: BaseException) -> str:
 
     Characters that would act on a terminal (a file name may hold any) are shown as escapes.
     """
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, MemoryError):
+        message = f"not enough memory ({error})" if str(error) else "not enough memory"
+    elif isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror}"
     else:
@@ -104,11 +131,19 @@ def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
         # The reader (`| head`) left; Python would complain once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         if debug:
             traceback.print_exc()
         print(f"asr: error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR_STATUS
+    except Exception:
+        traceback.print_exc()
+        print(
+            f"asr: this is a fault of asr {__version__}, not of yours: please report it, with the "
+            "command and the lines above",
+            file=sys.stderr,
+        )
+        return OWN_FAULT_STATUS
 
 
 def _completed_command(arguments: list[str]) -> str | None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shlex
 import time
-from functools import partial
 from pathlib import Path
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from asr.cli.construct import construct
 from asr.cli.hydra_app import conf_dir, run_hydra
 from asr.data.corpora.prepared import PreparedCorpus
 
@@ -41,27 +38,12 @@ def main(arguments: list[str]) -> int:
 
 def _prepare(config: DictConfig) -> None:
     console = Console(highlight=False)
-    prepare = _build(config.corpus)
     with _Report(console) as report:
-        corpus = prepare(progress=report)
+        corpus: PreparedCorpus = construct(config, "corpus", progress=report)
     _show(console, corpus)
     console.print(
         f"next: {next_command(corpus, config.paths.data_dir)}", markup=False, soft_wrap=True
     )
-
-
-def _build(config: DictConfig) -> partial[PreparedCorpus]:
-    """The corpus's function with all arguments but `progress`, which Hydra would copy."""
-    try:
-        prepare: partial[PreparedCorpus] = instantiate(config, _convert_="all", _partial_=True)
-        # A wrong argument is found here, where it cannot be taken for a mistake in the function.
-        inspect.signature(prepare.func).bind(progress=None, **prepare.keywords)
-    except (InstantiationException, TypeError) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if isinstance(cause, ValueError | TypeError):
-            raise ValueError(f"config corpus: {cause}") from error
-        raise
-    return prepare
 
 
 def _show(console: Console, corpus: PreparedCorpus) -> None:

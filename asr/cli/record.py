@@ -1,45 +1,48 @@
-"""Hydra's record of a run's settings, which a command that is refused leaves as it was.
+"""The record of a run's settings in its folder, for a resume and for `asr runs`.
 
-Hydra writes `.hydra/` before the command can look at the folder: `asr train name=...` of a name
-that exists, or a resume with settings that do not fit, would leave its own for the next resume.
+A command writes it itself once it knows that the folder is its own: Hydra would write it at once,
+so that `asr train name=...` of a name that exists, or a resume with settings that do not fit, would
+leave its own for the next resume.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from asr.atomic_file import replace_bytes
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from asr.atomic_file import replace_text
 
 RECORD = Path(".hydra")
-ACCEPTED = RECORD / "accepted"  # a copy, of the last command that was not refused
+CONFIG = RECORD / "config.yaml"
 OVERRIDES = "overrides.yaml"
+ACCEPTED = "accepted"  # where earlier versions kept what was not refused
 
 
-def accept(run_dir: Path) -> None:
-    """Keep the record as it is now.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    _copy(run_dir / RECORD, run_dir / ACCEPTED)
-
-
-def restore(run_dir: Path) -> None:
-    """Bring back the record that was kept last, if one was.
+def write_record(run_dir: Path, config: DictConfig) -> None:
+    """Write the settings of the command that runs, its overrides and Hydra's own settings.
 
     Raises:
+        ValueError: a link in place of the folder: what it leads to is not the run's.
         OSError: it cannot be written.
     """
-    _copy(run_dir / ACCEPTED, run_dir / RECORD)
+    hydra = HydraConfig.get()
+    folder = run_dir / RECORD
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: a link, expected a folder of the run's own")
+    folder.mkdir(exist_ok=True)
+    for name, content in (
+        ("config.yaml", config),
+        ("hydra.yaml", OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})),
+        (OVERRIDES, OmegaConf.create(list(hydra.overrides.task))),
+    ):
+        replace_text(folder / name, OmegaConf.to_yaml(content))
+    if not (folder / ACCEPTED).is_symlink():
+        (folder / ACCEPTED / OVERRIDES).unlink(missing_ok=True)
 
 
 def overrides_file(run_dir: Path) -> Path | None:
     """The file of a run's own overrides; None where there is no run."""
-    files = (run_dir / folder / OVERRIDES for folder in (ACCEPTED, RECORD))
+    files = (run_dir / RECORD / folder / OVERRIDES for folder in (ACCEPTED, ""))
     return next((file for file in files if file.is_file()), None)
-
-
-def _copy(source: Path, target: Path) -> None:
-    for file in sorted(source.glob("*.yaml")):
-        target.mkdir(exist_ok=True)
-        replace_bytes(target / file.name, file.read_bytes())

@@ -7,16 +7,16 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from asr.atomic_file import replace_text
-from asr.cli.hydra_app import quoted, run_hydra
+from asr.cli.hydra_app import config_groups, quoted, run_hydra
 from asr.cli.main import one_line
 from asr.cli.processes import (
     ERROR_FILE,
@@ -25,10 +25,13 @@ from asr.cli.processes import (
     run_on_processes,
     tell_parent,
 )
-from asr.cli.record import accept, overrides_file, restore
+from asr.cli.record import overrides_file, write_record
 from asr.cli.slurm import check_started_by_srun, rank, slurm_ranks
+from asr.cli.user_yaml import plain_override, read_yaml
+from asr.lock import locked
 
 RESUME = "resume="
+LOCK_FILE = ".lock"  # in the run's folder
 AUTO = "auto"  # go on where there is a state, begin where there is none
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # the name of a run without one
 CER_SHARE = 1e-3  # of the objective: too little to outweigh a word, enough to part equal WERs
@@ -43,11 +46,12 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
     """A resumed run's own overrides, then those given now, in the run's own folder.
 
     Raises:
-        ValueError: a folder that is no run.
+        ValueError: a folder that is no run, or whose record holds more than plain settings.
+        OSError: the record cannot be read.
     """
     if rank():
-        # Ranks share the run's folder; rank 0 alone writes Hydra's record and the log there.
-        arguments = [*arguments, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+        # Ranks share the run's folder; rank 0 alone writes the log there.
+        arguments = [*arguments, "hydra/job_logging=disabled"]
     given = [word for word in arguments if word.startswith(RESUME)]
     if not given or given[-1].removeprefix(RESUME) in ("", "null", AUTO):
         return arguments
@@ -57,7 +61,14 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
         raise ValueError(
             f"resume={folder}: no run there, expected the folder of an earlier asr train"
         )
-    earlier = [str(word) for word in OmegaConf.load(overrides) if not str(word).startswith(RESUME)]
+    recorded = read_yaml(overrides, "the overrides of a training")
+    if not isinstance(recorded, list):
+        raise ValueError(f"{overrides}: no list, expected the overrides of a training")
+    earlier = [
+        plain_override(word, config_groups(), overrides)
+        for word in recorded
+        if not str(word).startswith(RESUME)
+    ]
     # A job of a sweep goes on by itself.
     return [*earlier, *arguments, quoted("hydra.run.dir", str(folder)), "hydra.mode=RUN"]
 
@@ -67,13 +78,21 @@ def _job(config: DictConfig) -> float | None:
     if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
         _train_in_process(config)
         return None
-    try:
-        _is_resumed(config, run_dir)
-    except ValueError:
-        if not rank():
-            restore(run_dir)
-        raise  # and not told in the folder, which is that of another training
-    with slurm_ranks() as own_rank, _told_in(run_dir, is_first=own_rank == 0):
+    with slurm_ranks() as own_rank, _alone_in(run_dir) if own_rank == 0 else nullcontext():
+        # Outside of what is told in the folder, which may be that of another training.
+        if not _is_resumed(config, run_dir) and not own_rank and not _has_state(run_dir):
+            write_record(run_dir, config)
+        return _train_and_tell(config, run_dir, own_rank)
+
+
+def _alone_in(run_dir: Path) -> AbstractContextManager[None]:
+    """Holds the folder of the run: another training there, on any machine, is refused."""
+    logger = logging.getLogger("asr")
+    return locked(run_dir / LOCK_FILE, "trains in this folder now", unlockable=logger.warning)
+
+
+def _train_and_tell(config: DictConfig, run_dir: Path, own_rank: int) -> float | None:
+    with _told_in(run_dir, is_first=own_rank == 0):
         if config.trainer.devices > 1 and "RANK" not in os.environ:
             run_on_processes(config.trainer.devices, own_arguments())
         else:
@@ -114,10 +133,7 @@ def own_arguments() -> list[str]:
 
 @contextmanager
 def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
-    """Leaves the reason of a failure in the run's folder, where `asr runs` finds it.
-
-    Hydra's record of the settings becomes again what it was before a command that was refused.
-    """
+    """Leaves the reason of a failure in the run's folder, where `asr runs` finds it."""
     from asr.report.runs import ERROR_TEXT
 
     if is_first:  # a later task must not take away what an earlier one has told
@@ -126,8 +142,6 @@ def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
         yield
     except Exception as error:
         with suppress(OSError):  # a full disk, say, of which the error itself tells
-            if is_first:
-                restore(run_dir)
             replace_text(run_dir / ERROR_TEXT, f"{one_line(error)}\n")
         raise
 
@@ -157,7 +171,7 @@ def _train(config: DictConfig) -> None:
     recipe = build_recipe(config, logger.warning)
     recipe = start_recipe(recipe, config.init_from, run_dir, resume)
     settings = deciding_settings(config, recipe.recognizer.spec)
-    ready = (lambda: None) if rank() else partial(accept, run_dir)
+    ready = (lambda: None) if rank() else partial(write_record, run_dir, config)
     try:
         trainer.fit(replace(recipe, settings=settings), run_dir, resume, ready)
     except Stopped as stopped:
@@ -172,9 +186,8 @@ def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
         ValueError: no state to go on from, one that would be lost, or no lasting name for `auto`.
     """
     from asr.trainer.run import STATE_FOLDER
-    from asr.trainer.store import StateStore
 
-    has_state = StateStore(run_dir / STATE_FOLDER).exists()
+    has_state = _has_state(run_dir)
     if config.resume == AUTO:
         if TIMESTAMP.fullmatch(str(config.name)):
             raise ValueError("resume=auto without a name, expected name=... that stays the same")
@@ -189,3 +202,10 @@ def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
             f"resume={os.path.relpath(run_dir)}, choose another name=, or give overwrite=true"
         )
     return False
+
+
+def _has_state(run_dir: Path) -> bool:
+    from asr.trainer.run import STATE_FOLDER
+    from asr.trainer.store import StateStore
+
+    return StateStore(run_dir / STATE_FOLDER).exists()

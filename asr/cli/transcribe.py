@@ -17,7 +17,7 @@ from asr.atomic_file import replace_text
 from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.checkpoint import load_model
 from asr.cli.build import build_decoder
-from asr.cli.decoder_options import add_decoder_options, decoder_config
+from asr.cli.decoder_options import add_decoder_options, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
             "holds confidences"
         )
     calibrate = options.calibration and read_calibration(options.calibration).apply
-    settings = decoder_config(options)
+    settings = decoder_settings(options)
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
     decoder = build_decoder(settings, recognizer, _notice)
     transcriber = Transcriber(recognizer, decoder, calibrate)

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from asr.augment import Augment
 from asr.checkpoint import ModelSpec, Part, Recognizer
-from asr.cli.build import build, build_decoder, build_recognizer, build_trainer
+from asr.cli.build import build_decoder, build_recognizer, build_trainer
+from asr.cli.construct import construct, plain
 from asr.cli.hydra_app import conf_dir
 from asr.data.splits import Splits
 from asr.decoder.ngram import save_ngram_model
@@ -60,7 +61,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 @pytest.mark.parametrize("name", options("optim"))
 def test_optimisers_descend(name: str) -> None:
     parameter = torch.nn.Parameter(torch.full((4,), 3.0))
-    optimizer = build(composed("train", f"optim={name}").optim)([{"params": [parameter]}])
+    optimizer = construct(composed("train", f"optim={name}"), "optim")([{"params": [parameter]}])
     for _ in range(20):
         optimizer.zero_grad()
         parameter.square().sum().backward()
@@ -70,7 +71,7 @@ def test_optimisers_descend(name: str) -> None:
 
 @pytest.mark.parametrize("name", options("schedule"))
 def test_schedules_are_factors(name: str) -> None:
-    schedule = build(composed("train", f"schedule={name}").schedule)
+    schedule = construct(composed("train", f"schedule={name}"), "schedule")
     factors = [schedule(progress) for progress in np.linspace(0, 1, 101)]
     assert min(factors) >= 0
     assert max(factors) == pytest.approx(1)
@@ -78,7 +79,7 @@ def test_schedules_are_factors(name: str) -> None:
 
 @pytest.mark.parametrize("name", options("augment"))
 def test_augmentations(name: str) -> None:
-    augment = build(composed("train", f"augment={name}").augment)
+    augment = construct(composed("train", f"augment={name}"), "augment")
     assert isinstance(augment, Augment)
     assert (augment.spec is None) == (name == "none")
     assert (augment.waveform is not None) == (name in ("full", "noisy"))
@@ -93,7 +94,7 @@ def test_noises_and_rooms(kind: str, name: str, tmp_path: Path) -> None:
     choice = ["augment=full", f"augment/{kind}={name}"]
     if name == "folder":
         choice.append(f"augment.waveform.{kind}.source.folder={tmp_path}")
-    part = getattr(build(composed("train", *choice).augment).waveform, kind)
+    part = getattr(construct(composed("train", *choice), "augment").waveform, kind)
     assert (part is None) == (name == "none")
     if part is not None:
         part.probability = 1.0
@@ -108,7 +109,7 @@ def test_a_folder_that_is_missing_is_told_before_the_training(kind: str) -> None
         f"augment.waveform.{kind}.source.folder=no/such/folder",
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"^no/such/folder: missing, expected a folder of audio"):
-        build(config.augment)
+        construct(config, "augment")
 
 
 @pytest.mark.parametrize("name", options("trainer"))
@@ -133,14 +134,16 @@ def test_decoders(name: str, tmp_path: Path) -> None:
         "ab ",
         {},
     )
-    decoder = build_decoder(composed("evaluate", *overrides).decoder, Recognizer(spec), pytest.fail)
+    decoder = build_decoder(
+        plain(composed("evaluate", *overrides).decoder), Recognizer(spec), pytest.fail
+    )
     rows = [[0.1, 0.7, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1]]
     assert decoder(torch.tensor([rows]).log(), torch.tensor([3]))[0][0].tokens == (1, 2)
 
 
 def test_what_a_constructor_refuses_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gain_db"):
-        build(composed("train", "augment=full", "augment.waveform.gain_db=[3,-3]").augment)
+        construct(composed("train", "augment=full", "augment.waveform.gain_db=[3,-3]"), "augment")
     with pytest.raises(ValueError, match="needs a GPU"):
         build_trainer(composed("train", "trainer.accelerator=cpu", "trainer.precision=16-mixed"))
 
@@ -151,6 +154,6 @@ def test_settings_of_an_augmentation_that_is_not_there_are_refused() -> None:
         r"augment\.spec has settings \(freq_width, time_width\) of nothing, expected an augment="
     )
     with pytest.raises(ValueError, match=message):
-        build(config.augment)
+        construct(config, "augment")
     without = composed("train", "experiment=digits_demo", "augment=none", "augment.spec=null")
-    assert build(without.augment) == Augment()
+    assert construct(without, "augment") == Augment()

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from asr.cli.decoder_options import (
     HOTWORD_WEIGHT,
     add_decoder_options,
-    decoder_config,
+    decoder_settings,
     parse_hotwords,
     read_decoder_file,
 )
@@ -27,9 +26,7 @@ Fails = Callable[..., str]
 def config_of(*arguments: str) -> dict[str, object]:
     parser = argparse.ArgumentParser()
     add_decoder_options(parser)
-    config = OmegaConf.to_container(decoder_config(parser.parse_args(arguments)))
-    assert isinstance(config, dict)
-    return config
+    return decoder_settings(parser.parse_args(arguments))
 
 
 @pytest.fixture
@@ -147,7 +144,7 @@ def test_what_a_decoder_refuses_is_one_line(
     foreign = tmp_path / "foreign.yaml"
     foreign.write_text("_target_: os.system\ncommand: 'true'\n")
     line = fails(*model, "--decoder-config", str(foreign))
-    assert line.startswith("_target_ 'os.system', expected one of asr.decoder.")
+    assert line.startswith(f"{foreign}: _target_ is 'os.system', expected one of asr.decoder.")
 
 
 def evaluated(corpus: Path, model_file: Path, folder: Path, *overrides: str) -> list[str]:

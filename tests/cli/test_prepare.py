@@ -77,7 +77,7 @@ def test_text_rules_and_lists_come_from_the_command_line(source: Path, tmp_path:
     [
         (["corpus=manifest"], "corpus.name is missing, expected corpus.name=VALUE"),
         (["corpus.sorce=x"], "unknown config key 'corpus.sorce': did you mean 'source'?"),
-        (["+corpus.foo=1"], "config corpus: got an unexpected keyword argument 'foo'"),
+        (["+corpus.foo=1"], "unknown setting corpus.foo: expected one of data_dir, name,"),
         (["corpus.audio_format=mp3"], "audio_format is 'mp3', expected one of keep, wav, flac"),
         (["corpus=fsdd", "corpus.held_out_speaker=bob"], "held_out_speaker is 'bob', expected"),
         (["corpus=fsdd", "corpus.source=nowhere"], "nowhere: not a folder"),
@@ -88,7 +88,7 @@ def test_text_rules_and_lists_come_from_the_command_line(source: Path, tmp_path:
         ),
         (
             ["corpus=manifest", "corpus.name=x", "corpus.text.unicode_form=x"],
-            "config corpus: unicode_form is 'x', expected one of NFC",
+            "corpus.text.unicode_form is 'x', expected one of NFC",
         ),
     ],
 )

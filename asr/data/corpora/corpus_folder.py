@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from asr.atomic_file import remove_leftovers, replace_bytes
 from asr.data.corpora.prepared import SPLITS
+from asr.lock import locked
 
 STATE_DIR = ".prepare"  # lock and notes on what is done; its presence marks the folder as ours
 DOWNLOAD_DIR = "downloads"  # beside the corpora
@@ -46,7 +46,7 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
         )
     is_new = not state.is_dir()
     state.mkdir(parents=True, exist_ok=True)
-    with locked(state / "lock"):
+    with locked(state / "lock", "prepares this corpus now"):
         remove_leftovers(folder)
         try:
             yield folder
@@ -54,29 +54,6 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
             if is_new and [*folder.iterdir(), *state.iterdir()] == [state, state / "lock"]:
                 shutil.rmtree(folder)
             raise
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a lock file; the operating system lets go of it when the process ends in any way.
-
-    Args:
-        path: the file; it stays.
-        waiting: is told when another process holds the lock, which is then waited for.
-
-    Raises:
-        ValueError: where another process holds it and `waiting` is None.
-        OSError: where the file system has no locks.
-    """
-    with open(path, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if waiting is None:
-                raise ValueError(f"{path}: another process prepares this corpus now") from error
-            waiting(f"{path}: waiting for another process")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def check_name(name: str) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from asr.data.corpora.archive import ARCHIVE_SUFFIXES, unpack
 from asr.data.corpora.assemble import assemble_corpus
-from asr.data.corpora.corpus_folder import DOWNLOAD_DIR, corpus_folder, locked
+from asr.data.corpora.corpus_folder import DOWNLOAD_DIR, corpus_folder
 from asr.data.corpora.download import download
 from asr.data.corpora.prepared import Item, PreparedCorpus, Progress, Silent
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
+from asr.lock import locked
 
 COMMIT = "26eb9aa"
 ARCHIVE_URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.zip"
@@ -111,7 +112,7 @@ def find_recordings(
     else:
         downloads = data_dir.absolute() / DOWNLOAD_DIR
         downloads.mkdir(parents=True, exist_ok=True)
-        with locked(downloads / "fsdd.lock", waiting=progress.say):
+        with locked(downloads / "fsdd.lock", "downloads it now", waiting=progress.say):
             unpacked = _unpacked(downloads, source, archive_url, progress)
         recordings = _recordings_in(unpacked)
     if verify:

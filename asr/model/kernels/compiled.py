@@ -1,51 +1,28 @@
-"""How kernels are compiled: by Numba at their first call, and kept on disk for the next process."""
+"""How the kernels of the LSTM are compiled, and what their code is made of beside Python."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numba
 from numba import extending, types
 from numba.core import cgutils
 
+import asr.compiled
+
 # None of these liberties in arithmetic lets a NaN pass for a number.
-OPTIONS: dict[str, Any] = {
-    "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"},
-}  # fmt: skip
+FASTMATH = {"contract", "nsz", "arcp"}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function of arrays and numbers; it runs without the interpreter's lock."""
-    return _compile(function, OPTIONS)
+    return asr.compiled.compiled(function, Path(__file__).parent, FASTMATH)
 
 
 def compiled_sum(function: Callable[..., Any]) -> Callable[..., Any]:
     """`compiled`, and sums may be taken in any order: only then do they become vectors."""
-    return _compile(function, OPTIONS | {"fastmath": OPTIONS["fastmath"] | {"reassoc"}})
-
-
-def _compile(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    try:
-        dispatcher = numba.njit(function, cache=True, **options)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return numba.njit(function, **options)
-    # Numba compiles anew what changed in the function's own file, not in those it calls into.
-    stored = dispatcher._cache._cache_file
-    stored._source_stamp = stored._source_stamp, fingerprint(Path(__file__).parent)
-    return dispatcher
-
-
-@cache
-def fingerprint(folder: Path) -> str:
-    """Of the sources in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return asr.compiled.compiled(function, Path(__file__).parent, FASTMATH | {"reassoc"})
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.corpora.corpus_folder import corpus_folder, locked, write_if_changed
+from asr.data.corpora.corpus_folder import corpus_folder, write_if_changed
+from asr.lock import locked
 
 
 def test_the_folder_is_made_and_kept_when_something_is_in_it(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_failure_before_the_first_file_leaves_no_folder(tmp_path: Path) -> Non
 def test_a_lock_is_let_go(tmp_path: Path) -> None:
     waited: list[str] = []
     for _ in range(2):
-        with locked(tmp_path / "lock", waiting=waited.append):
+        with locked(tmp_path / "lock", "writes", waiting=waited.append):
             pass
     assert waited == []
 

@@ -1,0 +1,128 @@
+"""Settings to objects: classes of a table, arguments of the types that they are declared with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any, get_args
+
+from omegaconf import DictConfig, OmegaConf
+
+from asr.untrusted import annotations_of, check_arguments, shown
+
+# All that a `_target_` may name, in conf/ and everywhere else: settings choose from these.
+BUILDABLE = frozenset({
+    "asr.augment.Augment",
+    "asr.augment.Noise",
+    "asr.augment.Reverberation",
+    "asr.augment.SimulatedRooms",
+    "asr.augment.SpecAugment",
+    "asr.augment.SyntheticNoise",
+    "asr.augment.WaveformAugment",
+    "asr.data.corpora.digits_synthetic.prepare_digits_synthetic",
+    "asr.data.corpora.fsdd.prepare_fsdd",
+    "asr.data.corpora.manifest.prepare_manifest",
+    "asr.data.noise_files.NoiseFiles",
+    "asr.data.room_files.RoomFiles",
+    "asr.data.shar.load.load_shar",
+    "asr.data.splits.load_splits",
+    "asr.decoder.BeamSearch",
+    "asr.decoder.Greedy",
+    "asr.decoder.LexiconBeamSearch",
+    "asr.features.LogMel",
+    "asr.model.BiLstmCtc",
+    "asr.text.normalize.TextNormalizer",
+    "asr.trainer.Trainer",
+    "asr.trainer.schedule.Constant",
+    "asr.trainer.schedule.Cosine",
+    "asr.trainer.schedule.InverseSqrt",
+    "asr.trainer.schedule.Linear",
+    "torch.optim.Adam",
+    "torch.optim.AdamW",
+    "torch.optim.RMSprop",
+    "torch.optim.SGD",
+})  # fmt: skip
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A section of a config as plain data, its references followed.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: a value that is missing or refers to nothing.
+    """
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict), "every section of conf/ is a mapping"
+    return {str(key): value for key, value in content.items()}
+
+
+def construct(config: DictConfig, section: str, **arguments: Any) -> Any:
+    """Build what a section of a config describes, and what is described inside of it.
+
+    Args:
+        config: all settings.
+        section: name of the one with a `_target_`.
+        arguments: beside those of the section; they take the place of its own.
+
+    Raises:
+        ValueError: a class that is not in the table, an argument of another type, or what a
+            constructor refused.
+        OSError: a constructor could not read a file.
+    """
+    return _built({**plain(config[section]), **arguments}, section)
+
+
+def target(name: object, where: object, stage: str = "") -> Any:
+    """The class or function that a `_target_` names.
+
+    Args:
+        name: as it was read.
+        where: names the source in messages.
+        stage: the package that it must be of, `asr.decoder` for instance; empty for any.
+
+    Raises:
+        ValueError: it is not in the table.
+    """
+    known = sorted(each for each in BUILDABLE if each.startswith(f"{stage}." if stage else ""))
+    if name not in known:
+        expected = f"one of {', '.join(known)}" if stage else "a class that conf/ names"
+        raise ValueError(f"{where}: _target_ is {shown(name)}, expected {expected}")
+    module, _, attribute = str(name).rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _built(settings: Mapping[str, Any], section: str) -> Any:
+    constructor = target(settings.get("_target_"), section)
+    is_partial = settings.get("_partial_") is True
+    hints = annotations_of(constructor)
+    arguments = {}
+    for name, value in settings.items():
+        if name in ("_target_", "_partial_"):
+            continue
+        key = f"{section}.{name}"
+        if isinstance(value, Mapping) and "_target_" in value:
+            value = _built(value, key)
+        elif isinstance(value, Mapping) and not _may_be_mapping(hints.get(name)):
+            # An experiment's settings for masks, say, where augment=none has none to set.
+            group = section.split(".")[0]
+            raise ValueError(
+                f"{key} has settings ({', '.join(map(str, value))}) of nothing, expected "
+                f"{'an' if group[0] in 'aeo' else 'a'} {group}= that has it, or {key}=null"
+            )
+        arguments[name] = value
+    arguments = check_arguments(constructor, arguments, section, partial=is_partial)
+    if is_partial:
+        return partial(constructor, **arguments)
+    try:
+        return constructor(**arguments)
+    except ValueError as error:
+        # A constructor names its argument; which of many settings that is, only we know.
+        if re.match(r"\w*", str(error))[0] in arguments:  # type: ignore[index]  # it always matches
+            raise ValueError(f"{section}.{error}") from error
+        raise
+
+
+def _may_be_mapping(kind: Any) -> bool:
+    """Whether an annotation takes plain names and values."""
+    return any(getattr(choice, "__origin__", None) is Mapping for choice in (kind, *get_args(kind)))

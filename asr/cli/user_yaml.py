@@ -1,0 +1,147 @@
+"""YAML that a user, or somebody else, wrote: plain keys and values, bounded, and never code.
+
+Only the files of conf/ may name classes and look things up. Decoder files, and the record in a
+run's folder, come from anywhere: here they become plain data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from asr.untrusted import MAX_DEPTH, read_text, shown
+
+MAX_YAML_BYTES = 1 << 20  # ten thousand hotwords take a third
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # to another key of the same file
+KEY = re.compile(r"\w+([./]\w+)*")
+GROUP_OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
+
+
+def read_yaml(path: Path, expected: str) -> Any:
+    """The mapping or list in a YAML file; `${...}` stays as it is written.
+
+    Args:
+        path: a regular file.
+        expected: what should be there, for messages.
+
+    Raises:
+        ValueError: too large, not YAML, nested too deep, or with aliases or tags.
+        OSError: missing or unreadable.
+    """
+    text = read_text(path, expected, MAX_YAML_BYTES)
+    try:
+        _check_events(text, path, expected)
+        # OmegaConf's own loader, for which 1e-3 is a number, as it is on the command line.
+        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        message = " ".join(str(error).split())
+        raise ValueError(f"{path}: not YAML: {message}, expected {expected}") from error
+
+
+def _check_events(text: str, path: Path, expected: str) -> None:
+    """What costs more than its length, or asks for more than data, is found before it is built."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        where = f"{path}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"{where}: an alias (*{event.anchor}), expected the value itself")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError(f"{where}: a tag ({shown(event.tag)}), expected plain values")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and not depth:
+            raise ValueError(f"{path}: {shown(event.value)}, expected {expected}")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{where}: nested deeper than {MAX_DEPTH}, expected {expected}")
+
+
+def read_settings(path: Path, expected: str) -> dict[str, Any]:
+    """A file of settings: names and plain values.
+
+    A value may be `${name}` for what another name of the same file has; nothing else is looked up.
+
+    Raises:
+        ValueError: as of `read_yaml`, no mapping, or a value that is looked up elsewhere.
+        OSError: missing or unreadable.
+    """
+    content = read_yaml(path, expected)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not YAML of names and values, expected {expected}")
+    for name, value in content.items():
+        own = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if own and own[1] in content:
+            content[name] = content[own[1]]
+        if "${" in repr((name, content[name])):
+            raise ValueError(f"{path}: {name} is {shown(value)}, expected a value, not a look-up")
+    return content
+
+
+def plain_override(word: object, groups: Mapping[str, object], where: Path) -> str:
+    """A setting of a training's command line as it stands in the record of its run.
+
+    It may choose files of conf/ and give plain values to settings of the training; Hydra's own
+    settings, classes and look-ups elsewhere are not taken from a file.
+
+    Args:
+        word: `key=value` in Hydra's grammar.
+        groups: the config groups by name.
+        where: the file of the record, for messages.
+
+    Returns:
+        The word.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        override = OverridesParser.create().parse_override(str(word))
+    except HydraException as error:
+        raise ValueError(f"{where}: {shown(word)}, expected KEY=VALUE") from error
+    fault = _fault(override, groups)
+    if fault:
+        raise ValueError(f"{where}: {shown(word)}, {fault}")
+    return str(word)
+
+
+def _fault(override: Override, groups: Mapping[str, object]) -> str | None:
+    """Why a setting is not taken from a file; None where it is."""
+    key = override.key_or_group
+    if not KEY.fullmatch(key) or override.package is not None:
+        return "expected the name of a setting of conf/train.yaml"
+    if re.split("[./]", key)[0] == "hydra":
+        return "expected no setting of Hydra's: give those on the command line"
+    if override.is_sweep_override():
+        return "expected one value"
+    if override.is_delete():
+        return None
+    value = override.value()
+    if key in groups:
+        names = value if isinstance(value, list) else [value]
+        if all(name is None or GROUP_OPTION.fullmatch(str(name)) for name in names):
+            return None
+        return f"expected the name of a file in conf/{key}"
+    return _fault_of_value(value)
+
+
+def _fault_of_value(value: Any) -> str | None:
+    if isinstance(value, dict):
+        if any(str(name).startswith("_") for name in value):
+            return "expected plain values, no class"
+        return next(filter(None, map(_fault_of_value, value.values())), None)
+    if isinstance(value, list):
+        return next(filter(None, map(_fault_of_value, value)), None)
+    if "${" in REFERENCE.sub("", str(value)):
+        return "expected a value, not a look-up"
+    return None

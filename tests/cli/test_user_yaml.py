@@ -1,0 +1,110 @@
+"""YAML of users and of run folders: data comes through, everything else is one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from asr.cli.hydra_app import config_groups
+from asr.cli.user_yaml import MAX_YAML_BYTES, plain_override, read_settings, read_yaml
+
+BOMB = "a: &a [1]\n" + "".join(
+    f"{y}: &{y} [*{x}, *{x}]\n" for x, y in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "file.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_values_are_those_of_the_command_line(tmp_path: Path) -> None:
+    text = "a: 1e-3\nb: [1, two]\nc: {d: null}\ne: ${a}\n'on': yes\nf: 2020-01-01\n"
+    path = written(tmp_path, text)
+    assert read_settings(path, "settings") == {
+        "a": 1e-3, "b": [1, "two"], "c": {"d": None}, "e": 1e-3, "on": True,
+        "f": "2020-01-01",
+    }  # fmt: skip
+    assert read_yaml(written(tmp_path, "- a=${b}\n- c"), "a list") == ["a=${b}", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, ":2: an alias (*a), expected the value itself"),
+        ("a: !!python/object/apply:os.system ['id']", ":1: a tag ("),
+        ("a: !!binary aGk=", ":1: a tag ("),
+        ("a: ${oc.env:HOME}", ": a is '${oc.env:HOME}', expected a value, not a look-up"),
+        ("a: [{b: '${oc.env:HOME}'}]", ": a is [{'b': '${oc.env:HOME}'}], expected a value"),
+        ("a: x${b}\nb: 1", ": a is 'x${b}', expected a value, not a look-up"),
+        ("a: ${b}\nb: ${a}", ": a is '${b}', expected a value, not a look-up"),
+        ("a: ${c}\nb: 1", ": a is '${c}', expected a value, not a look-up"),
+        ("'${oc.env:HOME}': 1", ": ${oc.env:HOME} is 1, expected a value, not a look-up"),
+        ("[" * 40 + "]" * 40, ":1: nested deeper than 32"),
+        ("a: " + "{b: " * 40 + "1" + "}" * 40, ":1: nested deeper than 32"),
+        ("a: {b", ": not YAML: "),
+        ("a: 1\na: 2", ": not YAML: "),
+        ("just words", ": 'just words', expected settings"),
+        ("- 1", ": not YAML of names and values, expected settings"),
+        ("a: " + "x" * MAX_YAML_BYTES, f"expected settings of at most {MAX_YAML_BYTES}"),
+    ],
+)
+def test_what_is_no_plain_data_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        read_settings(path, "settings")
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "optim.lr=0.001", "model=bilstm_ctc_medium", "augment/noise=folder", "experiment=null",
+        "+optim.eps=1e-6", "++optim.lr=3", "data.train=[a.jsonl,b.jsonl]", "name='a b, c'",
+        "data.dev=${data.train}", "data.train=${paths.data_dir}/mine/train.jsonl", "~augment.spec",
+        "augment.waveform.gain_db=[-6.0,3]", "decoder.hotwords={acme:3}", "experiment=mine/first",
+        "overwrite=true", "seed=", "alphabet='ab ${'",
+    ],
+)  # fmt: skip
+def test_settings_of_a_training_come_from_its_record(word: str) -> None:
+    if word.endswith("${'"):
+        with pytest.raises(ValueError, match="not a look-up"):
+            plain_override(word, config_groups(), Path("overrides.yaml"))
+    else:
+        assert plain_override(word, config_groups(), Path("overrides.yaml")) == word
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("++data.text.x={_target_: os.system, command: id}", "expected plain values, no class"),
+        ("data.text={a: [{_target_: os.system}]}", "expected plain values, no class"),
+        ("++hydra.callbacks={a: {_target_: os.system}}", "expected no setting of Hydra's"),
+        ("++hydra.job.env_set={LD_PRELOAD: evil.so}", "expected no setting of Hydra's"),
+        ("hydra/launcher=submitit_slurm", "expected no setting of Hydra's"),
+        ("hydra.searchpath=[file:///evil]", "expected no setting of Hydra's"),
+        ("model@hydra.callbacks=evil", "expected the name of a setting"),
+        ("experiment@_global_=evil", "expected the name of a setting"),
+        ("model=../../evil", "expected the name of a file in conf/model"),
+        ("experiment=/evil", "expected the name of a file in conf/experiment"),
+        ("experiment=[a,../b]", "expected the name of a file in conf/experiment"),
+        ("data.train=${oc.env:SECRET}", "expected a value, not a look-up"),
+        ("data.train=[a,'${oc.env:SECRET}']", "expected a value, not a look-up"),
+        ("name=x${oc.decode:'1'}", "expected a value, not a look-up"),
+        ("optim.lr=1,2", "expected one value"),
+        ("optim.lr=choice(1,2)", "expected one value"),
+        ("--config-dir=/evil", "expected KEY=VALUE"),
+        ("-m", "expected KEY=VALUE"),
+        ("words", "expected KEY=VALUE"),
+        (3, "expected KEY=VALUE"),
+        ({"a": 1}, "expected KEY=VALUE"),
+    ],
+)
+def test_what_would_run_or_look_up_something_does_not(word: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        plain_override(word, config_groups(), Path("overrides.yaml"))
+    assert str(error.value).startswith("overrides.yaml: ")
