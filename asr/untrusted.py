@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Literal, NoReturn, TypeVar, Union
 
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 MAX_SHOWN_ENTRIES = 12  # of a wrong list or of a header, in a message
+MAX_NUMBER = 1 << 63  # what torch, NumPy and files hold
 MAX_DEPTH = 32  # of values in values; none of our files has more than six
 
 _SHORT = reprlib.Repr()
@@ -315,6 +316,8 @@ def _is_instance(value: Any, kind: Any) -> bool:
         return value is None
     if isinstance(value, bool):
         return kind is bool
+    if isinstance(value, int) and not -MAX_NUMBER <= value < MAX_NUMBER:
+        return False
     if kind is float:
         return isinstance(value, int | float) and not math.isnan(value)
     if kind is collections.abc.Callable:

@@ -91,6 +91,8 @@ def test_values_of_the_right_type(value: object, kind: object, expected: object)
         (2.5, int, "it is 2.5, expected a whole number"),
         (True, int, "it is True, expected a whole number"),
         (True, float, "it is True, expected a number"),
+        (1 << 63, int, "it is 9223372036854775808, expected a whole number"),
+        (1 << 2000, float, f"it is {shown(1 << 2000)}, expected a number"),
         (float("nan"), float, "it is nan, expected a number"),
         (1, str, "it is 1, expected a text"),
         (1, bool, "it is 1, expected true or false"),

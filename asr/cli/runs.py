@@ -6,19 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.measure import Measurement
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from asr.atomic_file import replace_bytes, replace_text
+from asr.cli.main import one_line
+from asr.cli.record import CONFIG
 from asr.cli.settings import flat_settings
+from asr.cli.user_yaml import read_yaml
 from asr.report.runs import Run, compare, read_run
 from asr.report.runs_picture import draw_runs
 from asr.report.runs_table import groups_table, others_table, runs_csv
 from asr.report.visible import visible
-
-CONFIG = Path(".hydra") / "config.yaml"
 
 
 def main(arguments: list[str]) -> int:
@@ -67,14 +66,18 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def _read(folder: Path) -> Run | None:
-    """A training, failed if its config cannot be read; None for a run of another command."""
+    """A training, failed if its folder cannot be read; None for a run of another command."""
     try:
-        config = OmegaConf.load(folder / CONFIG)
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        return Run(str(folder), {}, (), f"{CONFIG} cannot be read: {type(error).__name__}")
-    if not isinstance(config, DictConfig) or "trainer" not in config:
+        config = read_yaml(folder / CONFIG, "the settings of a run")
+    except (ValueError, OSError) as error:
+        return Run(str(folder), {}, (), f"{CONFIG} cannot be read: {one_line(error)}")
+    if not isinstance(config, dict) or "trainer" not in config:
         return None
-    return read_run(folder, flat_settings(config))
+    settings = flat_settings(config)
+    try:
+        return read_run(folder, settings)
+    except (ValueError, OSError) as error:
+        return Run(str(folder), settings, (), one_line(error))
 
 
 def _parser() -> argparse.ArgumentParser:

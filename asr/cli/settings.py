@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from asr.cli.user_yaml import REFERENCE
 from asr.report.runs import Setting
 
 if TYPE_CHECKING:  # `asr runs` needs no torch
@@ -16,7 +17,6 @@ if TYPE_CHECKING:  # `asr runs` needs no torch
 
 # Where a run lies and how it was begun, not what it trains.
 NOT_COMPARED = ("name", "resume", "overwrite", "paths.")
-REFERENCE = re.compile(r"\$\{[\w.]+\}")  # another key's value, which is listed there
 # What decides the weights, beside the data and the model file's description.
 DECIDING = ("augment", "optim", "schedule", "seed", "trainer")
 # Of the trainer: what is written and when, and what a state tells as its surroundings.
@@ -30,41 +30,51 @@ NOT_DECIDING = tuple(
 )  # fmt: skip
 
 
-def flat_settings(config: DictConfig) -> dict[str, Setting]:
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Setting]:
     """The settings of a training as dotted keys and plain values, without what is written twice.
 
-    The class that a section builds is the value of the section itself: optim is AdamW.
+    The class that a section builds is the value of the section itself: optim is AdamW. A part of a
+    text that refers to another key is followed; whatever else would be looked up stays as written.
+
+    Args:
+        settings: of a config, or of its record in a run's folder, as plain data.
     """
     return {
         key: value
-        for key, value in _leaves(config, "")
+        for key, value in _leaves(settings, settings, "")
         if not key.startswith(NOT_COMPARED) and key not in NOT_COMPARED
     }
 
 
-def _leaves(config: DictConfig, prefix: str) -> Iterator[tuple[str, Setting]]:
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    for name, value in raw.items():
+def _leaves(
+    settings: Mapping[str, Any], root: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, Setting]]:
+    for name, value in settings.items():
         key = f"{prefix}{name!s}"
         if name == "_target_":
             yield prefix.rstrip("."), str(value).rsplit(".", 1)[-1]
         elif isinstance(value, dict):
-            yield from _leaves(config[name], f"{key}.")
+            yield from _leaves(value, root, f"{key}.")
         elif not (isinstance(value, str) and REFERENCE.fullmatch(value)):
-            yield key, _plain(config, name, value)
+            yield key, _plain(value, root)
 
 
-def _plain(config: DictConfig, name: Any, raw: Any) -> Setting:
-    """A value with its references followed, where that is possible outside its own program."""
-    try:
-        value = config[name]
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        items: Any = OmegaConf.to_container(value, resolve=True)
-    except OmegaConfBaseException:
-        return str(raw)
-    return ", ".join(map(str, items))
+def _plain(value: Any, root: Mapping[str, Any]) -> Setting:
+    if isinstance(value, list):
+        return ", ".join(str(_plain(each, root)) for each in value)
+    if isinstance(value, str):
+        return REFERENCE.sub(lambda match: str(_at(match, root)), value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _at(match: re.Match[str], root: Mapping[str, Any]) -> Any:
+    """The value that a reference leads to; the reference where there is none."""
+    value: Any = root
+    for name in match[1].split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return match[0] if value is None or isinstance(value, Mapping | list) else value
 
 
 def deciding_settings(config: DictConfig, spec: ModelSpec) -> dict[str, str]:
@@ -74,9 +84,10 @@ def deciding_settings(config: DictConfig, spec: ModelSpec) -> dict[str, str]:
         config: of the training.
         spec: of its recogniser, whose architecture may come from a model file.
     """
+    raw: Any = OmegaConf.to_container(config, resolve=False)
     settings = {
         key: value
-        for key, value in flat_settings(config).items()
+        for key, value in flat_settings(raw).items()
         if key.split(".")[0] in DECIDING and key not in NOT_DECIDING
     }
     for section, part in (("features", spec.features), ("model", spec.model)):

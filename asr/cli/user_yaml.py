@@ -40,31 +40,34 @@ def read_yaml(path: Path, expected: str) -> Any:
     """
     text = read_text(path, expected, MAX_YAML_BYTES)
     try:
-        _check_events(text, path, expected)
-        # OmegaConf's own loader, for which 1e-3 is a number, as it is on the command line.
-        return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        fault = _fault_in_events(text)
+        if fault is None:
+            # OmegaConf's own loader, for which 1e-3 is a number, as it is on the command line.
+            return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         message = " ".join(str(error).split())
         raise ValueError(f"{path}: not YAML: {message}, expected {expected}") from error
+    raise ValueError(f"{path}:{fault}, expected {expected}")
 
 
-def _check_events(text: str, path: Path, expected: str) -> None:
-    """What costs more than its length, or asks for more than data, is found before it is built."""
+def _fault_in_events(text: str) -> str | None:
+    """What costs more than its length, or asks for more than data, before anything is built."""
     depth = 0
     for event in yaml.parse(text, Loader=LOADER):
-        where = f"{path}:{event.start_mark.line + 1}"
+        line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"{where}: an alias (*{event.anchor}), expected the value itself")
+            return f"{line}: an alias (*{event.anchor}) in the place of a value"
         if getattr(event, "tag", None) is not None:
-            raise ValueError(f"{where}: a tag ({shown(event.tag)}), expected plain values")
+            return f"{line}: a tag ({shown(event.tag)}) beside a value"
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.ScalarEvent) and not depth:
-            raise ValueError(f"{path}: {shown(event.value)}, expected {expected}")
+            return f"{line}: {shown(event.value)}"
         if depth > MAX_DEPTH:
-            raise ValueError(f"{where}: nested deeper than {MAX_DEPTH}, expected {expected}")
+            return f"{line}: nested deeper than {MAX_DEPTH}"
+    return None
 
 
 def read_settings(path: Path, expected: str) -> dict[str, Any]:

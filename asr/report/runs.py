@@ -11,9 +11,14 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
+from asr.untrusted import read_text, shown
+
 ERROR_TEXT = "error.txt"  # in a run's folder: why it failed
 VALIDATIONS = "validations.csv"
 REPEATS = ("data.fold", "data.fold_seed", "seed")  # runs that differ in these alone are repeats
+
+MAX_LOG_BYTES = 1 << 26  # 64 MiB: a million validations
+MAX_COUNT = 10**12  # of steps and epochs
 
 Setting = str | int | float | bool | None
 
@@ -148,12 +153,12 @@ def read_validations(folder: Path) -> tuple[ValidationRow, ...]:
         OSError: no such file.
     """
     path = folder / VALIDATIONS
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader([line for line in file if line.endswith("\n")])
-        try:
-            rows = tuple(_row(line) for line in reader)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}:{reader.line_num}: no validation: {error}") from error
+    lines = read_text(path, "the validations of a training", MAX_LOG_BYTES).splitlines(True)
+    reader = csv.DictReader([line for line in lines if line.endswith("\n")])
+    try:
+        rows = tuple(_row(line) for line in reader)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}:{reader.line_num}: no validation: {error}") from error
     if not rows:
         raise ValueError(f"{path}: no validation yet, expected at least one")
     return rows
@@ -166,8 +171,11 @@ def read_run(folder: Path, settings: Mapping[str, Setting]) -> Run:
         ValueError: validations of another form.
     """
     path, error_path = folder / VALIDATIONS, folder / ERROR_TEXT
-    begun = path.is_file() and len(path.read_bytes().splitlines()) > 1
-    error = error_path.read_text(encoding="utf-8").strip() if error_path.is_file() else None
+    expected = "the validations of a training"
+    begun = path.exists() and len(read_text(path, expected, MAX_LOG_BYTES).splitlines()) > 1
+    error = None
+    if error_path.exists():
+        error = read_text(error_path, "why a training failed", MAX_LOG_BYTES).strip()
     return Run(str(folder), settings, read_validations(folder) if begun else (), error)
 
 
@@ -233,16 +241,31 @@ def _rank(run: Run) -> tuple[float, float]:
 
 def _row(line: Mapping[str, str]) -> ValidationRow:
     return ValidationRow(
-        step=int(line["step"]),
-        epoch=int(line["epoch"]),
-        elapsed_s=float(line["elapsed_s"]),
-        audio_h=float(line["audio_h"]),
-        loss=float(line["loss"]),
-        wer=float(line["wer"]),
-        cer=float(line["cer"]),
+        step=_count(line["step"]),
+        epoch=_count(line["epoch"]),
+        elapsed_s=_amount(line["elapsed_s"]),
+        audio_h=_amount(line["audio_h"]),
+        loss=_amount(line["loss"]),
+        wer=_amount(line["wer"]),
+        cer=_amount(line["cer"]),
     )
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > len(str(MAX_COUNT)):
+        raise ValueError(f"{shown(text)}, expected a whole number up to {MAX_COUNT}")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    """A number from 0 on; infinite is the loss of a text that CTC cannot fit into its audio."""
+    amount = float(text)
+    if not amount >= 0:
+        raise ValueError(f"{shown(text)}, expected a number from 0 on")
+    return amount
+
+
 def _spread(values: Sequence[float]) -> Spread:
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+    has_deviation = len(values) > 1 and all(map(math.isfinite, values))
+    deviation = statistics.stdev(values) if has_deviation else math.nan
     return Spread(statistics.fmean(values), deviation, min(values), max(values))

@@ -110,16 +110,29 @@ def runs_csv(comparison: Comparison) -> str:
     writer = csv.writer(text, lineterminator="\n")
     keys = (*comparison.columns, *comparison.repeats)
     titles = ("group", "run", "state", *keys, *MEASURES, "audio_h", "minutes", "error")
-    writer.writerow(map(visible, titles))
+    writer.writerow(map(_cell, titles))
     for number, run in _numbered(comparison):
         settings = (run.settings.get(key) for key in keys)
         writer.writerow(
-            [number, visible(run.folder), run.state]
-            + [visible("null" if value is None else str(value)) for value in settings]
+            [number, _cell(run.folder), run.state]
+            + [_cell("null" if value is None else str(value)) for value in settings]
             + _numbers(run)
-            + [visible(run.error or "")]
+            + [_cell(run.error or "")]
         )
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A text for a cell that a spreadsheet takes for a text, and not for something to compute.
+
+    OWASP, "CSV Injection": what begins with =, +, - or @ gets an apostrophe in front.
+    """
+    shown = visible(text)
+    try:
+        float(shown)
+    except ValueError:
+        return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+    return shown
 
 
 def _numbered(comparison: Comparison) -> Iterable[tuple[int | str, Run]]:

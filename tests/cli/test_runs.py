@@ -45,7 +45,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_settings_are_flat_resolved_where_they_can_be_and_said_once() -> None:
-    assert flat_settings(OmegaConf.create(CONFIG)) == {
+    assert flat_settings(OmegaConf.to_container(OmegaConf.create(CONFIG))) == {
         "seed": 3,
         "data": "load_splits",
         "data.train": "data/a.jsonl",

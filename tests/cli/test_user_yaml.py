@@ -34,7 +34,7 @@ def test_values_are_those_of_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB, ":2: an alias (*a), expected the value itself"),
+        (BOMB, ":2: an alias (*a) in the place of a value, expected settings"),
         ("a: !!python/object/apply:os.system ['id']", ":1: a tag ("),
         ("a: !!binary aGk=", ":1: a tag ("),
         ("a: ${oc.env:HOME}", ": a is '${oc.env:HOME}', expected a value, not a look-up"),
@@ -47,7 +47,8 @@ def test_values_are_those_of_the_command_line(tmp_path: Path) -> None:
         ("a: " + "{b: " * 40 + "1" + "}" * 40, ":1: nested deeper than 32"),
         ("a: {b", ": not YAML: "),
         ("a: 1\na: 2", ": not YAML: "),
-        ("just words", ": 'just words', expected settings"),
+        ("a: " + "9" * 5000, ": not YAML: "),
+        ("just words", ":1: 'just words', expected settings"),
         ("- 1", ": not YAML of names and values, expected settings"),
         ("a: " + "x" * MAX_YAML_BYTES, f"expected settings of at most {MAX_YAML_BYTES}"),
     ],
