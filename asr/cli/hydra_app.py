@@ -58,10 +58,13 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
     """
     _keep_libraries_quiet()
     failures: list[Exception] = []
+    has_begun = False
     FailedJobs.latest = None
 
     @functools.wraps(job)
     def careful(config: DictConfig) -> float | FailedJob | None:
+        nonlocal has_begun
+        has_begun = True
         # Hydra would announce the error in a line of its own before passing it on.
         try:
             if command != "train":  # which finds out first whether the folder is its own
@@ -87,6 +90,12 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
         if told := told_failures():
             raise ValueError(told) from error
         raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        if has_begun:
+            raise
+        # Where Hydra does not look before it takes a value for a text, say.
+        what = " ".join(arguments)
+        raise ValueError(f"{what}: these settings do not compose ({one_line(error)})") from error
     finally:
         sys.argv = [program, *rest]
     if told := told_failures():

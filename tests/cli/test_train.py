@@ -185,9 +185,16 @@ def test_what_is_refused_leaves_the_settings_for_the_next_resume(
     fails(*arguments(corpus, run_dir.parents[1], "tones", tiny), "trainer.devices=2")
     fails("train", f"resume={run_dir}", "trainer.precision=7-bit")
     assert [path.read_bytes() for path in record] == before
-    (run_dir / ".hydra" / "overrides.yaml").write_text("[]\n")  # Hydra's, and then killed
+    # Earlier versions left Hydra's record as it was and kept what was not refused in a folder.
+    accepted = run_dir / ".hydra" / "accepted"
+    accepted.mkdir()
+    (accepted / "overrides.yaml").write_bytes((run_dir / ".hydra" / "overrides.yaml").read_bytes())
+    (run_dir / ".hydra" / "overrides.yaml").write_text("[]\n")
     line = fails("train", f"resume={run_dir}", "trainer.batch_duration_s=2")
     assert line.endswith("now: trainer.batch_duration_s 3 -> 2")
+    assert main(["train", f"resume={run_dir}"]) == 0
+    assert [path.read_bytes() for path in record] != before, "the resume's own"
+    assert not list(accepted.iterdir())
 
 
 def test_settings_that_changed_are_told_in_one_line(
