@@ -23,7 +23,7 @@ MODULES = {
     "ctypes", "runpy", "imp", "multiprocessing",
 }  # fmt: skip
 OF_MODULES = {  # calls that are harmless of other modules
-    "os": {"system", "popen", "fork", "execv", "execve", "execvp", "execvpe", "spawnv", "startfile"},
+    "os": {"system", "popen", "fork", "execv", "execve", "execvp", "execvpe", "spawnv"},
     "torch": {"load", "compile", "hub"}, "np": {"load"}, "numpy": {"load"},
     "yaml": {"load", "load_all"}, "jit": {"load"},
 }  # fmt: skip

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from asr.checkpoint import average_models, save_model
+from asr.cli.terminal import say
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     save_model(options.output, recognizer, training)
     has_statistics = any(name.endswith("running_mean") for name, _ in recognizer.named_buffers())
     too = ", batch norm's running statistics too" if has_statistics else ""
-    print(f"{options.output}: mean of {len(options.models)} models{too}")
+    say(f"{options.output}: mean of {len(options.models)} models{too}")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from asr.untrusted import annotations_of, check_arguments, shown
+from asr.untrusted import annotations_of, check_arguments, checked, shown
 
 # All that a `_target_` may name, in conf/ and everywhere else: settings choose from these.
 BUILDABLE = frozenset({
@@ -55,6 +55,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict), "every section of conf/ is a mapping"
     return {str(key): value for key, value in content.items()}
+
+
+def check_settings(config: DictConfig, kinds: Mapping[str, Any]) -> None:
+    """Check the settings that stand outside of what is built.
+
+    Args:
+        config: all settings.
+        kinds: by dotted key, the type annotation of the value.
+
+    Raises:
+        ValueError: a value of another type, named by its key.
+        omegaconf.errors.OmegaConfBaseException: a value that is missing.
+    """
+    for key, kind in kinds.items():
+        value = OmegaConf.select(config, key, throw_on_missing=True)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+        checked(value, kind, key)
 
 
 def construct(config: DictConfig, section: str, **arguments: Any) -> Any:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from asr.cli.main import one_line
 from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
 from asr.cli.record import write_record
+from asr.text.printable import printable
 
 # Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
 PLUGINS = ("hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_")
@@ -57,6 +59,7 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
             a multirun with failed jobs, in a message of one line.
     """
     _keep_libraries_quiet()
+    _log_printable_text()
     failures: list[Exception] = []
     has_begun = False
     FailedJobs.latest = None
@@ -112,6 +115,20 @@ def _keep_libraries_quiet() -> None:
     # A log file without room on the disk is no reason for a traceback a line: what is said goes
     # to the terminal too, and what cannot be saved stops the command.
     logging.raiseExceptions = False
+
+
+def _log_printable_text() -> None:
+    """Whatever is logged from now on has no characters that act on a terminal."""
+    make_record = logging.getLogRecordFactory()
+    if make_record is not logging.LogRecord:
+        return  # done already, or somebody else's business
+
+    def make(*arguments: Any, **options: Any) -> logging.LogRecord:
+        record = make_record(*arguments, **options)
+        record.msg, record.args = printable(record.getMessage()), None
+        return record
+
+    logging.setLogRecordFactory(make)
 
 
 def config_groups() -> dict[str, Path]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from asr.cli.sentences import STDIN, Sentences
+from asr.cli.terminal import say
 from asr.decoder.ngram.counts import check_words, encode
 from asr.decoder.ngram.files import check_model_name, load_ngram_model, save_ngram_model
 from asr.decoder.ngram.kneser_ney import FALLBACK, Trained, train
@@ -53,14 +54,14 @@ def _train(options: argparse.Namespace) -> None:
         progress=lambda levels, count: _shown(levels, "counting", count),
     )
     save_ngram_model(options.out, trained.model)
-    print(
+    say(
         f"text: {text.num_sentences} sentences, {text.num_words} words, "
         f"{len(text.words) - 3} different ones in the vocabulary"
         + _left_out(sentences.without_words)
     )
-    print("\n".join(describe(trained)))
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    print(f"next: asr lm perplexity {options.out} OTHER_TEXT")
+    say("\n".join(describe(trained)))
+    say(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    say(f"next: asr lm perplexity {options.out} OTHER_TEXT")
 
 
 def describe(trained: Trained) -> list[str]:
@@ -87,7 +88,7 @@ def _query(options: argparse.Namespace) -> None:
         sentences = [normalize(sentence).split() for sentence in options.sentence]
     for words in sentences:
         check_words(words)
-        print("\n".join(answer(model, words)), flush=True)
+        say("\n".join(answer(model, words)))
 
 
 def answer(model: NgramModel, words: Sequence[str]) -> list[str]:
@@ -104,7 +105,7 @@ def _perplexity(options: argparse.Namespace) -> None:
     model = load_ngram_model(options.model)
     sentences = Sentences(options.text, _normalizer(options))
     found = measure_perplexity(model, _shown(sentences, "scoring"))
-    print("\n".join(report(found)) + _left_out(sentences.without_words))
+    say("\n".join(report(found)) + _left_out(sentences.without_words))
 
 
 def report(found: Perplexity) -> list[str]:
@@ -125,7 +126,7 @@ def _convert(options: argparse.Namespace) -> None:
     check_model_name(options.target)
     model = load_ngram_model(options.source)
     save_ngram_model(options.target, model)
-    print(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")
+    say(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")
 
 
 def _left_out(count: int) -> str:

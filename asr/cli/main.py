@@ -9,6 +9,7 @@ import sys
 import traceback
 
 from asr import __version__
+from asr.cli.terminal import tell
 from asr.text.printable import printable
 
 # Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         known = ", ".join(COMMANDS)
-        print(f"asr: error: unknown command {command!r}, expected one of {known}", file=sys.stderr)
+        tell(f"error: unknown command {command!r}, expected one of {known}")
         return USER_ERROR_STATUS
     debug = "--debug" in rest
     return _report_errors(command, [word for word in rest if word != "--debug"], debug)
@@ -93,7 +94,7 @@ def _open_streams() -> None:
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- to the end
     if sys.stdout is None:
-        print("asr: error: standard output is closed, expected one: >/dev/null", file=sys.stderr)
+        tell("error: standard output is closed, expected one: >/dev/null")
         sys.exit(USER_ERROR_STATUS)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of Latin-1 has no Polish letters
@@ -125,7 +126,7 @@ def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
     try:
         return _run(command, arguments)
     except KeyboardInterrupt:
-        print("asr: interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130
     except BrokenPipeError:
         # The reader (`| head`) left; Python would complain once more while flushing at exit.
@@ -134,14 +135,13 @@ def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
     except (ValueError, OSError, MemoryError) as error:
         if debug:
             traceback.print_exc()
-        print(f"asr: error: {one_line(error)}", file=sys.stderr)
+        tell(f"error: {one_line(error)}")
         return USER_ERROR_STATUS
     except Exception:
         traceback.print_exc()
-        print(
-            f"asr: this is a fault of asr {__version__}, not of yours: please report it, with the "
-            "command and the lines above",
-            file=sys.stderr,
+        tell(
+            f"this is a fault of asr {__version__}, not of yours: please report it, with the "
+            "command and the lines above"
         )
         return OWN_FAULT_STATUS
 

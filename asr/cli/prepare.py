@@ -15,6 +15,7 @@ from rich.table import Table
 from asr.cli.construct import construct
 from asr.cli.hydra_app import conf_dir, run_hydra
 from asr.data.corpora.prepared import PreparedCorpus
+from asr.text.printable import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml
 PLAIN_INTERVAL_S = 10.0  # [s] between the lines of a long step in a log
@@ -47,7 +48,7 @@ def _prepare(config: DictConfig) -> None:
 
 
 def _show(console: Console, corpus: PreparedCorpus) -> None:
-    console.print(_printable(f"{corpus.name}: {corpus.folder}"), markup=False, soft_wrap=True)
+    console.print(printable(f"{corpus.name}: {corpus.folder}"), markup=False, soft_wrap=True)
     table = Table()
     table.add_column("split")
     for heading in ("utterances", "duration", "speakers", "characters a second"):
@@ -64,7 +65,7 @@ def _show(console: Console, corpus: PreparedCorpus) -> None:
     console.print(table)
     lines = [f"alphabet: {len(corpus.alphabet)} characters, {corpus.alphabet!r}"]
     for line in lines + [f"note: {note}" for note in corpus.notes]:
-        console.print(_printable(line), markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:
@@ -105,11 +106,6 @@ def _value(text: str) -> str:
     return shlex.quote(f"'{escaped}'")
 
 
-def _printable(text: str) -> str:
-    """Text whose control characters cannot reach the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class _Report:
     """Steps as lines, and the long ones as a bar on a terminal or a line now and then in a log."""
 
@@ -136,7 +132,7 @@ class _Report:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
-        self._console.print(_printable(line), markup=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, soft_wrap=True)
 
     def advance(self, step: str, done: int, total: int, unit: str) -> None:
         """Move the bar, or say how far it is when nothing was said for a while."""

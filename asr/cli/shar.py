@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from asr.cli.terminal import say
 from asr.data.manifest import read_manifest
 from asr.data.shar.index import INDEX_FILE, Shard
 from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     ):
         shards.append(shard)
         if not console.is_terminal:
-            print(f"{shard.recording}: {shard.utterances} utterances, {shard.duration_s:.0f} s")
+            say(f"{shard.recording}: {shard.utterances} utterances, {shard.duration_s:.0f} s")
     _conclude(options.folder, shards)
     return 0
 
@@ -50,11 +51,11 @@ def main(arguments: list[str]) -> int:
 def _conclude(folder: Path, shards: Sequence[Shard]) -> None:
     hours = sum(shard.duration_s for shard in shards) / SECONDS_PER_HOUR
     size = sum(shard.num_bytes or 0 for shard in shards) / 1e6
-    print(
+    say(
         f"{folder}: {len(shards)} shards, {sum(shard.utterances for shard in shards)} utterances, "
         f"{hours:.2f} h, {size / hours:.1f} MB an hour; index in {INDEX_FILE}"
     )
-    print(f"next: asr train data=shar data.train={folder} data.dev=DEV_MANIFEST")
+    say(f"next: asr train data=shar data.train={folder} data.dev=DEV_MANIFEST")
 
 
 def _parser() -> argparse.ArgumentParser:

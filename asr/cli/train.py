@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from asr.atomic_file import replace_text
+from asr.cli.construct import check_settings
 from asr.cli.hydra_app import config_groups, quoted, run_hydra
 from asr.cli.main import one_line
 from asr.cli.processes import (
@@ -34,6 +35,15 @@ RESUME = "resume="
 LOCK_FILE = ".lock"  # in the run's folder
 AUTO = "auto"  # go on where there is a state, begin where there is none
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # the name of a run without one
+SETTINGS = {  # of conf/train.yaml, beside those of what is built
+    "name": str | int | float,
+    "seed": int,
+    "init_from": str | None,
+    "resume": str | None,
+    "overwrite": bool,
+    "paths.run_dir": str,
+    "paths.data_dir": str,
+}
 CER_SHARE = 1e-3  # of the objective: too little to outweigh a word, enough to part equal WERs
 
 
@@ -74,6 +84,7 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
 
 
 def _job(config: DictConfig) -> float | None:
+    check_settings(config, SETTINGS)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
         _train_in_process(config)

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.evaluate import plan
+from asr.cli.terminal import say
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Utterance, read_manifest
 from asr.decoder import BeamSearch, Greedy
 from asr.decoder.ngram import NgramModel, load_ngram_model
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.report.tuning import Trial, best, draw_tuning
+from asr.text.printable import printable
 from asr.transcriber import Decoder, Transcriber
 
 if TYPE_CHECKING:
@@ -206,9 +208,10 @@ def _write(
     found = best(trials)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"# Weights with the lowest WER on {options.manifest.name}, {len(trials)} trials: "
-        f"{100 * found.words.rate:.2f} % (greedy {100 * baselines['greedy']:.2f} %)",
-        f"# asr evaluate decoder={options.out / TUNED_FILE} model_file=... manifest=...",
+        f"# Weights with the lowest WER on {printable(options.manifest.name)}, {len(trials)} "
+        f"trials: {100 * found.words.rate:.2f} % (greedy {100 * baselines['greedy']:.2f} %)",
+        f"# asr evaluate decoder={printable(str(options.out / TUNED_FILE))} model_file=... "
+        "manifest=...",
         "_target_: asr.decoder.BeamSearch",
         f"beam_size: {search.beam_size}",
         f"language_model: {json.dumps(str(search.path.resolve()))}",
@@ -235,8 +238,8 @@ def _write(
 def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) -> None:
     found = best(trials)
     for name, wer in baselines.items():
-        print(f"{name:<8} dev WER {100 * wer:.2f} %")
-    print(
+        say(f"{name:<8} dev WER {100 * wer:.2f} %")
+    say(
         f"tuned    dev WER {100 * found.words.rate:.2f} %  lm_weight {found.lm_weight:.3f}  "
         f"word_bonus {found.word_bonus:.3f}  unk_score {found.unk_score:.3f}"
     )
@@ -246,8 +249,8 @@ def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) ->
         ("unk_score", found.unk_score, UNK_SCORES),
     ):
         if min(abs(value - bound) for bound in bounds) < 0.02 * (bounds[1] - bounds[0]):
-            print(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")
-    print(f"settings: {folder / TUNED_FILE}; picture: {folder / 'tuning.png'}")
+            say(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")
+    say(f"settings: {folder / TUNED_FILE}; picture: {folder / 'tuning.png'}")
 
 
 def _parser() -> argparse.ArgumentParser:
