@@ -53,11 +53,14 @@ def append_text(path: Path, text: str) -> None:
     """Add UTF-8 text at the end of a file; a kill or a full disk may leave a part of it.
 
     Raises:
-        OSError: no space, no permission; it names `path` and the bytes needed.
+        OSError: no space, no permission, a link or a FIFO in the place of the file; it names `path`
+            and the bytes needed.
     """
     content = text.encode()
+    # A link would lead the text into somebody else's file; a FIFO would wait for its reader.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with path.open("ab") as file:
+        with open(os.open(path, flags, 0o666), "ab") as file:
             file.write(content)
     except OSError as error:
         raise _named(error, path, len(content)) from error

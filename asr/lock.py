@@ -6,10 +6,12 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # A process that was killed lets go when the kernel has put it away, which may take a moment.
 PATIENCE_S = 2.0
@@ -35,10 +37,10 @@ def locked(
         unlockable: is told when the file system has no locks; nothing is held then. None raises.
 
     Raises:
-        ValueError: where another process holds it and `waiting` is None.
+        ValueError: where another process holds it and `waiting` is None, or where it is no file.
         OSError: where the file cannot be made, or has no locks and `unlockable` is None.
     """
-    with open(path, "a+b") as file:
+    with _open(path) as file:
         try:
             _acquire(file.fileno())
         except BlockingIOError as error:
@@ -53,10 +55,26 @@ def locked(
             if error.errno not in _NO_LOCKS or unlockable is None:
                 raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
             unlockable(f"{path}: this file system has no locks: see that nobody else writes here")
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(f"{os.getpid()} on {socket.gethostname()}\n".encode("ascii", "replace"))
         file.flush()
         yield
+
+
+def _open(path: Path) -> BinaryIO:
+    """The file for reading and writing; never what a link leads to, which would be emptied."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"{path}: a link, expected a lock file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{path}: not a regular file, expected a lock file")
+    return open(descriptor, "r+b")
 
 
 def _acquire(descriptor: int) -> None:

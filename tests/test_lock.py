@@ -73,6 +73,18 @@ def test_what_the_holder_wrote_cannot_act_on_a_terminal(tmp_path: Path) -> None:
     assert str(error.value).isprintable()
 
 
+def test_neither_links_nor_fifos_are_taken_for_a_lock(tmp_path: Path) -> None:
+    treasure = tmp_path / "treasure"
+    treasure.write_text("precious")
+    (tmp_path / "link").symlink_to(treasure)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ValueError, match="link: a link, expected a lock file"):
+        hold(tmp_path / "link")
+    with pytest.raises(ValueError, match="fifo: not a regular file, expected a lock file"):
+        hold(tmp_path / "fifo")
+    assert treasure.read_text() == "precious"
+
+
 def test_a_file_system_without_locks_is_told_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from asr.cli.main import one_line
 from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
-from asr.cli.record import write_record
+from asr.cli.record import check_own_files, write_record
 from asr.text.printable import printable
 
 # Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
@@ -70,8 +70,10 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
         has_begun = True
         # Hydra would announce the error in a line of its own before passing it on.
         try:
+            run_dir = Path(HydraConfig.get().runtime.output_dir)
+            check_own_files(run_dir)
             if command != "train":  # which finds out first whether the folder is its own
-                write_record(Path(HydraConfig.get().runtime.output_dir), config)
+                write_record(run_dir, config)
             return job(config)
         except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
             if is_multirun():

@@ -20,17 +20,29 @@ OVERRIDES = "overrides.yaml"
 ACCEPTED = "accepted"  # where earlier versions kept what was not refused
 
 
+def check_own_files(run_dir: Path) -> None:
+    """See to it that what is written into a run's folder stays there.
+
+    Raises:
+        ValueError: a link, or something that is neither file nor folder, where the run has its own
+            files: a log that leads into another file, say.
+    """
+    for folder in (run_dir, run_dir / RECORD, run_dir / "state"):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            is_link = path.is_symlink()
+            if is_link or not (path.is_file() or path.is_dir()):
+                what = "a link" if is_link else "neither a file nor a folder"
+                raise ValueError(f"{path}: {what}, expected the run's own files")
+
+
 def write_record(run_dir: Path, config: DictConfig) -> None:
     """Write the settings of the command that runs, its overrides and Hydra's own settings.
 
     Raises:
-        ValueError: a link in place of the folder: what it leads to is not the run's.
         OSError: it cannot be written.
     """
     hydra = HydraConfig.get()
     folder = run_dir / RECORD
-    if folder.is_symlink():
-        raise ValueError(f"{folder}: a link, expected a folder of the run's own")
     folder.mkdir(exist_ok=True)
     for name, content in (
         ("config.yaml", config),
@@ -38,8 +50,7 @@ def write_record(run_dir: Path, config: DictConfig) -> None:
         (OVERRIDES, OmegaConf.create(list(hydra.overrides.task))),
     ):
         replace_text(folder / name, OmegaConf.to_yaml(content))
-    if not (folder / ACCEPTED).is_symlink():
-        (folder / ACCEPTED / OVERRIDES).unlink(missing_ok=True)
+    (folder / ACCEPTED / OVERRIDES).unlink(missing_ok=True)
 
 
 def overrides_file(run_dir: Path) -> Path | None:

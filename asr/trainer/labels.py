@@ -18,9 +18,11 @@ from asr.data.splits import seconds
 from asr.data.window import Tokens
 from asr.model.ctc import required_frames
 from asr.text.printable import printable
+from asr.untrusted import read_text
 
 logger = logging.getLogger(__name__)
 
+MAX_LIST_BYTES = 1 << 30  # 1 GiB: some millions of utterances
 SHOWN = 10  # utterances named in the log; the file has all
 
 
@@ -75,7 +77,9 @@ def report_misfits(left_out: Sequence[Finding], path: Path, is_resumed: bool = F
 
 def append_left_out(path: Path, left_out: Sequence[Finding]) -> None:
     """Add utterances to the JSONL file, each once for a reason."""
-    known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+    known = set()
+    if path.exists():
+        known = set(read_text(path, "utterances that were left out", MAX_LIST_BYTES).splitlines())
     rows = [json.dumps(_row(finding)) for finding in left_out]
     new = [row for row in rows if row not in known]
     append_text(path, "".join(f"{row}\n" for row in new))

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from asr.atomic_file import append_text, replace_text
 from asr.trainer.diagnosis import Point
 from asr.trainer.picture import draw_curves
+from asr.untrusted import read_text, shown
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ VALIDATION_FIELDS = (
     "clipped_share",
 )  # fmt: skip
 EXACT = ("loss", "train_loss")  # columns with every digit, so that two curves can be compared
+MAX_LOG_BYTES = 1 << 30  # 1 GiB: ten million rows
 PLAIN_EVERY_S = 15.0  # [s] between the lines that stand in for a bar where there is no terminal
 
 
@@ -174,12 +176,19 @@ def _short(value: Any) -> Any:
 
 
 def rows_of(path: Path) -> list[list[str]]:
-    """The rows of a CSV file without its header, nor a last one that was cut while written."""
+    """The rows of a CSV file without its header, nor a last one that was cut while written.
+
+    Raises:
+        ValueError: no regular file, too large, or no rows that begin with a step.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [row for row in list(csv.reader(lines))[1:] if row]
+    lines = read_text(path, "the log of a training", MAX_LOG_BYTES).splitlines(keepends=True)
+    rows = [row for row in csv.reader(line for line in lines if line.endswith("\n")) if row][1:]
+    for row in rows:
+        if not row[0].isdecimal():
+            raise ValueError(f"{path}: a row begins with {shown(row[0])}, expected a step")
+    return rows
 
 
 def _write_rows(path: Path, names: tuple[str, ...], rows: list[list[str]]) -> None:

@@ -132,7 +132,7 @@ def _repeated(colors: Sequence[str], count: int) -> list[str]:
 
 
 def _columns(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
         return {name: [float(row[name]) for row in rows] for name in reader.fieldnames or ()}

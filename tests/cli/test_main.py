@@ -12,6 +12,7 @@ import pytest
 
 import asr
 from asr.cli.main import COMMANDS, main, one_line
+from asr.cli.terminal import say, tell
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +87,73 @@ def test_public_names() -> None:
         assert getattr(asr, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Lstm'"):
         asr.Lstm  # noqa: B018
+
+
+def test_a_fault_of_ours_is_a_traceback_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(command: str, arguments: list[str]) -> int:
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr("asr.cli.main._run", broken)
+    assert main(["runs", "x"]) == 70
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith(f"asr: this is a fault of asr {asr.__version__}, not of yours")
+
+
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    def hungry(command: str, arguments: list[str]) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("asr.cli.main._run", hungry)
+    assert fails("runs", "x") == "not enough memory"
+
+
+def run_with(streams: str, code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Python code in a process whose standard streams a shell has changed."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {streams}', sys.executable, code],
+        capture_output=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment,
+    )  # fmt: skip
+
+
+def test_a_closed_standard_output_is_one_line() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--version']; from asr.cli.main import entry_point as e; e()"
+    )
+    done = run_with(">&-", code)
+    assert done.returncode == 2
+    assert done.stderr == b"asr: error: standard output is closed, expected one: >/dev/null\n"
+    assert run_with("2>&-", code).stdout == f"asr {asr.__version__}\n".encode()
+    assert run_with("<&-", code).returncode == 0
+
+
+def test_the_next_file_does_not_take_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    code = (
+        "import sys, os; from asr.cli.main import _open_streams; _open_streams(); "
+        f"file = open({str(tmp_path / 'model')!r}, 'w'); print('told', file=sys.stderr); "
+        "os.write(2, b'by a library')"
+    )
+    assert run_with("2>&- <&-", code).returncode == 0
+    assert (tmp_path / "model").read_text() == ""
+
+
+def test_letters_that_a_locale_lacks_are_escaped() -> None:
+    code = (
+        "from asr.cli.main import _open_streams; from asr.cli.terminal import say; "
+        "_open_streams(); say('\u015dipo\tk\u00e4se')"
+    )
+    done = run_with("", code, PYTHONIOENCODING="latin-1")
+    assert done.stdout == b"\\u015dipo\tk\xe4se\n"
+
+
+def test_what_is_printed_cannot_act(capsys: pytest.CaptureFixture[str]) -> None:
+    say("name \x1b[2J\x9b\u202e\r\tmi\u200ckhaham\nnext")
+    tell("\x1b[2J\n")
+    captured = capsys.readouterr()
+    assert captured.out == "name \\x1b[2J\\x9b\\u202e\\r\tmi\u200ckhaham\nnext\n"
+    assert captured.err == "asr: \\x1b[2J\\n\n"

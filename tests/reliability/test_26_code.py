@@ -168,6 +168,58 @@ def test_run_folders_run_nothing(
     survived("26 run folders that would run code", good, len(HOSTILE_OVERRIDES))
 
 
+OWN_FILES = (
+    "train.log", "steps.csv", "left_out.jsonl", "validations.csv", ".lock", "error.txt",
+    "best.safetensors", "start.safetensors", ".hydra", ".hydra/overrides.yaml",
+    ".hydra/config.yaml", "state", "state/index.json", "state/000001-step-1.pt",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_run_folders_lead_nowhere(
+    place: Path, capsys: pytest.CaptureFixture[str], survived: Callable[[str, int, int], None]
+) -> None:
+    """Links and FIFOs where a training writes: nothing outside is written, and nothing waits."""
+    good = tried = 0
+    overrides = ["data.train=test.jsonl", "data.dev=test.jsonl", "trainer.max_epochs=1"]
+    for name in OWN_FILES:
+        for kind in ("link", "fifo"):
+            run = place / f"{kind}-{name.replace('/', '-')}"
+            outside = place / f"outside-{run.name}"
+            (run / ".hydra").mkdir(parents=True)
+            (run / "state").mkdir()
+            (run / "state" / "index.json").write_text("{}")
+            (run / ".hydra" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
+            if name in (".hydra", "state"):
+                (run / name).rename(outside)
+            elif kind == "link":
+                outside.write_text("precious")
+            else:
+                outside.mkdir()
+            (run / name).unlink(missing_ok=True)
+            if kind == "link":
+                (run / name).symlink_to(outside)
+            else:
+                os.mkfifo(run / name)
+            before = content(outside)
+            for command in (["resume=" + str(run)], [*overrides, f"hydra.run.dir={run}"]):
+                tried += 1
+                capsys.readouterr()
+                status = main(["train", *command])
+                err = capsys.readouterr().err
+                is_refused = status == 2 and len(err.splitlines()) == 1
+                good += is_refused and content(outside) == before
+                if not is_refused:
+                    print(f"{kind} {name}: {status}: {err}")
+    survived("26 run folders that lead elsewhere", good, tried)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """All files at and below a path."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
 def test_run_folders_are_compared_without_a_look_up(
     place: Path, capsys: pytest.CaptureFixture[str], survived: Callable[[str, int, int], None]
 ) -> None:
