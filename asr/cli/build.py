@@ -27,7 +27,7 @@ def part(config: DictConfig, section: str) -> Part:
     Raises:
         ValueError: a `_target_` that is none of its classes, or an argument of another type.
     """
-    arguments = plain(config[section])
+    arguments = plain(config, section)
     name = arguments.pop("_target_", None)
     constructor = target(name, section, f"asr.{section}")
     checked = check_arguments(constructor, arguments, section, partial=True)

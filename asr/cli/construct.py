@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from asr.untrusted import annotations_of, check_arguments, checked, shown
 
@@ -46,14 +47,22 @@ BUILDABLE = frozenset({
 })  # fmt: skip
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig, section: str) -> dict[str, Any]:
     """A section of a config as plain data, its references followed.
 
     Raises:
-        omegaconf.errors.OmegaConfBaseException: a value that is missing or refers to nothing.
+        ValueError: no section, or a value of it that is missing.
+        omegaconf.errors.OmegaConfBaseException: a value that refers to nothing.
     """
-    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(content, dict), "every section of conf/ is a mapping"
+    part = config[section]
+    if not isinstance(part, DictConfig):
+        raise ValueError(f"{section} is {shown(part)}, expected settings as in conf/{section}/")
+    try:
+        content = OmegaConf.to_container(part, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = f"{section}.{error.full_key}"
+        raise ValueError(f"{key} is missing, expected {key}=VALUE") from error
+    assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
 
@@ -88,7 +97,7 @@ def construct(config: DictConfig, section: str, **arguments: Any) -> Any:
             constructor refused.
         OSError: a constructor could not read a file.
     """
-    return _built({**plain(config[section]), **arguments}, section)
+    return _built({**plain(config, section), **arguments}, section)
 
 
 def target(name: object, where: object, stage: str = "") -> Any:
@@ -136,7 +145,8 @@ def _built(settings: Mapping[str, Any], section: str) -> Any:
         return constructor(**arguments)
     except ValueError as error:
         # A constructor names its argument; which of many settings that is, only we know.
-        if re.match(r"\w*", str(error))[0] in arguments:  # type: ignore[index]  # it always matches
+        named = re.match(r"(\w+)[ \[]", str(error))
+        if named and named[1] in arguments:
             raise ValueError(f"{section}.{error}") from error
         raise
 

@@ -59,7 +59,7 @@ def _job(config: DictConfig) -> None:
     listening = Listening(**config.report)
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
-    decoder = build_decoder(plain(config.decoder), recognizer, _notice)
+    decoder = build_decoder(plain(config, "decoder"), recognizer, _notice)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()
     evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)

@@ -61,7 +61,7 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
     """
     if rank():
         # Ranks share the run's folder; rank 0 alone writes the log there.
-        arguments = [*arguments, "hydra/job_logging=disabled"]
+        arguments = [*arguments, "hydra.job_logging.root.handlers=[]"]
     given = [word for word in arguments if word.startswith(RESUME)]
     if not given or given[-1].removeprefix(RESUME) in ("", "null", AUTO):
         return arguments

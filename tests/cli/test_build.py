@@ -135,7 +135,7 @@ def test_decoders(name: str, tmp_path: Path) -> None:
         {},
     )
     decoder = build_decoder(
-        plain(composed("evaluate", *overrides).decoder), Recognizer(spec), pytest.fail
+        plain(composed("evaluate", *overrides), "decoder"), Recognizer(spec), pytest.fail
     )
     rows = [[0.1, 0.7, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1]]
     assert decoder(torch.tensor([rows]).log(), torch.tensor([3]))[0][0].tokens == (1, 2)
