@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MAX_MASKS = 1000  # of a kind, an utterance or a second: more hide everything and take for ever
+
 
 class SpecAugment:
     """Time and frequency masking (Park et al., "SpecAugment", Interspeech 2019).
@@ -38,9 +40,9 @@ class SpecAugment:
         frame_shift_ms: float = 10.0,
     ) -> None:
         for name, number, most in (
-            ("freq_masks", freq_masks, math.inf),
+            ("freq_masks", freq_masks, MAX_MASKS),
             ("freq_width", freq_width, math.inf),
-            ("time_masks_per_s", time_masks_per_s, math.inf),
+            ("time_masks_per_s", time_masks_per_s, MAX_MASKS),
             ("time_width", time_width, math.inf),
             ("time_share", time_share, 1),
         ):

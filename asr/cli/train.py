@@ -41,6 +41,7 @@ SETTINGS = {  # of conf/train.yaml, beside those of what is built
     "init_from": str | None,
     "resume": str | None,
     "overwrite": bool,
+    "trainer.devices": int,  # read before the trainer is built
     "paths.run_dir": str,
     "paths.data_dir": str,
 }

@@ -74,7 +74,7 @@ class Settings:
         seed: of data order, augmentation and dropout.
 
     Raises:
-        ValueError: a count that is too low.
+        ValueError: a number that is too low, or a share above 1.
     """
 
     max_epochs: int
@@ -106,8 +106,12 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (
             ("max_epochs", 1), ("accumulate", 1), ("validate_every", 1), ("save_every_steps", 0),
-            ("keep_states", 1), ("keep_models", 0), ("log_every", 1), ("worst", 0),
+            ("keep_states", 1), ("keep_models", 0), ("log_every", 1), ("worst", 0), ("devices", 1),
+            ("num_nodes", 1), ("num_workers", 0), ("max_left_out", 0), ("clip_norm", 0),
+            ("save_every_s", 0), ("patience", 0),
         ):  # fmt: skip
             count = getattr(self, name)
-            if count < least:
+            if count is not None and count < least:
                 raise ValueError(f"trainer.{name} {count}, expected {least} or more")
+        if self.max_left_out > 1:
+            raise ValueError(f"trainer.max_left_out {self.max_left_out:g}, expected 0 to 1")

@@ -167,7 +167,7 @@ def test_a_seed_for_each_utterance():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"freq_masks": -1}, "freq_masks -1, expected 0 to inf"),
+        ({"freq_masks": -1}, "freq_masks -1, expected 0 to 1000"),
         ({"freq_width": -1}, "freq_width -1"),
         ({"time_masks_per_s": -0.1}, "time_masks_per_s -0.1"),
         ({"time_masks_per_s": float("nan")}, "time_masks_per_s nan"),
