@@ -92,7 +92,8 @@ def test_settings_of_a_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = [
-        *(word for word in TINY if not word.startswith("augment")), f"augment={augment}", f"data.train={tones}", f"data.dev={tones}", "debug=one_batch",
+        *(word for word in TINY if not word.startswith("augment")), f"augment={augment}",
+        f"data.train={tones}", f"data.dev={tones}", "debug=one_batch",
         "trainer.scan_memory=false",
     ]  # fmt: skip
     survived(f"32 settings, augment={augment}", *survivors("train", given, tmp_path, capsys))
