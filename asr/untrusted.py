@@ -10,7 +10,9 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import gzip
 import inspect
+import io
 import json
 import math
 import os
@@ -18,14 +20,19 @@ import reprlib
 import stat
 import types
 import typing
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn, TypeVar, Union
+from typing import Any, BinaryIO, Literal, NoReturn, Protocol, TypeVar, Union
 
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 MAX_SHOWN_ENTRIES = 12  # of a wrong list or of a header, in a message
 MAX_DEPTH = 32  # of values in values; none of our files has more than six
+MAX_LINE_BYTES = 1 << 20  # 1 MiB: a transcript of an hour takes a twentieth of it
+MAX_BLANK_LINES = 10_000  # in a row
+MAX_GZIP_RATIO = 200  # bytes out of one byte; text has 3 to 20, and the format allows 1,032
+FREE_GZIP_BYTES = 1 << 20  # that may come out of any file, however well it is packed
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = MAX_SHOWN_CHARACTERS
@@ -121,6 +128,104 @@ def parse_json(text: str, where: object, expected: str) -> Any:
         raise ValueError(f"{where}: values nested too deep, expected {expected}") from None
     except ValueError as error:
         raise ValueError(f"{where}: not JSON ({error}), expected {expected}") from error
+
+
+# --- texts, line by line -----------------------------------------------------------------------
+
+
+class HasLines(Protocol):
+    """What gives its bytes line by line."""
+
+    def readline(self, size: int, /) -> bytes:
+        """The next line with its end, or so many bytes of it; empty at the end of the file."""
+
+
+def lines(file: HasLines, name: object) -> Iterator[tuple[int, bytes]]:
+    """Each line of an open file with its end and its number from 1.
+
+    Of a line longer than MAX_LINE_BYTES come MAX_LINE_BYTES + 1 bytes, by which the caller knows
+    it; the others are passed over when the next line is asked for.
+
+    Args:
+        file: read once, from where it is.
+        name: of the file in messages.
+
+    Raises:
+        ValueError: damaged gzip, or more than MAX_BLANK_LINES empty lines in a row.
+    """
+    number = num_blank = 0
+    try:
+        while raw := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            num_blank = num_blank + 1 if raw.isspace() else 0
+            if num_blank > MAX_BLANK_LINES:
+                raise ValueError(
+                    f"{name}:{number}: {num_blank} empty lines in a row, "
+                    f"expected at most {MAX_BLANK_LINES}"
+                )
+            yield number, raw
+            is_cut = len(raw) > MAX_LINE_BYTES
+            while is_cut and raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_LINE_BYTES)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{name}:{number + 1}: damaged gzip ({error})") from error
+
+
+def unpacked(file: BinaryIO, name: object) -> BinaryIO:
+    """The bytes of an open buffered file, unpacked where it begins as gzip does.
+
+    Args:
+        file: at its beginning.
+        name: of the file in messages.
+
+    Returns:
+        A reader that raises ValueError where more comes out of the gzip than any text packs to:
+        MAX_GZIP_RATIO bytes a byte, beyond the first FREE_GZIP_BYTES; and what gzip.GzipFile
+        raises where it is damaged.
+    """
+    if typing.cast(io.BufferedReader, file).peek(2)[:2] != b"\x1f\x8b":
+        return file
+    return io.BufferedReader(_Unpacked(file, name), FREE_GZIP_BYTES)
+
+
+class _Counted:
+    """A file whose bytes are counted when they are read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.num_bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        content = self._file.read(size)
+        self.num_bytes += len(content)
+        return content
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a gzip file, for as long as it is no bomb."""
+
+    def __init__(self, file: BinaryIO, name: object) -> None:
+        self._name = name
+        self._packed = _Counted(file)
+        self._content = gzip.GzipFile(fileobj=self._packed)  # type: ignore[call-overload]
+        self._num_bytes = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, target: Any) -> int:
+        """Fill a buffer; how many bytes there were for it."""
+        content = self._content.read1(len(target))
+        self._num_bytes += len(content)
+        if self._num_bytes > FREE_GZIP_BYTES + MAX_GZIP_RATIO * self._packed.num_bytes:
+            raise ValueError(
+                f"{self._name}: gzip of {self._packed.num_bytes} bytes that unpacks to "
+                f"{self._num_bytes} and more, expected at most {MAX_GZIP_RATIO} times its size"
+            )
+        target[: len(content)] = content
+        return len(content)
 
 
 # --- values ------------------------------------------------------------------------------------
