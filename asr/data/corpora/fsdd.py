@@ -119,7 +119,7 @@ def find_recordings(
             verify_recordings(recordings)
         except ValueError:
             # Otherwise the next run would take it for a good download.
-            if unpacked is not None:
+            if unpacked is not None and not unpacked.is_symlink():
                 shutil.rmtree(unpacked)
             raise
         progress.say(f"{recordings}: verified, the {NUM_RECORDINGS} recordings of {COMMIT}")
