@@ -28,6 +28,7 @@ from asr.untrusted import (
     open_regular,
     read_bytes,
     read_json,
+    read_stream,
     read_text,
     record,
     shown,
@@ -239,6 +240,30 @@ def test_a_long_line_comes_cut_and_the_next_one_is_whole() -> None:
     content = b"a" * (3 * MAX_LINE_BYTES) + b"\n" + b"b" * MAX_LINE_BYTES + b"\nc"
     found = [(number, len(line)) for number, line in lines(opened(content), "x")]
     assert found == [(1, MAX_LINE_BYTES + 1), (2, MAX_LINE_BYTES + 1), (3, 1)]
+
+
+def test_a_line_without_end_ends_the_reading() -> None:
+    class Zeros:
+        def readline(self, size: int, /) -> bytes:
+            return bytes(size)
+
+    found = lines(Zeros(), "x")
+    assert len(next(found)[1]) == MAX_LINE_BYTES + 1
+    with pytest.raises(ValueError, match=r"^x:1: more than 268435456 bytes, expected lines$"):
+        next(found)
+
+
+def test_all_lines_together_are_bounded() -> None:
+    assert len(list(lines(opened(b"ab\n" * 5), "x", 15))) == 5
+    with pytest.raises(ValueError, match=r"^x:5: expected a file of at most 14 bytes$"):
+        list(lines(opened(b"ab\n" * 5), "x", 14))
+
+
+def test_a_stream_is_read_up_to_a_bound() -> None:
+    content = bytes(range(256)) * 10_000
+    assert read_stream(io.BytesIO(content), "x", "audio", len(content)) == content
+    with pytest.raises(ValueError, match=r"^x: more than 2559999 bytes, expected audio$"):
+        read_stream(io.BytesIO(content), "x", "audio", len(content) - 1)
 
 
 def test_empty_lines_are_let_pass_up_to_a_number_in_a_row() -> None:

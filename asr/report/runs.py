@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,11 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
+from asr.untrusted import read_text
+
 ERROR_TEXT = "error.txt"  # in a run's folder: why it failed
 VALIDATIONS = "validations.csv"
+MAX_FILE_BYTES = 1 << 24  # 16 MiB: some 150,000 validations
 REPEATS = ("data.fold", "data.fold_seed", "seed")  # runs that differ in these alone are repeats
 
 Setting = str | int | float | bool | None
@@ -148,15 +152,19 @@ def read_validations(folder: Path) -> tuple[ValidationRow, ...]:
         OSError: no such file.
     """
     path = folder / VALIDATIONS
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader([line for line in file if line.endswith("\n")])
-        try:
-            rows = tuple(_row(line) for line in reader)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}:{reader.line_num}: no validation: {error}") from error
+    text = io.StringIO(_text(path), newline="")
+    reader = csv.DictReader([line for line in text if line.endswith("\n")])
+    try:
+        rows = tuple(_row(line) for line in reader)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}:{reader.line_num}: no validation: {error}") from error
     if not rows:
         raise ValueError(f"{path}: no validation yet, expected at least one")
     return rows
+
+
+def _text(path: Path) -> str:
+    return read_text(path, "a file of a training", MAX_FILE_BYTES)
 
 
 def read_run(folder: Path, settings: Mapping[str, Setting]) -> Run:
@@ -166,8 +174,8 @@ def read_run(folder: Path, settings: Mapping[str, Setting]) -> Run:
         ValueError: validations of another form.
     """
     path, error_path = folder / VALIDATIONS, folder / ERROR_TEXT
-    begun = path.is_file() and len(path.read_bytes().splitlines()) > 1
-    error = error_path.read_text(encoding="utf-8").strip() if error_path.is_file() else None
+    begun = path.is_file() and len(_text(path).splitlines()) > 1
+    error = _text(error_path).strip() if error_path.is_file() else None
     return Run(str(folder), settings, read_validations(folder) if begun else (), error)
 
 

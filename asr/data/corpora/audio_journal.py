@@ -105,12 +105,9 @@ def open_journal(folder: Path, progress: Progress) -> Iterator[Journal]:
 def _read(path: Path, progress: Progress) -> dict[str, Written]:
     done: dict[str, Written] = {}
     bad: list[str] = []
-    num_bytes = num_bad = 0
+    num_bad = 0
     with open_regular(path, "a journal of asr prepare") as file:
-        for number, raw in lines(file, path):
-            num_bytes += len(raw)
-            if num_bytes > MAX_JOURNAL_BYTES:
-                raise ValueError(f"{path}: expected a journal of at most {MAX_JOURNAL_BYTES} bytes")
+        for number, raw in lines(file, path, MAX_JOURNAL_BYTES):
             try:
                 name, written = _parse(raw, f"{path}:{number}")
             except ValueError as error:

@@ -18,6 +18,7 @@ from asr.data.corpora.download import download
 from asr.data.corpora.prepared import Item, PreparedCorpus, Progress, Silent
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
+from asr.untrusted import open_regular, read_bytes
 
 COMMIT = "26eb9aa"
 ARCHIVE_URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.zip"
@@ -25,6 +26,7 @@ MAX_ARCHIVE_BYTES = 100_000_000  # the archive has about 16 MB
 MAX_MEMBERS = 10_000  # it has about 3,050
 MAX_UNPACKED_BYTES = 200_000_000  # the recordings have 21 MB
 NUM_RECORDINGS = 3000
+MAX_RECORDING_BYTES = 1_000_000  # the longest has 37 kB
 # Over the lines `<name> <sha256 of the file>` of all recordings, sorted by name. Not over the
 # archive: GitHub packs it anew now and then, and only its content stays the same.
 CONTENT_SHA256 = "dbd573d7cafe79c4b49f65718115e1304e24e067fa39eff18a660dc6cb9c360f"
@@ -134,7 +136,7 @@ def _unpacked(
         unpacked = downloads / f"fsdd-{COMMIT}"
     else:
         archive = Path(source)
-        with open(archive, "rb") as file:
+        with open_regular(archive, "an archive") as file:
             key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         unpacked = downloads / f"fsdd-{key}"
     if unpacked.is_dir():
@@ -175,8 +177,8 @@ def content_sha256(paths: Sequence[Path]) -> str:
     """Fingerprint of files by name and content, whatever archive or folder they came in."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        content = read_bytes(path, "a recording", MAX_RECORDING_BYTES)
+        digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

@@ -97,7 +97,7 @@ def test_a_bad_line_names_file_and_line(tmp_path: Path, record: object, fault: s
 
 def test_damage_is_named(tmp_path: Path) -> None:
     content = gzip.compress((json.dumps(cut()) + "\n").encode() * 2)
-    with pytest.raises(ValueError, match=r"jsonl\.gz: damaged gzip"):
+    with pytest.raises(ValueError, match=r"jsonl\.gz:1: damaged gzip"):
         read(tmp_path, content[:40])
     with pytest.raises(ValueError, match=r"jsonl\.gz:1: bad JSON"):
         read(tmp_path, b"no json\n")
