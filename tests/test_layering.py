@@ -31,7 +31,16 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"atomic_file", "untrusted", "audio", "text", "features", "augment"},
     "checkpoint": {"atomic_file", "untrusted", "text", "features", "model"},
     "transcriber": {"memory", "audio", "text", "features", "model", "decoder", "checkpoint"},
-    "aligner": {"audio", "text", "features", "model", "decoder", "checkpoint", "transcriber"},
+    "aligner": {
+        "untrusted",
+        "audio",
+        "text",
+        "features",
+        "model",
+        "decoder",
+        "checkpoint",
+        "transcriber",
+    },
     "report": {"atomic_file", "untrusted", "metrics"},
     "trainer": {
         "atomic_file",

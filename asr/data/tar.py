@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Generator
-from typing import IO
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import IO, Any, TypeVar
 
 from asr.untrusted import HasBytes
 
@@ -13,6 +14,8 @@ BLOCK_BYTES = 1 << 20  # that are read at a time
 # whatever size they announce, and in a time that grows with its square; and so the map of a file
 # with holes, which lies where others have their content.
 MAX_HEADER_BYTES = 1 << 13
+
+T = TypeVar("T")
 
 
 def tar_members(file: HasBytes) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | None], None, None]:
@@ -29,16 +32,15 @@ def tar_members(file: HasBytes) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | 
     Raises:
         tarfile.TarError: damaged, or headers beyond MAX_HEADER_BYTES.
     """
-    bounded = _Bounded(file)
+    bounded: Any = _Bounded(file)  # all it needs is read
     # Not "r|*": what is packed once more could unpack to any size.
-    tar = tarfile.open(fileobj=bounded, mode="r|", bufsize=BLOCK_BYTES, errors="strict")  # type: ignore[call-overload]  # noqa: SIM115
-    while True:
-        try:
-            member = tar.next()
-        except ValueError as error:  # names that are no UTF-8, sizes that are no numbers
-            raise tarfile.ReadError(str(error)) from error
-        if member is None:
-            return
+    begin = partial(
+        tarfile.open, fileobj=bounded, mode="r|", bufsize=BLOCK_BYTES,
+        encoding="utf-8", errors="strict",
+    )  # fmt: skip
+    tar: Any = _careful(begin)
+    member: tarfile.TarInfo | None
+    while (member := _careful(tar.next)) is not None:
         tar.members.clear()  # tarfile would keep them all
         if member.size < 0:
             raise tarfile.ReadError(f"{member.name!r} has {member.size} bytes")
@@ -46,6 +48,14 @@ def tar_members(file: HasBytes) -> Generator[tuple[tarfile.TarInfo, IO[bytes] | 
         bounded.limit = member.offset_data + padded + MAX_HEADER_BYTES
         is_plain = member.isreg() and not member.issparse()
         yield member, tar.extractfile(member) if is_plain else None
+
+
+def _careful(step: Callable[[], T]) -> T:
+    """What a step of tarfile gives; names that are no UTF-8 and sizes that are none are damage."""
+    try:
+        return step()
+    except ValueError as error:
+        raise tarfile.ReadError(str(error)) from error
 
 
 class _Bounded:

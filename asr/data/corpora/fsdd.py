@@ -18,7 +18,7 @@ from asr.data.corpora.download import download
 from asr.data.corpora.prepared import Item, PreparedCorpus, Progress, Silent
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
-from asr.untrusted import open_regular, read_bytes
+from asr.untrusted import read_bytes
 
 COMMIT = "26eb9aa"
 ARCHIVE_URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.zip"
@@ -136,8 +136,8 @@ def _unpacked(
         unpacked = downloads / f"fsdd-{COMMIT}"
     else:
         archive = Path(source)
-        with open_regular(archive, "an archive") as file:
-            key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        content = read_bytes(archive, "an archive", MAX_ARCHIVE_BYTES)
+        key = hashlib.sha256(content).hexdigest()[:16]
         unpacked = downloads / f"fsdd-{key}"
     if unpacked.is_dir():
         progress.say(f"{unpacked}: already unpacked")

@@ -6,6 +6,7 @@ that its name begins with, and passes over those of the field "cuts" that are no
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -18,7 +19,6 @@ from asr.atomic_file import replace_text
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import MAX_CUTS, read_cuts
 from asr.data.shar.folder import SharFolder
-from asr.data.shar.recordings import HashedReader
 from asr.text.normalize import TextNormalizer
 from asr.untrusted import open_regular, parse_json, read_stream, record, shown
 
@@ -198,7 +198,7 @@ def recording_of(cuts: str) -> str:
 def sha256_of(path: Path) -> str:
     """The sha256 of a file."""
     with open_regular(path, "a file of Shar") as file:
-        return HashedReader(file).finish()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_names(folder: SharFolder, index: SharIndex) -> None:

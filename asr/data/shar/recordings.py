@@ -15,6 +15,7 @@ from asr.data.tar import tar_members
 MAX_AUDIO_BYTES = 2**31  # of one recording: 4 hours of 16-bit samples at 48 kHz take 1.4e9
 BLOCK_BYTES = 1 << 20  # that are hashed at a time
 MAX_DESCRIPTION_BYTES = 1 << 20  # of one recording's
+MAX_REST_BYTES = 1 << 21  # 2 MiB; tars are filled up to whole records, of 10 KiB or more
 NO_DATA = ".nodata"  # the suffix that stands for a cut without audio
 
 
@@ -46,9 +47,10 @@ def read_recordings(
         hashed = HashedReader(file)
         try:
             audio = _extract(where, tar_members(hashed), cut_ids, wanted)
+            actual = hashed.finish()
         except tarfile.TarError as error:
             raise ValueError(f"{where}: damaged tar ({error})") from error
-        check_sha256(where, hashed.finish(), sha256)
+        check_sha256(where, actual, sha256)
     return audio
 
 
@@ -66,9 +68,16 @@ class HashedReader:
         return block
 
     def finish(self) -> str:
-        """The sha256 of the whole file, the rest of which is read."""
-        while self.read(BLOCK_BYTES):
-            pass
+        """The sha256 of the whole file, of whose rest no more is read than fills a tar up.
+
+        Raises:
+            tarfile.TarError: there is more.
+        """
+        left = MAX_REST_BYTES
+        while block := self.read(BLOCK_BYTES):
+            left -= len(block)
+            if left < 0:
+                raise tarfile.ReadError(f"more than {MAX_REST_BYTES} bytes behind its end")
         return self._digest.hexdigest()
 
 

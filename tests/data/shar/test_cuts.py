@@ -105,6 +105,14 @@ def test_damage_is_named(tmp_path: Path) -> None:
         read(tmp_path, content)
 
 
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"jsonl\.gz:10001: 10001 empty lines in a row"):
+        read(tmp_path, gzip.compress(b"\n" * 100_000_000))
+    rows = [json.dumps(cut(id=str(number))).encode() for number in range(50)]
+    with pytest.raises(ValueError, match=r"jsonl\.gz: gzip of .* at most 200 times its size"):
+        read(tmp_path, gzip.compress(b"".join(row + b" " * 900_000 + b"\n" for row in rows)))
+
+
 def test_a_flood_of_cuts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asr.data.shar.cuts.MAX_CUTS", 3)
     lines = "".join(json.dumps(cut(id=str(number))) + "\n" for number in range(4)).encode()
