@@ -17,6 +17,7 @@ from asr.decoder import Hypothesis
 from asr.decoder.forced_alignment import align_one
 from asr.model.chunks import log_probs_in_chunks
 from asr.transcriber import Waveform, choose_device
+from asr.untrusted import shown
 
 CHUNK_S = 30.0  # [s] what is longer is run through the model in chunks of so much
 CONTEXT_S = 5.0  # [s] around a chunk, whose output is thrown away
@@ -203,7 +204,7 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
     """
     normalized = recognizer.text(text)
     if not normalized:
-        raise ValueError(f"text {text!r} has no characters to align, expected at least one")
+        raise ValueError(f"text {shown(text)} has no characters to align, expected at least one")
     hypothesis = _hypothesis(recognizer, emission, normalized)
     characters = _characters(normalized, hypothesis, emission)
     words = _words(characters, _originals(recognizer, text, normalized))

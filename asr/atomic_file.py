@@ -114,7 +114,9 @@ def remove_leftovers(folder: Path) -> int:
     Returns:
         How many files were deleted.
     """
-    leftovers = [path for path in folder.rglob(".*.part") if _LEFTOVER.fullmatch(path.name)]
+    # Links to folders are not followed by rglob.
+    found = [path for path in folder.rglob(".*.part") if _LEFTOVER.fullmatch(path.name)]
+    leftovers = [path for path in found if path.is_symlink() or not path.is_dir()]
     for path in leftovers:
         path.unlink()
     return len(leftovers)

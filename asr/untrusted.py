@@ -11,7 +11,9 @@ import collections.abc
 import contextlib
 import dataclasses
 import enum
+import gzip
 import inspect
+import io
 import json
 import math
 import os
@@ -19,15 +21,22 @@ import reprlib
 import stat
 import types
 import typing
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn, TypeVar, Union
+from typing import Any, Literal, NoReturn, Protocol, TypeVar, Union
 
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value, in a message
 MAX_SHOWN_ENTRIES = 12  # of a wrong list or of a header, in a message
 MAX_NUMBER = 1 << 63  # what torch, NumPy and files hold
 MAX_DEPTH = 32  # of values in values; none of our files has more than six
+MAX_LINE_BYTES = 1 << 20  # 1 MiB: a transcript of an hour takes a twentieth of it
+MAX_PASSED_BYTES = 1 << 28  # 256 MiB of a line that is too long; one without end has no next
+MAX_BLANK_LINES = 10_000  # in a row
+STREAM_BYTES = 1 << 20  # that are read at a time where nobody knows how many come
+MAX_GZIP_RATIO = 200  # bytes out of one byte; text has 3 to 20, and the format allows 1,032
+FREE_GZIP_BYTES = 1 << 20  # that may come out of any file, however well it is packed
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = MAX_SHOWN_CHARACTERS
@@ -41,10 +50,24 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
+class HasBytes(Protocol):
+    """What gives its bytes in order."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many of the next bytes, fewer at the end."""
+
+
+class HasLines(Protocol):
+    """What gives its bytes line by line."""
+
+    def readline(self, size: int, /) -> bytes:
+        """The next line with its end, or so many bytes of it; empty at the end of the file."""
+
+
 # --- files -------------------------------------------------------------------------------------
 
 
-def open_regular(path: Path | str, expected: str) -> BinaryIO:
+def open_regular(path: Path | str, expected: str) -> io.BufferedReader:
     """Open a regular file for reading bytes; never wait for a FIFO or read a device.
 
     Args:
@@ -77,11 +100,31 @@ def read_bytes(path: Path | str, expected: str, max_bytes: int) -> bytes:
         OSError: missing or unreadable.
     """
     with open_regular(path, expected) as file:
-        content = file.read(max_bytes + 1)
-        if len(content) > max_bytes:
-            size = os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
             raise ValueError(f"{path}: {size} bytes, expected {expected} of at most {max_bytes}")
-        return content
+        return read_stream(file, path, expected, max_bytes)
+
+
+def read_stream(file: HasBytes, name: object, expected: str, max_bytes: int) -> bytes:
+    """All that is left in an open file, a pipe or a connection.
+
+    Args:
+        file: read from where it is; more than `max_bytes` of it is not.
+        name: of it in messages.
+        expected: what should be there, for the message.
+        max_bytes: of all.
+
+    Raises:
+        ValueError: there is more.
+    """
+    # Piece by piece: Python takes the memory for so many bytes before it reads the first.
+    content = io.BytesIO()
+    while block := file.read(min(STREAM_BYTES, max_bytes + 1 - content.tell())):
+        content.write(block)
+    if content.tell() > max_bytes:
+        raise ValueError(f"{name}: more than {max_bytes} bytes, expected {expected}")
+    return content.getvalue()
 
 
 def read_text(path: Path | str, expected: str, max_bytes: int) -> str:
@@ -123,6 +166,109 @@ def parse_json(text: str, where: object, expected: str) -> Any:
         raise ValueError(f"{where}: values nested too deep, expected {expected}") from None
     except ValueError as error:
         raise ValueError(f"{where}: not JSON ({error}), expected {expected}") from error
+
+
+# --- texts, line by line -----------------------------------------------------------------------
+
+
+def lines(
+    file: HasLines, name: object, max_bytes: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Each line of an open file with its end and its number from 1.
+
+    Of a line longer than MAX_LINE_BYTES come MAX_LINE_BYTES + 1 bytes, by which the caller knows
+    it; the others are passed over when the next line is asked for.
+
+    Args:
+        file: read once, from where it is.
+        name: of the file in messages.
+        max_bytes: of all lines together; None for any number.
+
+    Raises:
+        ValueError: damaged gzip, more than MAX_BLANK_LINES empty lines in a row, a line beyond
+            MAX_PASSED_BYTES, or too many bytes.
+    """
+    number = num_blank = num_bytes = 0
+    try:
+        while raw := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            num_blank = num_blank + 1 if raw.isspace() else 0
+            num_bytes += len(raw)
+            if num_blank > MAX_BLANK_LINES:
+                raise ValueError(
+                    f"{name}:{number}: {num_blank} empty lines in a row, "
+                    f"expected at most {MAX_BLANK_LINES}"
+                )
+            if max_bytes is not None and num_bytes > max_bytes:
+                raise ValueError(f"{name}:{number}: expected a file of at most {max_bytes} bytes")
+            yield number, raw
+            is_cut, num_passed = len(raw) > MAX_LINE_BYTES, 0
+            while is_cut and raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_LINE_BYTES)
+                num_passed += len(raw)
+                if num_passed > MAX_PASSED_BYTES:
+                    raise ValueError(
+                        f"{name}:{number}: more than {MAX_PASSED_BYTES} bytes, expected lines"
+                    )
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{name}:{number + 1}: damaged gzip ({error})") from error
+
+
+def unpacked(file: io.BufferedReader[Any], name: object) -> io.BufferedReader[Any]:
+    """The bytes of an open buffered file, unpacked where it begins as gzip does.
+
+    Args:
+        file: at its beginning.
+        name: of the file in messages.
+
+    Returns:
+        A reader that raises ValueError where more comes out of the gzip than any text packs to:
+        MAX_GZIP_RATIO bytes a byte, beyond the first FREE_GZIP_BYTES; and what gzip.GzipFile
+        raises where it is damaged.
+    """
+    if file.peek(2)[:2] != b"\x1f\x8b":
+        return file
+    return io.BufferedReader(_Unpacked(file, name), FREE_GZIP_BYTES)
+
+
+class _Counted:
+    """A file whose bytes are counted when they are read."""
+
+    def __init__(self, file: io.BufferedReader[Any]) -> None:
+        self._file = file
+        self.num_bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        content = self._file.read(size)
+        self.num_bytes += len(content)
+        return content
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a gzip file, for as long as it is no bomb."""
+
+    def __init__(self, file: io.BufferedReader[Any], name: object) -> None:
+        self._name = name
+        self._packed = _Counted(file)
+        self._content = gzip.GzipFile(fileobj=self._packed)  # type: ignore[call-overload]
+        self._num_bytes = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, target: Any) -> int:
+        """Fill a buffer; how many bytes there were for it."""
+        content = self._content.read1(len(target))
+        self._num_bytes += len(content)
+        if self._num_bytes > FREE_GZIP_BYTES + MAX_GZIP_RATIO * self._packed.num_bytes:
+            raise ValueError(
+                f"{self._name}: gzip of {self._packed.num_bytes} bytes that unpacks to "
+                f"{self._num_bytes} and more, expected at most {MAX_GZIP_RATIO} times its size"
+            )
+        target[: len(content)] = content
+        return len(content)
 
 
 # --- values ------------------------------------------------------------------------------------

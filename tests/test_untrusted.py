@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+import gzip
+import io
 import os
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +16,23 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from asr.untrusted import (
+    FREE_GZIP_BYTES,
+    MAX_BLANK_LINES,
     MAX_DEPTH,
+    MAX_LINE_BYTES,
     annotations_of,
     check_arguments,
     checked,
     described,
+    lines,
     open_regular,
     read_bytes,
     read_json,
+    read_stream,
     read_text,
     record,
     shown,
+    unpacked,
 )
 
 
@@ -215,3 +224,82 @@ def test_what_is_shown_is_short_and_printable() -> None:
     assert shown("\x1b[2J") == "'\\x1b[2J'"
     assert len(shown("a" * 1000)) < 80
     assert described(int | None) == "a whole number or null"
+
+
+# --- lines and gzip ----------------------------------------------------------------------------
+
+
+def opened(content: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]
+
+
+def test_lines_come_with_their_numbers_and_ends() -> None:
+    assert list(lines(opened(b"a\n\n b \nc"), "x")) == [
+        (1, b"a\n"), (2, b"\n"), (3, b" b \n"), (4, b"c")
+    ]  # fmt: skip
+    assert list(lines(opened(b""), "x")) == []
+
+
+def test_a_long_line_comes_cut_and_the_next_one_is_whole() -> None:
+    content = b"a" * (3 * MAX_LINE_BYTES) + b"\n" + b"b" * MAX_LINE_BYTES + b"\nc"
+    found = [(number, len(line)) for number, line in lines(opened(content), "x")]
+    assert found == [(1, MAX_LINE_BYTES + 1), (2, MAX_LINE_BYTES + 1), (3, 1)]
+
+
+def test_a_line_without_end_ends_the_reading() -> None:
+    class Zeros:
+        def readline(self, size: int, /) -> bytes:
+            return bytes(size)
+
+    found = lines(Zeros(), "x")
+    assert len(next(found)[1]) == MAX_LINE_BYTES + 1
+    with pytest.raises(ValueError, match=r"^x:1: more than 268435456 bytes, expected lines$"):
+        next(found)
+
+
+def test_all_lines_together_are_bounded() -> None:
+    assert len(list(lines(opened(b"ab\n" * 5), "x", 15))) == 5
+    with pytest.raises(ValueError, match=r"^x:5: expected a file of at most 14 bytes$"):
+        list(lines(opened(b"ab\n" * 5), "x", 14))
+
+
+def test_a_stream_is_read_up_to_a_bound() -> None:
+    content = bytes(range(256)) * 10_000
+    assert read_stream(io.BytesIO(content), "x", "audio", len(content)) == content
+    with pytest.raises(ValueError, match=r"^x: more than 2559999 bytes, expected audio$"):
+        read_stream(io.BytesIO(content), "x", "audio", len(content) - 1)
+
+
+def test_empty_lines_are_let_pass_up_to_a_number_in_a_row() -> None:
+    some = b"a\n" + b" \n" * MAX_BLANK_LINES
+    assert sum(1 for _ in lines(opened(some * 3), "x")) == 3 * (MAX_BLANK_LINES + 1)
+    with pytest.raises(ValueError, match=r"^x:10002: 10001 empty lines in a row, expected at most"):
+        list(lines(opened(some + b"\n"), "x"))
+
+
+def test_gzip_is_known_by_its_content() -> None:
+    words = random.Random(0).choices(range(10_000), k=400_000)
+    text = "\n".join(map(str, words)).encode()
+    assert unpacked(opened(gzip.compress(text)), "x").read() == text
+    assert unpacked(opened(gzip.compress(text) * 2), "x").read() == text * 2
+    assert unpacked(opened(text), "x").read() == text
+    assert unpacked(opened(b""), "x").read() == b""
+
+
+@pytest.mark.parametrize("byte", [b"\n", b"\0"])
+def test_a_bomb_is_refused_after_a_few_megabytes(byte: bytes) -> None:
+    packed = gzip.compress(byte * 100_000_000)
+    reader = unpacked(opened(packed), "x")
+    taken: list[bytes] = []
+    with pytest.raises(ValueError, match=r"^x: gzip of .* expected at most 200 times its size$"):
+        taken.extend(iter(lambda: reader.read1(1 << 16), b""))
+    assert sum(map(len, taken)) <= 8 * FREE_GZIP_BYTES
+    # What any file may hold, however well it is packed, is no bomb.
+    assert len(unpacked(opened(gzip.compress(byte * FREE_GZIP_BYTES)), "x").read()) == 1 << 20
+
+
+def test_damaged_gzip_is_told_with_its_line() -> None:
+    packed = gzip.compress("".join(f"{n}\n" for n in range(100_000)).encode())
+    for damaged in (packed[:-100], packed[:-2], packed[:50] + b"x" + packed[51:], packed + b"x"):
+        with pytest.raises(ValueError, match=r"^x:\d+: damaged gzip \("):
+            list(lines(unpacked(opened(damaged), "x"), "x"))

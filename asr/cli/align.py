@@ -14,12 +14,14 @@ from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.progress import progress_bar
+from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Problem, Utterance, scan_manifest
 from asr.text.printable import printable
 from asr.transcriber import Waveform
+from asr.untrusted import read_text
 
-STDIN = "-"
+MAX_TEXT_BYTES = 1 << 20  # of a recording: 4 hours have some 200,000
 LOW_CONFIDENCE_STATUS = 1
 
 
@@ -143,11 +145,15 @@ def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Problem]]:
         raise ValueError("no recording, expected AUDIO TEXT... or --manifest")
     if bool(options.text) == (options.text_file is not None):
         raise ValueError("expected either TEXT... or --text-file: what is said in the recording")
-    text = " ".join(options.text) if options.text else _read_text(options.text_file)
+    if options.text:
+        text = " ".join(options.text)
+    else:
+        text = read_text(options.text_file, "text", MAX_TEXT_BYTES)
     path = "stdin" if options.audio == STDIN else options.audio
 
     def load(sample_rate: int) -> Waveform:
-        audio = sys.stdin.buffer.read() if options.audio == STDIN else options.audio
+        is_piped = options.audio == STDIN
+        audio = read_standard_input("audio", MAX_STDIN_BYTES) if is_piped else options.audio
         return load_audio(audio, sample_rate)
 
     return [Job(path, _name(Path(path).name), options.audio, text, 0.0, load)], []
@@ -158,13 +164,6 @@ def _job_of(utterance: Utterance) -> Job:
         utterance.id, _name(utterance.id), str(utterance.audio_filepath), utterance.text,
         utterance.offset, lambda sample_rate: load_utterance(utterance, sample_rate),
     )  # fmt: skip
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}, expected text") from error
 
 
 def _name(id: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from asr.cli.sentences import STDIN, Sentences
+from asr.cli.sentences import Sentences
+from asr.cli.standard_input import STDIN
 from asr.cli.terminal import say
 from asr.decoder.ngram.counts import check_words, encode
 from asr.decoder.ngram.files import check_model_name, load_ngram_model, save_ngram_model

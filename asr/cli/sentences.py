@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from asr.cli.standard_input import STDIN, standard_input
 from asr.data.records import MANIFEST_SUFFIXES, BadLineError, read_records
 from asr.decoder.ngram.counts import check_words
-from asr.decoder.ngram.lines import numbered_lines, open_text, unpacked
-from asr.untrusted import shown
+from asr.decoder.ngram.lines import numbered_lines, open_text
+from asr.untrusted import shown, unpacked
 
-STDIN = "-"
 _BOM = "\ufeff"
 
 
@@ -58,7 +57,8 @@ class Sentences:
 def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
     path = Path(source)
     if source == STDIN:
-        yield from _decoded(name, numbered_lines(name, unpacked(sys.stdin.buffer)))
+        file = unpacked(standard_input("sentences"), name)
+        yield from _decoded(name, numbered_lines(name, file))
     elif path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _manifest_texts(path)
     else:

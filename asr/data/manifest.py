@@ -15,6 +15,7 @@ from asr.untrusted import shown
 
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
 SHOWN_LINES = 5  # numbers of further bad lines, in a message
+MAX_PROBLEMS = 100_000  # bad lines of a manifest that are listed, where they are not the fewer
 FIELDS = ("audio_filepath", "duration", "text", "id", "speaker", "offset")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -118,7 +119,8 @@ def scan_manifest(path: Path | str) -> ManifestScan:
         Utterances and problems; both may be empty.
 
     Raises:
-        ValueError: for an unknown format, something that is not a regular file, or a bad header.
+        ValueError: for an unknown format, something that is not a regular file, a bad header, or
+            far more bad lines than good ones.
         OSError: missing or unreadable.
     """
     path = Path(path)
@@ -128,6 +130,11 @@ def scan_manifest(path: Path | str) -> ManifestScan:
     problems: list[Problem] = []
     line_of_id: dict[str, int] = {}
     for line, record in read_records(path):
+        if len(problems) > max(MAX_PROBLEMS, len(utterances)):
+            raise ValueError(
+                f"{problems[0]} (and {len(problems) - 1} more bad lines before line {line}, "
+                f"{len(utterances)} good ones), expected a manifest"
+            )
         try:
             utterance = _utterance(record, folder)
         except BadLineError as error:

@@ -6,20 +6,20 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
-from asr.untrusted import open_regular, shown
+from asr.untrusted import MAX_LINE_BYTES, lines, open_regular, shown
 
 JSON_SUFFIXES = (".jsonl", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv")
 MANIFEST_SUFFIXES = JSON_SUFFIXES + TABLE_SUFFIXES
-MAX_LINE_BYTES = 1 << 20  # 1 MiB: a transcript of an hour takes a twentieth of it
 REQUIRED_FIELDS = ("audio_filepath", "text")
 NUMBER_FIELDS = ("duration", "offset")
 OPTIONAL_FIELDS = ("duration", "id", "speaker", "offset")
 _BOM = b"\xef\xbb\xbf"
 
 Record = dict[str, Any]
+Lines = Iterator[tuple[int, bytes]]
 
 
 class BadLineError(ValueError):
@@ -37,7 +37,8 @@ def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
         over. In tables, empty optional fields are left out and numbers are numbers.
 
     Raises:
-        ValueError: for another name, something that is not a regular file, or a bad header.
+        ValueError: for another name, something that is not a regular file, a bad header, or no end
+            of empty lines.
         OSError: missing or unreadable.
     """
     suffix = path.suffix.lower()
@@ -45,17 +46,13 @@ def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
         expected = ", ".join(MANIFEST_SUFFIXES)
         raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
     with open_regular(path, "a manifest") as file:
-        yield from json_records(file) if suffix in JSON_SUFFIXES else _table_records(path, file)
+        raw = lines(file, path)
+        yield from json_records(raw) if suffix in JSON_SUFFIXES else _table_records(path, raw)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str | BadLineError]]:
-    number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        too_long = len(raw) > MAX_LINE_BYTES
-        while too_long and raw and not raw.endswith(b"\n"):
-            raw = file.readline(MAX_LINE_BYTES)
-        if too_long:
+def _texts(raw_lines: Lines) -> Iterator[tuple[int, str | BadLineError]]:
+    for number, raw in raw_lines:
+        if len(raw) > MAX_LINE_BYTES:
             yield number, BadLineError(f"longer than {MAX_LINE_BYTES} bytes, expected less")
         else:
             yield number, _decode(raw.removeprefix(_BOM) if number == 1 else raw)
@@ -68,9 +65,9 @@ def _decode(raw: bytes) -> str | BadLineError:
         return BadLineError(f"byte 0x{raw[error.start]:02x} at {error.start + 1}, expected UTF-8")
 
 
-def json_records(file: BinaryIO) -> Iterator[tuple[int, Record | BadLineError]]:
-    """`read_records` of an open file of JSON lines."""
-    for number, line in _lines(file):
+def json_records(raw_lines: Lines) -> Iterator[tuple[int, Record | BadLineError]]:
+    """`read_records` of the lines of a file of JSON, as `asr.untrusted.lines` gives them."""
+    for number, line in _texts(raw_lines):
         if isinstance(line, BadLineError):
             yield number, line
         elif line.strip():
@@ -111,9 +108,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> Record:
     return record
 
 
-def _table_records(path: Path, file: BinaryIO) -> Iterator[tuple[int, Record | BadLineError]]:
+def _table_records(path: Path, raw_lines: Lines) -> Iterator[tuple[int, Record | BadLineError]]:
     header: list[str] | None = None
-    for line, row in _rows(file, tabs=path.suffix.lower() == ".tsv"):
+    for line, row in _rows(raw_lines, tabs=path.suffix.lower() == ".tsv"):
         if header is None and isinstance(row, BadLineError):
             raise ValueError(f"{path}:{line}: the header: {row}")
         if isinstance(row, BadLineError):
@@ -124,11 +121,11 @@ def _table_records(path: Path, file: BinaryIO) -> Iterator[tuple[int, Record | B
             yield line, _table_record(header, row)
 
 
-def _rows(file: BinaryIO, *, tabs: bool) -> Iterator[tuple[int, list[str] | BadLineError]]:
+def _rows(raw_lines: Lines, *, tabs: bool) -> Iterator[tuple[int, list[str] | BadLineError]]:
     bad: list[BadLineError] = []
 
     def decoded() -> Iterator[str]:
-        for _, line in _lines(file):
+        for _, line in _texts(raw_lines):
             if isinstance(line, BadLineError):
                 bad.append(line)
             # An error raised here would end the reading; csv passes over empty lines.

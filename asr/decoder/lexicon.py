@@ -15,9 +15,12 @@ from torch import Tensor
 from asr.decoder.frames import utterances_of
 from asr.decoder.hypothesis import BLANK, Hypothesis
 from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
-from asr.decoder.ngram.files import is_ngram_file
+from asr.decoder.ngram.files import is_kenlm_binary, is_ngram_file
+from asr.decoder.ngram.lines import numbered_lines
 from asr.decoder.word_model import SPACE, by_alphabet
+from asr.memory import require_memory
 from asr.text.tokenizer import CharTokenizer
+from asr.untrusted import open_regular, shown, unpacked
 
 NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
 
@@ -127,6 +130,13 @@ class LexiconBeamSearch:
             return self._kenlm(arpa)
 
     def _kenlm(self, path: Path) -> Any:
+        # KenLM itself has no bounds: a pipe, a bomb, a file with holes.
+        if is_kenlm_binary(path):
+            require_memory(path.stat().st_size, str(path))
+        else:
+            with open_regular(path, "a language model") as file:
+                for _ in numbered_lines(path, unpacked(file, path)):
+                    pass
         try:
             return self._modules.kenlm.KenLM(str(path), self._dictionary)
         except RuntimeError as error:
@@ -206,17 +216,17 @@ def _words(
 
 def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:
     words: dict[str, None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        word = line.strip()
-        if not word:
-            continue
-        if len(word.split()) > 1:
-            raise ValueError(f"{path}:{number}: {word!r}, expected one word a line")
-        try:
-            tokenizer.encode(word)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: {error}") from error
-        words[word] = None
+    with open_regular(path, "a lexicon") as file:
+        for number, line in numbered_lines(path, file):
+            try:
+                word = line.decode().strip()
+                if len(word.split()) > 1:
+                    raise ValueError(f"{shown(word)}, expected one word a line")
+                tokenizer.encode(word)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}") from error
+            if word:
+                words[word] = None
     if not words:
         raise ValueError(f"{path}: no words, expected one a line")
     return list(words)

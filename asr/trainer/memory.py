@@ -12,6 +12,7 @@ import torch
 from asr.data.batch import Batch
 from asr.data.manifest import Utterance
 from asr.data.window import Tokens
+from asr.memory import machine_memory
 from asr.trainer.step import Stepper
 
 GIB = 1 << 30  # [bytes]
@@ -67,16 +68,6 @@ def scan_memory(
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         total = machine_memory()
     return MemoryScan(len(largest), longest_s, peak, total, tuple(notes))
-
-
-def machine_memory() -> int:
-    """Memory of this machine, or of the control group that the process may use [bytes]."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            total = int(line.split()[1]) * 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    bound = limit.read_text().strip() if limit.exists() else "max"
-    return min(total, int(bound)) if bound != "max" else total
 
 
 def _padded(batch: tuple[int, ...], durations: Sequence[float]) -> float:

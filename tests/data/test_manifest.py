@@ -18,7 +18,7 @@ from asr.data.manifest import (
     scan_manifest,
     write_manifest,
 )
-from asr.data.records import MAX_LINE_BYTES
+from asr.untrusted import MAX_LINE_BYTES
 
 GOOD = '{"audio_filepath": "a.wav", "text": "one"}'
 
@@ -293,3 +293,29 @@ def test_bytes_are_those_of_the_file(tmp_path: Path) -> None:
     utterances = [Utterance(tmp_path / "a.wav", "x", 1.0, "u")]
     write_manifest(path, utterances)
     assert manifest_bytes(path, utterances) == path.read_bytes()
+
+
+def test_a_file_of_bad_lines_is_no_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.jsonl"
+    good = [f'{{"audio_filepath": "{number}.wav", "text": "x"}}' for number in range(6)]
+    monkeypatch.setattr("asr.data.manifest.MAX_PROBLEMS", 4)
+    path.write_text("\n".join([*good, *["{}"] * 7, ""]))
+    assert len(scan_manifest(path).problems) == 7
+    path.write_text("\n".join(["{}"] * 5))
+    assert len(scan_manifest(path).problems) == 5
+    path.write_text("\n".join([*good[:1], *["{}"] * 6]))
+    with pytest.raises(
+        ValueError,
+        match=r"jsonl:2: .* \(and 4 more bad lines before line 7, 1 good ones\), expected a manif",
+    ):
+        scan_manifest(path)
+
+
+def test_a_file_of_empty_lines_is_no_manifest(tmp_path: Path) -> None:
+    for name, begin in (("m.jsonl", ""), ("m.csv", "audio_filepath,text\n")):
+        path = tmp_path / name
+        path.write_text(begin + "\n" * 50_000)
+        with pytest.raises(ValueError, match=rf"{name}:\d+: 10001 empty lines in a row"):
+            scan_manifest(path)

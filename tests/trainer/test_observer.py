@@ -13,7 +13,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from asr.trainer.memory import GIB, machine_memory
+from asr.memory import machine_memory
+from asr.trainer.memory import GIB
 from asr.trainer.picture import Heard, draw_alignments
 from asr.trainer.step import Stepper
 from asr.transcriber import Transcriber

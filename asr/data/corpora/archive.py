@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import shutil
 import stat
@@ -16,7 +15,10 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from asr.data.tar import tar_members
+from asr.untrusted import open_regular, shown
 
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -65,7 +67,7 @@ def unpack(archive: Path, target: Path, *, max_members: int, max_bytes: int) -> 
     temporary.mkdir()
     try:
         num_files = 0
-        with _members(archive, max_members, max_bytes) as members, closing(members):
+        with _members(archive, max_members) as members, closing(members):
             left = max_bytes
             for number, member in enumerate(members, 1):
                 if number > max_members:
@@ -93,8 +95,9 @@ def _parts(archive: Path, name: str) -> list[str]:
         or any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
     )
     if bad:
-        shown = repr(name if len(name) <= 80 else name[:77] + "...")
-        raise ValueError(f"{archive}: has a member {shown}, expected a name inside the archive")
+        raise ValueError(
+            f"{archive}: has a member {shown(name)}, expected a name inside the archive"
+        )
     return parts
 
 
@@ -120,28 +123,20 @@ def _write(archive: Path, member: _Member, path: Path, left: int, max_bytes: int
 
 
 @contextmanager
-def _members(
-    archive: Path, max_members: int, max_bytes: int
-) -> Iterator[Generator[_Member, None, None]]:
-    if not archive.is_file():
-        raise FileNotFoundError(2, "no such archive", str(archive))
+def _members(archive: Path, max_members: int) -> Iterator[Generator[_Member, None, None]]:
     name = archive.name.lower()
+    if not name.endswith(ARCHIVE_SUFFIXES):
+        expected = ", ".join(ARCHIVE_SUFFIXES)
+        raise ValueError(f"{archive}: not an archive's name, expected one of {expected}")
     try:
-        if name.endswith(ZIP_SUFFIXES):
-            _check_zip_directory(archive, max_members)
-            with zipfile.ZipFile(archive) as opened:
-                yield _zip_members(archive, opened)
-        elif name.endswith(TAR_SUFFIXES):
-            with open(archive, "rb") as file, _decompressed(file, name) as content:
-                # A header may announce gigabytes of names, and padding adds to the contents.
-                limit = max_bytes + (max_members + 1) * 4 * tarfile.BLOCKSIZE
-                bounded: Any = _Bounded(archive, content, limit)
-                # A stream: members are met in order, and nothing is collected beforehand.
-                with tarfile.open(fileobj=bounded, mode="r|", errors="strict") as stream:
-                    yield _tar_members(archive, stream)
-        else:
-            expected = ", ".join(ARCHIVE_SUFFIXES)
-            raise ValueError(f"{archive}: not an archive's name, expected one of {expected}")
+        with open_regular(archive, "an archive") as file:
+            if name.endswith(ZIP_SUFFIXES):
+                _check_zip_directory(archive, file, max_members)
+                with zipfile.ZipFile(file) as opened:
+                    yield _zip_members(archive, opened)
+            else:
+                with _decompressed(file, name) as content:
+                    yield _tar_members(archive, content)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{archive}: damaged archive ({error})") from error
     except (NotImplementedError, RuntimeError, UnicodeDecodeError, struct.error) as error:
@@ -160,24 +155,19 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Generator[_Member, N
                 yield _Member(info.filename, content)
 
 
-def _tar_members(archive: Path, stream: tarfile.TarFile) -> Generator[_Member, None, None]:
-    for info in stream:
-        if info.isdir():
-            yield _Member(info.name, None)
-        elif info.isreg() and not info.issparse():
-            content = stream.extractfile(info)
-            assert content is not None, "regular files have content"
+def _tar_members(archive: Path, file: IO[bytes]) -> Generator[_Member, None, None]:
+    for info, content in tar_members(file):
+        if info.isdir() or content is not None:
             yield _Member(info.name, content)
         else:
             raise ValueError(f"{archive}: {info.name!r} is a link or device, expected a file")
 
 
-def _check_zip_directory(archive: Path, max_members: int) -> None:
+def _check_zip_directory(archive: Path, file: IO[bytes], max_members: int) -> None:
     """Refuse a zip whose directory alone would fill the memory, before zipfile reads it."""
-    size = archive.stat().st_size
-    with open(archive, "rb") as file:
-        file.seek(max(0, size - _ZIP_END.size - _MAX_ZIP_COMMENT - _ZIP64_LOCATOR_LENGTH))
-        tail = file.read()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _ZIP_END.size - _MAX_ZIP_COMMENT - _ZIP64_LOCATOR_LENGTH))
+    tail = file.read()
     # The same place where zipfile looks for it.
     start = len(tail) - _ZIP_END.size
     if start < 0 or tail[start : start + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
@@ -201,26 +191,3 @@ def _decompressed(file: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     else:
         with gzip.GzipFile(fileobj=file, mode="rb") as content:
             yield content  # type: ignore[misc]
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that refuses to give more than so many bytes in all, or at once."""
-
-    def __init__(self, archive: Path, content: IO[bytes], limit: int) -> None:
-        super().__init__()
-        self._archive = archive
-        self._content = content
-        self._left = limit
-        self._limit = limit
-
-    def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, fewer at the end."""
-        if size < 0 or size > self._left:
-            size = self._left + 1
-        data = self._content.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise ValueError(
-                f"{self._archive}: unpacks to more than the {self._limit} bytes expected"
-            )
-        return data

@@ -220,7 +220,7 @@ def _seconds(utterance: Utterance) -> float:
 
 
 def _remove_stale(folder: Path, splits: Splits, progress: Progress) -> None:
-    num_files = remove_stale_audio(folder, splits)
+    num_files = remove_stale_audio(folder, splits, progress)
     for name in SPLITS:
         path = folder / f"{name}.jsonl"
         if name not in splits and path.exists():

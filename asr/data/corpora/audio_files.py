@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,14 +19,12 @@ from numpy.typing import NDArray
 
 from asr.atomic_file import replacing
 from asr.audio import load_audio, probe
-from asr.data.corpora.audio_journal import Written, open_journal
+from asr.data.corpora.audio_journal import AUDIO_DIR, Written, audio_name, open_journal
 from asr.data.corpora.prepared import Item, Progress, Rejection, describe_error
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
 
-AUDIO_DIR = "audio"
 CONVERSION = 1  # raised when the same source and settings give other samples than before
-MAX_SLUG_LENGTH = 60  # characters of an id that its file's name shows
 IN_FLIGHT_PER_WORKER = 4
 INT16_SCALE = 1 << 15
 
@@ -104,7 +101,7 @@ def place_audio(
     placed: dict[str, list[Item]] = {split: [] for split in splits}
     rejected: list[Rejection] = []
     num_fresh = num_clipped = 0
-    with open_journal(folder) as journal:
+    with open_journal(folder, progress) as journal:
 
         def work(job: _Job) -> _Outcome:
             return _place(folder, job, settings, journal.done)
@@ -125,18 +122,21 @@ def place_audio(
     return AudioResult(placed, tuple(rejected), tuple(notes))
 
 
-def remove_stale_audio(folder: Path, splits: Mapping[str, Sequence[Item]]) -> int:
+def remove_stale_audio(
+    folder: Path, splits: Mapping[str, Sequence[Item]], progress: Progress
+) -> int:
     """Delete the files that earlier preparations wrote and no utterance points to now.
 
     Args:
         folder: of the corpus.
         splits: utterances as `place_audio` gave them.
+        progress: told of lines of the journal that are passed over.
 
     Returns:
         How many files were deleted.
     """
     used = {item.utterance.audio_filepath for items in splits.values() for item in items}
-    with open_journal(folder) as journal:
+    with open_journal(folder, progress) as journal:
         stale = [name for name in journal.done if folder / name not in used]
         existing = [folder / name for name in stale if (folder / name).is_file()]
         for path in existing:
@@ -159,15 +159,8 @@ def _jobs(folder: Path, splits: Mapping[str, Sequence[Item]], settings: Settings
                     "expected another corpus name"
                 )
             segment = utterance.offset > 0 or uses[utterance.audio_filepath] > 1
-            name = f"{AUDIO_DIR}/{split}/{_file_stem(utterance.id)}.{settings.audio_format}"
+            name = audio_name(split, utterance.id, settings.audio_format)
             yield _Job(split, item, segment, None if settings.audio_format == "keep" else name)
-
-
-def _file_stem(utterance_id: str) -> str:
-    """A name that is safe in any file system, readable, and different for different ids."""
-    slug = re.sub(r"[^A-Za-z0-9]+", "_", utterance_id.rsplit("/", 1)[-1]).strip("_")
-    digest = hashlib.sha256(utterance_id.encode()).hexdigest()[:16]
-    return f"{slug[:MAX_SLUG_LENGTH]}-{digest}" if slug else digest
 
 
 def _place(folder: Path, job: _Job, settings: Settings, done: Mapping[str, Written]) -> _Outcome:

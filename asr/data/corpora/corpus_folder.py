@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asr.atomic_file import remove_leftovers, replace_bytes
@@ -32,7 +31,7 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
 
     Raises:
         ValueError: for a name that is no folder's, for manifests that this program did not write,
-            and while another process prepares the same corpus.
+            for links in place of what it wrote, and while another process prepares the same corpus.
         OSError: where it cannot be made or locked.
     """
     check_name(name)
@@ -44,7 +43,8 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
             f"{foreign[0]}: exists and was not written by asr prepare, "
             "expected another corpus name or data folder"
         )
-    is_new = not state.is_dir()
+    refuse_links(folder, (STATE_DIR, f"{STATE_DIR}/lock"))
+    is_new, makes_folder = not state.is_dir(), not folder.exists()
     state.mkdir(parents=True, exist_ok=True)
     with locked(state / "lock", "prepares this corpus now"):
         remove_leftovers(folder)
@@ -52,8 +52,31 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
             yield folder
         except BaseException:
             if is_new and [*folder.iterdir(), *state.iterdir()] == [state, state / "lock"]:
-                shutil.rmtree(folder)
+                with suppress(OSError):  # the error itself says more
+                    (state / "lock").unlink()
+                    state.rmdir()
+                    if makes_folder:
+                        folder.rmdir()
             raise
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a corpus folder in which something of ours is a link to elsewhere.
+
+    Whoever writes or deletes below such a link does so in a place that nobody chose.
+
+    Args:
+        folder: of the corpus, which may itself be one.
+        names: of files and folders in it, each after those that it lies in.
+
+    Raises:
+        ValueError: one is a symbolic link.
+    """
+    for name in names:
+        if (folder / name).is_symlink():
+            raise ValueError(
+                f"{folder / name}: a symbolic link, expected what asr prepare made, or nothing"
+            )
 
 
 def check_name(name: str) -> None:
@@ -75,7 +98,8 @@ def write_if_changed(path: Path, content: bytes) -> bool:
     Returns:
         Whether it was written.
     """
-    if path.is_file() and path.read_bytes() == content:
+    is_like = path.is_file() and path.stat().st_size == len(content)
+    if is_like and path.read_bytes() == content:
         return False
     replace_bytes(path, content)
     return True

@@ -19,6 +19,7 @@ from asr.data.corpora.prepared import Item, PreparedCorpus, Progress, Silent
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
 from asr.lock import locked
+from asr.untrusted import read_bytes
 
 COMMIT = "26eb9aa"
 ARCHIVE_URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.zip"
@@ -26,6 +27,7 @@ MAX_ARCHIVE_BYTES = 100_000_000  # the archive has about 16 MB
 MAX_MEMBERS = 10_000  # it has about 3,050
 MAX_UNPACKED_BYTES = 200_000_000  # the recordings have 21 MB
 NUM_RECORDINGS = 3000
+MAX_RECORDING_BYTES = 1_000_000  # the longest has 37 kB
 # Over the lines `<name> <sha256 of the file>` of all recordings, sorted by name. Not over the
 # archive: GitHub packs it anew now and then, and only its content stays the same.
 CONTENT_SHA256 = "dbd573d7cafe79c4b49f65718115e1304e24e067fa39eff18a660dc6cb9c360f"
@@ -120,7 +122,7 @@ def find_recordings(
             verify_recordings(recordings)
         except ValueError:
             # Otherwise the next run would take it for a good download.
-            if unpacked is not None:
+            if unpacked is not None and not unpacked.is_symlink():
                 shutil.rmtree(unpacked)
             raise
         progress.say(f"{recordings}: verified, the {NUM_RECORDINGS} recordings of {COMMIT}")
@@ -135,8 +137,8 @@ def _unpacked(
         unpacked = downloads / f"fsdd-{COMMIT}"
     else:
         archive = Path(source)
-        with open(archive, "rb") as file:
-            key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        content = read_bytes(archive, "an archive", MAX_ARCHIVE_BYTES)
+        key = hashlib.sha256(content).hexdigest()[:16]
         unpacked = downloads / f"fsdd-{key}"
     if unpacked.is_dir():
         progress.say(f"{unpacked}: already unpacked")
@@ -176,8 +178,8 @@ def content_sha256(paths: Sequence[Path]) -> str:
     """Fingerprint of files by name and content, whatever archive or folder they came in."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        content = read_bytes(path, "a recording", MAX_RECORDING_BYTES)
+        digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

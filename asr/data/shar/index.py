@@ -6,7 +6,9 @@ that its name begins with, and passes over those of the field "cuts" that are no
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -15,15 +17,15 @@ from pathlib import Path
 
 from asr.atomic_file import replace_text
 from asr.data.manifest import Utterance
-from asr.data.shar.cuts import read_cuts
+from asr.data.shar.cuts import MAX_CUTS, read_cuts
 from asr.data.shar.folder import SharFolder
-from asr.data.shar.recordings import HashedReader
 from asr.text.normalize import TextNormalizer
-from asr.untrusted import open_regular
+from asr.untrusted import open_regular, parse_json, read_stream, record, shown
 
 INDEX_FILE = "cuts.index.json"
 VERSION = 1
-MAX_INDEX_BYTES = 1 << 28  # 256 MiB: a shard takes 350 bytes
+MAX_SHARDS = 40_000
+MAX_INDEX_BYTES = 1 << 24  # 16 MiB: a shard takes 350 bytes
 _CUTS_FILE = re.compile(r"cuts(\.\w+)?\.jsonl(?:\.gz)?")
 
 
@@ -104,7 +106,7 @@ def read_index(folder: SharFolder) -> SharIndex | None:
         return None
     where = folder.where(INDEX_FILE)
     with folder.open(INDEX_FILE) as file:
-        content = file.read(MAX_INDEX_BYTES)
+        content = read_stream(file, where, "an index", MAX_INDEX_BYTES)
     index = _parse(where, content)
     if folder.path is not None and index.complete:
         _check_names(folder, index)
@@ -128,6 +130,8 @@ def scan(folder: SharFolder, text: TextNormalizer, say: Callable[[str], None]) -
     for cuts, recording in pairs:
         if recording not in names:
             raise ValueError(f"{folder.where(cuts)}: has no {recording} beside it, expected one")
+    if len(pairs) > MAX_SHARDS:
+        raise ValueError(f"{folder}: {len(pairs)} shards, expected at most {MAX_SHARDS}")
     if not pairs:
         raise ValueError(f"{folder}: no shards, expected cuts.000000.jsonl.gz and so on")
     return summarise(folder, pairs, text, say)
@@ -194,7 +198,7 @@ def recording_of(cuts: str) -> str:
 def sha256_of(path: Path) -> str:
     """The sha256 of a file."""
     with open_regular(path, "a file of Shar") as file:
-        return HashedReader(file).finish()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_names(folder: SharFolder, index: SharIndex) -> None:
@@ -212,17 +216,23 @@ def _check_names(folder: SharFolder, index: SharIndex) -> None:
 
 
 def _parse(where: str, content: bytes) -> SharIndex:
-    try:
-        raw = json.loads(content)
-        version = raw.pop("version")
-        if version != VERSION:
-            raise ValueError(f"{where}: version {version!r}, expected {VERSION}")
-        shards = tuple(Shard(**shard) for shard in raw.pop("shards"))
-        for shard in shards:
-            if not _CUTS_FILE.fullmatch(shard.cuts) or shard.recording != recording_of(shard.cuts):
-                raise ValueError(f"{where}: {shard.cuts!r} is no name of cuts")
-            if not shard.duration_s >= 0 or not shard.utterances >= 0:
-                raise ValueError(f"{where}: {shard.cuts} has a negative size")
-        return SharIndex(shards=shards, **raw)
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where}: damaged index ({type(error).__name__}: {error})") from error
+    damaged = f"{where}: damaged index"
+    raw = parse_json(content.decode(errors="backslashreplace"), damaged, "an index of shards")
+    if not isinstance(raw, dict) or "version" not in raw:
+        raise ValueError(f"{damaged}: no version, expected {VERSION}")
+    version = raw.pop("version")
+    if version != VERSION:
+        raise ValueError(f"{where}: version {shown(version)}, expected {VERSION}")
+    index = record(SharIndex, raw, damaged)
+    if len(index.shards) > MAX_SHARDS:
+        raise ValueError(f"{where}: {len(index.shards)} shards, expected at most {MAX_SHARDS}")
+    for shard in index.shards:
+        if not _CUTS_FILE.fullmatch(shard.cuts) or shard.recording != recording_of(shard.cuts):
+            raise ValueError(f"{where}: {shown(shard.cuts)} is no name of cuts")
+        sizes = (shard.utterances, shard.left_out, shard.num_bytes or 0)
+        durations = (shard.duration_s, shard.longest_s)
+        if not all(0 <= size < math.inf for size in (*sizes, *durations)):
+            raise ValueError(f"{where}: {shard.cuts} has a size that is below 0 or without bounds")
+        if shard.utterances + shard.left_out > MAX_CUTS:
+            raise ValueError(f"{where}: {shard.cuts} has more than {MAX_CUTS} cuts")
+    return index

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO
 
 from asr.data.shar.cuts import check_sha256
 from asr.data.shar.folder import SharFolder
+from asr.data.tar import tar_members
 
 MAX_AUDIO_BYTES = 2**31  # of one recording: 4 hours of 16-bit samples at 48 kHz take 1.4e9
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20  # that are hashed at a time
+MAX_DESCRIPTION_BYTES = 1 << 20  # of one recording's
+MAX_REST_BYTES = 1 << 21  # 2 MiB; tars are filled up to whole records, of 10 KiB or more
 NO_DATA = ".nodata"  # the suffix that stands for a cut without audio
 
 
@@ -43,12 +46,11 @@ def read_recordings(
     with folder.open(name) as file:
         hashed = HashedReader(file)
         try:
-            # Not "r|*": what is packed once more could unpack to any size.
-            with tarfile.open(fileobj=hashed, mode="r|", bufsize=BLOCK_BYTES) as tar:  # type: ignore[call-overload]  # all it needs is read
-                audio = _extract(where, tar, cut_ids, wanted)
+            audio = _extract(where, tar_members(hashed), cut_ids, wanted)
+            actual = hashed.finish()
         except tarfile.TarError as error:
             raise ValueError(f"{where}: damaged tar ({error})") from error
-        check_sha256(where, hashed.finish(), sha256)
+        check_sha256(where, actual, sha256)
     return audio
 
 
@@ -66,40 +68,52 @@ class HashedReader:
         return block
 
     def finish(self) -> str:
-        """The sha256 of the whole file, the rest of which is read."""
-        while self.read(BLOCK_BYTES):
-            pass
+        """The sha256 of the whole file, of whose rest no more is read than fills a tar up.
+
+        Raises:
+            tarfile.TarError: there is more.
+        """
+        left = MAX_REST_BYTES
+        while block := self.read(BLOCK_BYTES):
+            left -= len(block)
+            if left < 0:
+                raise tarfile.ReadError(f"more than {MAX_REST_BYTES} bytes behind its end")
         return self._digest.hexdigest()
 
 
 def _extract(
-    where: str, tar: tarfile.TarFile, cut_ids: Sequence[str], wanted: Collection[str]
+    where: str,
+    members: Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]],
+    cut_ids: Sequence[str],
+    wanted: Collection[str],
 ) -> dict[str, bytes]:
     audio: dict[str, bytes] = {}
     for cut_id in cut_ids:
-        member = tar.next()
+        member, file = next(members, (None, None))
         path = PurePosixPath("" if member is None else member.name)
         if member is None or str(path.parent / path.stem) != cut_id:
             found = "ends" if member is None else f"goes on with {member.name!r}"
             raise ValueError(f"{where}: {found}, expected the audio of cut {cut_id!r}")
+        _check(where, member, file, MAX_AUDIO_BYTES)
         if cut_id in wanted:
-            audio[cut_id] = _content(where, tar, member)
-        tar.next()  # its description, which the cut repeats
-        tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
-    more = tar.next()
+            if member.name.endswith(NO_DATA):
+                raise ValueError(
+                    f"{where}: {member.name!r} holds no audio, expected some as its cut says"
+                )
+            assert file is not None, "a plain file"
+            audio[cut_id] = file.read()
+        description, file = next(members, (None, None))  # of the audio, which the cut repeats
+        if description is not None:
+            _check(where, description, file, MAX_DESCRIPTION_BYTES)
+    more, _ = next(members, (None, None))
     if more is not None:
         raise ValueError(f"{where}: has {more.name!r} as well, expected its cuts' audio alone")
     return audio
 
 
-def _content(where: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if not member.isreg() or member.issparse() or member.size > MAX_AUDIO_BYTES:
+def _check(where: str, member: tarfile.TarInfo, file: IO[bytes] | None, max_bytes: int) -> None:
+    if file is None or member.size > max_bytes:
         raise ValueError(
             f"{where}: {member.name!r} has {member.size} bytes, expected a plain file of at most "
-            f"{MAX_AUDIO_BYTES}"
+            f"{max_bytes}"
         )
-    if member.name.endswith(NO_DATA):
-        raise ValueError(f"{where}: {member.name!r} holds no audio, expected some as its cut says")
-    file = tar.extractfile(member)
-    assert file is not None, "it is a plain file"
-    return file.read()

@@ -20,9 +20,10 @@ import soundfile
 from asr.atomic_file import remove_leftovers, replacing
 from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, load_audio, probe
 from asr.data.manifest import Utterance
-from asr.data.shar.cuts import UTTERANCE_ID
+from asr.data.shar.cuts import MAX_CUTS, UTTERANCE_ID
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import (
+    MAX_SHARDS,
     Shard,
     SharIndex,
     read_index,
@@ -157,10 +158,22 @@ def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list
     """Positions of each shard's utterances: shuffled, then cut into shares of about equal length.
 
     Raises:
-        ValueError: no utterances.
+        ValueError: no utterances, more shards than an index lists, or more utterances than a shard
+            may have.
     """
     if not utterances:
         raise ValueError("no utterances, expected at least 1")
+    shares = _divide(utterances, settings)
+    largest = max(map(len, shares))
+    if largest > MAX_CUTS or len(shares) > MAX_SHARDS:
+        raise ValueError(
+            f"{len(shares)} shards of up to {largest} utterances, expected at most {MAX_SHARDS} of "
+            f"{MAX_CUTS}: choose another --shard-duration-h or --shard-size"
+        )
+    return shares
+
+
+def _divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list[int]]:
     order = np.random.default_rng(settings.seed).permutation(len(utterances))
     if settings.shard_size is not None:
         num_shards = -(-len(order) // settings.shard_size)

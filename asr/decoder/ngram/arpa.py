@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.atomic_file import replacing
-from asr.decoder.ngram.lines import numbered_lines, open_text
+from asr.decoder.ngram.lines import numbered_lines
 from asr.decoder.ngram.model import END, LOG10, MAX_ORDER, START, UNKNOWN, NgramModel
 from asr.decoder.ngram.tree import BadNgramError, Rows, build_tree
+from asr.untrusted import HasLines, open_regular, unpacked
 
 UNLISTED = -100.0  # log10 P(<unk>) where a file does not list it, as KenLM takes it
 SHOWN_CHARACTERS = 60  # of a wrong line, in a message
@@ -53,8 +54,8 @@ def read_arpa(path: Path) -> NgramModel:
             what was expected.
         OSError: missing or unreadable.
     """
-    with open_text(path) as file:
-        reader = _Reader(path, file)
+    with open_regular(path, "a language model") as file:
+        reader = _Reader(path, unpacked(file, path))
         sections = reader.read()
     words = [word.decode() for word in reader.ids]
     for mark in (START, END):
@@ -87,7 +88,7 @@ class _Reader:
         ids: the words met so far, in UTF-8, and their ids.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: HasLines) -> None:
         self.ids: dict[bytes, int] = {}
         self._path = path
         self._lines = numbered_lines(path, file)

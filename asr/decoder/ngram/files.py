@@ -7,6 +7,7 @@ from pathlib import Path
 from asr.decoder.ngram.arpa import read_arpa, write_arpa
 from asr.decoder.ngram.model import NgramModel
 from asr.decoder.ngram.ngram_file import MAGIC, read_ngram_file, write_ngram_file
+from asr.untrusted import open_regular
 
 SUFFIXES = (".ngram", ".arpa", ".arpa.gz")
 _KENLM = b"mmap lm http://kheafield.com/code"
@@ -21,7 +22,7 @@ def load_ngram_model(path: Path) -> NgramModel:
     """
     if is_ngram_file(path):
         return read_ngram_file(path)
-    if _begins_with(path, _KENLM):
+    if is_kenlm_binary(path):
         raise ValueError(f"{path}: a binary of KenLM, expected the ARPA file that it was made of")
     return read_arpa(path)
 
@@ -30,9 +31,20 @@ def is_ngram_file(path: Path) -> bool:
     """Whether a file is of the compact form, whatever its name.
 
     Raises:
+        ValueError: not a regular file.
         OSError: missing or unreadable.
     """
     return _begins_with(path, MAGIC)
+
+
+def is_kenlm_binary(path: Path) -> bool:
+    """Whether a file is of KenLM's own form, whatever its name.
+
+    Raises:
+        ValueError: not a regular file.
+        OSError: missing or unreadable.
+    """
+    return _begins_with(path, _KENLM)
 
 
 def check_model_name(path: Path) -> None:
@@ -60,5 +72,5 @@ def save_ngram_model(path: Path, model: NgramModel) -> None:
 
 
 def _begins_with(path: Path, begin: bytes) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path, "a language model") as file:
         return file.read(len(begin)) == begin

@@ -23,10 +23,13 @@ from numpy.typing import NDArray
 
 from asr.atomic_file import replacing
 from asr.decoder.ngram.model import NgramModel
+from asr.memory import require_memory
+from asr.untrusted import open_regular, parse_json
 
 MAGIC = b"asrngram"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 12
+WORD_BYTES = 20  # of memory a byte of words: they have five letters or more, and 57 bytes as text
 _PREFIX = struct.Struct("<8sII32s")
 _TYPES = {
     "words": "<u1",
@@ -65,13 +68,15 @@ def read_ngram_file(path: Path) -> NgramModel:
         ValueError: no such file, damaged, of another size than it says, of another version.
         OSError: missing or unreadable.
     """
-    with path.open("rb") as file:
+    with open_regular(path, "a language model") as file:
         content, sha256 = _read_header(path, file)
         order, counts = _parse_header(path, content)
         expected = file.tell() + sum(np.dtype(_TYPES[n]).itemsize * c for n, c in counts.items())
         actual = os.fstat(file.fileno()).st_size
         if actual != expected:
             raise ValueError(f"{path}: {actual} bytes, expected {expected} as its header says")
+        # Words become objects; a file with holes in it may be of any size.
+        require_memory(expected + WORD_BYTES * counts["words"], str(path))
         digest = hashlib.sha256(content)
         parts = {name: _read_part(file, name, count, digest) for name, count in counts.items()}
     if digest.digest() != sha256:
@@ -80,8 +85,10 @@ def read_ngram_file(path: Path) -> NgramModel:
             f"{path}: damaged: sha256 {actual_hex}..., expected {sha256.hex()[:12]}..."
         )
     try:
-        words = tuple(parts.pop("words").tobytes().decode().split("\n"))
-        return NgramModel(order=order, words=words, **parts)
+        text = parts.pop("words").tobytes()
+        if text.count(b"\n") >= counts["log_probs"]:
+            raise ValueError("not an n-gram model: more words than nodes")
+        return NgramModel(order=order, words=tuple(text.decode().split("\n")), **parts)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -108,10 +115,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[bytes, bytes]:
 
 def _parse_header(path: Path, content: bytes) -> tuple[int, dict[str, int]]:
     """The order, and how many numbers each part has."""
-    try:
-        header = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged header ({error})") from error
+    header = parse_json(content.decode(errors="replace"), path, "a header")
     if not isinstance(header, dict) or header.keys() != {"order", "parts"}:
         raise ValueError(f"{path}: damaged header, expected order and parts")
     order, parts = header["order"], header["parts"]

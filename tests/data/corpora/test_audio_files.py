@@ -226,12 +226,12 @@ def test_other_settings_write_again_and_leave_nothing_stale(tmp_path: Path, fold
     slower = place_audio(folder, splits, Settings(sample_rate=4_000), Silent())
     assert soundfile.info(slower.splits["train"][0].utterance.audio_filepath).samplerate == 4_000
     flac = place_audio(folder, splits, Settings(audio_format="flac", sample_rate=RATE), Silent())
-    assert remove_stale_audio(folder, flac.splits) == 3
+    assert remove_stale_audio(folder, flac.splits, Silent()) == 3
     left = {path.suffix for path in (folder / "audio").rglob("*.*") if path != foreign}
     assert left == {".flac"}
     assert foreign.exists()
     kept = place_audio(folder, splits, KEEP, Silent())
-    assert remove_stale_audio(folder, kept.splits) == 3
+    assert remove_stale_audio(folder, kept.splits, Silent()) == 3
 
 
 def test_audio_in_the_folder_that_is_written_is_refused(folder: Path) -> None:

@@ -97,12 +97,20 @@ def test_a_bad_line_names_file_and_line(tmp_path: Path, record: object, fault: s
 
 def test_damage_is_named(tmp_path: Path) -> None:
     content = gzip.compress((json.dumps(cut()) + "\n").encode() * 2)
-    with pytest.raises(ValueError, match=r"jsonl\.gz: damaged gzip"):
+    with pytest.raises(ValueError, match=r"jsonl\.gz:1: damaged gzip"):
         read(tmp_path, content[:40])
     with pytest.raises(ValueError, match=r"jsonl\.gz:1: bad JSON"):
         read(tmp_path, b"no json\n")
     with pytest.raises(ValueError, match=r"jsonl\.gz:2: id 'c' occurs twice, expected once"):
         read(tmp_path, content)
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"jsonl\.gz:10001: 10001 empty lines in a row"):
+        read(tmp_path, gzip.compress(b"\n" * 100_000_000))
+    rows = [json.dumps(cut(id=str(number))).encode() for number in range(50)]
+    with pytest.raises(ValueError, match=r"jsonl\.gz: gzip of .* at most 200 times its size"):
+        read(tmp_path, gzip.compress(b"".join(row + b" " * 900_000 + b"\n" for row in rows)))
 
 
 def test_a_flood_of_cuts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

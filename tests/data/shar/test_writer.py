@@ -199,3 +199,15 @@ def test_no_utterances() -> None:
 def test_the_index_is_no_shard_to_lhotse(shards: Path) -> None:
     assert (shards / INDEX_FILE).is_file()
     assert len(lhotse.CutSet.from_shar(in_dir=shards)) == 47
+
+
+def test_more_than_an_index_or_a_shard_may_have(
+    utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.data.shar.writer.MAX_SHARDS", 10)
+    monkeypatch.setattr("asr.data.shar.writer.MAX_CUTS", 40)
+    assert len(divide(utterances, SharSettings(shard_size=5))) == 10
+    with pytest.raises(ValueError, match="12 shards of up to 4 utterances, expected at most 10 of"):
+        divide(utterances, SharSettings(shard_size=4))
+    with pytest.raises(ValueError, match="1 shards of up to 47 utterances, expected at most 10 of"):
+        divide(utterances, SharSettings(shard_size=47))

@@ -97,6 +97,28 @@ def test_a_forged_header_costs_nothing(path: Path) -> None:
         read_ngram_file(forged(path, huge))
 
 
+def test_a_model_that_memory_does_not_hold_is_not_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.memory.available_memory", lambda: 1000)
+    with pytest.raises(ValueError, match=r"model\.ngram: needs .* GB of memory, expected at most"):
+        read_ngram_file(path)
+
+
+def test_words_without_nodes_are_not_made_into_objects(path: Path) -> None:
+    content = path.read_bytes()
+    length = PREFIX.unpack_from(content)[2]
+    more = b"\n" * 1000
+
+    def longer(header: dict[str, Any]) -> None:
+        header["parts"][0][2] += len(more)
+
+    start = PREFIX.size + length
+    path.write_bytes(content[:start] + more + content[start:])
+    with pytest.raises(ValueError, match="not an n-gram model: more words than nodes"):
+        read_ngram_file(forged(path, longer))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
