@@ -75,10 +75,13 @@ def read_bytes(path: Path | str, expected: str, max_bytes: int) -> bytes:
         OSError: missing or unreadable.
     """
     with open_regular(path, expected) as file:
-        content = file.read(max_bytes + 1)
-        if len(content) > max_bytes:
-            size = os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
             raise ValueError(f"{path}: {size} bytes, expected {expected} of at most {max_bytes}")
+        # Python makes room for all that it is asked to read: not for a bound of gigabytes.
+        content = file.read(size + 1)
+        if len(content) > size:
+            raise ValueError(f"{path}: grew while it was read, expected {expected}")
         return content
 
 

@@ -21,21 +21,15 @@ from asr.data.plan import plan_evaluation, rank_batches
 from asr.data.splits import seconds
 from asr.trainer.average import WeightAverage
 from asr.trainer.device import broadcast, sum_over_ranks, surroundings
+from asr.trainer.expected_state import Stateful
 from asr.trainer.feed import Group, WindowFeed
 from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
-from asr.trainer.parameters import freeze, make_optimizer, settings_kept
+from asr.trainer.parameters import freeze, make_optimizer
 from asr.trainer.preemption import Stopped, StopRequest
 from asr.trainer.recipe import Recipe, Settings
-from asr.trainer.state import (
-    Origin,
-    Progress,
-    Stateful,
-    differences,
-    pack_state,
-    unpack_state,
-)
+from asr.trainer.state import Origin, Progress, differences, pack_state, unpack_state
 from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult
 from asr.trainer.store import StateStore
@@ -46,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 STATE_FOLDER = "state"
 LEFT_OUT_FILE = "left_out.jsonl"
+STATE_SLACK = 1 << 30  # [bytes] of a state beside its weights and moments
 
 
 class Run:
@@ -80,7 +75,11 @@ class Run:
             "average": self.average,
         }  # fmt: skip
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
-        self.store = StateStore(run_dir / STATE_FOLDER, settings.keep_states)
+        # Moments and an average take a few times what the weights take, for any optimiser we know.
+        weights = sum(value.nbytes for value in self.recognizer.state_dict().values())
+        self.store = StateStore(
+            run_dir / STATE_FOLDER, settings.keep_states, STATE_SLACK + 16 * weights
+        )
         self.progress = Progress()
         plan = self._fingerprint(self.feed.windows.totals.utterances)
         self.origin = Origin(
@@ -88,8 +87,7 @@ class Run:
             recipe.settings,
         )  # fmt: skip
         if resume:
-            with settings_kept(optimizer):
-                self._restore()
+            self._restore()
         elif self.is_writer:
             self.store.clear()
         if self.is_writer and (settings.keep_models or not resume):
@@ -153,6 +151,11 @@ class Run:
         now = self.origin
         self.progress, was = unpack_state(content, self.stateful, now, path)
         self.origin = replace(now, run=was.run, surroundings=was.surroundings)
+        if self.progress.window >= self.feed.windows.count():
+            raise ValueError(
+                f"{path}: window {self.progress.window}, expected one of the "
+                f"{self.feed.windows.count()} of an epoch"
+            )
         if not self.is_writer:
             return
         if changed := differences(was.surroundings, now.surroundings):
@@ -190,6 +193,11 @@ class Run:
 
     def _train_window(self, feed: WindowFeed) -> None:
         progress = self.progress
+        if progress.group > len(feed.groups):
+            raise ValueError(
+                f"{self.run_dir}: the state is of step {progress.group} of a window, expected at "
+                f"most {len(feed.groups)}"
+            )
         self.observer.start_window(feed, progress, self.run_dir / LEFT_OUT_FILE)
         rest = feed.groups[progress.group :]
         self.log.start_epoch(
