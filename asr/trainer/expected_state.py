@@ -76,7 +76,18 @@ def _optimizer_state(found: object, optimizer: Optimizer, name: str) -> dict[str
             key: _only(entry, expected[key]) for key, entry in state.items() if key in expected
         }
     _compare(state, expected, where)
-    return {"state": state, "param_groups": before["param_groups"]}
+    # Optimisers go over a weight and its moments side by side, in the order of their memory.
+    laid_out = {
+        key: {each: _laid_out(value, expected[key][each]) for each, value in entry.items()}
+        for key, entry in state.items()
+    }
+    return {"state": laid_out, "param_groups": before["param_groups"]}
+
+
+def _laid_out(value: Any, expected: Any) -> Any:
+    if not isinstance(value, Tensor) or value.stride() == expected.stride():
+        return value
+    return value.new_empty_strided(expected.size(), expected.stride()).copy_(value)
 
 
 def _after_a_step(optimizer: Optimizer) -> dict[str, Any]:
@@ -159,9 +170,6 @@ def _compare_tensor(found: object, expected: Tensor, name: str) -> None:
     is_sparse, is_elsewhere = found.layout != torch.strided, found.device.type != "cpu"
     if type(found) is not Tensor or is_sparse or is_elsewhere or found.requires_grad:
         raise ValueError(f"{name} is no plain tensor, expected one")
-    both_contiguous = found.is_contiguous() and expected.is_contiguous()
-    if not both_contiguous and found.stride() != expected.stride():
-        raise ValueError(f"{name} has strides {found.stride()}, expected {expected.stride()}")
 
 
 def _check_finite(found: Mapping[Any, Any], name: str) -> None:
