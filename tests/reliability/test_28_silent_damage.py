@@ -12,15 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
+from asr.cli.main import main
 from asr.trainer.state import Progress
+from tests.forgeries import forgeries
 from tests.reliability.driver import recipe
 from tests.trainer.fitting import trainer_of
 
 Survived = Callable[[str, int, int], None]
 STATES = 30  # mutants
+MODELS, FLIPS = 120, 20  # damaged files, bits flipped in each
 
 
 # --- states -------------------------------------------------------------------------------------
@@ -123,3 +129,95 @@ def test_no_place_beyond_the_data_is_gone_on_from(
     assert isinstance(outcome, str)
     assert f" {10**6}" in outcome
     assert "\n" not in outcome
+
+
+# --- model files --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    """A small model with weights of order one."""
+    torch.manual_seed(28)
+    features = Part("LogMel", {"sample_rate": 8000, "n_mels": 10})
+    model = Part("BiLstmCtc", {"hidden_size": 6, "num_layers": 1, "channels": 2})
+    made = Recognizer(ModelSpec(features, model, "abcd", {}))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return made.eval()
+
+
+def test_no_damaged_model_writes_another_text(
+    recognizer: Recognizer, tmp_path: Path, seed: int, survived: Survived
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, recognizer, {"step": 12})
+    whole = path.read_bytes()
+    generator = np.random.default_rng(seed)
+    good = 0
+    for _ in range(MODELS):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = generator.integers(len(damaged), size=FLIPS)
+        np.bitwise_xor.at(damaged, places, (1 << generator.integers(8, size=FLIPS)).astype("u1"))
+        path.write_bytes(damaged.tobytes())
+        good += is_one_line(lambda: load_model(path))
+    survived("model files with flipped bits", good, MODELS)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_model_with_a_weight_that_is_not_finite_is_used(
+    recognizer: Recognizer, tmp_path: Path, value: float, survived: Survived
+) -> None:
+    whole, damaged = tmp_path / "whole.safetensors", tmp_path / "damaged.safetensors"
+    save_model(whole, recognizer, {})
+    good = 0
+    names = [name for name, _ in recognizer.named_parameters()]
+    for name in names:
+        forge_weight(whole, damaged, name, value)
+        average = ["average", str(whole), str(damaged), "--output", str(tmp_path / "mean")]
+        good += is_one_line(lambda: load_model(damaged)) and main(average) == 2
+    assert not (tmp_path / "mean").exists()
+    survived("weights that are not finite", good, len(names))
+
+
+def forge_weight(whole: Path, target: Path, name: str, value: float) -> None:
+    """A model file as an older version wrote it, without checksum, with a weight changed."""
+    with safetensors.safe_open(whole, framework="pt") as file:
+        metadata = {"asr": file.metadata()["asr"]}
+    weights = safetensors.torch.load_file(whole)
+    weights[name].view(-1)[0] = value
+    target.write_bytes(safetensors.torch.save(weights, metadata))
+
+
+@pytest.mark.slow
+def test_every_value_of_a_description_may_be_forged(
+    recognizer: Recognizer, tmp_path: Path, survived: Survived
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, recognizer, {"step": 12, "dev_wer": 0.1, "init_from": "a"})
+    with safetensors.safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["asr"])
+    weights = safetensors.torch.load_file(path)
+    tried = good = 0
+    for what, forged in forgeries(description):
+        path.write_bytes(safetensors.torch.save(weights, {"asr": json.dumps(forged)}))
+        tried += 1
+        fine = is_one_line(lambda: load_model(path)) or is_heard(path)
+        assert fine, what
+        good += fine
+    assert tried > 300
+    survived("forged descriptions", good, tried)
+
+
+def is_heard(path: Path) -> bool:
+    """Whether a model file loads and makes numbers of a waveform."""
+    log_probs, _ = load_model(path)[0](torch.zeros(1, 4000), torch.tensor([4000]))
+    return bool(torch.isfinite(log_probs).all())
+
+
+def is_one_line(act: Callable[[], object]) -> bool:
+    """Whether something is refused as a user's mistake, in one line of a length to read."""
+    try:
+        act()
+    except ValueError as error:
+        return "\n" not in str(error) and len(str(error)) < 1000
+    return False
