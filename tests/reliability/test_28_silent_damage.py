@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
+import soundfile
 import torch
 from torch import Tensor, nn
 
+from asr.audio import load_audio
 from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
 from asr.trainer.state import Progress
@@ -27,6 +29,7 @@ from tests.trainer.fitting import trainer_of
 Survived = Callable[[str, int, int], None]
 STATES = 30  # mutants
 MODELS, FLIPS = 120, 20  # damaged files, bits flipped in each
+AUDIO = Path(__file__).parents[2] / "recipes" / "digits_synthetic" / "audio"
 
 
 # --- states -------------------------------------------------------------------------------------
@@ -221,3 +224,32 @@ def is_one_line(act: Callable[[], object]) -> bool:
     except ValueError as error:
         return "\n" not in str(error) and len(str(error)) < 1000
     return False
+
+
+# --- audio --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
+def test_no_cut_ogg_is_taken_for_whole(
+    tmp_path: Path, subtype: str, seed: int, survived: Survived
+) -> None:
+    generator = np.random.default_rng(seed)
+    path = tmp_path / "audio.ogg"
+    good = 0
+    for percent in range(1, 100):
+        if percent % 20 == 1:
+            samples = 0.1 * generator.standard_normal(generator.integers(8000, 80_000))
+            soundfile.write(path, samples, 16_000, format="OGG", subtype=subtype)
+            whole = path.read_bytes()
+            assert len(load_audio(path, 16_000)) >= len(samples)
+        path.write_bytes(whole[: max(1, len(whole) * percent // 100)])
+        good += is_one_line(lambda: load_audio(path, 16_000))
+    survived(f"cut {subtype.lower()} files", good, 99)
+
+
+@pytest.mark.slow
+def test_every_whole_opus_file_is_read(survived: Survived) -> None:
+    paths = sorted(AUDIO.rglob("*.opus"))
+    assert len(paths) == 2048
+    good = sum(len(load_audio(path, 16_000)) > 0 for path in paths)
+    survived("whole opus files", good, len(paths))
