@@ -34,7 +34,7 @@ from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult
 from asr.trainer.store import StateStore
 from asr.trainer.supply import Supply
-from asr.trainer.validation import Validation, validate
+from asr.trainer.validation import Validation, check_readable, validate
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +88,18 @@ class Run:
         )  # fmt: skip
         if resume:
             self._restore()
-        elif self.is_writer:
+        self.dev_loader = self.supply.dev_loader()
+        try:
+            check_readable(self._dev_batches(), recipe.splits.dev, fabric)
+        finally:
+            self.dev_loader.close()  # until the first validation its processes would do nothing
+        if self.is_writer and not resume:
             self.store.clear()
         if self.is_writer and (settings.keep_models or not resume):
             drop_models(run_dir, self.progress.step, settings.keep_models)
         self.stepper = Stepper(
             fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
         )
-        self.dev_loader = self.supply.dev_loader()
         batches = self.supply.unvaried_batches(self.feed)
         measure_features(self.recognizer, batches, settings.batch_duration_s, fabric.device)
         self.log = RunLog(
@@ -281,21 +285,22 @@ class Run:
             self._leave()  # only here: a state has the training's own weights, not their average
         self._save()
 
-    def _validate(self) -> Validation:
-        start = time.monotonic()
+    def _dev_batches(self) -> Iterator[Batch]:
+        """This rank's share of what is validated on."""
         world = self.fabric.world_size
-        dev = self.recipe.splits.dev
         plan = plan_evaluation(
-            [seconds(utterance) for utterance in dev],
+            [seconds(utterance) for utterance in self.recipe.splits.dev],
             batch_duration_s=self.settings.batch_duration_s,
             world_size=world,
         )
-        share = rank_batches(plan, world, self.fabric.global_rank)
+        return self.dev_loader.batches(0, rank_batches(plan, world, self.fabric.global_rank))
+
+    def _validate(self) -> Validation:
+        start = time.monotonic()
         # The running statistics of batch norm are each rank's own until here.
         for buffer in self.recognizer.model.buffers():
             buffer.copy_(self.fabric.broadcast(buffer))
-        batches = self.dev_loader.batches(0, share)
-        result = validate(self.recognizer, batches, self.fabric, self._leave_if_asked)
+        result = validate(self.recognizer, self._dev_batches(), self.fabric, self._leave_if_asked)
         self.progress.elapsed_s += time.monotonic() - start
         return result
 

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 from asr.audio import load_audio
 from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
+from asr.data.manifest import read_manifest, write_manifest
 from asr.trainer.state import Progress
 from tests.forgeries import forgeries
 from tests.reliability.driver import recipe
+from tests.reliability.training import Training
 from tests.trainer.fitting import trainer_of
 
 Survived = Callable[[str, int, int], None]
@@ -253,3 +256,64 @@ def test_every_whole_opus_file_is_read(survived: Survived) -> None:
     assert len(paths) == 2048
     good = sum(len(load_audio(path, 16_000)) > 0 for path in paths)
     survived("whole opus files", good, len(paths))
+
+
+# --- dev ----------------------------------------------------------------------------------------
+
+
+def test_damaged_dev_audio_stops_a_training_before_its_first_step(
+    corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    spec = {"train": str(corpus(60)), "dev": str(dev_of(corpus, tmp_path))}
+    with pytest.raises(ValueError, match=damage_dev(tmp_path)):
+        trainer_of(max_epochs=2, scan_memory=False).fit(recipe(spec), tmp_path)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resume", [False, True])
+def test_damaged_dev_audio_costs_an_earlier_training_nothing(
+    corpus: Callable[..., Path], tmp_path: Path, resume: bool
+) -> None:
+    spec = {"train": str(corpus(60)), "dev": str(dev_of(corpus, tmp_path))}
+    trainer_of(max_epochs=1, scan_memory=False).fit(recipe(spec), tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+    with pytest.raises(ValueError, match=damage_dev(tmp_path)):
+        trainer_of(max_epochs=2, scan_memory=False).fit(recipe(spec), tmp_path, resume)
+    assert {path: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
+
+
+def damage_dev(tmp_path: Path) -> str:
+    """Cut two of the files short; returns the line that is expected of them."""
+    damaged = sorted(tmp_path.glob("dev/*.wav"))[2:4]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:500])
+    return rf"^2 of 6 dev utterances cannot be used, .*; first: \S+: {damaged[0]}: cut short"
+
+
+def dev_of(corpus: Callable[..., Path], tmp_path: Path) -> Path:
+    """Six dev utterances of a test's own, which it may damage."""
+    utterances = read_manifest(corpus(6, "dev"))
+    (tmp_path / "dev").mkdir()
+    own = [
+        replace(each, audio_filepath=tmp_path / "dev" / f"{number}.wav")
+        for number, each in enumerate(utterances)
+    ]
+    for theirs, ours in zip(utterances, own, strict=True):
+        shutil.copy(theirs.audio_filepath, ours.audio_filepath)
+    write_manifest(tmp_path / "dev.jsonl", own)
+    return tmp_path / "dev.jsonl"
+
+
+@pytest.mark.slow
+def test_all_processes_leave_together_where_one_finds_damage(
+    corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    dev = dev_of(corpus, tmp_path)
+    (tmp_path / "dev" / "0.wav").write_bytes(b"")
+    training = Training(tmp_path / "run", corpus(60), dev, ranks=2, settings={"max_epochs": 1})
+    status, output = training.finish()
+    assert status != 0, output
+    told = [training.events("refused", rank)[0]["message"] for rank in (0, 1)]
+    assert told[0] == told[1]
+    assert told[0].startswith("1 of 6 dev utterances cannot be used")
