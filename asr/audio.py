@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ MAX_CHANNELS = 64
 MAX_DURATION_S = 4 * 3600.0  # [s] longer recordings are to be cut with offset and duration
 BLOCK_VALUES = 2**22  # decoded at a time, so that a forged length costs no memory
 PREROLL_S = 1.0  # [s] decoded and dropped after each seek: mp3 frames lean on earlier ones
+OGG_PAGE, OGG_HEADER = b"OggS", 27  # what each page begins with, and its bytes before the sizes
+BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+OGG_END = 4  # the flag of a logical stream's last page
+OGG_TAIL = 2 * (OGG_HEADER + 255 + 255 * 255)  # [bytes] two pages of the largest size
 SLACK_S = 0.1  # [s] by which honest writers miscount: bytes of the header, delay of the codec
 LOUDEST = 2.0**31  # float samples scaled like 32-bit integers; above that, powers overflow
 
@@ -83,10 +89,10 @@ def load_audio(
     """Decode audio to one float32 channel at the asked rate.
 
     Channels are averaged; resampling is band-limited (soxr's high quality, as in librosa), to
-    `ceil(num_samples * sample_rate / rate)` samples. A file that was cut short is refused where its
-    header tells: wav, flac and mp3. A cut ogg file (opus, vorbis) only seems to end earlier, and
-    libsndfile guesses the length of an mp3 without a Xing header by the bit rate of its first
-    frame.
+    `ceil(num_samples * sample_rate / rate)` samples. A file that was cut short is refused where it
+    is read to its end and its header tells (wav, flac and mp3) or its last page does (ogg: opus,
+    vorbis). libsndfile guesses the length of an mp3 without a Xing header by the bit rate of its
+    first frame.
 
     Args:
         source: a path, or the bytes of a file, in any format of libsndfile: wav, flac, ogg,
@@ -108,7 +114,7 @@ def load_audio(
     with _open(source) as file:
         _check(AudioInfo(file.samplerate, file.frames, file.channels), name)
         start, count = _span(file, name, offset, duration, max_duration)
-        return _decode(file, name, start, count, sample_rate)
+        return _decode(file, source, start, count, sample_rate)
 
 
 def _name(source: Source) -> str:
@@ -182,10 +188,10 @@ def _span(
 
 
 def _decode(
-    file: soundfile.SoundFile, name: str, start: int, count: int, sample_rate: int
+    file: soundfile.SoundFile, source: Source, start: int, count: int, sample_rate: int
 ) -> NDArray[np.float32]:
     """Decode and resample block by block: never is the whole held at the file's own rate."""
-    rate = file.samplerate
+    name, rate = _name(source), file.samplerate
     stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
     parts: list[NDArray[np.float32]] = []
     decoded = 0
@@ -199,6 +205,11 @@ def _decode(
     missing = count - decoded
     if start + count == file.frames:
         missing += _cut_samples(file)
+        if file.format == "OGG" and _is_cut_ogg(source):
+            raise ValueError(
+                f"{name}: cut short, {decoded / rate:g} s of audio, expected an Ogg stream with "
+                "its last page"
+            )
     if missing > SLACK_S * rate or not decoded:
         raise ValueError(
             f"{name}: cut short, {decoded / rate:g} s of audio, "
@@ -239,6 +250,47 @@ def _cut_samples(file: soundfile.SoundFile) -> int:
     if promised >= STREAM_BYTES:
         return 0
     return int(file.frames * (promised - present) // present)
+
+
+def _is_cut_ogg(source: Source) -> bool:
+    """Whether an Ogg file ends within a page, or before a stream's last page (RFC 3533).
+
+    libsndfile takes the last page that is there for the last one. What comes after it, as some
+    taggers write, is no page and tells nothing.
+    """
+    if isinstance(source, bytes):
+        tail = source[-OGG_TAIL:]
+    else:
+        with open(source, "rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - OGG_TAIL, 0))
+            tail = file.read(OGG_TAIL)
+    has_ended: dict[bytes, bool] = {}  # by serial number of the logical streams
+    end, place = 0, tail.find(OGG_PAGE)
+    while place >= 0:
+        sizes = place + OGG_HEADER
+        body = sizes + tail[sizes - 1] if sizes <= len(tail) else sizes
+        end = body + sum(tail[sizes:body])
+        if end > len(tail):
+            return True
+        page = tail[place:end]
+        if _has_checksum(page):
+            has_ended[page[14:18]] = bool(page[5] & OGG_END)
+        else:  # one that was cut before another stream was put behind it
+            end = place + 1
+        place = tail.find(OGG_PAGE, end)
+    rest = tail[end:]
+    is_beginning = 0 < len(rest) < len(OGG_PAGE) and OGG_PAGE.startswith(rest)
+    return is_beginning or not has_ended or not all(has_ended.values())
+
+
+def _has_checksum(page: bytes) -> bool:
+    """Whether a page of an Ogg file has the CRC that it names; libsndfile passes over others.
+
+    It is that of zlib for bits in the other order, without the inversions at both ends.
+    """
+    content = (page[:22] + bytes(4) + page[26:]).translate(BITS_REVERSED)
+    checksum = zlib.crc32(content, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return checksum.to_bytes(4, "little").translate(BITS_REVERSED) == page[25:21:-1]
 
 
 def _check_samples(waveform: NDArray[np.float32], name: str) -> None:

@@ -474,13 +474,14 @@ def _is_instance(value: Any, kind: Any) -> bool:
         return not isinstance(value, str | int | float | list | tuple | Mapping | None)
 
 
-_WORDS = {
+_WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "a text",
     Path: "a path",
     types.NoneType: "null",
+    Any: "any value",
 }
 
 

@@ -83,6 +83,26 @@ def with_mp3_frames(file: bytes, num_frames: int) -> bytes:
     return file[:place] + struct.pack(">I", num_frames) + file[place + 4 :]
 
 
+def with_serial_number(file: bytes, number: int) -> bytes:
+    """An Ogg file whose pages have another serial number, and the CRC of RFC 3533 with it."""
+    pages, place = b"", 0
+    while place < len(file):
+        body = place + 27 + file[place + 26]
+        end = body + sum(file[place + 27 : body])
+        page = bytearray(file[place:end])
+        page[14:18] = number.to_bytes(4, "little")
+        page[22:26] = bytes(4)
+        register = 0
+        for byte in page:
+            register ^= byte << 24
+            for _ in range(8):
+                register = (register << 1) ^ (0x104C11DB7 if register >> 31 else 0)
+        page[22:26] = register.to_bytes(4, "little")
+        pages += page
+        place = end
+    return pages
+
+
 def error_of(call: Callable[[], object], kind: type[Exception] = ValueError) -> str:
     """The one line that a call fails with."""
     with pytest.raises(kind) as caught:

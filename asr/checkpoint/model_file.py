@@ -1,4 +1,8 @@
-"""Model files: one self-describing .safetensors that loads without a config and runs no code."""
+"""Model files: one self-describing .safetensors that loads without a config and runs no code.
+
+Beside the weights a file has two texts: the description (`asr`), and a sha256 over it and all
+weights (`sha256`), which older files do not have.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,14 @@ from asr.features import LogMel
 from asr.model import BiLstmCtc
 from asr.text.normalize import TextNormalizer
 from asr.text.tokenizer import CharTokenizer
+from asr.untrusted import check_arguments, checked, open_regular, shown
 
 FORMAT_VERSION = 1
+DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
+MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
+MAX_DESCRIPTION = 1 << 22  # characters
+MAX_TRAINING_TEXT = 1 << 16  # characters; an average names all its models in one
+MAX_ARGUMENT_TEXT = 1000  # characters
 # No size in a real model comes near; a forged one must not exhaust memory.
 MAX_ARGUMENT = 1 << 20
 MAX_OF = {
@@ -120,9 +130,11 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
     Args:
         path: ends in .safetensors.
         recognizer: what to save.
-        training: summary for people: data fingerprint, step, dev WER and the like; JSON values.
+        training: summary for people: data fingerprint, step, dev WER and the like; numbers, short
+            texts, true, false and null.
 
     Raises:
+        ValueError: weights that are not finite, or a summary of something else.
         OSError: the file cannot be written; a former one is untouched.
     """
     header = {
@@ -130,9 +142,12 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
         "spec": asdict(complete_spec(recognizer.spec)),
         "training": dict(training),
     }
+    description = json.dumps(header, sort_keys=True)
+    _check_training(training)
     weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
-    content = safetensors.torch.save(weights, {"asr": json.dumps(header, sort_keys=True)})
-    replace_bytes(path, content)
+    _check_finite(path, weights)
+    metadata = {DESCRIPTION: description, CHECKSUM: _digest(description, weights)}
+    replace_bytes(path, _in_one_order(safetensors.torch.save(weights, metadata)))
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recognizer, dict[str, Any]]:
@@ -152,21 +167,23 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     """
     if path.is_dir():
         raise IsADirectoryError(21, "is a folder, expected a model file", str(path))
-    path.stat()  # FileNotFoundError with the name, where safetensors would word its own
+    _check_header_size(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = _read_header(path, file.metadata() or {})
-            spec = _parse_spec(header["spec"])
-            recognizer = _skeleton(spec)
-            _check_shapes(path, recognizer, {n: file.get_slice(n).get_shape() for n in file.keys()})  # noqa: SIM118
+            description, checksum = _metadata(file.metadata() or {})
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum not in (None, _digest(description, weights)):
+            raise ValueError("damaged, its description and weights are not those of its sha256")
+        header = _read_header(description)
+        spec = checked(header["spec"], ModelSpec, "spec")
+        recognizer = _skeleton(spec)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a model file or damaged ({error})") from error
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
-        reason = error.args[0] if error.args else error
-        message = str(reason) if str(reason).startswith(str(path)) else f"{path}: {reason}"
-        raise ValueError(message) from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    _check_shapes(path, recognizer, {name: list(each.shape) for name, each in weights.items()})
     _check_types(path, recognizer, weights)
+    _check_finite(path, weights)
     recognizer.load_state_dict(weights, assign=True)
     return recognizer.to(device).eval(), header["training"]
 
@@ -187,8 +204,57 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: missing or unreadable.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(path, "a model file") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(description: str, weights: Mapping[str, Tensor]) -> str:
+    """sha256 over the description and, by name, dtype, shape and bytes of every weight."""
+    names = sorted(weights)
+    rows = [[name, str(weights[name].dtype), list(weights[name].shape)] for name in names]
+    digest = hashlib.sha256(json.dumps([description, rows]).encode())
+    for name in names:
+        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """A file whose metadata is sorted: safetensors writes it in another order in every process."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the weights stay aligned
+    return b"".join((len(encoded).to_bytes(8, "little"), encoded, memoryview(content)[start:]))
+
+
+def _check_header_size(path: Path) -> None:
+    """safetensors itself would parse 100 MB."""
+    with open_regular(path, "a model file") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "
+            f"{MAX_HEADER_BYTES})"
+        )
+
+
+def _metadata(metadata: Mapping[str, str]) -> tuple[str, str | None]:
+    """The description, and the checksum where there is one."""
+    if DESCRIPTION not in metadata:
+        raise ValueError("holds weights but no description, expected a model file of asr")
+    unknown = sorted(metadata.keys() - {DESCRIPTION, CHECKSUM})
+    if unknown:  # a checksum whose name is damaged must not look like none
+        raise ValueError(f"damaged, has {shown(unknown[0])} beside its description")
+    description = metadata[DESCRIPTION]
+    if len(description) > MAX_DESCRIPTION:
+        raise ValueError(
+            f"a description of {len(description)} characters, expected at most {MAX_DESCRIPTION}"
+        )
+    return description, metadata.get(CHECKSUM)
 
 
 def _skeleton(spec: ModelSpec) -> Recognizer:
@@ -218,21 +284,35 @@ def _check_types(path: Path, recognizer: Recognizer, weights: Mapping[str, Tenso
             )
 
 
-def _read_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if "asr" not in metadata:
-        raise ValueError(f"{path}: holds weights but no description, expected a model file of asr")
-    header = _mapping("description", json.loads(metadata["asr"]))
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"{path}: weight {name} is not finite, expected numbers")
+
+
+def _read_header(description: str) -> dict[str, Any]:
+    header = checked(json.loads(description), Mapping[str, Any], "description")
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{path}: model format version {version}, expected {FORMAT_VERSION}: "
+            f"model format version {shown(version)}, expected {FORMAT_VERSION}: "
             "load it with the asr version that wrote it"
         )
     names = {"format_version", "spec", "training"}
     if header.keys() != names:
-        raise ValueError(f"description has {sorted(header)}, expected {sorted(names)}")
-    _mapping("training", header["training"])
-    return header
+        raise ValueError(f"description has {shown(sorted(header))}, expected {sorted(names)}")
+    _check_training(checked(header["training"], Mapping[str, Any], "training"))
+    return dict(header)
+
+
+def _check_training(training: Mapping[str, Any]) -> None:
+    for name, value in training.items():
+        is_text = isinstance(value, str) and len(value) <= MAX_TRAINING_TEXT
+        if not (is_text or value is None or isinstance(value, bool | int | float)):
+            raise ValueError(
+                f"training[{shown(name)}] is {shown(value)}, expected a number, true, false, null "
+                f"or a text of at most {MAX_TRAINING_TEXT} characters"
+            )
 
 
 def _complete(known: Mapping[str, Callable[..., nn.Module]], part: Part) -> Part:
@@ -245,32 +325,11 @@ def _complete(known: Mapping[str, Callable[..., nn.Module]], part: Part) -> Part
     return Part(part.name, arguments)
 
 
-def _parse_spec(data: Any) -> ModelSpec:
-    names = {field.name for field in fields(ModelSpec)}
-    if _mapping("spec", data).keys() != names:
-        raise ValueError(f"spec has {sorted(data)}, expected {sorted(names)}")
-    parts = {key: _parse_part(key, data[key]) for key in ("features", "model")}
-    return ModelSpec(**parts, alphabet=data["alphabet"], text=_mapping("text", data["text"]))
-
-
-def _parse_part(what: str, data: Any) -> Part:
-    names = {field.name for field in fields(Part)}
-    if _mapping(what, data).keys() != names:
-        raise ValueError(f"{what} has {sorted(data)}, expected {sorted(names)}")
-    return Part(data["name"], _mapping(f"{what} arguments", data["arguments"]))
-
-
-def _mapping(what: str, data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise ValueError(f"{what} is a {type(data).__name__}, expected names and values")
-    return data
-
-
 def _build_part(
     known: Mapping[str, Callable[..., nn.Module]], what: str, part: Part, **derived: Any
 ) -> Any:
     if part.name not in known:
-        raise ValueError(f"{what} {part.name!r}, expected one of {', '.join(known)}")
+        raise ValueError(f"{what} {shown(part.name)}, expected one of {', '.join(known)}")
     for name, value in part.arguments.items():
         bound = MAX_OF.get(name, MAX_ARGUMENT)
         if isinstance(value, int | float) and not abs(value) <= bound:
@@ -279,7 +338,10 @@ def _build_part(
 
 
 def _build(constructor: Callable[..., Any], what: str, arguments: Mapping[str, Any]) -> Any:
-    unknown = arguments.keys() - inspect.signature(constructor).parameters.keys()
-    if unknown:
-        raise ValueError(f"{what}: unknown argument {sorted(unknown)[0]!r}")
-    return constructor(**arguments)
+    for name, value in arguments.items():
+        if isinstance(value, str) and not (len(value) <= MAX_ARGUMENT_TEXT and value.isprintable()):
+            raise ValueError(
+                f"{what}.{name} is {shown(value)}, expected at most {MAX_ARGUMENT_TEXT} printable "
+                "characters"
+            )
+    return constructor(**check_arguments(constructor, arguments, what))

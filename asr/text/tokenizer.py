@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from operator import index
 
+from asr.text.normalize import JOINERS
+
 BLANK_ID = 0
 EXCERPT_LENGTH = 60  # characters of a text that an error message shows
 
@@ -20,7 +22,8 @@ class CharTokenizer:
         alphabet: the characters, as one string or one entry each.
 
     Raises:
-        ValueError: for an empty alphabet, an entry that is not one character, or a duplicate.
+        ValueError: for an empty alphabet, an entry that is not one character, a control or format
+            character but the zero-width joiners, or a duplicate.
 
     Example:
         >>> CharTokenizer("abc").encode("cab")
@@ -130,8 +133,15 @@ def _check_alphabet(characters: list[str]) -> None:
     for entry in characters:
         if not isinstance(entry, str) or len(entry) != 1:
             raise ValueError(f"alphabet entry {entry!r} is not one character")
-        if unicodedata.category(entry) == "Cs":
+        category = unicodedata.category(entry)
+        if category == "Cs":
             raise ValueError(f"alphabet entry {entry!r} is half a surrogate pair, no character")
+        # No normalised text has them, and on a terminal they would act.
+        if category in ("Cc", "Zl", "Zp") or (category == "Cf" and entry not in JOINERS):
+            raise ValueError(
+                f"alphabet entry {describe_character(entry)} is a control or format character, "
+                "expected characters that are seen, spaces and joiners"
+            )
     seen: set[str] = set()
     for entry in characters:
         if entry in seen:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -74,22 +73,6 @@ def make_optimizer(
     for settings, group in zip(optimizer.param_groups, groups, strict=True):
         settings["lr"] *= group.rate
     return optimizer
-
-
-@contextmanager
-def settings_kept(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """The optimiser keeps its settings while a state is loaded into it within the block.
-
-    A state of torch's holds the settings that it was saved with, weight decay for instance, and
-    loading it would put them in the place of those that are given now.
-    """
-    given = [
-        {name: value for name, value in group.items() if name != "params"}
-        for group in optimizer.param_groups
-    ]
-    yield
-    for group, settings in zip(optimizer.param_groups, given, strict=True):
-        group.update(settings)
 
 
 def parameter_groups(model: BiLstmCtc, layer_decay: float = 1.0) -> list[ParameterGroup]:

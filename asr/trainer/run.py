@@ -21,31 +21,26 @@ from asr.data.plan import plan_evaluation, rank_batches
 from asr.data.splits import seconds
 from asr.trainer.average import WeightAverage
 from asr.trainer.device import broadcast, sum_over_ranks, surroundings
+from asr.trainer.expected_state import Stateful
 from asr.trainer.feed import Group, WindowFeed
 from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
-from asr.trainer.parameters import freeze, make_optimizer, settings_kept
+from asr.trainer.parameters import freeze, make_optimizer
 from asr.trainer.preemption import Stopped, StopRequest
 from asr.trainer.recipe import Recipe, Settings
-from asr.trainer.state import (
-    Origin,
-    Progress,
-    Stateful,
-    differences,
-    pack_state,
-    unpack_state,
-)
+from asr.trainer.state import Origin, Progress, differences, pack_state, unpack_state
 from asr.trainer.statistics import measure_features
 from asr.trainer.step import Stepper, StepResult
 from asr.trainer.store import StateStore
 from asr.trainer.supply import Supply
-from asr.trainer.validation import Validation, validate
+from asr.trainer.validation import Validation, check_readable, validate
 
 logger = logging.getLogger(__name__)
 
 STATE_FOLDER = "state"
 LEFT_OUT_FILE = "left_out.jsonl"
+STATE_SLACK = 1 << 30  # [bytes] of a state beside its weights and moments
 
 
 class Run:
@@ -80,7 +75,11 @@ class Run:
             "average": self.average,
         }  # fmt: skip
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
-        self.store = StateStore(run_dir / STATE_FOLDER, settings.keep_states)
+        # Moments and an average take a few times what the weights take, for any optimiser we know.
+        weights = sum(value.nbytes for value in self.recognizer.state_dict().values())
+        self.store = StateStore(
+            run_dir / STATE_FOLDER, settings.keep_states, STATE_SLACK + 16 * weights
+        )
         self.progress = Progress()
         plan = self._fingerprint(self.feed.windows.totals.utterances)
         self.origin = Origin(
@@ -88,16 +87,19 @@ class Run:
             recipe.settings,
         )  # fmt: skip
         if resume:
-            with settings_kept(optimizer):
-                self._restore()
-        elif self.is_writer:
+            self._restore()
+        self.dev_loader = self.supply.dev_loader()
+        try:
+            check_readable(self._dev_batches(), recipe.splits.dev, fabric)
+        finally:
+            self.dev_loader.close()  # until the first validation its processes would do nothing
+        if self.is_writer and not resume:
             self.store.clear()
         if self.is_writer and (settings.keep_models or not resume):
             drop_models(run_dir, self.progress.step, settings.keep_models)
         self.stepper = Stepper(
             fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
         )
-        self.dev_loader = self.supply.dev_loader()
         batches = self.supply.unvaried_batches(self.feed)
         measure_features(self.recognizer, batches, settings.batch_duration_s, fabric.device)
         self.log = RunLog(
@@ -153,6 +155,11 @@ class Run:
         now = self.origin
         self.progress, was = unpack_state(content, self.stateful, now, path)
         self.origin = replace(now, run=was.run, surroundings=was.surroundings)
+        if self.progress.window >= self.feed.windows.count():
+            raise ValueError(
+                f"{path}: window {self.progress.window}, expected one of the "
+                f"{self.feed.windows.count()} of an epoch"
+            )
         if not self.is_writer:
             return
         if changed := differences(was.surroundings, now.surroundings):
@@ -190,6 +197,11 @@ class Run:
 
     def _train_window(self, feed: WindowFeed) -> None:
         progress = self.progress
+        if progress.group > len(feed.groups):
+            raise ValueError(
+                f"{self.run_dir}: the state is of step {progress.group} of a window, expected at "
+                f"most {len(feed.groups)}"
+            )
         self.observer.start_window(feed, progress, self.run_dir / LEFT_OUT_FILE)
         rest = feed.groups[progress.group :]
         self.log.start_epoch(
@@ -273,21 +285,22 @@ class Run:
             self._leave()  # only here: a state has the training's own weights, not their average
         self._save()
 
-    def _validate(self) -> Validation:
-        start = time.monotonic()
+    def _dev_batches(self) -> Iterator[Batch]:
+        """This rank's share of what is validated on."""
         world = self.fabric.world_size
-        dev = self.recipe.splits.dev
         plan = plan_evaluation(
-            [seconds(utterance) for utterance in dev],
+            [seconds(utterance) for utterance in self.recipe.splits.dev],
             batch_duration_s=self.settings.batch_duration_s,
             world_size=world,
         )
-        share = rank_batches(plan, world, self.fabric.global_rank)
+        return self.dev_loader.batches(0, rank_batches(plan, world, self.fabric.global_rank))
+
+    def _validate(self) -> Validation:
+        start = time.monotonic()
         # The running statistics of batch norm are each rank's own until here.
         for buffer in self.recognizer.model.buffers():
             buffer.copy_(self.fabric.broadcast(buffer))
-        batches = self.dev_loader.batches(0, share)
-        result = validate(self.recognizer, batches, self.fabric, self._leave_if_asked)
+        result = validate(self.recognizer, self._dev_batches(), self.fabric, self._leave_if_asked)
         self.progress.elapsed_s += time.monotonic() - start
         return result
 

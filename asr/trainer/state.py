@@ -7,21 +7,20 @@ Random draws are no part of it: augmentation is seeded by (seed, epoch, utteranc
 from __future__ import annotations
 
 import io
+import json
+import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import torch
 
+from asr.text.printable import printable
+from asr.trainer.expected_state import Stateful, fitting_states
+from asr.untrusted import record, shown
+
 STATE_VERSION = 3
-
-
-class Stateful(Protocol):
-    """Whatever a resume must bring back."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+MAX_COUNT = 1 << 53  # of steps, seconds and the like: whole numbers that a float can tell apart
 
 
 @dataclass
@@ -46,6 +45,9 @@ class Progress:
         recent_loss: sum of their losses [nats a character].
         recent_blanks: sum of their shares of blank frames.
         recent_clipped: how many had their gradient clipped.
+
+    Raises:
+        ValueError: numbers that no training has.
     """
 
     epoch: int = 0
@@ -65,6 +67,23 @@ class Progress:
     recent_loss: float = 0.0
     recent_blanks: float = 0.0
     recent_clipped: int = 0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            is_rate = each.name in ("best_wer", "best_cer")  # infinite before the first validation
+            most = float("inf") if is_rate and not self.validations else MAX_COUNT
+            least = -MAX_COUNT if each.name == "recent_loss" else 0  # rounding, where there is none
+            if not least <= value <= most:
+                raise ValueError(f"{each.name} is {value}, expected {least} to {most}")
+        for part, whole in (
+            ("best_step", "step"), ("recent_steps", "step"), ("since_best", "validations"),
+        ):  # fmt: skip
+            if getattr(self, part) > getattr(self, whole):
+                raise ValueError(
+                    f"{part} is {getattr(self, part)}, expected at most {whole}, which is "
+                    f"{getattr(self, whole)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,9 @@ class Origin:
 def differences(was: Mapping[str, str], now: Mapping[str, str]) -> str:
     """What differs, in words: `name old -> new`; empty where nothing does."""
     names = [name for name in {**now, **was} if was.get(name) != now.get(name)]
-    return ", ".join(f"{name} {was.get(name, 'none')} -> {now.get(name, 'none')}" for name in names)
+    return printable(
+        ", ".join(f"{name} {was.get(name, 'none')} -> {now.get(name, 'none')}" for name in names)
+    )
 
 
 def pack_state(progress: Progress, parts: Mapping[str, Stateful], origin: Origin) -> bytes:
@@ -127,18 +148,29 @@ def read_state(content: bytes, where: object) -> dict[str, Any]:
         ValueError: damaged, or of another version.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(content):
+                raise ValueError("packed")  # torch packs nothing: a little could become terabytes
         state: dict[str, Any] = torch.load(
             io.BytesIO(content), map_location="cpu", weights_only=True
         )
-        version = state["version"]
+        # What is no plain data is not shown in a message: a forged tensor can crash torch there.
+        json.dumps(version := dict(state)["version"])
         if version == STATE_VERSION:
-            state["origin"] = Origin(**state["origin"])
-            state["progress"] = Progress(**state["progress"])
+            json.dumps([state["origin"], dict(state["progress"])])
+            dict(state["parts"])
     except Exception as error:
         # torch.load has no error of its own: zip, pickle, runtime and OS errors all mean damage.
         raise ValueError(f"{where}: damaged training state ({type(error).__name__})") from error
     if version != STATE_VERSION:
-        raise ValueError(f"{where}: training state version {version}, expected {STATE_VERSION}")
+        raise ValueError(
+            f"{where}: training state version {shown(version)}, expected {STATE_VERSION}"
+        )
+    state["origin"] = record(Origin, state["origin"], f"{where}: origin")
+    known = {each.name for each in fields(Progress)} - {"window"}  # a younger one than the version
+    if missing := sorted(known - dict(state["progress"]).keys()):
+        raise ValueError(f"{where}: progress: content has no {missing[0]}, expected one")
+    state["progress"] = record(Progress, state["progress"], f"{where}: progress")
     return state
 
 
@@ -171,11 +203,15 @@ def unpack_state(
             f"{where}: has the moments of {origin.optimizer}, expected those of {now.optimizer}: "
             "resume with the optimiser of the run, or begin a training with init_from="
         )
+    # The scale of another precision's gradients says nothing of this one's.
+    is_other = origin.surroundings.get("precision") != now.surroundings.get("precision")
     try:
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
-    except (KeyError, RuntimeError, ValueError) as error:
-        first = str(error).splitlines()[-1].strip()
-        raise ValueError(f"{where}: does not fit this model ({first})") from error
+        states = fitting_states(
+            state["parts"], parts, passed_over={"precision"} if is_other else ()
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: does not fit this model ({error})") from error
+    for name, fitting in states.items():
+        parts[name].load_state_dict(fitting)
     progress: Progress = state["progress"]
     return progress, origin

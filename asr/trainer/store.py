@@ -10,12 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.atomic_file import remove_leftovers, replace_bytes, replace_text
+from asr.text.printable import printable
 from asr.trainer.state import read_state
+from asr.untrusted import read_bytes, read_json, record, shown
 
 logger = logging.getLogger(__name__)
 
 INDEX_VERSION = 1
+MAX_INDEX_BYTES = 1 << 20  # some thousands of states
+MAX_STATE_BYTES = 1 << 36  # where nobody says how large a state of his may be
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.pt")  # serial number of the save, and the step
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,22 @@ class Entry:
         step: optimiser steps done.
         size: [bytes].
         sha256: of its content.
+
+    Raises:
+        ValueError: what no save has.
     """
 
     file: str
     step: int
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        serial_of(self.file)
+        if self.step < 0 or self.size < 0:
+            raise ValueError(f"step and size are {self.step} and {self.size}, expected 0 or more")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 is {shown(self.sha256)}, expected 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ def serial_of(name: str) -> int:
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name!r} is no state file's name")
+        raise ValueError(f"{shown(name)} is no state file's name")
     return int(match[1])
 
 
@@ -76,16 +91,18 @@ class StateStore:
     Args:
         folder: of the states; made when the first one is saved.
         keep: how many of the newest states stay.
+        max_bytes: a larger file is none of these states [bytes].
 
     Raises:
         ValueError: fewer than 1 to keep.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
+    def __init__(self, folder: Path, keep: int = 2, max_bytes: int = MAX_STATE_BYTES) -> None:
         if keep < 1:
             raise ValueError(f"trainer.keep_states {keep}, expected 1 or more")
         self.folder = folder
         self.keep = keep
+        self.max_bytes = max_bytes
 
     @property
     def index_file(self) -> Path:
@@ -134,15 +151,15 @@ class StateStore:
         index = self._read_index()
         for path in self._unlisted(index):
             if serial_of(path.name) > index.newest():  # killed before it was entered
-                content = path.read_bytes()
-                if self._belongs(path, content, index.run):
+                content = self._own(path, index.run)
+                if content is not None:
                     return content, path
         for entry in reversed(index.states):
             path = self.folder / entry.file
             try:
-                return _read_whole(path, entry), path
+                return self._listed(path, entry), path
             except ValueError as problem:
-                logger.warning("%s: %s; looking for an older state", path, problem)
+                logger.warning("%s; looking for an older state", problem)
         raise ValueError(
             f"{self.folder}: holds no whole training state, expected one: start anew with "
             "overwrite=true"
@@ -159,7 +176,7 @@ class StateStore:
         index = self._read_index()
         for path in self._unlisted(index):
             is_old = serial_of(path.name) < index.newest()
-            if is_old and self._belongs(path, path.read_bytes(), index.run):
+            if is_old and self._own(path, index.run) is not None:
                 path.unlink()
 
     def clear(self) -> None:
@@ -168,17 +185,33 @@ class StateStore:
             path.unlink()
         self.index_file.unlink(missing_ok=True)
 
-    def _belongs(self, path: Path, content: bytes, run: str | None) -> bool:
-        """Whether an unlisted file is a whole state of this run; why not is told."""
+    def _own(self, path: Path, run: str | None) -> bytes | None:
+        """The content of an unlisted file that is a whole state of this run; why not is told."""
         try:
+            content = read_bytes(path, "a training state", self.max_bytes)
             origin = read_state(content, path)["origin"]
         except ValueError as error:
             logger.warning("%s; it is not in the index and is passed over", error)
-            return False
+            return None
         if run is not None and origin.run != run:
             logger.warning("%s: of another run, passed over", path)
-            return False
-        return True
+            return None
+        return content
+
+    def _listed(self, path: Path, entry: Entry) -> bytes:
+        """The content of a listed file, if it is what was saved.
+
+        Raises:
+            ValueError: what is wrong with it.
+        """
+        if not path.exists():
+            raise ValueError(f"{path}: is missing")
+        content = read_bytes(path, "a training state", min(entry.size, self.max_bytes))
+        if len(content) != entry.size:
+            raise ValueError(f"{path}: has {len(content)} bytes, expected {entry.size}")
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise ValueError(f"{path}: is damaged: its sha256 is not that of the index")
+        return content
 
     def _files(self) -> list[Path]:
         """State files, the last one saved first."""
@@ -193,36 +226,19 @@ class StateStore:
 
     def _read_index(self) -> Index:
         try:
-            content = json.loads(self.index_file.read_text(encoding="utf-8"))
-            if content["version"] != INDEX_VERSION:
-                raise ValueError(f"version {content['version']}, expected {INDEX_VERSION}")
-            states = [Entry(**row) for row in content["states"]]
-            states.sort(key=lambda each: serial_of(each.file))
-            return Index(str(content["run"]), tuple(states))
+            content = read_json(self.index_file, "the index of states", MAX_INDEX_BYTES)
+            if not isinstance(content, dict) or content.get("version") != INDEX_VERSION:
+                raise ValueError(f"{self.index_file}: expected an index of version {INDEX_VERSION}")
+            del content["version"]
+            index = record(Index, content, self.index_file)
         except FileNotFoundError:
             return Index()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s: damaged (%s), states are tried one by one", self.index_file, error)
+        except (OSError, ValueError) as error:
+            logger.warning("damaged index, states are tried one by one: %s", printable(str(error)))
             return Index()
+        states = sorted(index.states, key=lambda each: serial_of(each.file))
+        return Index(index.run, tuple(states))
 
     def _write_index(self, index: Index) -> None:
         content = {"version": INDEX_VERSION, **asdict(index)}
         replace_text(self.index_file, json.dumps(content, indent=1) + "\n")
-
-
-def _read_whole(path: Path, entry: Entry) -> bytes:
-    """A listed file, if it is what was saved.
-
-    Raises:
-        ValueError: what is wrong with it.
-    """
-    if not path.exists():
-        raise ValueError("is missing")
-    if not path.is_file():
-        raise ValueError("is not a file")
-    content = path.read_bytes()
-    if len(content) != entry.size:
-        raise ValueError(f"has {len(content)} bytes, expected {entry.size}")
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise ValueError("is damaged: its sha256 is not that of the index")
-    return content

@@ -1,8 +1,10 @@
-"""Validation: loss, WER and CER of a split, the same numbers for any count of ranks."""
+"""Validation: whether a split can be read, and its loss, WER and CER, for any count of ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +12,15 @@ from lightning_fabric import Fabric
 
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
+from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.model.ctc import ctc_loss
-from asr.trainer.device import sum_over_ranks
+from asr.trainer.device import gather_objects, sum_over_ranks
+
+logger = logging.getLogger(__name__)
+
+TELL_EVERY_S = 20.0  # [s] between lines on how far a long reading is
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,39 @@ class Validation:
     words: ErrorCounts
     characters: ErrorCounts
     samples: tuple[Sample, ...]
+
+
+def check_readable(
+    batches: Iterable[Batch], utterances: Sequence[Utterance], fabric: Fabric
+) -> None:
+    """Read a split's audio once, before a training that it would stop after its first epoch.
+
+    Args:
+        batches: this rank's share of the split.
+        utterances: of the whole split.
+        fabric: of the ranks, which all hear of what one of them finds.
+
+    Raises:
+        ValueError: audio that cannot be used; it names the first utterance, on every rank.
+    """
+    places: dict[str | None, int] = {each.id: place for place, each in enumerate(utterances)}
+    found: list[tuple[int, str]] = []
+    read, told = 0, time.monotonic()
+    for batch in batches:
+        found += [(places[fault.id], f"{fault.id}: {fault.reason}") for fault in batch.faults]
+        read += len(batch.utterances) + len(batch.faults)
+        if time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            share = read * fabric.world_size / len(utterances)
+            logger.info("reading dev audio, before the first step: %.0f %%", 100 * share)
+    count = torch.tensor(float(len(found)), device=fabric.device)
+    total = int(sum_over_ranks(fabric, count))
+    if total:
+        first = min(each for found in gather_objects(fabric, sorted(found)[:1]) for each in found)
+        raise ValueError(
+            f"{total} of {len(utterances)} dev utterances cannot be used, expected all of them, as "
+            f"error rates without them would be those of another split; first: {first[1]}"
+        )
 
 
 def validate(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import random
 import resource
 import struct
 from collections.abc import Callable
@@ -16,7 +18,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from asr.checkpoint import FORMAT_VERSION, ModelSpec, Part, Recognizer, load_model, save_model
+from asr.checkpoint import (
+    FORMAT_VERSION,
+    ModelSpec,
+    Part,
+    Recognizer,
+    load_model,
+    origin_of,
+    save_model,
+)
+from asr.checkpoint.model_file import _in_one_order
 
 RATE = 8000  # [Hz]
 TRAINING = {"step": 12, "dev_wer": 0.25, "data_fingerprint": "abc"}
@@ -133,16 +144,23 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata()
+    return metadata
+
+
 def forge(
     path: Path,
     change: Callable[[dict[str, Any]], object] = lambda header: None,
     weights: Callable[[dict[str, Tensor]], object] = lambda tensors: None,
 ) -> None:
-    """Rewrite a model file with another description or other weights."""
+    """Rewrite a model file with another description or other weights, and no checksum."""
     header = read_header(path)
     tensors = safetensors.torch.load_file(path)
     change(header)
     weights(tensors)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     path.write_bytes(safetensors.torch.save(tensors, {"asr": json.dumps(header)}))
 
 
@@ -160,7 +178,7 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
 def test_another_format_version(path: Path, version: object) -> None:
     forge(path, lambda header: header.update(format_version=version))
-    assert f"model format version {version}, expected 1" in refusal(path)
+    assert f"model format version {version!r}, expected 1" in refusal(path)
 
 
 def test_weights_of_somebody_else(path: Path) -> None:
@@ -236,21 +254,36 @@ def spec_of(header: dict[str, Any]) -> dict[str, Any]:
 FORGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown key": (lambda h: h.update(hooks=["x"]), "description has"),
     "no training": (lambda h: h.pop("training"), "description has"),
-    "training a list": (lambda h: h.update(training=[1]), "training is a list"),
-    "spec a list": (lambda h: h.update(spec=[1]), "spec is a list"),
+    "training a list": (lambda h: h.update(training=[1]), "training is [1], expected names"),
+    "spec a list": (lambda h: h.update(spec=[1]), "spec is [1], expected names and values"),
     "key in spec": (lambda h: spec_of(h).update(code="x"), "spec has"),
     "no alphabet": (lambda h: spec_of(h).pop("alphabet"), "spec has"),
     "empty alphabet": (lambda h: spec_of(h).update(alphabet=""), "the alphabet is empty"),
-    "alphabet a number": (lambda h: spec_of(h).update(alphabet=5), "int"),
-    "alphabet of words": (lambda h: spec_of(h).update(alphabet=["ab"]), "not one character"),
-    "text a list": (lambda h: spec_of(h).update(text=["x"]), "text is a list"),
-    "text rule": (lambda h: spec_of(h)["text"].update(run="x"), "text: unknown argument 'run'"),
+    "alphabet a number": (
+        lambda h: spec_of(h).update(alphabet=5),
+        "spec.alphabet is 5, expected a text",
+    ),
+    "alphabet of words": (
+        lambda h: spec_of(h).update(alphabet=["ab"]),
+        "spec.alphabet is ['ab'], expected a text",
+    ),
+    "text a list": (
+        lambda h: spec_of(h).update(text=["x"]),
+        "spec.text is ['x'], expected names and values",
+    ),
+    "text rule": (
+        lambda h: spec_of(h)["text"].update(run="x"),
+        "unknown setting text.run: expected one of",
+    ),
     "text value": (lambda h: spec_of(h)["text"].update(unicode_form="X"), "unicode_form is 'X'"),
     "class": (
         lambda h: spec_of(h)["model"].update(name="os.system"),
         "model 'os.system', expected one of BiLstmCtc",
     ),
-    "class a list": (lambda h: spec_of(h)["model"].update(name=["x"]), "list"),
+    "class a list": (
+        lambda h: spec_of(h)["model"].update(name=["x"]),
+        "spec.model.name is ['x'], expected a text",
+    ),
     "features class": (
         lambda h: spec_of(h)["features"].update(name="Mfcc"),
         "features 'Mfcc', expected one of LogMel",
@@ -258,24 +291,54 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "_target_": (lambda h: spec_of(h)["model"].update(_target_="os.system"), "model has"),
     "argument": (
         lambda h: spec_of(h)["model"]["arguments"].update(hook="x"),
-        "model: unknown argument 'hook'",
+        "unknown setting model.hook: expected one of",
     ),
     "features argument": (
         lambda h: spec_of(h)["features"]["arguments"].update(path="/etc/passwd"),
-        "features: unknown argument 'path'",
+        "unknown setting features.path: expected one of",
     ),
     "arguments a list": (
         lambda h: spec_of(h)["model"].update(arguments=[1]),
-        "model arguments is a list",
+        "spec.model.arguments is [1], expected names and values",
     ),
-    "part a text": (lambda h: spec_of(h).update(model="BiLstmCtc"), "model is a str"),
-    "size a text": (lambda h: spec_of(h)["model"]["arguments"].update(hidden_size="9"), "str"),
-    "size a fraction": (lambda h: spec_of(h)["model"]["arguments"].update(hidden_size=2.5), ""),
+    "part a text": (
+        lambda h: spec_of(h).update(model="BiLstmCtc"),
+        "spec.model is 'BiLstmCtc', expected names and values",
+    ),
+    "size a text": (
+        lambda h: spec_of(h)["model"]["arguments"].update(hidden_size="9"),
+        "model.hidden_size is '9', expected a whole number",
+    ),
+    "size a fraction": (
+        lambda h: spec_of(h)["model"]["arguments"].update(hidden_size=2.5),
+        "model.hidden_size is 2.5, expected a whole number",
+    ),
     "size below 0": (
         lambda h: spec_of(h)["model"]["arguments"].update(hidden_size=-1),
         "hidden_size -1, expected 1 or more",
     ),
     "rate 0": (lambda h: spec_of(h)["features"]["arguments"].update(sample_rate=0), ""),
+    "escape in an alphabet": (
+        lambda h: spec_of(h).update(alphabet="ab\x1bcd"),
+        "alphabet entry '\\x1b' (U+001B unnamed) is a control or format character",
+    ),
+    "escape in a rule": (
+        lambda h: spec_of(h)["text"].update(keep="\x1b[31m"),
+        "text.keep is '\\x1b[31m', expected at most 1000 printable characters",
+    ),
+    "giant text": (
+        lambda h: spec_of(h)["model"]["arguments"].update(backend="x" * 10**5),
+        "model.backend is 'xxx",
+    ),
+    "summary of lists": (
+        lambda h: h["training"].update(step=[1]),
+        "training['step'] is [1], expected a number, true, false, null or a text",
+    ),
+    "giant summary": (lambda h: h["training"].update(step="x" * 10**5), "training['step'] is 'xxx"),
+    "giant description": (
+        lambda h: h["training"].update({f"{k}": "x" * 60_000 for k in range(80)}),
+        "a description of 48",
+    ),
     "no backend": (
         lambda h: spec_of(h)["model"]["arguments"].update(backend="evil"),
         "backend 'evil', expected one of",
@@ -288,6 +351,66 @@ def test_descriptions_that_are_none(path: Path, case: str) -> None:
     change, message = FORGED[case]
     forge(path, change)
     assert message in refusal(path)
+
+
+def test_every_flipped_bit_of_the_weights_is_found(path: Path) -> None:
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    generator = random.Random(52)
+    for _ in range(50):
+        damaged = bytearray(content)
+        damaged[generator.randrange(start, len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        assert "damaged, its description and weights are not those of its sha256" in refusal(path)
+
+
+def test_a_description_of_another_file(path: Path) -> None:
+    tensors, metadata = safetensors.torch.load_file(path), metadata_of(path)
+    other = metadata | {"asr": metadata["asr"].replace('"step": 12', '"step": 13')}
+    path.write_bytes(safetensors.torch.save(tensors, other))
+    assert "damaged, its description and weights" in refusal(path)
+
+
+def test_a_checksum_whose_name_is_damaged_is_not_none(path: Path) -> None:
+    tensors, metadata = safetensors.torch.load_file(path), metadata_of(path)
+    metadata["sha257"] = metadata.pop("sha256")
+    path.write_bytes(safetensors.torch.save(tensors, metadata))
+    assert "damaged, has 'sha257' beside its description" in refusal(path)
+
+
+def test_a_file_from_before_checksums_loads(path: Path) -> None:
+    assert metadata_of(path).keys() == {"asr", "sha256"}
+    forge(path)
+    assert metadata_of(path).keys() == {"asr"}
+    assert load_model(path)[1] == TRAINING
+
+
+def test_the_same_model_is_the_same_file_in_every_process(path: Path) -> None:
+    tensors, metadata = safetensors.torch.load_file(path), metadata_of(path)
+    backwards = dict(sorted(metadata.items(), reverse=True))
+    written = {_in_one_order(safetensors.torch.save(tensors, backwards)) for _ in range(20)}
+    assert written == {path.read_bytes()}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_neither_loaded_nor_saved(path: Path, value: float) -> None:
+    before = path.read_bytes()
+    recognizer = recognizer_of()
+    with torch.no_grad():
+        recognizer.model.head.bias[3] = value
+    with pytest.raises(ValueError, match=r"weight model\.head\.bias is not finite"):
+        save_model(path, recognizer, TRAINING)
+    assert path.read_bytes() == before
+    forge(path, weights=lambda tensors: tensors.update(recognizer.state_dict()))
+    assert "weight model.head.bias is not finite, expected numbers" in refusal(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.safetensors")
+    for path in (tmp_path / "fifo.safetensors", Path("/dev/zero")):
+        for read in (load_model, origin_of):
+            with pytest.raises(ValueError, match=f"^{path}: not a regular file, expected a model"):
+                read(path)
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[1]", "null", "[" * 100_000, '"x"'])
@@ -356,7 +479,7 @@ def test_a_giant_tensor_without_its_bytes(path: Path) -> None:
 def test_what_could_not_be_loaded_is_not_built_either() -> None:
     with pytest.raises(ValueError, match="features: n_mels is 1000, expected at most 512"):
         recognizer_of({"n_mels": 1000})
-    with pytest.raises(ValueError, match="model: unknown argument 'hidden'"):
+    with pytest.raises(ValueError, match=r"unknown setting model\.hidden: did you mean hidden"):
         recognizer_of(hidden=3)
 
 

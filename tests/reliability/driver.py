@@ -183,6 +183,11 @@ def main(spec: dict[str, Any]) -> int:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         return STOPPED_STATUS
+    except ValueError as error:
+        events.tell("refused", message=str(error))
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        raise
     events.tell("done")
     return 0
 

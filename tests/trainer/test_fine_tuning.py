@@ -187,7 +187,7 @@ def test_an_average_cannot_begin_or_end_within_a_training(
     recipe = varied_recipe(make_recognizer, splits, schedule=InterruptedSchedule(2))
     with pytest.raises(KeyboardInterrupt):
         trainer_of(ema_decay=before, save_every_s=0).fit(recipe, run_dir)
-    with pytest.raises(ValueError, match=r"does not fit this model \(average of "):
+    with pytest.raises(ValueError, match=r"does not fit this model \(average\.average has "):
         trainer_of(ema_decay=after).fit(
             varied_recipe(make_recognizer, splits), run_dir, resume=True
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,55 @@ def saved_anew(content: bytes, **changes: object) -> bytes:
 
 
 def test_a_part_that_is_missing(content: bytes) -> None:
-    assert "does not fit this model ('model')" in refusal(saved_anew(content, parts={}))
+    assert "does not fit this model (parts has no model, expected one)" in refusal(
+        saved_anew(content, parts={})
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "change", "expected"),
+    [
+        ("progress", {"step": "3"}, "here: progress: step is '3', expected a whole number"),
+        ("progress", {"step": True}, "here: progress: step is True, expected a whole number"),
+        ("progress", {"step": -1}, "here: progress: step is -1, expected 0 to"),
+        ("progress", {"step": 10**30}, f"here: progress: step is {10**30}, expected 0 to"),
+        ("progress", {"audio_s": float("inf")}, "here: progress: audio_s is inf, expected 0 to"),
+        ("progress", {"best_wer": float("nan")}, "here: progress: best_wer is nan, expected a num"),
+        ("progress", {"best_step": 99}, "here: progress: best_step is 99, expected at most step"),
+        ("progress", {"steps": 1}, "here: progress: content has 'steps': did you mean step?"),
+        ("origin", {"run": 3}, "here: origin: run is 3, expected a text"),
+        ("origin", {"settings": {"lr": 0.1}}, "here: origin: settings['lr'] is 0.1, expected a te"),
+        ("origin", {"run": torch.ones(1)}, "here: damaged training state (TypeError)"),
+    ],
+)
+def test_progress_and_origin_of_other_types(
+    content: bytes, entry: str, change: dict[str, object], expected: str
+) -> None:
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    message = refusal(saved_anew(content, **{entry: state[entry] | change}))
+    assert message.startswith(expected)
+
+
+def test_progress_without_an_entry(content: bytes) -> None:
+    progress = dict(torch.load(io.BytesIO(content), weights_only=True)["progress"])
+    del progress["window"]  # which the first states of this version did not have
+    assert read_state(saved_anew(content, progress=progress), "here")["progress"] == PROGRESS
+    del progress["step"]
+    assert refusal(saved_anew(content, progress=progress)) == (
+        "here: progress: content has no step, expected one"
+    )
+
+
+def test_what_was_packed_is_not_unpacked(content: bytes) -> None:
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+        target.writestr("archive/data/999", bytes(1 << 20))
+    assert refusal(packed.getvalue()) == "here: damaged training state (ValueError)"
 
 
 def test_another_version(content: bytes) -> None:

@@ -94,6 +94,58 @@ def test_a_damaged_state_is_not_newer_than_those_saved_after_it_was_passed_over(
     assert names(store) == [*("000002-step-20.pt", "000004-step-25.pt")[-keep:], "index.json"]
 
 
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_what_is_no_file_is_not_waited_for(
+    store: StateStore, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def put(path: Path) -> None:
+        path.unlink()
+        if kind == "fifo":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+
+    put(file_of(store, 30))
+    assert store.load()[1] == file_of(store, 20)
+    assert "not a regular file" in caplog.text
+    put(store.index_file)
+    assert store.load()[1] == file_of(store, 20)
+    assert "damaged index" in caplog.text
+
+
+def test_a_state_that_is_too_large_is_not_read(
+    store: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = file_of(store, 30)
+    os.truncate(newest, 1 << 40)  # sparse: a terabyte of zeros
+    rows = json.loads(store.index_file.read_text())
+    rows["states"][-1]["size"] = 1 << 40
+    store.index_file.write_text(json.dumps(rows))
+    assert store.load()[1] == file_of(store, 20)
+    assert f"{newest}: {1 << 40} bytes, expected a training state of at most" in caplog.text
+    bounded = StateStore(store.folder, keep=3, max_bytes=100)
+    with pytest.raises(ValueError, match="holds no whole training state"):
+        bounded.load()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../../other.pt"}, {"file": 3}, {"step": -1}, {"step": "3"}, {"size": None},
+        {"sha256": "x"}, {"sha256": 3}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_index_with_other_values_is_damaged(
+    store: StateStore, change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    content = json.loads(store.index_file.read_text())
+    content["states"][1] |= change
+    store.index_file.write_text(json.dumps(content))
+    assert store.load()[1] == file_of(store, 30)
+    assert f"one by one: {store.index_file}: " in caplog.text
+
+
 def test_none_left_is_refused(store: StateStore) -> None:
     for step in (10, 20, 30):
         file_of(store, step).write_bytes(b"gone")

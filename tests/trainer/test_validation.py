@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.metrics.error_rate import ErrorCounts
 from asr.model.ctc import ctc_loss
-from asr.trainer.validation import Validation, validate
+from asr.trainer.validation import Validation, check_readable, validate
 
 RATE = 8000  # [Hz]
 
@@ -131,3 +133,35 @@ def test_an_utterance_without_a_path_makes_the_loss_infinite_not_the_rates(
     result = validate(recognizer, batches_of(recognizer, (cut,), [(0,)]), fabric)
     assert result.loss == float("inf")
     assert 0 <= result.words.rate <= 1
+
+
+def damaged(utterance: Utterance, content: bytes | None, tmp_path: Path) -> Utterance:
+    path = tmp_path / utterance.audio_filepath.name
+    if content is not None:
+        path.write_bytes(content)
+    return replace(utterance, audio_filepath=path)
+
+
+def test_a_split_that_cannot_be_read_names_its_first_utterance_and_how_many(
+    recognizer: Recognizer,
+    make_splits: Callable[..., Splits],
+    fabric: Fabric,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("asr.trainer.validation.TELL_EVERY_S", -1.0)
+    caplog.set_level("INFO")
+    dev = list(make_splits().dev)
+    plan = [(5, 4, 3), (2, 1, 0)]  # the shortest first, say
+    check_readable(batches_of(recognizer, tuple(dev), plan), dev, fabric)
+    assert caplog.messages == [
+        f"reading dev audio, before the first step: {percent} %" for percent in (50, 100)
+    ]
+    dev[1] = damaged(dev[1], dev[1].audio_filepath.read_bytes()[:999], tmp_path)
+    dev[4] = damaged(dev[4], None, tmp_path)
+    with pytest.raises(ValueError, match="2 of 6 dev utterances cannot be used, exp") as told:
+        check_readable(batches_of(recognizer, tuple(dev), plan), dev, fabric)
+    first = f"; first: {dev[1].id}: {dev[1].audio_filepath}: cut short, "
+    assert first in str(told.value)
+    assert "\n" not in str(told.value)
