@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from asr.data.dataset import Example, Failure, RequestDataset, SpeechDataset
 from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
-from asr.data.workers import end_at_exit, end_workers, ignore_signals
+from asr.data.workers import SILENCE_S, Workers
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Batch:
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, which the loader asks for."""
+        """The batch in page-locked memory."""
         return self._with_tensors(Tensor.pin_memory)
 
     def halves(self) -> tuple[Batch, Batch]:
@@ -77,20 +78,22 @@ class Batch:
         )
 
 
-def collate(loaded: Sequence[Example | Finding | Failure]) -> Batch | Failure:
-    """Pad examples to a batch, which also names what could not be loaded; or the first failure."""
-    failure = next((item for item in loaded if isinstance(item, Failure)), None)
-    return _padded(loaded) if failure is None else failure
+def collate(loaded: Sequence[Example | Finding | Failure]) -> Batch:
+    """Pad examples to a batch, which also names what could not be loaded.
 
-
-def _padded(loaded: Sequence[Example | Finding | Failure]) -> Batch:
+    Raises:
+        ValueError: a failure among them.
+    """
+    for item in loaded:
+        if isinstance(item, Failure):
+            raise ValueError(item.reason)
     examples = [item for item in loaded if isinstance(item, Example)]
-    waveforms = [torch.from_numpy(example.waveform) for example in examples]
-    tokens = [torch.tensor(example.tokens, dtype=torch.int64) for example in examples]
+    waveforms = [example.waveform for example in examples]
+    tokens = [np.asarray(example.tokens, dtype=np.int64) for example in examples]
     return Batch(
-        waveforms=_pad(waveforms, torch.float32),
+        waveforms=_pad(waveforms, np.float32),
         num_samples=torch.tensor([len(waveform) for waveform in waveforms], dtype=torch.int64),
-        tokens=_pad(tokens, torch.int64),
+        tokens=_pad(tokens, np.int64),
         token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
         seeds=tuple(example.seed for example in examples),
         utterances=tuple(example.utterance for example in examples),
@@ -98,21 +101,12 @@ def _padded(loaded: Sequence[Example | Finding | Failure]) -> Batch:
     )
 
 
-def _pad(rows: list[Tensor], dtype: torch.dtype) -> Tensor:
-    if not rows:  # a rank may have nothing to do in an epoch's last step
-        return torch.zeros(0, 0, dtype=dtype)
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-
-
-class _Keys:
-    """What the DataLoader takes for a sampler: the keys of batches that may change meanwhile."""
-
-    def __init__(self) -> None:
-        self.batches: Iterable[Sequence[Any]] = ()
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        for batch in self.batches:
-            yield list(batch)
+def _pad(rows: Sequence[NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+    # By NumPy: torch would copy in several threads, and take them from the training.
+    padded = np.zeros((len(rows), max(map(len, rows), default=0)), dtype)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return torch.from_numpy(padded)
 
 
 class BatchLoader:
@@ -123,6 +117,8 @@ class BatchLoader:
             carries its encoded audio to the worker, so that workers are started once.
         num_workers: loading processes; 0 loads in this one, when asked.
         pin_memory: page-locked batches, for faster copies to a GPU.
+        is_stop: asked while a batch does not come; True gives up waiting for it.
+        silence_s: time that a worker may take for an utterance [s]; then another one replaces it.
     """
 
     def __init__(
@@ -130,17 +126,12 @@ class BatchLoader:
         dataset: SpeechDataset | RequestDataset,
         num_workers: int = 0,
         pin_memory: bool = False,
+        is_stop: Callable[[], bool] = lambda: False,
+        silence_s: float = SILENCE_S,
     ) -> None:
-        self._keys = _Keys()
-        self._loader: DataLoader[Batch | Failure] = DataLoader(
-            dataset,  # type: ignore[arg-type]  # the loader yields batches, the dataset examples
-            batch_sampler=self._keys,
-            collate_fn=collate,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            prefetch_factor=4 if num_workers else None,
-            pin_memory=pin_memory,
-            worker_init_fn=ignore_signals if num_workers else None,
+        finish = _pinned if pin_memory else collate
+        self.workers: Workers[Any, Batch] = Workers(
+            dataset.__getitem__, finish, dataset.name, num_workers, is_stop, silence_s
         )
 
     def batches(self, epoch: int, plan: Iterable[tuple[int, ...]]) -> Iterator[Batch]:
@@ -154,32 +145,23 @@ class BatchLoader:
             keys: for each batch, what the dataset is asked for: requests of a RequestDataset.
 
         Raises:
-            ValueError: a failure of the dataset, once its batch is asked for.
+            Interrupted: a batch did not come, and `is_stop` was true.
+            ValueError: a failure of the dataset, once its batch is asked for; two workers were lost
+                at the same batch.
         """
-        self._keys.batches = keys
-        batches = iter(self._loader)
-        if self._loader.num_workers:
-            end_at_exit(batches)
-        return _without_failure(batches)
+        return self.workers.load(keys)
 
     def start(self) -> None:
         """Start the loading processes now, before this one has a thread that reads ahead.
 
         A fork copies a lock that another thread holds, for ever locked.
         """
-        for _ in self.load(()):
-            pass
+        self.workers.start()
 
     def close(self) -> None:
         """End the loading processes; the next batches start new ones."""
-        workers = self._loader._iterator
-        self._loader._iterator = None
-        if workers is not None:
-            end_workers(workers)
+        self.workers.close()
 
 
-def _without_failure(batches: Iterator[Batch | Failure]) -> Iterator[Batch]:
-    for batch in batches:
-        if isinstance(batch, Failure):
-            raise ValueError(batch.reason)
-        yield batch
+def _pinned(loaded: Sequence[Example | Finding | Failure]) -> Batch:
+    return collate(loaded).pin_memory()

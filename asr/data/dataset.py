@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from asr.audio import load_audio
 from asr.augment.waveform import WaveformAugment
@@ -56,7 +55,7 @@ class Failure:
     """What stops a training, in one line: a noise that cannot be read, say.
 
     It is passed on to the process that trains, which raises it: an error that leaves a loading
-    process becomes one whose message is its traceback.
+    process ends that one.
     """
 
     reason: str
@@ -94,7 +93,7 @@ def load_request(request: Request, sample_rate: int) -> NDArray[np.float32]:
         raise ValueError(f"{utterance.audio_filepath}: {error}") from error
 
 
-class RequestDataset(Dataset[Example | Finding | Failure]):
+class RequestDataset:
     """Makes examples of requests, and holds no data of its own.
 
     Args:
@@ -109,6 +108,10 @@ class RequestDataset(Dataset[Example | Finding | Failure]):
         self.sample_rate = sample_rate
         self.seed = seed
         self.augment = augment
+
+    def name(self, request: Request) -> str:
+        """The id of an utterance."""
+        return request.utterance.id
 
     def __getitem__(self, request: Request) -> Example | Finding | Failure:
         """Load one utterance.
@@ -135,7 +138,7 @@ class RequestDataset(Dataset[Example | Finding | Failure]):
         return Example(waveform, request.tokens, leftover, utterance)
 
 
-class SpeechDataset(Dataset[Example | Finding | Failure]):
+class SpeechDataset:
     """Loads the utterances of a manifest by (epoch, position).
 
     Args:
@@ -161,6 +164,10 @@ class SpeechDataset(Dataset[Example | Finding | Failure]):
 
     def __len__(self) -> int:
         return len(self.utterances)
+
+    def name(self, key: tuple[int, int]) -> str:
+        """The id of an utterance."""
+        return self.utterances[key[1]].id
 
     def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
         """Load one utterance, as `RequestDataset` does.

@@ -19,8 +19,9 @@ from asr.data.batch import Batch
 from asr.data.dataset import draw_seed
 from asr.data.plan import plan_evaluation, rank_batches
 from asr.data.splits import seconds
+from asr.data.workers import Interrupted
 from asr.trainer.average import WeightAverage
-from asr.trainer.device import broadcast, sum_over_ranks, surroundings
+from asr.trainer.device import broadcast, gather_objects, sum_over_ranks, surroundings
 from asr.trainer.expected_state import Stateful
 from asr.trainer.feed import Group, WindowFeed
 from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
@@ -41,6 +42,19 @@ logger = logging.getLogger(__name__)
 STATE_FOLDER = "state"
 LEFT_OUT_FILE = "left_out.jsonl"
 STATE_SLACK = 1 << 30  # [bytes] of a state beside its weights and moments
+LACKS = (Interrupted, ValueError, OSError)  # why a rank may have no batch
+
+
+class _Leaving(Exception):  # noqa: N818 -- it carries one
+    """The training is to end where its state can be saved.
+
+    Args:
+        reason: what is to be raised then.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Run:
@@ -64,7 +78,8 @@ class Run:
         self.run_dir = run_dir
         self.recognizer = recipe.recognizer.to(fabric.device)
         left_out = run_dir / LEFT_OUT_FILE if self.is_writer else None
-        self.supply = Supply(settings, fabric, recipe, left_out, resume)
+        self.stop = StopRequest()
+        self.supply = Supply(settings, fabric, recipe, left_out, resume, self.stop)
         self.feed = self.supply.feed()
         freeze(self.recognizer.model, settings.frozen_layers)
         optimizer = make_optimizer(recipe.optimizer, self.recognizer.model, settings.layer_decay)
@@ -114,7 +129,7 @@ class Run:
 
     def run(self) -> Progress:
         """Train the epochs that are left."""
-        with StopRequest() as self.stop:
+        with self.stop:
             try:
                 self.feed.loader.start()
                 self._announce()
@@ -211,7 +226,7 @@ class Run:
         for group in rest:
             is_stop = self._step(feed, steps, group)
             if is_stop:
-                self._leave()
+                self._leave(self._stopped())
             if self._is_time_to_save():
                 self._save()
         self.log.end_epoch()
@@ -219,7 +234,11 @@ class Run:
     def _step(self, feed: WindowFeed, steps: Iterator[list[Batch]], group: Group) -> bool:
         """Take one optimiser step; returns whether any rank was asked to stop."""
         start = time.monotonic()
-        batches = next(steps)
+        batches, lack = None, None
+        try:
+            batches = next(steps)
+        except LACKS as error:
+            lack = error
         waited_s = time.monotonic() - start
         factor = self.recipe.schedule(feed.done(self.progress.group) / self.settings.max_epochs)
         for settings, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
@@ -233,6 +252,8 @@ class Run:
             ),
             is_stop=self.stop.is_made,
         )
+        if result is None:  # on every rank: nobody has taken the step
+            self._leave(self._reason(lack))
         self.average.update()
         self._after_step(feed, group, result, waited_s, time.monotonic() - start)
         return result.is_stop
@@ -281,8 +302,9 @@ class Run:
                 if result is not None:
                     self._report(result)
                     self._keep_models(result)
-        except Stopped:
-            self._leave()  # only here: a state has the training's own weights, not their average
+        except _Leaving as leaving:
+            # Only here: a state has the training's own weights, not their average.
+            self._leave(leaving.reason)
         self._save()
 
     def _dev_batches(self) -> Iterator[Batch]:
@@ -300,7 +322,13 @@ class Run:
         # The running statistics of batch norm are each rank's own until here.
         for buffer in self.recognizer.model.buffers():
             buffer.copy_(self.fabric.broadcast(buffer))
-        result = validate(self.recognizer, self._dev_batches(), self.fabric, self._leave_if_asked)
+        try:
+            result = validate(
+                self.recognizer, self._dev_batches(), self.fabric, self._leave_if_asked
+            )
+        except LACKS as lack:
+            self._leave_if_asked(lack)  # where the other ranks are by now
+            raise
         self.progress.elapsed_s += time.monotonic() - start
         return result
 
@@ -353,21 +381,35 @@ class Run:
         self.log.say("stopped early: no better dev WER in %d validations", patience)
         return False
 
-    def _leave_if_asked(self) -> None:
-        """Between two batches of a validation, which is then done again after a resume."""
-        asked = torch.tensor(float(self.stop.is_made), device=self.fabric.device)
-        if float(sum_over_ranks(self.fabric, asked)) > 0:
-            raise self._stopped()
+    def _leave_if_asked(self, lack: Exception | None = None) -> None:
+        """Between two batches of a validation, which is then done again after a resume.
 
-    def _leave(self) -> NoReturn:
-        """Save, and end the training as it was asked to.
+        Args:
+            lack: why this rank has no batch.
 
         Raises:
-            Stopped: always.
+            _Leaving: on every rank, where one was asked to stop or has no batch.
+        """
+        asked = torch.tensor(float(self.stop.is_made or lack is not None))
+        if float(sum_over_ranks(self.fabric, asked.to(self.fabric.device))) > 0:
+            raise _Leaving(self._reason(lack))
+
+    def _reason(self, lack: Exception | None) -> Exception:
+        """Why all ranks leave, the same on each: an error of the first that has one, or a stop."""
+        lacks: list[Exception | None] = gather_objects(self.fabric, lack)
+        errors = [each for each in lacks if isinstance(each, (ValueError, OSError))]
+        return errors[0] if errors else self._stopped()
+
+    def _leave(self, reason: Exception) -> NoReturn:
+        """Save, and end the training.
+
+        Raises:
+            Stopped: it was asked to.
+            ValueError, OSError: batches cannot be loaded.
         """
         self._save()
         self.log.close()
-        raise self._stopped()
+        raise reason
 
     def _stopped(self) -> Stopped:
         asked = self.stop.signal.name if self.stop.signal else "another process's signal"

@@ -111,8 +111,12 @@ class Stepper:
         return tuple(self.blocks)
 
     def step(
-        self, batches: Sequence[Batch], num_tokens: int, seed: int = 0, is_stop: bool = False
-    ) -> StepResult:
+        self,
+        batches: Sequence[Batch] | None,
+        num_tokens: int,
+        seed: int = 0,
+        is_stop: bool = False,
+    ) -> StepResult | None:
         """Learn from batches.
 
         An utterance whose features, loss or gradient is not finite is left out, and so is one that
@@ -120,13 +124,17 @@ class Stepper:
         meet in two sums, after everything that one of them may have to repeat.
 
         Args:
-            batches: of this rank.
+            batches: of this rank; None where they could not be had. The rank then takes part in
+                what the others wait for it in.
             num_tokens: characters of the step, over all ranks, left out or not.
             seed: of dropout.
             is_stop: this rank was asked to stop; all ranks hear of it.
+
+        Returns:
+            What the step was; None where a rank had no batches, and all is as it was before.
         """
-        incidents = Incidents([fault for batch in batches for fault in batch.faults])
-        pieces = list(batches)
+        pieces = list(batches or ())
+        incidents = Incidents([fault for batch in pieces for fault in batch.faults])
         with self._buffers_kept() as restore:
             while True:
                 restore()
@@ -137,10 +145,13 @@ class Stepper:
                 found = self._leave_out_culprits(pieces, num_tokens, seed, incidents)
                 if not any(self._meet(found)):
                     break  # the sum overflows, no single utterance does
-        nats, characters, blanks, frames, stops, *counts = self._meet(
-            tally.nats, tally.characters, tally.blanks, tally.frames, is_stop,
+        nats, characters, blanks, frames, stops, lacks, *counts = self._meet(
+            tally.nats, tally.characters, tally.blanks, tally.frames, is_stop, batches is None,
             len(incidents.left_out), len(incidents.left_out) + len(incidents.notes),
         )  # fmt: skip
+        if lacks:
+            restore()
+            return None
         norm, block_norms = self._update(num_tokens / characters if characters else 0.0)
         return StepResult(
             loss=nats / max(characters, 1),

@@ -18,6 +18,7 @@ from asr.data.splits import Splits
 from asr.data.window import Tokens
 from asr.trainer.feed import Feed
 from asr.trainer.labels import check_feasible, check_misfits, report_misfits
+from asr.trainer.preemption import StopRequest
 from asr.trainer.recipe import Recipe, Settings
 
 GPU_WORKERS = 4  # loading processes a rank
@@ -32,6 +33,7 @@ class Supply:
         recipe: what is trained, with the recogniser on its device.
         left_out_file: where utterances that are left out are listed; None on other ranks than 0.
         resume: the list goes on.
+        stop: while it is made, no batch is waited for.
 
     Attributes:
         misfits: of a manifest, what is left out before the training.
@@ -47,8 +49,10 @@ class Supply:
         recipe: Recipe,
         left_out_file: Path | None,
         resume: bool,
+        stop: StopRequest,
     ) -> None:
         self.settings = settings
+        self.stop = stop
         self.recipe = recipe
         self.recognizer = recipe.recognizer
         self.ranks = Ranks(fabric.global_rank, fabric.world_size)
@@ -133,4 +137,6 @@ class Supply:
         workers = self.settings.num_workers
         if workers is None:
             workers = 0 if self.device == "cpu" else GPU_WORKERS
-        return BatchLoader(dataset, workers, pin_memory=self.device == "cuda")
+        return BatchLoader(
+            dataset, workers, pin_memory=self.device == "cuda", is_stop=lambda: self.stop.is_made
+        )

@@ -59,7 +59,8 @@ class Trainer(Settings):
         Raises:
             Stopped: SIGTERM, SIGUSR1 or Ctrl-C asked it to leave; the state is saved.
             ValueError: no utterance that can be trained on, too many that cannot, a state that does
-                not fit, weights that are not finite.
+                not fit, weights that are not finite; a batch that cannot be loaded, with the state
+                saved.
             OSError: a full disk; the states before are as they were.
         """
         run = Run(self, self.fabric, recipe, run_dir, resume)

@@ -95,7 +95,8 @@ def validate(
         recognizer: is left in the mode it came in.
         batches: this rank's share of the split.
         fabric: sums the counts over the ranks.
-        before_batch: called before each batch; it may end the validation by raising.
+        before_batch: called before each batch, once it is there and can be used; it may end the
+            validation by raising.
         num_samples: transcripts to return.
 
     Returns:
@@ -111,9 +112,9 @@ def validate(
     loss, characters = 0.0, 0
     with torch.inference_mode():
         for batch in batches:
-            before_batch()
             if batch.faults:
                 raise ValueError(f"dev utterance {batch.faults[0].id}: {batch.faults[0].reason}")
+            before_batch()
             if not batch.utterances:
                 continue
             found, nats = _decode(recognizer, batch.to(fabric.device))

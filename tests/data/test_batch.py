@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader, collate
-from asr.data.dataset import Example, SpeechDataset
+from asr.data.dataset import Example, Failure, SpeechDataset
+from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 
 RATE = 8000  # [Hz]
@@ -66,18 +68,6 @@ def test_collate_of_nothing() -> None:
     assert batch.utterances == ()
 
 
-def test_the_loader_pins_the_tensors(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch.utils.data._utils.pin_memory import pin_memory
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
-    pinned = pin_memory(batch)
-    assert pinned.num_samples.tolist() == [3, 2, 4]
-    assert pinned.token_lengths.tolist() == [2, 1, 3]
-    assert torch.equal(pinned.waveforms, batch.waveforms + 1)
-    assert torch.equal(pinned.tokens, batch.tokens + 1)
-    assert pinned.utterances == batch.utterances
-
-
 def test_keep_takes_rows_out_of_everything(batch: Batch) -> None:
     kept = batch.keep(torch.tensor([True, False, True]))
     assert kept.waveforms.tolist() == [[0.5, -0.5, 0.0], [1.0, 1.0, 1.0]]
@@ -129,6 +119,43 @@ def test_workers_change_nothing(dataset: SpeechDataset) -> None:
         expected = list(alone.batches(epoch, PLAN))
         for found, batch in zip(helped.batches(epoch, PLAN), expected, strict=True):
             assert_same(found, batch)
+
+
+def test_the_loader_pins_the_tensors(
+    dataset: SpeechDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (batch,) = BatchLoader(dataset).batches(0, PLAN[:1])
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    for workers in (0, 1):
+        (pinned,) = BatchLoader(dataset, workers, pin_memory=True).batches(0, PLAN[:1])
+        for name in ("waveforms", "num_samples", "tokens", "token_lengths"):
+            assert torch.equal(getattr(pinned, name), getattr(batch, name) + 1), name
+        assert pinned.utterances == batch.utterances
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_failure_is_raised_once_its_batch_is_asked_for(
+    dataset: SpeechDataset, workers: int
+) -> None:
+    class Failing(SpeechDataset):
+        def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
+            return Failure("no noise") if key[1] == 0 else super().__getitem__(key)
+
+    loader = BatchLoader(Failing(dataset.utterances, dataset.tokens, RATE), workers)
+    batches = loader.batches(0, PLAN)
+    assert [u.id for u in next(batches).utterances] == ["u4", "u1"]
+    with pytest.raises(ValueError, match=r"^no noise$"):
+        next(batches)
+
+
+def test_an_utterance_that_ends_its_worker_is_named(dataset: SpeechDataset) -> None:
+    class Deadly(SpeechDataset):
+        def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
+            os._exit(4)
+
+    loader = BatchLoader(Deadly(dataset.utterances, dataset.tokens, RATE), 1)
+    with pytest.raises(ValueError, match=r"^the batch of u4, u1 cannot be loaded: .* status 4 "):
+        next(loader.batches(0, PLAN))
 
 
 def test_the_rest_of_a_plan_is_the_end_of_the_whole(dataset: SpeechDataset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,15 +21,18 @@ from asr.data import dataset
 from asr.data.manifest import Utterance
 from asr.model.ctc import ctc_loss
 from tests.trainer.fitting import (
+    STEPS_AN_EPOCH,
     MakeRecognizer,
     MakeSplits,
     MakeUtterance,
     assert_weights,
+    digest,
     recipe_of,
     rows_of,
     state_of,
     step_by_hand,
     trainer_of,
+    varied_recipe,
 )
 
 
@@ -185,3 +189,40 @@ def test_unusable_audio_stops_it_by_name(
     )
     with pytest.raises(ValueError, match=message):
         trainer_of().fit(recipe_of(make_recognizer(), replace(splits, train=train)), run_dir)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("place", ["train", "dev"])
+def test_a_batch_that_cannot_be_loaded_stops_it_and_nothing_is_lost(
+    make_recognizer: MakeRecognizer,
+    make_splits: MakeSplits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    num_workers: int,
+) -> None:
+    """Without a worker the dataset fails, with one the worker is lost twice; then all is well."""
+    splits, load, me = make_splits(), dataset.RequestDataset.__getitem__, os.getpid()
+    bad = {"train": splits.train[7].id, "dev": splits.dev[-1].id}[place]
+
+    def lost(self: Any, request: dataset.Request) -> Any:
+        if request.utterance.id == bad and os.getpid() != me:
+            os._exit(4)
+        return dataset.Failure("no noise") if request.utterance.id == bad else load(self, request)
+
+    settings = {"num_workers": num_workers, "log_every": 1}
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    trainer_of(**settings).fit(varied_recipe(make_recognizer, splits), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.RequestDataset, "__getitem__", lost)
+        reason = {0: "no noise", 1: "cannot be loaded: the second loading process"}
+        with pytest.raises(ValueError, match=reason[num_workers]):
+            trainer_of(**settings).fit(varied_recipe(make_recognizer, splits), tmp_path / "parts")
+    steps = len(rows_of(tmp_path / "parts" / "steps.csv"))
+    assert 0 < steps <= STEPS_AN_EPOCH
+    assert (steps == STEPS_AN_EPOCH) == (place == "dev")
+    assert state_of(tmp_path / "parts")["progress"].step == steps
+    trainer_of(**settings).fit(varied_recipe(make_recognizer, splits), tmp_path / "parts", True)
+    digests = [digest(tmp_path / name / "last.safetensors") for name in ("whole", "parts")]
+    assert digests[0] == digests[1]

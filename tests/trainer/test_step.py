@@ -126,6 +126,15 @@ def test_faults_of_the_loader_are_told_with_the_step(
     assert result.is_stop is False
 
 
+def test_without_batches_nothing_moves(make_recognizer: MakeRecognizer, batch: Batch) -> None:
+    stepper = stepper_of(make_recognizer(norm="batch"))
+    stepper.step([batch], 99)
+    before = {name: value.clone() for name, value in stepper.model.module.state_dict().items()}
+    assert stepper.step(None, 99) is None
+    for name, value in stepper.model.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_the_loss_of_each_utterance_is_told(make_recognizer: MakeRecognizer, batch: Batch) -> None:
     num_tokens = int(batch.token_lengths.sum())
     together = stepper_of(make_recognizer()).step([batch], num_tokens)
