@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +15,6 @@ from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
 from asr.trainer import Trainer
 from asr.trainer.recipe import Recipe
-from asr.transcriber import Decoder
 from asr.untrusted import check_arguments
 
 
@@ -32,40 +29,6 @@ def part(config: DictConfig, section: str) -> Part:
     constructor = target(name, section, f"asr.{section}")
     checked = check_arguments(constructor, arguments, section, partial=True)
     return Part(str(name).rpartition(".")[-1], checked)
-
-
-def build_decoder(
-    settings: Mapping[str, Any], recognizer: Recognizer, notice: Callable[[str], object]
-) -> Decoder:
-    """A decoder for a model: with its alphabet, and with hotwords as its text rules have them.
-
-    Args:
-        settings: of conf/decoder, or of a user's file: `_target_`, which names a decoder, beside
-            plain values.
-        recognizer: the model.
-        notice: is told in a line which words of a language model can never be written.
-
-    Raises:
-        ValueError: a `_target_` that is no decoder, or what its constructor refused.
-        OSError: a file that cannot be read.
-    """
-    arguments = dict(settings)
-    constructor = target(arguments.pop("_target_", None), "decoder", "asr.decoder")
-    if "alphabet" in inspect.signature(constructor).parameters:
-        arguments["alphabet"] = recognizer.tokenizer.alphabet
-    arguments = check_arguments(constructor, arguments, "decoder")
-    if arguments.get("hotwords"):
-        arguments["hotwords"] = {
-            recognizer.text(text): nats for text, nats in arguments["hotwords"].items()
-        }
-    built: Decoder = constructor(**arguments)
-    unwritable = getattr(built, "unwritable", ())
-    if unwritable:
-        notice(
-            f"{arguments['language_model']}: {len(unwritable):,} of its words have characters that "
-            f"the model does not write, {unwritable[0]!r} first"
-        )
-    return built
 
 
 def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Recognizer:

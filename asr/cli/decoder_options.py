@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -15,6 +15,10 @@ from asr.cli.construct import target
 from asr.cli.hydra_app import conf_dir
 from asr.cli.user_yaml import read_settings
 from asr.untrusted import check_arguments
+
+if TYPE_CHECKING:  # `asr evaluate --help` needs no torch
+    from asr.checkpoint import Recognizer
+    from asr.transcriber import Decoder
 
 DECODERS = "asr.decoder"
 CHOICES = ("greedy", "beam", "lexicon")
@@ -85,6 +89,40 @@ def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
             if key in given and (key == "lm_weight" or name == "BeamSearch"):
                 raise ValueError(f"{KEYS[key]} has no effect without --lm")
     return settings
+
+
+def build_decoder(
+    settings: Mapping[str, Any], recognizer: Recognizer, notice: Callable[[str], object]
+) -> Decoder:
+    """A decoder for a model: with its alphabet, and with hotwords as its text rules have them.
+
+    Args:
+        settings: of conf/decoder, or of a user's file: `_target_`, which names a decoder, beside
+            plain values.
+        recognizer: the model.
+        notice: is told in a line which words of a language model can never be written.
+
+    Raises:
+        ValueError: a `_target_` that is no decoder, or what its constructor refused.
+        OSError: a file that cannot be read.
+    """
+    arguments = dict(settings)
+    constructor = target(arguments.pop("_target_", None), "decoder", DECODERS)
+    if "alphabet" in inspect.signature(constructor).parameters:
+        arguments["alphabet"] = recognizer.tokenizer.alphabet
+    arguments = check_arguments(constructor, arguments, "decoder")
+    if arguments.get("hotwords"):
+        arguments["hotwords"] = {
+            recognizer.text(text): nats for text, nats in arguments["hotwords"].items()
+        }
+    built: Decoder = constructor(**arguments)
+    unwritable = getattr(built, "unwritable", ())
+    if unwritable:
+        notice(
+            f"{arguments['language_model']}: {len(unwritable):,} of its words have characters that "
+            f"the model does not write, {unwritable[0]!r} first"
+        )
+    return built
 
 
 def parse_hotwords(texts: Iterable[str]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from asr.cli.decoder_options import with_decoder_files
+from asr.cli.decoder_options import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def _notice(line: str) -> None:
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
-    from asr.cli.build import build_decoder
     from asr.cli.construct import plain
     from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest

@@ -16,8 +16,7 @@ from rich.progress import track
 from asr.atomic_file import replace_text
 from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.checkpoint import load_model
-from asr.cli.build import build_decoder
-from asr.cli.decoder_options import add_decoder_options, decoder_settings
+from asr.cli.decoder_options import add_decoder_options, build_decoder, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
