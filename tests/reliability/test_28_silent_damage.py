@@ -23,6 +23,7 @@ from asr.audio import load_audio
 from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
 from asr.data.manifest import read_manifest, write_manifest
+from asr.trainer.run import Run
 from asr.trainer.state import Progress
 from tests.forgeries import forgeries
 from tests.reliability.driver import recipe
@@ -31,6 +32,7 @@ from tests.trainer.fitting import trainer_of
 
 Survived = Callable[[str, int, int], None]
 STATES = 30  # mutants
+REPLACEMENTS = 10  # trainings whose audio is replaced
 MODELS, FLIPS = 120, 20  # damaged files, bits flipped in each
 AUDIO = Path(__file__).parents[2] / "recipes" / "digits_synthetic" / "audio"
 
@@ -258,6 +260,41 @@ def test_every_whole_opus_file_is_read(survived: Survived) -> None:
     survived("whole opus files", good, len(paths))
 
 
+@pytest.mark.slow
+def test_replaced_audio_is_told_on_a_resume(
+    corpus: Callable[..., Path],
+    tmp_path: Path,
+    seed: int,
+    survived: Survived,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train = own_copy(corpus(60), tmp_path / "train")
+    spec = {"train": str(train), "dev": str(corpus(6, "dev"))}
+    paths = [each.audio_filepath for each in read_manifest(train)]
+    generator = np.random.default_rng(seed)
+    good = 0
+    for number in range(REPLACEMENTS):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        begin(folder, spec)
+        count = int(generator.integers(1, 10))
+        for path in generator.choice(paths, count, replace=False):  # type: ignore[arg-type]
+            content = bytearray(path.read_bytes())
+            content[-1] ^= 1  # of the same size
+            path.write_bytes(content)
+        caplog.clear()
+        begin(folder, spec, resume=True)
+        told = [line for line in caplog.messages if "resumed on other audio than before" in line]
+        good += len(told) == 1 and f": {count} of 60 files have another size or time" in told[0]
+    survived("replaced audio told", good, REPLACEMENTS)
+
+
+def begin(folder: Path, spec: dict[str, str], resume: bool = False) -> None:
+    """A training up to its first step, whose state is saved."""
+    trainer = trainer_of(max_epochs=1, scan_memory=False)
+    Run(trainer, trainer.fabric, recipe(spec), folder, resume)._save()
+
+
 # --- dev ----------------------------------------------------------------------------------------
 
 
@@ -293,16 +330,19 @@ def damage_dev(tmp_path: Path) -> str:
 
 def dev_of(corpus: Callable[..., Path], tmp_path: Path) -> Path:
     """Six dev utterances of a test's own, which it may damage."""
-    utterances = read_manifest(corpus(6, "dev"))
-    (tmp_path / "dev").mkdir()
-    own = [
-        replace(each, audio_filepath=tmp_path / "dev" / f"{number}.wav")
-        for number, each in enumerate(utterances)
-    ]
-    for theirs, ours in zip(utterances, own, strict=True):
-        shutil.copy(theirs.audio_filepath, ours.audio_filepath)
-    write_manifest(tmp_path / "dev.jsonl", own)
-    return tmp_path / "dev.jsonl"
+    return own_copy(corpus(6, "dev"), tmp_path / "dev")
+
+
+def own_copy(manifest: Path, folder: Path) -> Path:
+    """A manifest of copies of the audio, in their order."""
+    folder.mkdir()
+    own = []
+    for number, each in enumerate(read_manifest(manifest)):
+        path = folder / f"{number:02d}.wav"
+        shutil.copy(each.audio_filepath, path)
+        own.append(replace(each, audio_filepath=path))
+    write_manifest(folder.with_suffix(".jsonl"), own)
+    return folder.with_suffix(".jsonl")
 
 
 @pytest.mark.slow
@@ -310,7 +350,7 @@ def test_all_processes_leave_together_where_one_finds_damage(
     corpus: Callable[..., Path], tmp_path: Path
 ) -> None:
     dev = dev_of(corpus, tmp_path)
-    (tmp_path / "dev" / "0.wav").write_bytes(b"")
+    (tmp_path / "dev" / "00.wav").write_bytes(b"")
     training = Training(tmp_path / "run", corpus(60), dev, ranks=2, settings={"max_epochs": 1})
     status, output = training.finish()
     assert status != 0, output
