@@ -17,12 +17,30 @@ import safetensors
 import safetensors.torch
 import soundfile
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from asr.audio import load_audio
 from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
 from asr.data.manifest import read_manifest, write_manifest
+from asr.metrics.calibration import Calibration
+from asr.metrics.error_rate import score_utterance
+from asr.report import (
+    EvaluatedUtterance,
+    Evaluation,
+    HeardWord,
+    LeftOut,
+    ModelDescription,
+    read_calibration,
+    read_evaluation,
+    slice_table,
+    summary,
+    worst_utterances,
+    write_calibration,
+)
+from asr.report.json_file import evaluation_to_json
+from asr.report.page import render_page
 from asr.trainer.run import Run
 from asr.trainer.state import Progress
 from tests.forgeries import forgeries
@@ -357,3 +375,78 @@ def test_all_processes_leave_together_where_one_finds_damage(
     told = [training.events("refused", rank)[0]["message"] for rank in (0, 1)]
     assert told[0] == told[1]
     assert told[0].startswith("1 of 6 dev utterances cannot be used")
+
+
+# --- evaluations --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    """With all that an evaluation may hold."""
+    texts = [("the cat sat", "the cat"), ("on mats", "on the mats"), ("all right", "all right")]
+    utterances = tuple(
+        EvaluatedUtterance(
+            f"u{k}", None if k == 1 else f"s{k}", 1.5 + k, f"{k}.wav",
+            score_utterance(f"u{k}", reference, hypothesis), {"age": f"{20 + k}"}, 12.5 * k,
+            tuple(HeardWord(w, 0.1 * n, 0.1 * n + 0.05, 0.5) for n, w in
+                  enumerate(hypothesis.split())),
+        )
+        for k, (reference, hypothesis) in enumerate(texts)
+    )  # fmt: skip
+    return Evaluation(
+        "Title", ModelDescription("model", 123, {"step": 3, "dev_wer": 0.25}), "m.jsonl", 0.25,
+        utterances, {"decoder": "Greedy", "beam": 8, "on": True}, ("lower case",),
+        ("speaker", "snr", "age"), (LeftOut("u9", "9.wav", "9.wav: empty file"),),
+    )  # fmt: skip
+
+
+READ = ("title", "model", "manifest", "settings", "real_time_factor", "text_rules", "slice_by",
+        "utterances", "left_out", "format", "version")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_value_of_an_evaluation_may_be_forged(
+    evaluation: Evaluation, tmp_path: Path, survived: Survived
+) -> None:
+    path = tmp_path / "evaluation.json"
+    content = json.loads(evaluation_to_json(evaluation))
+    read = {name: content[name] for name in READ}
+    tried = good = 0
+    for what, forged in forgeries(read):
+        path.write_text(json.dumps(content | forged))
+        if what.endswith("left out"):
+            path.write_text(json.dumps({k: v for k, v in (content | forged).items() if
+                                        k in forged or k not in READ}))  # fmt: skip
+        tried += 1
+        fine = is_one_line(lambda: read_evaluation(path)) or is_rendered(read_evaluation(path))
+        assert fine, what
+        good += fine
+    assert tried > 500
+    survived("forged evaluations", good, tried)
+
+
+def is_rendered(evaluation: Evaluation) -> bool:
+    """Whether page, terminal and JSON are made, without an escape sequence of its texts."""
+    console = Console(file=io.StringIO(), width=100)
+    for by in evaluation.slice_by:
+        console.print(slice_table(evaluation, by))
+    console.print(summary(evaluation), worst_utterances(evaluation))
+    page = render_page(evaluation)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\x1b" not in shown + page and bool(evaluation_to_json(evaluation))
+
+
+def test_every_value_of_a_calibration_may_be_forged(tmp_path: Path, survived: Survived) -> None:
+    path = tmp_path / "calibration.json"
+    write_calibration(path, Calibration(0.5, 0.1))
+    content = json.loads(path.read_text())
+    tried = good = 0
+    for what, forged in forgeries(content):
+        path.write_text(json.dumps(forged))
+        tried += 1
+        fine = is_one_line(lambda: read_calibration(path)) or all(
+            0 <= read_calibration(path).apply(each) <= 1 for each in (0, 0.3, 0.5, 1)
+        )
+        assert fine, what
+        good += fine
+    survived("forged calibrations", good, tried)
