@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,37 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from asr.cli.construct import check_settings, plain
 from asr.cli.decoder_options import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
+from asr.cli.terminal import say, tell
+from asr.untrusted import checked
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
-    from asr.report import EvaluatedUtterance, Evaluation
+    from asr.report import EvaluatedUtterance, Evaluation, LeftOut
     from asr.report.evaluation import Setting
     from asr.transcriber import Transcriber
 
 Plan = Sequence[tuple[int, ...]]
+MAX_NAMED = 20  # utterances that are left out; evaluation.json has all
 MAX_ROWS = 20  # of a table on the terminal; evaluation.json has all
+
+
+SETTINGS = {  # of conf/evaluate.yaml, beside those of what is built
+    "name": str | int | float,
+    "title": str | int | float,
+    "model_file": str,
+    "manifest": str,
+    "batch_duration_s": float,
+    "device": str,
+    "slice_by": Sequence[str],
+    "calibration": str | None,
+    "fit_calibration": str | None,
+    "worst": int,
+    "paths.run_dir": str,
+    "paths.data_dir": str,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -32,20 +52,16 @@ def main(arguments: list[str]) -> int:
     return run_hydra("evaluate", _job, with_decoder_files(arguments))
 
 
-def _notice(line: str) -> None:
-    print(f"asr: {line}", file=sys.stderr)
-
-
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.checkpoint import load_model
-    from asr.cli.construct import plain
     from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest
     from asr.report import read_calibration, write_report
     from asr.report.slices import check_slice_by
     from asr.transcriber import Transcriber, choose_device
 
+    check_settings(config, SETTINGS)
     model_file, manifest = Path(config.model_file), Path(config.manifest)
     if config.calibration and config.fit_calibration:
         raise ValueError(
@@ -55,21 +71,36 @@ def _job(config: DictConfig) -> None:
     utterances = read_manifest(manifest)
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])
-    listening = Listening(**config.report)
+    listening = checked(plain(config, "report"), Listening, "report")
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
-    decoder = build_decoder(plain(config, "decoder"), recognizer, _notice)
+    decoder = build_decoder(plain(config, "decoder"), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()
-    evaluated = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
+    evaluated, left_out = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
     seconds = time.perf_counter() - start
-    evaluation = _evaluation(config, transcriber, training, evaluated, seconds)
+    _name(left_out)
+    if not evaluated:
+        raise ValueError(
+            f"{manifest}: the audio of none of its {len(utterances)} utterances can be used, "
+            f"expected some; first: {left_out[0].id}: {left_out[0].reason}"
+        )
+    evaluation = _evaluation(config, transcriber, training, evaluated, left_out, seconds)
     clips = make_clips(transcriber, evaluation, utterances, listening)
     paths = write_report(evaluation, Path(HydraConfig.get().runtime.output_dir), clips)
     _print(evaluation, config.worst)
-    Console().print(f"report: {paths.html}", soft_wrap=True)
+    say(f"report: {paths.html}")
     if config.fit_calibration:
         _fit_calibration(evaluation, Path(config.fit_calibration))
+    if left_out:
+        raise ValueError(f"{evaluation.completeness}: {paths.html} tells of the others")
+
+
+def _name(left_out: Sequence[LeftOut]) -> None:
+    for each in left_out[:MAX_NAMED]:
+        tell(f"left out {each.id}: {each.reason}")
+    if len(left_out) > MAX_NAMED:
+        tell(f"left out {len(left_out) - MAX_NAMED} more, all in evaluation.json")
 
 
 def _evaluation(
@@ -77,6 +108,7 @@ def _evaluation(
     transcriber: Transcriber,
     training: Mapping[str, Setting],
     utterances: tuple[EvaluatedUtterance, ...],
+    left_out: tuple[LeftOut, ...],
     seconds: float,
 ) -> Evaluation:
     from asr.report import Evaluation, ModelDescription
@@ -86,7 +118,7 @@ def _evaluation(
     name = decoder.pop("_target_").rsplit(".", 1)[-1]
     calibration = {"calibration": str(config.calibration)} if config.calibration else {}
     return Evaluation(
-        title=config.title,
+        title=str(config.title),
         model=ModelDescription(
             name=str(config.model_file),
             num_parameters=sum(p.numel() for p in recognizer.model.parameters()),
@@ -103,6 +135,7 @@ def _evaluation(
         },
         text_rules=recognizer.text.rules(),
         slice_by=tuple(config.slice_by),
+        left_out=left_out,
     )
 
 
@@ -127,31 +160,52 @@ def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
     write_calibration(path, calibration)
     before = reliability(confidences, is_correct).ece
     after = reliability([calibration.apply(each) for each in confidences], is_correct).ece
-    Console().print(
+    say(
         f"calibration: {path}: off by {before:.1%} before, {after:.1%} after, on the words it was "
-        "fitted on",
-        soft_wrap=True,
-        markup=False,
+        "fitted on"
     )
 
 
 def evaluate_utterances(
     transcriber: Transcriber, utterances: Sequence[Utterance], batch_duration_s: float
-) -> tuple[EvaluatedUtterance, ...]:
+) -> tuple[tuple[EvaluatedUtterance, ...], tuple[LeftOut, ...]]:
     """Transcribe and score utterances, in their order.
 
     Args:
         transcriber: with the model and its text rules, which both texts go through.
         utterances: of a manifest.
         batch_duration_s: largest padded batch [s of audio].
+
+    Returns:
+        Those that were scored, and those whose audio cannot be used.
     """
-    batches = plan(utterances, batch_duration_s)
+    from asr.audio import probe
+    from asr.data.corpora.prepared import describe_error
+    from asr.report import LeftOut
+
+    timed: list[Utterance] = []
+    faults: dict[str, str] = {}  # by id, why it cannot be used
+    for each in utterances:
+        try:
+            duration = each.duration or probe(each.audio_filepath).duration
+            timed.append(replace(each, duration=duration))
+        except (ValueError, OSError) as error:
+            faults[each.id] = describe_error(error)
+    sources = {each.id: each for each in utterances}
+    batches = plan(timed, batch_duration_s) if timed else []
     console = Console(stderr=True)
-    scored: dict[int, EvaluatedUtterance] = {}
+    scored: dict[str, EvaluatedUtterance] = {}
     for batch in track(batches, "evaluating", console=console, disable=not console.is_terminal):
-        members = [utterances[position] for position in batch]
-        scored.update(zip(batch, _evaluate(transcriber, members), strict=True))
-    return tuple(scored[position] for position in range(len(utterances)))
+        members = [sources[timed[position].id] for position in batch]
+        scored |= {each.id: each for each in _evaluate(transcriber, members, faults)}
+    return (
+        tuple(scored[each.id] for each in utterances if each.id in scored),
+        tuple(
+            LeftOut(each.id, str(each.audio_filepath), faults[each.id])
+            for each in utterances
+            if each.id in faults
+        ),
+    )
 
 
 def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
@@ -167,15 +221,23 @@ def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
 
 
 def _evaluate(
-    transcriber: Transcriber, utterances: Sequence[Utterance]
+    transcriber: Transcriber, utterances: Sequence[Utterance], faults: dict[str, str]
 ) -> list[EvaluatedUtterance]:
+    """A batch, without the utterances that become faults."""
+    from asr.data.corpora.prepared import describe_error
     from asr.data.dataset import load_utterance
     from asr.data.snr import estimate_snr
     from asr.metrics.error_rate import score_utterance
     from asr.report import EvaluatedUtterance, HeardWord
 
     text = transcriber.recognizer.text
-    waveforms = [load_utterance(each, transcriber.sample_rate) for each in utterances]
+    heard, waveforms = [], []
+    for each in utterances:
+        try:
+            waveforms.append(load_utterance(each, transcriber.sample_rate))
+            heard.append(each)
+        except (ValueError, OSError) as error:
+            faults[each.id] = describe_error(error)
     transcripts = transcriber.transcribe(waveforms)
     return [
         EvaluatedUtterance(
@@ -191,7 +253,7 @@ def _evaluate(
                 for word in transcript.words
             ),
         )
-        for each, waveform, transcript in zip(utterances, waveforms, transcripts, strict=True)
+        for each, waveform, transcript in zip(heard, waveforms, transcripts, strict=True)
     ]
 
 

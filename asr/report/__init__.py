@@ -6,6 +6,7 @@ from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
     HeardWord,
+    LeftOut,
     ModelDescription,
     word_outcomes,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "EvaluatedUtterance",
     "Evaluation",
     "HeardWord",
+    "LeftOut",
     "ModelDescription",
     "ReportPaths",
     "compare_evaluations",

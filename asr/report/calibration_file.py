@@ -8,9 +8,12 @@ from pathlib import Path
 
 from asr.atomic_file import replace_text
 from asr.metrics.calibration import Calibration
+from asr.report.json_file import read_versioned
+from asr.untrusted import record
 
 FORMAT = "asr calibration"
 VERSION = 1
+MAX_BYTES = 1 << 16
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
@@ -27,14 +30,4 @@ def read_calibration(path: Path) -> Calibration:
         ValueError: It is no such file.
         OSError: Missing or unreadable.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        kind = (content.get("format"), content.get("version")) if isinstance(content, dict) else ()
-        if kind != (FORMAT, VERSION):
-            raise ValueError(f"format and version are {kind}, expected {(FORMAT, VERSION)}")
-        numbers = [content.get(name) for name in ("slope", "offset")]
-        if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
-            raise ValueError(f"slope and offset are {numbers}, expected numbers")
-        return Calibration(*map(float, numbers))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return record(Calibration, read_versioned(path, FORMAT, VERSION, MAX_BYTES), path)

@@ -87,6 +87,11 @@ def _header(comparison: Comparison) -> Markup:
             f", {counted(len(first.utterances), 'utterance')}",
             class_="subject",
         ),
+        *(
+            note(element("bdi", system.name), f": {system.evaluation.completeness}.")
+            for system in comparison.systems
+            if system.evaluation.completeness
+        ),
         theme_switch(),
     )
 

@@ -151,6 +151,7 @@ def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evalu
         raise ValueError(
             f"{name}: {len(missing)} utterances of {first_name} are missing and {len(further)} "
             f"are further ones ({min(missing | further)!r}), expected the same utterances"
+            f"{_unread(first, evaluation, missing | further)}"
         )
     other = [id for id, reference in ours.items() if theirs[id] != reference]
     if other:
@@ -158,6 +159,12 @@ def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evalu
             f"{name}: {len(other)} references differ from those of {first_name}, the first of "
             f"utterance {other[0]!r}: {theirs[other[0]]!r}, expected {ours[other[0]]!r}"
         )
+
+
+def _unread(first: Evaluation, evaluation: Evaluation, differing: set[str]) -> str:
+    """That audio is the reason, where it is."""
+    unread = differing & {each.id for each in (*first.left_out, *evaluation.left_out)}
+    return f"; the audio of {len(unread)} of them could not be read" if unread else ""
 
 
 def _reordered(evaluation: Evaluation, like: Evaluation) -> Evaluation:

@@ -79,6 +79,11 @@ def comparison_notes(comparison: Comparison) -> Text:
     ]
     if interval is not None:
         lines.append(f"[ ]: {told(interval)}.")
+    lines += [
+        f"{visible(system.name)}: {system.evaluation.completeness}."
+        for system in comparison.systems
+        if system.evaluation.completeness
+    ]
     few = [pair for pair in comparison.pairs if pair.matched.num_segments < FEW_SEGMENTS]
     for pair in few:
         name = visible(comparison.systems[pair.system].name)

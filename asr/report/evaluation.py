@@ -11,8 +11,13 @@ from functools import cached_property
 from asr.metrics.calibration import Reliability, reliability
 from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
 from asr.metrics.interval import REPLICATES, Interval, rate_intervals
+from asr.report.number import counted, number
+from asr.untrusted import shown
 
 Setting = str | int | float | bool | None
+
+MAX_SECONDS = 1e9  # thirty years: no audio is longer, and sums stay finite
+MAX_DECIBELS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,25 @@ class HeardWord:
         start: Of its first character [s].
         end: Of its last character [s].
         confidence: That it is right, 0 to 1.
+
+    Raises:
+        ValueError: Times or a confidence that no word has.
     """
 
     word: str
     start: float
     end: float
     confidence: float
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("start", self.start, MAX_SECONDS), ("end", self.end, MAX_SECONDS),
+            ("confidence", self.confidence, 1),
+        ):  # fmt: skip
+            if not 0 <= value <= most:
+                raise ValueError(
+                    f"heard word {shown(self.word)}: {name} is {value}, expected 0 to {most:g}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +94,15 @@ class EvaluatedUtterance:
             raise ValueError(
                 f"utterance {self.id!r}: errors are of {self.errors.id!r}, expected its own"
             )
-        if not (math.isfinite(self.duration_s) and self.duration_s >= 0):
+        if not 0 <= self.duration_s <= MAX_SECONDS:
             raise ValueError(
-                f"utterance {self.id!r}: duration is {self.duration_s} s, expected 0 or more"
+                f"utterance {self.id!r}: duration is {self.duration_s} s, expected 0 to "
+                f"{MAX_SECONDS:g}"
+            )
+        if self.snr_db is not None and not abs(self.snr_db) <= MAX_DECIBELS:
+            raise ValueError(
+                f"utterance {self.id!r}: signal-to-noise ratio is {self.snr_db} dB, expected "
+                f"-{MAX_DECIBELS} to {MAX_DECIBELS}"
             )
         heard = " ".join(word.word for word in self.words)
         if self.words and heard != self.errors.hypothesis:
@@ -86,6 +110,21 @@ class EvaluatedUtterance:
                 f"utterance {self.id!r}: heard words are {heard!r}, expected those of the "
                 f"hypothesis, {self.errors.hypothesis!r}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An utterance of the manifest that could not be evaluated.
+
+    Attributes:
+        id: As in the manifest.
+        audio_filepath: Where its audio should lie.
+        reason: Why it could not be used, with the file.
+    """
+
+    id: str
+    audio_filepath: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +149,7 @@ class Evaluation:
         text_rules: What reference and hypothesis both went through before they were compared, one
             rule an entry.
         slice_by: What the WER is told apart by; see `asr.report.slices`.
+        left_out: Utterances of the manifest that are not among these.
     """
 
     title: str
@@ -120,6 +160,7 @@ class Evaluation:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     text_rules: tuple[str, ...] = ()
     slice_by: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         factor = self.real_time_factor
@@ -142,6 +183,17 @@ class Evaluation:
     def characters(self) -> ErrorCounts:
         """Character errors of all utterances; `.rate` is the CER."""
         return total(each.errors.characters for each in self.utterances)
+
+    @property
+    def completeness(self) -> str:
+        """How much of the manifest was evaluated, in words; empty where all of it was."""
+        count = len(self.left_out)
+        if not count:
+            return ""
+        total = len(self.utterances) + count
+        return f"{number(len(self.utterances))} of {counted(total, 'utterance')}; " + (
+            f"{number(count)} could not be read"
+        )
 
     @cached_property
     def intervals(self) -> RateIntervals:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,18 @@ from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
     HeardWord,
+    LeftOut,
     ModelDescription,
     Setting,
     SpeakerErrors,
     by_speaker,
 )
-from asr.report.slices import Slices, cut
+from asr.report.slices import Slices, check_slice_by, cut
+from asr.untrusted import read_json, record, shown
 
 FORMAT = "asr evaluation"
 VERSION = 2
+MAX_BYTES = 1 << 30  # half a million utterances
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -66,6 +69,7 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
         "manifest": evaluation.manifest,
         "settings": _settings(evaluation.settings),
         "num_utterances": len(evaluation.utterances),
+        "left_out": [asdict(each) for each in evaluation.left_out],
         "duration_s": evaluation.duration_s,
         "real_time_factor": evaluation.real_time_factor,
         "text_rules": list(evaluation.text_rules),
@@ -85,6 +89,69 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
     return dump_json(content, indent=1) + "\n"
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """`counts_to_json`."""
+
+    reference_length: int
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class _Utterance:
+    """`_utterance`."""
+
+    id: str
+    speaker: str | None
+    duration_s: float
+    audio_filepath: str
+    reference: str
+    hypothesis: str
+    words: _Counts
+    characters: _Counts
+    fields: Mapping[str, str]
+    snr_db: float | None
+    heard: tuple[HeardWord, ...]
+
+    def scored(self) -> EvaluatedUtterance:
+        """The utterance with its alignments.
+
+        Raises:
+            ValueError: Its counts are not those of its texts.
+        """
+        errors = score_utterance(self.id, self.reference, self.hypothesis)
+        stored = self.words.errors, self.characters.errors
+        counted = errors.words.errors, errors.characters.errors
+        if stored != counted:
+            raise ValueError(
+                f"utterance {shown(self.id)}: word and character errors are {stored}, "
+                f"expected {counted} by its texts"
+            )
+        return EvaluatedUtterance(
+            self.id, self.speaker, self.duration_s, self.audio_filepath, errors, self.fields,
+            self.snr_db, self.heard,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is read of `evaluation_to_json`; the rest follows from it."""
+
+    title: str
+    model: ModelDescription
+    manifest: str
+    settings: Mapping[str, Setting]
+    real_time_factor: float | None
+    text_rules: tuple[str, ...]
+    slice_by: tuple[str, ...]
+    utterances: tuple[_Utterance, ...]
+    left_out: tuple[LeftOut, ...] = ()  # older files have none
+
+
 def read_evaluation(path: Path) -> Evaluation:
     """Reads an `evaluation.json` back; counts and alignments are made anew from its texts.
 
@@ -92,64 +159,65 @@ def read_evaluation(path: Path) -> Evaluation:
         path: The file.
 
     Raises:
-        ValueError: It is no such file, or its counts are not those of its texts.
+        ValueError: It is no such file, a value in it is of another type, or its counts are not
+            those of its texts.
+        OSError: Missing or unreadable.
     """
+    content = read_versioned(path, FORMAT, VERSION, MAX_BYTES)
+    known = {each.name for each in fields(_File)}
+    file = record(_File, {name: content[name] for name in content.keys() & known}, path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            content = {"format": type(content).__name__}
-        kind = content.get("format"), content.get("version")
-        if kind != (FORMAT, VERSION):
-            raise ValueError(f"format and version are {kind}, expected {(FORMAT, VERSION)}")
-        return _evaluation(content)
-    except KeyError as error:
-        raise ValueError(f"{path}: has no {error}, expected an evaluation") from error
-    except (ValueError, TypeError) as error:
+        check_slice_by(file.slice_by, [each.fields for each in file.utterances])
+        ids = [*(each.id for each in file.utterances), *(each.id for each in file.left_out)]
+        if twice := _twice(ids):
+            raise ValueError(f"utterance {shown(twice)} occurs twice, expected each id once")
+        return Evaluation(
+            title=file.title,
+            model=file.model,
+            manifest=file.manifest,
+            real_time_factor=file.real_time_factor,
+            utterances=tuple(each.scored() for each in file.utterances),
+            settings=file.settings,
+            text_rules=file.text_rules,
+            slice_by=file.slice_by,
+            left_out=file.left_out,
+        )
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _evaluation(content: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(
-        title=_text(content, "title"),
-        model=ModelDescription(**content["model"]),
-        manifest=_text(content, "manifest"),
-        real_time_factor=content["real_time_factor"],
-        utterances=tuple(_read_utterance(each) for each in content["utterances"]),
-        settings=content["settings"],
-        text_rules=tuple(content["text_rules"]),
-        slice_by=tuple(content["slice_by"]),
-    )
+def read_versioned(path: Path, form: str, version: int, max_bytes: int) -> dict[str, Any]:
+    """The content of a JSON file of ours that says what it is.
 
+    Args:
+        path: The file.
+        form: What its `format` must say.
+        version: Its `version`.
+        max_bytes: A larger file is refused.
 
-def _read_utterance(content: Mapping[str, Any]) -> EvaluatedUtterance:
-    id, reference, hypothesis, audio_filepath = (
-        _text(content, name) for name in ("id", "reference", "hypothesis", "audio_filepath")
-    )
-    errors = score_utterance(id, reference, hypothesis)
-    stored = content["words"]["errors"], content["characters"]["errors"]
-    counted = errors.words.errors, errors.characters.errors
-    if stored != counted:
+    Raises:
+        ValueError: It is no such file.
+        OSError: Missing or unreadable.
+    """
+    content = read_json(path, f"a file of {form}", max_bytes)
+    if not isinstance(content, dict):
+        content = {"format": type(content).__name__}
+    kind = content.pop("format", None), content.pop("version", None)
+    if kind != (form, version):
         raise ValueError(
-            f"utterance {id!r}: word and character errors are {stored}, "
-            f"expected {counted} by its texts"
+            f"{path}: format and version are {shown(kind)}, expected {(form, version)}"
         )
-    return EvaluatedUtterance(
-        id,
-        content["speaker"],
-        content["duration_s"],
-        audio_filepath,
-        errors,
-        content["fields"],
-        content["snr_db"],
-        tuple(HeardWord(**word) for word in content["heard"]),
-    )
+    return content
 
 
-def _text(content: Mapping[str, Any], name: str) -> str:
-    text = content[name]
-    if not isinstance(text, str):
-        raise ValueError(f"{name} is {text!r}, expected a text")
-    return text
+def _twice(ids: Iterable[str]) -> str | None:
+    """The first that was there before."""
+    known: set[str] = set()
+    for id in ids:
+        if id in known:
+            return id
+        known.add(id)
+    return None
 
 
 def _speaker(row: SpeakerErrors) -> dict[str, object]:

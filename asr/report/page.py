@@ -18,6 +18,7 @@ from asr.report.slice_section import slice_section
 from asr.report.utterance_section import embedded_utterances, list_section, worst_section
 
 _SCRIPTS = ("alignment", "clip", "paged", "list")
+_MAX_LEFT_OUT = 5  # named at the top
 _CONTENTS = (
     ("findings", "Where it fails"),
     ("slices", "Slices"),
@@ -70,8 +71,24 @@ def _header(evaluation: Evaluation) -> Markup:
             element("b", element("bdi", evaluation.manifest)),
             class_="subject",
         ),
+        *_incomplete(evaluation),
         theme_switch(),
     )
+
+
+def _incomplete(evaluation: Evaluation) -> list[Markup]:
+    """What is not in the numbers, where there is such: it must not be overlooked."""
+    if not evaluation.left_out:
+        return []
+    items = [
+        element("li", element("b", element("bdi", each.id)), ": ", element("bdi", each.reason))
+        for each in evaluation.left_out[:_MAX_LEFT_OUT]
+    ]
+    more = len(evaluation.left_out) - len(items)
+    if more:
+        items.append(element("li", f"{number(more)} more: see evaluation.json"))
+    title = element("p", element("b", f"{evaluation.completeness}:"))
+    return [element("div", title, element("ul", *items), class_="incomplete", role="note")]
 
 
 def _contents() -> Markup:

@@ -51,7 +51,8 @@ class _Column:
 def summary(evaluation: Evaluation) -> Text:
     """The totals with their intervals, how sure the words are, and the text rules."""
     intervals = evaluation.intervals
-    lines = []
+    completeness = evaluation.completeness
+    lines = [Text(completeness, "bold yellow")] if completeness else []
     for name, noun, counts, interval in (
         ("WER", "word", evaluation.words, intervals.words),
         ("CER", "character", evaluation.characters, intervals.characters),

@@ -43,7 +43,7 @@ def fitting_states(
     Raises:
         ValueError: a difference: it names the entry, what it is and what was expected.
     """
-    states = _entries(found, parts, "parts")
+    states = _entries(found, parts, "parts", may_lack=passed_over)
     return {
         name: _optimizer_state(states[name], part, name)
         if isinstance(part, Optimizer)

@@ -18,8 +18,9 @@ from lightning_fabric import Fabric
 from asr.data.batch import Batch
 from asr.data.dataset import draw_seed
 from asr.data.plan import plan_evaluation, rank_batches
-from asr.data.splits import seconds
+from asr.data.splits import Splits, seconds
 from asr.data.workers import Interrupted
+from asr.trainer.audio_stamps import AudioStamps
 from asr.trainer.average import WeightAverage
 from asr.trainer.device import broadcast, gather_objects, sum_over_ranks, surroundings
 from asr.trainer.expected_state import Stateful
@@ -89,6 +90,8 @@ class Run:
             "model": self.recognizer, "optimizer": optimizer, "precision": fabric._precision,
             "average": self.average,
         }  # fmt: skip
+        if isinstance(recipe.splits, Splits):  # shards have a sha256
+            self.stateful["audio"] = AudioStamps(recipe.splits.train, self.is_writer)
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
         # Moments and an average take a few times what the weights take, for any optimiser we know.
         weights = sum(value.nbytes for value in self.recognizer.state_dict().values())

@@ -203,12 +203,11 @@ def unpack_state(
             f"{where}: has the moments of {origin.optimizer}, expected those of {now.optimizer}: "
             "resume with the optimiser of the run, or begin a training with init_from="
         )
-    # The scale of another precision's gradients says nothing of this one's.
-    is_other = origin.surroundings.get("precision") != now.surroundings.get("precision")
+    passed_over = {"audio"} - state["parts"].keys()  # a younger part than the version
+    if origin.surroundings.get("precision") != now.surroundings.get("precision"):
+        passed_over.add("precision")  # the scale of its gradients says nothing of this one's
     try:
-        states = fitting_states(
-            state["parts"], parts, passed_over={"precision"} if is_other else ()
-        )
+        states = fitting_states(state["parts"], parts, passed_over)
     except ValueError as error:
         raise ValueError(f"{where}: does not fit this model ({error})") from error
     for name, fitting in states.items():

@@ -83,6 +83,85 @@ def test_slices_text_rules_words_and_sclite_files(
     )
 
 
+@pytest.fixture
+def own(noisy: Path, tmp_path: Path) -> Path:
+    """The noisy corpus with audio that a test may damage, and without durations."""
+    rows = [json.loads(line) for line in noisy.read_text().splitlines()]
+    for row in rows:
+        copied = tmp_path / f"{row['id']}.wav"
+        copied.write_bytes(Path(row["audio_filepath"]).read_bytes())
+        row["audio_filepath"] = copied.name
+        del row["duration"]
+    manifest = tmp_path / "own.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return manifest
+
+
+def evaluate_damaged(
+    model_file: Path, manifest: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> tuple[Path, str, list[str]]:
+    """The folder of an evaluation that ends with status 2, its output, and what it told."""
+    folder = manifest.parent
+    capsys.readouterr()
+    status = main(
+        ["evaluate", f"model_file={model_file}", f"manifest={manifest}",
+         f"paths.run_dir={folder}", f"name={name}", "device=cpu", "slice_by=[age]"]
+    )  # fmt: skip
+    assert status == 2
+    output, errors = capsys.readouterr()
+    return folder / "evaluate" / name, output, errors.splitlines()
+
+
+def test_what_cannot_be_read_is_left_out_by_name(
+    model_file: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = evaluate(model_file, own, tmp_path, "whole")
+    (tmp_path / "u7.wav").unlink()
+    (tmp_path / "u3.wav").write_bytes((tmp_path / "u3.wav").read_bytes()[:900])
+    folder, output, errors = evaluate_damaged(model_file, own, "damaged", capsys)
+    page, total = folder / "report.html", "10 of 12 utterances; 2 could not be read"
+    assert errors == [
+        f"asr: left out u3: {tmp_path}/u3.wav: {errors[0].split(': ')[-1]}",
+        f"asr: left out u7: {tmp_path}/u7.wav: No such file or directory",
+        f"asr: error: {total}: {page} tells of the others",
+    ]
+    assert "cut short, " in errors[0]
+    assert total in output
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert [row["id"] for row in content["left_out"]] == ["u3", "u7"]
+    assert content["left_out"][1] == {
+        "id": "u7",
+        "audio_filepath": f"{tmp_path}/u7.wav",
+        "reason": f"{tmp_path}/u7.wav: No such file or directory",
+    }
+    complete = json.loads((whole / "evaluation.json").read_text())
+    assert complete["left_out"] == []
+    others = [row for row in complete["utterances"] if row["id"] not in ("u3", "u7")]
+    assert content["utterances"] == others
+    header = page.read_text().split("</header>")[0]
+    assert f"{total}:" in header
+    assert f"{tmp_path}/u7.wav: No such file or directory" in header
+    assert "could not be read" not in (whole / "report.html").read_text()
+    # What was heard of fewer utterances is held against the same ones only.
+    assert main(["compare", str(whole), str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("the same utterances; the audio of 2 of them could not be read")
+
+
+def test_nothing_that_can_be_read_is_no_evaluation(
+    model_file: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in tmp_path.glob("u*.wav"):
+        path.write_bytes(b"")
+    folder, _, errors = evaluate_damaged(model_file, own, "empty", capsys)
+    assert len(errors) == 13
+    assert errors[-1] == (
+        f"asr: error: {own}: the audio of none of its 12 utterances can be used, expected some; "
+        f"first: u0: {tmp_path}/u0.wav: empty file, expected audio"
+    )
+    assert not (folder / "report.html").exists()
+
+
 def test_an_unknown_slice_is_refused_before_the_work(
     noisy: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:

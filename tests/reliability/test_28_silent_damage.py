@@ -17,12 +17,31 @@ import safetensors
 import safetensors.torch
 import soundfile
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from asr.audio import load_audio
 from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
 from asr.data.manifest import read_manifest, write_manifest
+from asr.metrics.calibration import Calibration
+from asr.metrics.error_rate import score_utterance
+from asr.report import (
+    EvaluatedUtterance,
+    Evaluation,
+    HeardWord,
+    LeftOut,
+    ModelDescription,
+    read_calibration,
+    read_evaluation,
+    slice_table,
+    summary,
+    worst_utterances,
+    write_calibration,
+)
+from asr.report.json_file import evaluation_to_json
+from asr.report.page import render_page
+from asr.trainer.run import Run
 from asr.trainer.state import Progress
 from tests.forgeries import forgeries
 from tests.reliability.driver import recipe
@@ -31,6 +50,7 @@ from tests.trainer.fitting import trainer_of
 
 Survived = Callable[[str, int, int], None]
 STATES = 30  # mutants
+REPLACEMENTS = 10  # trainings whose audio is replaced
 MODELS, FLIPS = 120, 20  # damaged files, bits flipped in each
 AUDIO = Path(__file__).parents[2] / "recipes" / "digits_synthetic" / "audio"
 
@@ -258,6 +278,41 @@ def test_every_whole_opus_file_is_read(survived: Survived) -> None:
     survived("whole opus files", good, len(paths))
 
 
+@pytest.mark.slow
+def test_replaced_audio_is_told_on_a_resume(
+    corpus: Callable[..., Path],
+    tmp_path: Path,
+    seed: int,
+    survived: Survived,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train = own_copy(corpus(60), tmp_path / "train")
+    spec = {"train": str(train), "dev": str(corpus(6, "dev"))}
+    paths = [each.audio_filepath for each in read_manifest(train)]
+    generator = np.random.default_rng(seed)
+    good = 0
+    for number in range(REPLACEMENTS):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        begin(folder, spec)
+        count = int(generator.integers(1, 10))
+        for path in generator.choice(paths, count, replace=False):  # type: ignore[arg-type]
+            content = bytearray(path.read_bytes())
+            content[-1] ^= 1  # of the same size
+            path.write_bytes(content)
+        caplog.clear()
+        begin(folder, spec, resume=True)
+        told = [line for line in caplog.messages if "resumed on other audio than before" in line]
+        good += len(told) == 1 and f": {count} of 60 files have another size or time" in told[0]
+    survived("replaced audio told", good, REPLACEMENTS)
+
+
+def begin(folder: Path, spec: dict[str, str], resume: bool = False) -> None:
+    """A training up to its first step, whose state is saved."""
+    trainer = trainer_of(max_epochs=1, scan_memory=False)
+    Run(trainer, trainer.fabric, recipe(spec), folder, resume)._save()
+
+
 # --- dev ----------------------------------------------------------------------------------------
 
 
@@ -293,16 +348,19 @@ def damage_dev(tmp_path: Path) -> str:
 
 def dev_of(corpus: Callable[..., Path], tmp_path: Path) -> Path:
     """Six dev utterances of a test's own, which it may damage."""
-    utterances = read_manifest(corpus(6, "dev"))
-    (tmp_path / "dev").mkdir()
-    own = [
-        replace(each, audio_filepath=tmp_path / "dev" / f"{number}.wav")
-        for number, each in enumerate(utterances)
-    ]
-    for theirs, ours in zip(utterances, own, strict=True):
-        shutil.copy(theirs.audio_filepath, ours.audio_filepath)
-    write_manifest(tmp_path / "dev.jsonl", own)
-    return tmp_path / "dev.jsonl"
+    return own_copy(corpus(6, "dev"), tmp_path / "dev")
+
+
+def own_copy(manifest: Path, folder: Path) -> Path:
+    """A manifest of copies of the audio, in their order."""
+    folder.mkdir()
+    own = []
+    for number, each in enumerate(read_manifest(manifest)):
+        path = folder / f"{number:02d}.wav"
+        shutil.copy(each.audio_filepath, path)
+        own.append(replace(each, audio_filepath=path))
+    write_manifest(folder.with_suffix(".jsonl"), own)
+    return folder.with_suffix(".jsonl")
 
 
 @pytest.mark.slow
@@ -310,10 +368,85 @@ def test_all_processes_leave_together_where_one_finds_damage(
     corpus: Callable[..., Path], tmp_path: Path
 ) -> None:
     dev = dev_of(corpus, tmp_path)
-    (tmp_path / "dev" / "0.wav").write_bytes(b"")
+    (tmp_path / "dev" / "00.wav").write_bytes(b"")
     training = Training(tmp_path / "run", corpus(60), dev, ranks=2, settings={"max_epochs": 1})
     status, output = training.finish()
     assert status != 0, output
     told = [training.events("refused", rank)[0]["message"] for rank in (0, 1)]
     assert told[0] == told[1]
     assert told[0].startswith("1 of 6 dev utterances cannot be used")
+
+
+# --- evaluations --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    """With all that an evaluation may hold."""
+    texts = [("the cat sat", "the cat"), ("on mats", "on the mats"), ("all right", "all right")]
+    utterances = tuple(
+        EvaluatedUtterance(
+            f"u{k}", None if k == 1 else f"s{k}", 1.5 + k, f"{k}.wav",
+            score_utterance(f"u{k}", reference, hypothesis), {"age": f"{20 + k}"}, 12.5 * k,
+            tuple(HeardWord(w, 0.1 * n, 0.1 * n + 0.05, 0.5) for n, w in
+                  enumerate(hypothesis.split())),
+        )
+        for k, (reference, hypothesis) in enumerate(texts)
+    )  # fmt: skip
+    return Evaluation(
+        "Title", ModelDescription("model", 123, {"step": 3, "dev_wer": 0.25}), "m.jsonl", 0.25,
+        utterances, {"decoder": "Greedy", "beam": 8, "on": True}, ("lower case",),
+        ("speaker", "snr", "age"), (LeftOut("u9", "9.wav", "9.wav: empty file"),),
+    )  # fmt: skip
+
+
+READ = ("title", "model", "manifest", "settings", "real_time_factor", "text_rules", "slice_by",
+        "utterances", "left_out", "format", "version")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_value_of_an_evaluation_may_be_forged(
+    evaluation: Evaluation, tmp_path: Path, survived: Survived
+) -> None:
+    path = tmp_path / "evaluation.json"
+    content = json.loads(evaluation_to_json(evaluation))
+    read = {name: content[name] for name in READ}
+    tried = good = 0
+    for what, forged in forgeries(read):
+        path.write_text(json.dumps(content | forged))
+        if what.endswith("left out"):
+            path.write_text(json.dumps({k: v for k, v in (content | forged).items() if
+                                        k in forged or k not in READ}))  # fmt: skip
+        tried += 1
+        fine = is_one_line(lambda: read_evaluation(path)) or is_rendered(read_evaluation(path))
+        assert fine, what
+        good += fine
+    assert tried > 500
+    survived("forged evaluations", good, tried)
+
+
+def is_rendered(evaluation: Evaluation) -> bool:
+    """Whether page, terminal and JSON are made, without an escape sequence of its texts."""
+    console = Console(file=io.StringIO(), width=100)
+    for by in evaluation.slice_by:
+        console.print(slice_table(evaluation, by))
+    console.print(summary(evaluation), worst_utterances(evaluation))
+    page = render_page(evaluation)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\x1b" not in shown + page and bool(evaluation_to_json(evaluation))
+
+
+def test_every_value_of_a_calibration_may_be_forged(tmp_path: Path, survived: Survived) -> None:
+    path = tmp_path / "calibration.json"
+    write_calibration(path, Calibration(0.5, 0.1))
+    content = json.loads(path.read_text())
+    tried = good = 0
+    for what, forged in forgeries(content):
+        path.write_text(json.dumps(forged))
+        tried += 1
+        fine = is_one_line(lambda: read_calibration(path)) or all(
+            0 <= read_calibration(path).apply(each) <= 1 for each in (0, 0.3, 0.5, 1)
+        )
+        assert fine, what
+        good += fine
+    survived("forged calibrations", good, tried)

@@ -20,11 +20,13 @@ def test_read_back_is_the_same(tmp_path):
     [
         ({"format": "other"}, "format and version are"),
         ({"version": 2}, "format and version are"),
-        ({"slope": "1"}, "slope and offset are"),
-        ({"offset": None}, "slope and offset are"),
-        ({"slope": True}, "slope and offset are"),
+        ({"slope": "1"}, "slope is '1', expected a number"),
+        ({"offset": None}, "offset is None, expected a number"),
+        ({"slope": True}, "slope is True, expected a number"),
         ({"slope": -1.0}, "expected a slope above 0"),
-        ({"offset": float("nan")}, "expected a slope above 0"),
+        ({"offset": float("nan")}, "NaN is no JSON number"),
+        ({"more": 1}, "content has 'more'"),
+        ({"format": "x" * 100_000}, "100057 bytes, expected a file of asr calibration of at most"),
     ],
 )
 def test_what_is_no_calibration_is_refused(tmp_path, changes, message):

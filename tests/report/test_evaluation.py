@@ -8,6 +8,7 @@ from asr.metrics.error_rate import ErrorCounts, score_utterance
 from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
+    HeardWord,
     ModelDescription,
     by_speaker,
     worst,
@@ -53,10 +54,12 @@ def test_worst_by_errors_then_rate_and_none_that_is_right():
 
 
 def test_user_mistakes_are_named():
-    with pytest.raises(ValueError, match=r"'1': duration is -1.0 s, expected 0 or more"):
+    with pytest.raises(ValueError, match=r"'1': duration is -1.0 s, expected 0 to 1e\+09"):
         utterance("1", -1.0)
     with pytest.raises(ValueError, match="duration is nan s"):
         utterance("1", math.nan)
+    with pytest.raises(ValueError, match=r"heard word 'a': confidence is 1\.5, expected 0 to 1"):
+        HeardWord("a", 0.0, 0.1, 1.5)
     with pytest.raises(ValueError, match="'1': errors are of '2'"):
         EvaluatedUtterance("1", None, 1.0, "1.wav", score_utterance("2", "a", "a"))
     with pytest.raises(ValueError, match="no reference word in 1 utterances"):

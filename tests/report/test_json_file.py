@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from asr.report.evaluation import HeardWord, ModelDescription
+from asr.report import read_calibration
+from asr.report.evaluation import HeardWord, LeftOut, ModelDescription
 from asr.report.json_file import evaluation_to_json, read_evaluation
 
 
@@ -94,6 +97,25 @@ def test_fields_snr_and_heard_words_are_kept(tmp_path, make_evaluation):
     assert read_evaluation(path) == evaluation
 
 
+def test_what_was_left_out_is_kept_and_older_files_have_none(tmp_path, make_evaluation):
+    left_out = (LeftOut("9", "9.wav", "9.wav: No such file or directory"),)
+    path = tmp_path / "evaluation.json"
+    path.write_text(evaluation_to_json(replace(make_evaluation(), left_out=left_out)))
+    assert read_evaluation(path).left_out == left_out
+    content = strict(path.read_text())
+    assert content["num_utterances"] == 3
+    path.write_text(changed(path.read_text(), left_out=...))
+    assert read_evaluation(path) == make_evaluation()
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "evaluation.json")
+    for read in (read_evaluation, read_calibration):
+        for path in (tmp_path / "evaluation.json", Path("/dev/zero")):
+            with pytest.raises(ValueError, match=f"^{path}: not a regular file"):
+                read(path)
+
+
 def test_settings_that_are_not_finite_are_null(make_evaluation):
     model = ModelDescription("m", 1, {"loss": math.nan, "best": math.inf, "rate": 0.5})
     content = strict(evaluation_to_json(replace(make_evaluation(), model=model)))
@@ -112,13 +134,29 @@ def test_what_is_no_evaluation_is_refused(tmp_path, make_evaluation):
         "Expecting value": "no JSON",
         r"expected \('asr evaluation', 2\)": "[]",
         r"\('asr evaluation', 1\)": changed(good, version=1),
-        "has no 'manifest'": changed(good, manifest=...),
+        "content has no manifest, expected one": changed(good, manifest=...),
         "title is 5, expected a text": changed(good, title=5),
         "reference is None": changed(good, utterances=[utterance | {"reference": None}]),
         r"errors are \(3, .*expected \(0, 0\) by its texts": changed(
             good, utterances=[utterance | {"hypothesis": utterance["reference"]}]
         ),
         "no reference word in 0 utterances": changed(good, utterances=[]),
+        "NaN is no JSON number": good.replace('"duration_s": 2.5', '"duration_s": NaN'),
+        r"utterances\[0\]\.duration_s is '2', expected a number": changed(
+            good, utterances=[utterance | {"duration_s": "2"}]
+        ),
+        r"utterances\[0\]\.fields\['age'\] is 3, expected a text": changed(
+            good, utterances=[utterance | {"fields": {"age": 3}}]
+        ),
+        r"utterances\[0\] has 'speakers': did you mean speaker\?": changed(
+            good, utterances=[utterance | {"speakers": 3}]
+        ),
+        "expected -1000 to 1000": changed(good, utterances=[utterance | {"snr_db": 1e308}]),
+        r"slice_by: 'x' is no field": changed(good, slice_by=["x"]),
+        "utterance '1plain' occurs twice": changed(good, utterances=[utterance] * 2),
+        r"left_out\[0\] has no reason": changed(
+            good, left_out=[{"id": "a", "audio_filepath": "a.wav"}]
+        ),
     }
     path = tmp_path / "evaluation.json"
     for message, text in cases.items():

@@ -101,6 +101,24 @@ def test_a_bad_alphabet_is_refused(alphabet: str | list[str], message: str) -> N
         CharTokenizer(alphabet)
 
 
+@pytest.mark.parametrize(
+    "character",
+    ["\x00", "\t", "\n", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", "\u202e", "\ufeff"],
+)
+def test_what_would_act_on_a_terminal_is_no_character(character: str) -> None:
+    message = f"alphabet entry {character!r} (U+{ord(character):04X} "
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        CharTokenizer(f"a{character}b")
+    assert "control or format character" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_marks_joiners_and_private_characters_stay() -> None:
+    """Combining acute, virama, the joiners of Persian and Hindi, a private letter, a new one."""
+    alphabet = " e\u0301\u094d\u200c\u200d\ue000\U0001fadf"
+    assert CharTokenizer(alphabet).alphabet == alphabet
+
+
 def test_texts_without_a_character_make_no_alphabet() -> None:
     with pytest.raises(ValueError, match="the alphabet is empty"):
         CharTokenizer.from_texts(["", ""])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from asr.trainer.store import StateStore
 from tests.trainer.fitting import (
     STEPS_AN_EPOCH,
     MakeRecognizer,
@@ -269,6 +270,46 @@ def test_settings_that_changed_are_told_and_hold(
     sgd = recipe_of(make_recognizer(), make_splits(), partial(torch.optim.SGD, lr=0.1))
     with pytest.raises(ValueError, match=r"has the moments of AdamW, expected those of SGD"):
         trainer_of(max_epochs=4).fit(sgd, run_dir, resume=True)
+
+
+def test_audio_that_was_replaced_is_told_and_the_training_goes_on(
+    make_recognizer: MakeRecognizer,
+    make_splits: MakeSplits,
+    run_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    splits = make_splits()
+    copied = run_dir / "audio.wav"
+    copied.write_bytes(splits.train[5].audio_filepath.read_bytes())
+    train = [replace(each, audio_filepath=copied) if k == 5 else each for k, each in
+             enumerate(splits.train)]  # fmt: skip
+    splits = replace(splits, train=tuple(train))
+
+    def go_on(epochs: int) -> list[str]:
+        caplog.clear()
+        recipe = recipe_of(make_recognizer(), splits)
+        progress = trainer_of(max_epochs=epochs).fit(recipe, run_dir, resume=epochs > 1)
+        assert progress.epoch == epochs
+        return [line for line in caplog.messages if "other audio" in line]
+
+    assert go_on(1) == go_on(2) == []
+    copied.write_bytes(splits.train[6].audio_filepath.read_bytes())
+    (line,) = go_on(3)
+    assert ": 1 of 12 files have another size or time of change than when the state's" in line
+    assert f"{copied} first" in line
+    assert go_on(4) == []
+
+
+def test_a_state_from_before_audio_was_compared_loads(
+    make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path
+) -> None:
+    trainer_of(max_epochs=1).fit(recipe_of(make_recognizer(), make_splits()), run_dir)
+    _, path = StateStore(run_dir / "state").load()
+    state = torch.load(path, weights_only=True)
+    del state["parts"]["audio"]
+    torch.save(state, path.with_name("999999-step-5.pt"))
+    progress = trainer_of().fit(recipe_of(make_recognizer(), make_splits()), run_dir, resume=True)
+    assert progress.epoch == 2
 
 
 def test_no_state_to_go_on_with(
