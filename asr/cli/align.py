@@ -11,8 +11,9 @@ from pathlib import Path
 
 from asr.aligner import MAX_SHORTFALL, Aligner, Alignment
 from asr.audio import AUDIO_SUFFIXES, load_audio
-from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output
+from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output, output_files
 from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.outputs import check_outputs
 from asr.cli.progress import progress_bar
 from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.data.dataset import load_utterance
@@ -56,6 +57,11 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     formats = _formats(options)
     jobs, problems = _jobs(options)
+    check_outputs(
+        output_files(options.out, formats, [job.name for job in jobs]),
+        [*(job.audio_filepath for job in jobs), options.model, options.manifest,
+         options.text_file],
+    )  # fmt: skip
     aligner = Aligner.load(options.model, options.device)
     failures, doubtful = len(problems), 0
     for problem in problems:

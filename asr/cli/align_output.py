@@ -64,6 +64,26 @@ def render(aligned: Aligned, format: str) -> str:
     return textgrid(aligned.alignment.duration, tiers)
 
 
+def output_files(
+    folder: Path | None, formats: Sequence[str], names: Sequence[str]
+) -> Iterator[Path]:
+    """The files that `open_output` writes; none without a folder.
+
+    Args:
+        folder: of them.
+        formats: some of FORMATS.
+        names: of the utterances.
+    """
+    if folder is None:
+        return
+    for format in formats:
+        if format in OF_ALL:
+            yield folder / OF_ALL[format]
+        else:
+            for name in names:
+                yield folder / f"{name}{OF_ONE[format]}"
+
+
 @contextmanager
 def open_output(folder: Path | None, formats: Sequence[str]) -> Iterator[Write]:
     """Where alignments go while the block runs: into a folder, or to the terminal.

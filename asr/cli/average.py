@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from asr.checkpoint import average_models, save_model
+from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
 
 
@@ -17,6 +18,7 @@ def main(arguments: list[str]) -> int:
         OSError: a model that cannot be read, or an output that cannot be written.
     """
     options = _parser().parse_args(arguments)
+    check_outputs([options.output], options.models)
     if options.output.exists() and not options.overwrite:
         raise ValueError(f"{options.output} exists, expected a new file or --overwrite")
     recognizer, training = average_models(options.models)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.measure import Measurement
 
 from asr.atomic_file import replace_text
+from asr.cli.outputs import check_outputs
 from asr.report import compare_evaluations, read_evaluation
 from asr.report.compare_page import render_comparison
 from asr.report.comparison import comparison_to_json
@@ -30,6 +31,8 @@ def main(arguments: list[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     folders = [folder for path in options.evaluations for folder in find_evaluations(path)]
+    read = [_file(folder) for folder in folders]
+    check_outputs([options.out, options.html], [*read, *(f.with_name(REPORT) for f in read)])
     comparison = compare_evaluations(
         [(str(path), read_evaluation(_file(path))) for path in folders]
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from asr.atomic_file import replace_text
 from asr.cli.doctor_terminal import examination_view
+from asr.cli.outputs import check_outputs
 from asr.cli.progress import progress_bar
 from asr.data.doctor.clean import OF_MANIFESTS, clean_paths, write_clean
 from asr.data.doctor.examine import Examination, Rules, examine
@@ -44,12 +45,22 @@ def main(arguments: list[str]) -> int:
     _check(options)
     also = _kinds_to_drop(options)
     clean_to = clean_paths(options.manifests, options.clean) if options.clean else []
+    outputs = [options.json, options.picture, *clean_to]
+    check_outputs(outputs, [*options.manifests, options.model])
     rules = _rules(options)
     console = Console(highlight=False)
     with progress_bar("listening", "utterances") as progress:
         examination = examine(
             options.manifests, rules, options.headers_only, options.jobs, progress
         )
+    check_outputs(
+        outputs,
+        (
+            each.entry.utterance.audio_filepath
+            for manifest in examination.manifests
+            for each in manifest.utterances
+        ),
+    )
     shown = quantities(rules.min_duration_s, rules.max_duration_s)
     if rules.shortfall is not None:
         shown = (*shown, shortfall_quantity(rules.max_shortfall))

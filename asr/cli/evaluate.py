@@ -17,6 +17,7 @@ from rich.progress import track
 from asr.cli.construct import check_settings, plain
 from asr.cli.decoder_options import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
+from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say, tell
 from asr.untrusted import checked
 
@@ -59,6 +60,7 @@ def _job(config: DictConfig) -> None:
     from asr.data.manifest import read_manifest
     from asr.report import read_calibration, write_report
     from asr.report.slices import check_slice_by
+    from asr.report.write import FILES
     from asr.transcriber import Transcriber, choose_device
 
     check_settings(config, SETTINGS)
@@ -69,6 +71,12 @@ def _job(config: DictConfig) -> None:
             "is fitted to confidences as they come"
         )
     utterances = read_manifest(manifest)
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    check_outputs(
+        [config.fit_calibration, *(run_dir / name for name in FILES)],
+        [model_file, manifest, config.calibration, config.decoder.get("language_model"),
+         config.decoder.get("lexicon"), *(each.audio_filepath for each in utterances)],
+    )  # fmt: skip
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])
     listening = checked(plain(config, "report"), Listening, "report")
@@ -87,7 +95,7 @@ def _job(config: DictConfig) -> None:
         )
     evaluation = _evaluation(config, transcriber, training, evaluated, left_out, seconds)
     clips = make_clips(transcriber, evaluation, utterances, listening)
-    paths = write_report(evaluation, Path(HydraConfig.get().runtime.output_dir), clips)
+    paths = write_report(evaluation, run_dir, clips)
     _print(evaluation, config.worst)
     say(f"report: {paths.html}")
     if config.fit_calibration:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import track
 
+from asr.report.sound import SoundFormat
+
 if TYPE_CHECKING:
     from asr.checkpoint import Recognizer
     from asr.data.manifest import Utterance
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from asr.decoder.viterbi import Frames
     from asr.report import Evaluation
     from asr.report.clip import Clip, Clips, CtcPath
-    from asr.report.sound import SoundFormat
     from asr.transcriber import Transcriber
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from asr.cli.outputs import check_outputs
 from asr.cli.sentences import Sentences
 from asr.cli.standard_input import STDIN
 from asr.cli.terminal import say
@@ -43,6 +44,7 @@ def _train(options: argparse.Namespace) -> None:
         raise NotADirectoryError(
             20, "is no folder, expected one to write to", str(options.out.parent)
         )
+    check_outputs([options.out], options.text)
     sentences = Sentences(options.text, _normalizer(options))
     text = encode(
         _shown(sentences, "reading"), min_count=options.min_count, max_words=options.max_words
@@ -125,6 +127,7 @@ def report(found: Perplexity) -> list[str]:
 
 def _convert(options: argparse.Namespace) -> None:
     check_model_name(options.target)
+    check_outputs([options.target], [options.source])
     model = load_ngram_model(options.source)
     save_ngram_model(options.target, model)
     say(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -14,7 +15,9 @@ from rich.table import Table
 
 from asr.cli.construct import construct
 from asr.cli.hydra_app import conf_dir, run_hydra
-from asr.data.corpora.prepared import PreparedCorpus
+from asr.cli.outputs import check_outputs, listed
+from asr.data.corpora.prepared import SPLITS, PreparedCorpus
+from asr.data.records import MANIFEST_SUFFIXES
 from asr.text.printable import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml
@@ -39,12 +42,22 @@ def main(arguments: list[str]) -> int:
 
 def _prepare(config: DictConfig) -> None:
     console = Console(highlight=False)
+    folder = Path(str(config.paths.data_dir)) / str(config.corpus.get("name"))
+    check_outputs((folder / f"{split}.jsonl" for split in SPLITS), _manifests(config.corpus))
     with _Report(console) as report:
         corpus: PreparedCorpus = construct(config, "corpus", progress=report)
     _show(console, corpus)
     console.print(
         f"next: {next_command(corpus, config.paths.data_dir)}", markup=False, soft_wrap=True
     )
+
+
+def _manifests(corpus: DictConfig) -> Iterator[str]:
+    """The manifests that a corpus is made of, as far as its settings name files."""
+    for split in SPLITS:
+        yield from listed(corpus.get(split))
+        if corpus.get("source"):
+            yield from (str(Path(str(corpus.source)) / f"{split}{s}") for s in MANIFEST_SUFFIXES)
 
 
 def _show(console: Console, corpus: PreparedCorpus) -> None:

@@ -11,13 +11,16 @@ from rich.measure import Measurement
 
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.main import one_line
+from asr.cli.outputs import check_outputs
 from asr.cli.record import CONFIG
 from asr.cli.settings import flat_settings
 from asr.cli.user_yaml import read_yaml
-from asr.report.runs import Run, compare, read_run
+from asr.report.runs import ERROR_TEXT, VALIDATIONS, Run, compare, read_run
 from asr.report.runs_picture import draw_runs
 from asr.report.runs_table import groups_table, others_table, runs_csv
 from asr.report.visible import visible
+
+OUTPUTS = ("runs.csv", "runs.png")
 
 
 def main(arguments: list[str]) -> int:
@@ -33,9 +36,13 @@ def main(arguments: list[str]) -> int:
         )
     comparison = compare(runs, options.by and options.by.split(","))
     output = options.output or options.folders[0]
+    check_outputs(
+        [output / name for name in OUTPUTS],
+        [Path(run.folder) / name for run in runs for name in (CONFIG, VALIDATIONS, ERROR_TEXT)],
+    )
     output.mkdir(parents=True, exist_ok=True)
-    replace_text(output / "runs.csv", runs_csv(comparison))
-    replace_bytes(output / "runs.png", draw_runs(comparison))
+    replace_text(output / OUTPUTS[0], runs_csv(comparison))
+    replace_bytes(output / OUTPUTS[1], draw_runs(comparison))
     console = Console()
     if comparison.groups:
         table = groups_table(comparison, options.limit)
@@ -44,7 +51,7 @@ def main(arguments: list[str]) -> int:
         Console(width=max(needed, console.width)).print(table)
     if comparison.others:
         console.print(others_table(comparison))
-    for name in ("runs.csv", "runs.png"):
+    for name in OUTPUTS:
         console.print(visible(f"{output / name}"), markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
 from asr.data.manifest import read_manifest
 from asr.data.shar.index import INDEX_FILE, Shard
@@ -30,7 +31,12 @@ def main(arguments: list[str]) -> int:
     )
     if options.num_workers < 1:
         raise ValueError(f"--num-workers {options.num_workers}, expected at least 1")
-    writer = SharWriter(read_manifest(options.manifest), options.folder, settings)
+    utterances = read_manifest(options.manifest)
+    check_outputs(
+        [options.folder / INDEX_FILE],
+        [options.manifest, *(each.audio_filepath for each in utterances)],
+    )
+    writer = SharWriter(utterances, options.folder, settings)
     console = Console(stderr=True)
     shards: list[Shard] = []
     for shard in track(

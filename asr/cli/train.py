@@ -19,6 +19,7 @@ from asr.atomic_file import replace_text
 from asr.cli.construct import check_settings
 from asr.cli.hydra_app import config_groups, quoted, run_hydra
 from asr.cli.main import one_line
+from asr.cli.outputs import check_outputs, listed
 from asr.cli.processes import (
     ERROR_FILE,
     leave_stopped,
@@ -35,6 +36,10 @@ RESUME = "resume="
 LOCK_FILE = ".lock"  # in the run's folder
 AUTO = "auto"  # go on where there is a state, begin where there is none
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")  # the name of a run without one
+OWN_FILES = (  # in the run's folder, besides pictures and kept models
+    "best.safetensors", "last.safetensors", "start.safetensors", "steps.csv", "validations.csv",
+    "worst.jsonl", "left_out.jsonl", "train.log", "error.txt",
+)  # fmt: skip
 SETTINGS = {  # of conf/train.yaml, beside those of what is built
     "name": str | int | float,
     "seed": int,
@@ -91,6 +96,10 @@ def _job(config: DictConfig) -> float | None:
         _train_in_process(config)
         return None
     with slurm_ranks() as own_rank, _alone_in(run_dir) if own_rank == 0 else nullcontext():
+        check_outputs(
+            [run_dir / name for name in OWN_FILES],
+            [*listed(config.data.get("train")), *listed(config.data.get("dev"))],
+        )
         # Outside of what is told in the folder, which may be that of another training.
         if not _is_resumed(config, run_dir) and not own_rank and not _has_state(run_dir):
             write_record(run_dir, config)

@@ -18,6 +18,7 @@ from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.checkpoint import load_model
 from asr.cli.decoder_options import add_decoder_options, build_decoder, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.outputs import check_outputs
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
 from asr.transcriber import Transcriber, Transcript, choose_device
@@ -53,8 +54,13 @@ def main(arguments: list[str]) -> int:
             f"--calibration has no effect with --format {options.format}, expected json, which "
             "holds confidences"
         )
-    calibrate = options.calibration and read_calibration(options.calibration).apply
     settings = decoder_settings(options)
+    check_outputs(
+        (output_file(source, options) for source in inputs if options.output_dir is not None),
+        [*(source.name for source in inputs), options.model, options.calibration,
+         options.decoder_config, settings.get("language_model"), settings.get("lexicon")],
+    )  # fmt: skip
+    calibrate = options.calibration and read_calibration(options.calibration).apply
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
     decoder = build_decoder(settings, recognizer, _notice)
     transcriber = Transcriber(recognizer, decoder, calibrate)
@@ -151,12 +157,18 @@ def _transcribe_all(
             yield source, error
 
 
+def output_file(source: Input, options: argparse.Namespace) -> Path:
+    """Where the transcript of a recording goes, with --output-dir."""
+    suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
+    folder: Path = options.output_dir
+    return folder / f"{source.relative}{suffix}"
+
+
 def _write(text: str, source: Input, options: argparse.Namespace) -> None:
     if options.output_dir is None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
-    path = options.output_dir / f"{source.relative}{suffix}"
+    path = output_file(source, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text)

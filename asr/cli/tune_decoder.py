@@ -18,6 +18,7 @@ from torch import Tensor
 
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.evaluate import plan
+from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Utterance, read_manifest
@@ -31,7 +32,7 @@ from asr.transcriber import Decoder, Transcriber
 if TYPE_CHECKING:
     import optuna
 
-TUNED_FILE = "decoder.yaml"
+TUNED_FILE, TRIALS_FILE, PICTURE_FILE = "decoder.yaml", "tuning.json", "tuning.png"
 LM_WEIGHTS = (0.0, 2.0)
 WORD_BONUSES = (-2.0, 5.0)  # [nats]
 UNK_SCORES = (-20.0, 0.0)  # [nats]
@@ -61,9 +62,14 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     _check(options)
     console = Console(stderr=True)
+    dev = read_manifest(options.manifest)
+    check_outputs(
+        [options.out / name for name in (TUNED_FILE, TRIALS_FILE, PICTURE_FILE)],
+        [options.model, options.manifest, options.lm, *(each.audio_filepath for each in dev)],
+    )
     transcriber = Transcriber.load(options.model, options.device)
     language_model = load_ngram_model(options.lm)
-    utterances = emit(transcriber, read_manifest(options.manifest), options.batch_duration_s)
+    utterances = emit(transcriber, dev, options.batch_duration_s)
     words = sum(len(utterance.reference.split()) for utterance in utterances)
     if not words:
         raise ValueError(f"{options.manifest}: no word in its texts, expected at least one")
@@ -231,8 +237,8 @@ def _write(
             asdict(trial) | dict(zip(("wer", "cer"), trial.cost, strict=True)) for trial in trials
         ],
     }
-    replace_text(options.out / "tuning.json", json.dumps(record, indent=1) + "\n")
-    replace_bytes(options.out / "tuning.png", draw_tuning(trials, baselines["beam"]))
+    replace_text(options.out / TRIALS_FILE, json.dumps(record, indent=1) + "\n")
+    replace_bytes(options.out / PICTURE_FILE, draw_tuning(trials, baselines["beam"]))
 
 
 def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) -> None:
@@ -250,7 +256,7 @@ def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) ->
     ):
         if min(abs(value - bound) for bound in bounds) < 0.02 * (bounds[1] - bounds[0]):
             say(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")
-    say(f"settings: {folder / TUNED_FILE}; picture: {folder / 'tuning.png'}")
+    say(f"settings: {folder / TUNED_FILE}; picture: {folder / PICTURE_FILE}")
 
 
 def _parser() -> argparse.ArgumentParser:

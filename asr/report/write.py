@@ -18,6 +18,9 @@ from asr.report.sclite import (
     reference_trn,
 )
 
+# All that a report may consist of.
+FILES = ("evaluation.json", "report.html", "ref.trn", "hyp.trn", "ref.stm", "hyp.ctm")
+
 
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
