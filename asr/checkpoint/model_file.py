@@ -172,9 +172,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
         with safetensors.safe_open(path, framework="pt") as file:
             description, checksum = _metadata(file.metadata() or {})
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = _read_header(description)
         if checksum not in (None, _digest(description, weights)):
             raise ValueError("damaged, its description and weights are not those of its sha256")
-        header = _read_header(description)
         spec = checked(header["spec"], ModelSpec, "spec")
         recognizer = _skeleton(spec)
     except safetensors.SafetensorError as error:
@@ -291,7 +291,11 @@ def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def _read_header(description: str) -> dict[str, Any]:
-    header = checked(json.loads(description), Mapping[str, Any], "description")
+    try:
+        content = json.loads(description)
+    except ValueError as error:
+        raise ValueError(f"damaged, its description is not JSON ({error})") from error
+    header = checked(content, Mapping[str, Any], "description")
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(

@@ -121,9 +121,13 @@ def _compare_groups(found: object, expected: list[dict[str, Any]], name: str) ->
         where = f"{name}[{number}]"
         # Settings that torch has come to know since are as good as given.
         settings = _entries(group, wanted, where, may_lack=wanted.keys() - {"params"})
-        if settings["params"] != wanted["params"]:
-            was, expects = shown(settings["params"]), shown(wanted["params"])
-            raise ValueError(f"{where}.params is {was}, expected {expects}")
+        numbers = settings["params"]
+        if not isinstance(numbers, list) or any(type(each) is not int for each in numbers):
+            raise ValueError(f"{where}.params is {_named(numbers)}, expected whole numbers")
+        if numbers != wanted["params"]:
+            raise ValueError(
+                f"{where}.params is {shown(numbers)}, expected {shown(wanted['params'])}"
+            )
         for key, value in settings.items():
             if key != "params" and not _is_like(value, wanted[key]):
                 raise ValueError(
@@ -207,4 +211,5 @@ def _named(value: object) -> str:
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if value is None or isinstance(value, bool | int | float | str):
         return shown(value)
-    return f"a {type(value).__name__}"
+    size = f" of {len(value)}" if isinstance(value, list | tuple) else ""
+    return f"a {type(value).__name__}{size}"

@@ -103,7 +103,10 @@ CHANGES = {
     "one more": (put(lambda s: s["optimizer"]["state"], 9, {}), "optimizer.state has 9, expected"),
     "no state": (put(lambda s: s["optimizer"], "state", None), "optimizer.state is None, expected"),
     "entry": (put(lambda s: s["optimizer"]["state"], 0, []), "optimizer.state.0 is a list"),
-    "groups": (put(lambda s: s["optimizer"], "param_groups", []), "optimizer.param_groups is a"),
+    "groups": (put(lambda s: s["optimizer"], "param_groups", []), "optimizer.param_groups is a "
+               "list of 0, expected a list of 2"),
+    "tensors": (put(group, "params", torch.zeros(2)), "param_groups[0].params is float32 [2]"),
+    "two tensors": (put(group, "params", [torch.zeros(2)] * 2), "params is a list of 2, expected"),
     "params": (put(group, "params", [0, 7]), "param_groups[0].params is [0, 7], expected [0, 1]"),
     "setting": (put(group, "eps", "small"), "optimizer.param_groups[0].eps is 'small', expected"),
     "infinite": (put(group, "lr", float("inf")), "optimizer.param_groups[0].lr is inf, expected"),
