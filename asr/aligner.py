@@ -15,8 +15,8 @@ from asr.audio import load_audio
 from asr.checkpoint import Recognizer, load_model
 from asr.decoder import Hypothesis
 from asr.decoder.forced_alignment import align_one
-from asr.model.chunks import log_probs_in_chunks
-from asr.transcriber import Waveform, choose_device
+from asr.model.chunks import AT_ONCE, log_probs_in_chunks
+from asr.transcriber import Waveform, choose_device, memory_needed, require_memory_for
 from asr.untrusted import shown
 
 CHUNK_S = 30.0  # [s] what is longer is run through the model in chunks of so much
@@ -169,22 +169,28 @@ class Aligner:
         """Run the model on a recording; arguments as in `align`.
 
         Raises:
-            ValueError: less than a millisecond.
+            ValueError: less than a millisecond, or more than would fit into memory.
         """
         recognizer = self.recognizer
         duration, shift = round(len(waveform) / self.sample_rate, 3), recognizer.frame_shift_s
         if not duration:
             raise ValueError(f"{len(waveform)} samples of audio, expected at least a millisecond")
         frames_per_s = 1 / recognizer.features.frame_shift_s
+        chunk_frames, context_frames = (
+            round(CHUNK_S * frames_per_s),
+            round(CONTEXT_S * frames_per_s),
+        )
+        seen = AT_ONCE * (chunk_frames + 2 * context_frames)
+        needed = memory_needed(recognizer, len(waveform), num_seen=seen)
+        require_memory_for(recognizer, f"{duration:g} s of audio", needed)
         device = recognizer.features.window.device
         with torch.inference_mode():
             samples = torch.from_numpy(waveform).to(device)[None]
             num_samples = torch.tensor([len(waveform)], device=device)
             features, _ = recognizer.features(samples, num_samples)
             log_probs = log_probs_in_chunks(
-                recognizer.model, features[0], round(CHUNK_S * frames_per_s),
-                round(CONTEXT_S * frames_per_s), progress,
-            )  # fmt: skip
+                recognizer.model, features[0], chunk_frames, context_frames, progress
+            )
         # Frames that begin at the end would give their characters no time: times are told in ms.
         inside = math.ceil((duration - 0.0005) / shift)
         return Emission(log_probs[:inside].cpu().numpy(), shift, duration)

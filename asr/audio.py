@@ -15,6 +15,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asr.memory import require_memory
+
 # What counts as audio in a folder; a file that is named may be called anything.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 MIN_SAMPLE_RATE = 1_000  # [Hz] below this no speech is left, and resampling up explodes
@@ -22,6 +24,7 @@ MAX_SAMPLE_RATE = 384_000  # [Hz] the highest rate of professional converters
 MAX_CHANNELS = 64
 MAX_DURATION_S = 4 * 3600.0  # [s] longer recordings are to be cut with offset and duration
 BLOCK_VALUES = 2**22  # decoded at a time, so that a forged length costs no memory
+LONG_S = 600.0  # [s] of which nobody asks whether there is memory for it
 PREROLL_S = 1.0  # [s] decoded and dropped after each seek: mp3 frames lean on earlier ones
 OGG_PAGE, OGG_HEADER = b"OggS", 27  # what each page begins with, and its bytes before the sizes
 BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -107,13 +110,16 @@ def load_audio(
 
     Raises:
         ValueError: empty, broken, cut short, not audio, NaN or Inf samples, offset past the end,
-            too long.
+            too long, or more than there is memory for.
         OSError: missing or unreadable.
     """
     name = _name(source)
     with _open(source) as file:
         _check(AudioInfo(file.samplerate, file.frames, file.channels), name)
         start, count = _span(file, name, offset, duration, max_duration)
+        seconds = count / file.samplerate
+        if seconds > LONG_S:  # its blocks, and then the whole of them
+            require_memory(2 * 4 * seconds * sample_rate, f"{name}: {seconds:g} s of audio")
         return _decode(file, source, start, count, sample_rate)
 
 

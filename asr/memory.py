@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")  # where /proc and /sys lie
+# What torch's errors say, which are RuntimeErrors: of its allocators for CPUs and for GPUs.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 _LIMITS = (  # of a process, and where /proc/self/statm [pages] counts what is taken of it
     (resource.RLIMIT_AS, 0),
     (resource.RLIMIT_DATA, 5),
@@ -34,22 +36,30 @@ def available_memory(root: Path = ROOT) -> int:
     return max(0, min(left))
 
 
-def require_memory(num_bytes: float, what: str) -> None:
+def require_memory(num_bytes: float, what: str, there: int | None = None) -> None:
     """Refuse what would not fit into memory, before it takes any.
 
     Args:
         num_bytes: what it needs.
         what: takes it, for the message.
+        there: what is available, of a GPU's memory for instance; None asks for this process's.
 
     Raises:
         ValueError: less is available.
     """
-    there = available_memory()
+    there = available_memory() if there is None else there
     if num_bytes > there:
         raise ValueError(
             f"{what}: needs {num_bytes / 1e9:.2f} GB of memory, expected at most the "
             f"{there / 1e9:.2f} GB that are free"
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means a lack of memory, on a GPU or a CPU."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _meminfo(root: Path, name: str) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
-from asr.memory import available_memory, machine_memory, require_memory
+from asr.memory import available_memory, is_out_of_memory, machine_memory, require_memory
 
 GB = 1_000_000_000
 MEMINFO = "MemTotal:  16000000 kB\nMemFree:  1 kB\nMemAvailable:  8000000 kB\n"
@@ -107,3 +108,24 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         match=r"^x: needs 2.01 GB of memory, expected at most the 2.00 GB that are free$",
     ):
         require_memory(2.01 * GB, "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("size mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_a_lack_of_memory_is(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_another_memory_than_the_process_has() -> None:
+    require_memory(10**15, "x", there=10**15)
+    with pytest.raises(ValueError, match=r"expected at most the 1.00 GB that are free"):
+        require_memory(2 * GB, "x", there=GB)

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from asr.checkpoint import ModelSpec, Part, Recognizer, save_model
 from asr.decoder import Greedy, Hypothesis
-from asr.transcriber import Transcriber, Transcript, Waveform, Word, choose_device
+from asr.transcriber import (
+    FIXED_BYTES,
+    SPARE,
+    Transcriber,
+    Transcript,
+    Waveform,
+    Word,
+    choose_device,
+    memory_needed,
+)
 
 RATE = 8000  # [Hz]
 ALPHABET = " ab'"
@@ -213,3 +222,28 @@ def test_devices_that_are_not_there(name: str) -> None:
 def test_devices_that_are_there() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda")
+
+
+def test_what_memory_does_not_hold_is_refused_before_it_is_decoded(
+    transcriber: Transcriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", waveform(2.0, 0), RATE)
+    monkeypatch.setattr("asr.transcriber.available_memory", lambda: 1_000_000)
+    decoded: list[object] = []
+    monkeypatch.setattr("asr.transcriber.load_audio", lambda *given: decoded.append(given))
+    with pytest.raises(ValueError, match=r"a\.wav: 2 s of audio: needs 0\.07 GB of memory, expec"):
+        transcriber.transcribe_file(tmp_path / "a.wav")
+    assert not decoded
+    with pytest.raises(ValueError, match=r"^2 recordings of up to 3 s of audio: needs 0\.07 GB"):
+        transcriber.transcribe([waveform(3.0, 0), waveform(1.0, 1)])
+
+
+def test_the_memory_needed_grows_with_the_recording_and_the_model() -> None:
+    # By hand: 80,000 samples, 1001 frames of 12 mels, 501 steps of 32 channels of 6 mels, which
+    # are the widest: the input of the LSTM layers, normalised and masked.
+    small = recognizer_of()
+    numbers = 2 * 80_000 + 1001 * 12 + 501 * 3 * 32 * 6
+    assert memory_needed(small, 80_000) == int(SPARE * 4 * numbers) + FIXED_BYTES
+    hour = memory_needed(small, 3600 * RATE) - FIXED_BYTES
+    assert memory_needed(small, 3600 * RATE, 2) - FIXED_BYTES == pytest.approx(2 * hour)
+    assert memory_needed(small, 3600 * RATE, num_seen=1000) - FIXED_BYTES < hour

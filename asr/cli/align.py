@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from asr.aligner import MAX_SHORTFALL, Aligner, Alignment
+from asr.aligner import MAX_SHORTFALL, Aligner, Alignment, Progress
 from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output, output_files
+from asr.cli.attempt import attempt
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.outputs import check_outputs
 from asr.cli.progress import progress_bar
@@ -68,6 +70,12 @@ def main(arguments: list[str]) -> int:
         print(f"asr: error: {printable(str(problem))}", file=sys.stderr)
     with open_output(options.out, formats) as write:
         for job, result in _align_all(aligner, jobs):
+            if not isinstance(result, Exception):
+                aligned = Aligned(
+                    job.id, job.name, job.audio_filepath, job.text, job.offset, result
+                )
+                doubtful += _tell_doubts(job, result, options.min_confidence)
+                result = attempt(partial(write, aligned), job.id) or result
             if isinstance(result, Exception):
                 failures += 1
                 message = one_line(result)
@@ -75,9 +83,6 @@ def main(arguments: list[str]) -> int:
                 print(
                     f"asr: error: {place if place not in message else ''}{message}", file=sys.stderr
                 )
-                continue
-            write(Aligned(job.id, job.name, job.audio_filepath, job.text, job.offset, result))
-            doubtful += _tell_doubts(job, result, options.min_confidence)
     if failures:
         total = len(jobs) + len(problems)
         print(f"asr: {failures} of {total} utterances failed", file=sys.stderr)
@@ -197,13 +202,14 @@ def _align_all(
     alone = len(jobs) == 1
     with progress_bar("aligning", "frames" if alone else "utterances") as progress:
         for number, job in enumerate(jobs):
-            try:
-                waveform = job.load(aligner.sample_rate)
-                yield job, aligner.align(waveform, job.text, *([progress] if alone else []))
-            except (ValueError, OSError) as error:
-                yield job, error
+            told = [progress] if alone else []
+            yield job, attempt(partial(_align, aligner, job, *told), job.id)
             if not alone:
                 progress(number + 1, len(jobs))
+
+
+def _align(aligner: Aligner, job: Job, *progress: Progress) -> Alignment:
+    return aligner.align(job.load(aligner.sample_rate), job.text, *progress)
 
 
 def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:

@@ -8,22 +8,25 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
 from asr.atomic_file import replace_text
-from asr.audio import AUDIO_SUFFIXES, load_audio
+from asr.audio import AUDIO_SUFFIXES
 from asr.checkpoint import load_model
+from asr.cli.attempt import attempt
 from asr.cli.decoder_options import add_decoder_options, build_decoder, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.outputs import check_outputs
+from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
+from asr.cli.terminal import tell
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
 from asr.transcriber import Transcriber, Transcript, choose_device
 
-STDIN = "-"
 FORMATS = ("text", "json", "srt", "vtt")
 
 
@@ -62,17 +65,15 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     calibrate = options.calibration and read_calibration(options.calibration).apply
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
-    decoder = build_decoder(settings, recognizer, _notice)
+    decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     failures = 0
-    for source, result in _transcribe_all(transcriber, inputs):
+    for result in _transcribe_all(transcriber, inputs, options):
         if isinstance(result, Exception):
             failures += 1
-            print(f"asr: error: {one_line(result)}", file=sys.stderr)
-        else:
-            _write(render(source.name, result, options.format), source, options)
+            tell(f"error: {one_line(result)}")
     if failures:
-        print(f"asr: {failures} of {len(inputs)} files failed", file=sys.stderr)
+        tell(f"{failures} of {len(inputs)} files failed")
     return USER_ERROR_STATUS if failures else 0
 
 
@@ -138,37 +139,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _notice(line: str) -> None:
-    print(f"asr: {line}", file=sys.stderr)
-
-
 def _transcribe_all(
-    transcriber: Transcriber, inputs: Sequence[Input]
-) -> Iterator[tuple[Input, Transcript | Exception]]:
-    """Each input's transcript, or what went wrong with it: the others still get theirs."""
+    transcriber: Transcriber, inputs: Sequence[Input], options: argparse.Namespace
+) -> Iterator[Path | Exception | None]:
+    """Each input transcribed and written, or what went wrong with it: the others go on."""
     console = Console(stderr=True)
     show = console.is_terminal and len(inputs) > 1
     for source in track(inputs, "transcribing", console=console, disable=not show, transient=True):
-        try:
-            audio = sys.stdin.buffer.read() if source.name == STDIN else source.name
-            waveform = load_audio(audio, transcriber.sample_rate)
-            yield source, transcriber.transcribe([waveform])[0]
-        except (ValueError, OSError) as error:
-            yield source, error
+        result = attempt(partial(_transcribe, transcriber, source), source.name)
+        if isinstance(result, Exception):
+            yield result
+            continue
+        text = render(source.name, result, options.format)
+        if options.output_dir is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            yield None
+        else:
+            path = output_file(source, options)
+            yield attempt(partial(_write, path, text), source.name)
+
+
+def _transcribe(transcriber: Transcriber, source: Input) -> Transcript:
+    if source.name == STDIN:
+        return transcriber.transcribe_file(read_standard_input("audio", MAX_STDIN_BYTES))
+    return transcriber.transcribe_file(source.name)
 
 
 def output_file(source: Input, options: argparse.Namespace) -> Path:
-    """Where the transcript of a recording goes, with --output-dir."""
+    """Where the transcript of an input goes, with --output-dir."""
     suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
-    folder: Path = options.output_dir
-    return folder / f"{source.relative}{suffix}"
+    path: Path = options.output_dir / f"{source.relative}{suffix}"
+    return path
 
 
-def _write(text: str, source: Input, options: argparse.Namespace) -> None:
-    if options.output_dir is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    path = output_file(source, options)
+def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text)
+    return path

@@ -16,13 +16,13 @@ from asr.augment import SpecAugment
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
 from asr.data.doctor.findings import Finding, Kind
+from asr.memory import is_out_of_memory
 from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
 from asr.trainer.device import sum_over_ranks
 from asr.trainer.gradients import Gradients
 
 # How torch words it where it has no error of its own for a lack of memory.
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -332,13 +332,6 @@ def _named_blocks(model: BiLstmCtc) -> dict[str, list[nn.Parameter]]:
         for name, block in zip(names, model.blocks, strict=True)
     }
     return {name: block for name, block in parameters.items() if block}
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means a lack of memory, on a GPU or a CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:

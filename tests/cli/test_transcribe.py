@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
 
+from asr.cli.attempt import attempt
 from asr.cli.main import main
 from asr.metrics.calibration import Calibration
 from asr.report import write_calibration
+from asr.transcriber import Transcriber, Transcript
 
 Fails = Callable[..., str]
 
@@ -172,3 +175,74 @@ def test_outputs_of_equal_name_are_refused(
 def test_an_unknown_device(model_file: Path, clip: str, fails: Fails) -> None:
     line = fails("transcribe", "--model", str(model_file), "--device", "abacus", clip)
     assert line == "device 'abacus' is not available on this machine"
+
+
+def test_one_output_that_cannot_be_written_fails_alone(
+    model_file: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / f"{'n' * 251}.wav"  # its .txt fits, its .json does not
+    shutil.copy(corpus.parent / "02.wav", long)
+    clips = [str(corpus.parent / "01.wav"), str(long), str(corpus.parent / "03.wav")]
+    out = tmp_path / "out"
+    (out / "01.json").mkdir(parents=True)
+    arguments = ["--model", str(model_file), "--format", "json", "--output-dir", str(out)]
+    assert main(["transcribe", *arguments, *clips]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"asr: error: {out / '01.json'}: cannot be written")
+    assert lines[1].startswith(f"asr: error: {out / long.stem}.json: cannot be written")
+    assert lines[2] == "asr: 2 of 3 files failed"
+    assert json.loads((out / "03.json").read_text())["text"] == "abc"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB"),
+    ],
+)
+def test_memory_that_runs_out_is_one_files_fault(
+    error: Exception,
+    model_file: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clips = [str(corpus.parent / f"{name}.wav") for name in ("01", "02", "03")]
+    transcribe = Transcriber.transcribe_file
+
+    def fails_once(self: Transcriber, source: Path | str | bytes) -> Transcript:
+        if source == clips[1]:
+            raise error
+        return transcribe(self, source)
+
+    monkeypatch.setattr(Transcriber, "transcribe_file", fails_once)
+    assert main(["transcribe", "--model", str(model_file), *clips]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"{clips[0]}\tba\n{clips[2]}\tabc\n"
+    assert captured.err.splitlines() == [
+        f"asr: error: {clips[1]}: memory ran out, expected a shorter recording, or more memory",
+        "asr: 1 of 3 files failed",
+    ]
+
+
+def test_other_faults_are_no_files_fault() -> None:
+    def broken() -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        attempt(broken, "a.wav")
+
+
+def test_a_recording_that_memory_does_not_hold(
+    model_file: Path, clip: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("asr.transcriber.available_memory", lambda: 10_000_000)
+    assert main(["transcribe", "--model", str(model_file), clip]) == 2
+    line = capsys.readouterr().err.splitlines()[0]
+    assert line == (
+        f"asr: error: {clip}: 0.48 s of audio: needs 0.07 GB of memory, expected at most the "
+        "0.01 GB that are free"
+    )

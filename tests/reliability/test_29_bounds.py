@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from asr.checkpoint import ModelSpec, Part, Recognizer, save_model
 from asr.data.manifest import read_manifest
@@ -18,7 +20,7 @@ from asr.data.shar.writer import SharSettings, SharWriter
 from asr.decoder.ngram import save_ngram_model
 from asr.decoder.ngram.counts import encode
 from asr.decoder.ngram.kneser_ney import train
-from tests.reliability.attack import CLOSED, Attacker, attacker
+from tests.reliability.attack import CLOSED, HUNG_S, MORE_BYTES, Attacker, attacker
 from tests.reliability.corpus import write_corpus
 
 Survived = Callable[[str, int, int], None]
@@ -285,3 +287,56 @@ def test_every_command_ends_in_one_line(
         if not ends_well:
             print(f"{place}, {kind}: {outcome}")
     survived(place, kept, len(HOSTILE))
+
+
+BATCH_BYTES = 1_500_000_000  # of data, for a batch one of whose files needs several times that
+STREAMS: Mapping[str, Callable[[House], Sequence[object]]] = {
+    "transcribe -": lambda h: ["transcribe", "--model", h.model, "-"],
+    "align -": lambda h: ["align", "--model", h.model, "-", "a"],
+    "lm train -": lambda h: ["lm", "train", "-", "--out", "new.arpa"],
+    "lm perplexity -": lambda h: ["lm", "perplexity", h.lm, "-"],
+}
+STREAM_KINDS = (
+    "/dev/zero", "closed", "an empty file", "a line of 100 MB", "a bomb of empty lines",
+    "a bomb of zeros",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_standard_input_is_bounded(house: House, asr: Attacker, survived: Survived) -> None:
+    kept = 0
+    for command, arguments in STREAMS.items():
+        for kind in STREAM_KINDS:
+            stdin = CLOSED if kind == "closed" else str(house.bad_file("stdin", HOSTILE[kind]))
+            # Audio is read up to a gigabyte; what is free of it bounds the rest.
+            more = None if command.endswith("e -") or command == "align -" else MORE_BYTES
+            outcome = asr.run(
+                *map(str, arguments(house)), folder=house.folder, stdin=stdin, more_bytes=more
+            )
+            told = [line for line in outcome.errors if line.startswith("asr: error: ")]
+            ends_well = outcome.status == 2 and len(told) == 1 and outcome.seconds < HUNG_S
+            kept += ends_well
+            if not ends_well:
+                print(f"{command}, {kind}: {outcome}")
+    survived("standard input", kept, len(STREAMS) * len(STREAM_KINDS))
+
+
+@pytest.mark.slow
+def test_a_recording_beyond_memory_fails_alone(
+    house: House, asr: Attacker, tmp_path: Path, survived: Survived
+) -> None:
+    hours = tmp_path / "hours.flac"
+    soundfile.write(hours, np.zeros(int(3.9 * 3600 * 8000), np.int16), 8000)
+    good = [house.folder / "corpus" / f"train{number}.wav" for number in (0, 1)]
+    out = tmp_path / "out"
+    outcome = asr.run(
+        "transcribe", "--model", str(house.model), "--output-dir", str(out),
+        str(good[0]), str(hours), str(good[1]),
+        folder=house.folder, more_bytes=BATCH_BYTES,
+    )  # fmt: skip
+    told = [line for line in outcome.errors if line.startswith("asr: error: ")]
+    assert outcome.status == 2, outcome
+    assert len(told) == 1
+    assert f"{hours}: 14040 s of audio: needs " in told[0]
+    assert outcome.errors[-1] == "asr: 1 of 3 files failed"
+    survived("recordings beside one beyond memory", len(list(out.glob("*.txt"))), len(good))

@@ -16,7 +16,7 @@ from asr.data.dataset import Example, SpeechDataset
 from asr.data.doctor.findings import Finding, Kind
 from asr.trainer.device import make_fabric
 from asr.trainer.gradients import Gradients
-from asr.trainer.step import Stepper, is_out_of_memory
+from asr.trainer.step import Stepper
 from tests.trainer.fitting import RATE, MakeRecognizer, MakeSplits
 
 
@@ -98,21 +98,6 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(Stepper, "_finite_losses", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         stepper_of(make_recognizer()).step([batch], 1)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (MemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("size mismatch"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_what_a_lack_of_memory_is(error: Exception, expected: bool) -> None:
-    assert is_out_of_memory(error) is expected
 
 
 def test_faults_of_the_loader_are_told_with_the_step(
