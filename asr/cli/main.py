@@ -31,6 +31,7 @@ COMMANDS = {
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
 USER_ERROR_STATUS = 2
 OWN_FAULT_STATUS = 70  # EX_SOFTWARE of sysexits.h
+PARENT = "ASR_PARENT"  # environment of one of several processes: id of the one that started it
 
 
 def usage() -> str:
@@ -75,7 +76,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """The console script."""
+    """The console script: a process of its own, unlike `main`."""
+    # What this process starts imports nothing from the working folder, where a random.py may lie.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # One of several processes. Once their parent was killed, nobody would end them.
+        from asr.data.workers import end_with_parent
+
+        end_with_parent(int(os.environ.pop(PARENT, os.getppid())))
     _open_streams()
     sys.exit(main())
 

@@ -11,13 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import asr
 from asr.atomic_file import replace_text
-from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.main import PARENT, USER_ERROR_STATUS, one_line
 
 ERROR_FILE = "ASR_ERROR_FILE"  # environment: where the first process that fails says why
 STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: asked to stop and saved, to be gone on with
 # What the parent passes on to the processes, which save and leave.
 PASSED_ON = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+# Python's -m would look for asr, and for random and types before it, in the working folder. This is
+# the package that the parent runs, also where that is a checkout which is not installed.
+SAME_PACKAGE = """\
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("asr", sys.argv.pop(1))
+sys.modules["asr"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["asr"])
+from asr.cli.main import entry_point
+entry_point()
+"""
 
 
 def run_on_processes(count: int, arguments: Sequence[str]) -> None:
@@ -45,10 +57,15 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         error_file = Path(folder) / "error.txt"
-        threads = max((os.cpu_count() or 1) // count, 1)
+        variables = {
+            ERROR_FILE: str(error_file),
+            PARENT: str(os.getpid()),
+            "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // count, 1)),
+        }
+        program = ("-P", "-c", SAME_PACKAGE, str(Path(asr.__file__).resolve()))
         try:
-            with environment({ERROR_FILE: str(error_file), "OMP_NUM_THREADS": str(threads)}):
-                elastic_launch(config, sys.executable)("-m", "asr", *arguments)
+            with environment(variables):
+                elastic_launch(config, sys.executable)(*program, *arguments)
         except SignalException as error:
             if stopped_file(error_file).exists():
                 raise SystemExit(STOPPED_STATUS) from error

@@ -186,6 +186,7 @@ def _train(config: DictConfig) -> None:
     logger = logging.getLogger("asr")
     if rank():
         logger.setLevel(logging.CRITICAL)  # what rank 0 says too
+        logging.getLogger("asr.data.workers").setLevel(logging.WARNING)  # what only this one knows
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)

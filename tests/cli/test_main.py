@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,27 @@ def test_tab_completion_offers_the_groups(command: str, tmp_path: Path) -> None:
         check=True,
     )
     assert "paths=default" in result.stdout
+
+
+@pytest.mark.parametrize(("parent", "status"), [("own", 0), ("gone", -signal.SIGKILL)])
+def test_one_of_several_processes_does_not_outlive_the_first(parent: str, status: int) -> None:
+    pid = {"own": os.getpid(), "gone": 1 << 30}[parent]
+    variables = {"TORCHELASTIC_RUN_ID": "asr", "ASR_PARENT": str(pid)}
+    done = subprocess.run(
+        [sys.executable, "-m", "asr", "--version"], env=os.environ | variables, check=False
+    )
+    assert done.returncode == status
+
+
+def test_what_the_program_starts_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("raise ValueError('hostile')")
+    child = "[sys.executable, '-m', 'random']"
+    code = (
+        "import subprocess, sys; import asr.cli.main as program; "
+        f"program.main = lambda: subprocess.run({child}).returncode; program.entry_point()"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_public_names() -> None:
