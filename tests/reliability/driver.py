@@ -7,6 +7,7 @@ lines that are on the disk before the next thing happens (`events.jsonl`, one li
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -20,10 +21,11 @@ import torch
 
 from asr.augment import Augment, SpecAugment, WaveformAugment
 from asr.checkpoint import ModelSpec, Part, Recognizer
+from asr.data.batch import BatchLoader
 from asr.data.shar.load import load_shar
 from asr.data.splits import load_splits
 from asr.text.normalize import TextNormalizer
-from asr.trainer import Trainer, run, step, store, validation
+from asr.trainer import Trainer, run, step, store, supply, validation
 from asr.trainer.preemption import Stopped
 from asr.trainer.recipe import Recipe
 from asr.trainer.schedule import Constant
@@ -76,7 +78,7 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
         return path
 
     def told_learn(self: Any, batches: Any, *rest: Any, **named: Any) -> Any:
-        events.tell("learning", ids=[u.id for batch in batches for u in batch.utterances])
+        events.tell("learning", ids=[u.id for batch in batches or () for u in batch.utterances])
         return learn(self, batches, *rest, **named)
 
     def told_after(self: Any, feed: Any, group: Any, result: Any, *rest: Any) -> None:
@@ -105,6 +107,10 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
         run_short_of_memory(spec, events)
     if "pad_mb" in spec:
         pad_states(spec["pad_mb"])
+    if "silence_s" in spec:
+        supply.BatchLoader = partial(BatchLoader, silence_s=spec["silence_s"])  # type: ignore[misc]
+    if "forks" in spec:
+        limit_forks(spec["forks"])
 
 
 def run_short_of_memory(spec: dict[str, Any], events: Events) -> None:
@@ -137,6 +143,21 @@ def pad_states(mebibytes: int) -> None:
         return unpack(content, {**parts, "padding": padding}, *rest)
 
     run.pack_state, run.unpack_state = pack_padded, unpack_padded
+
+
+def limit_forks(possible: int) -> None:
+    """Let so many forks be and no more, as a limit of processes would; that does not hold root."""
+    fork = os.fork
+    left = possible
+
+    def limited() -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    os.fork = limited
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.driver import STOPPED_STATUS
-from tests.reliability.training import Training
+from tests.reliability.training import Training, descendants
 
 LIMIT_S = 25.0  # torchrun kills after 30
 # What the training is at when the signal comes, in how many processes, and who gets it.
@@ -46,7 +46,7 @@ def test_it_saves_and_leaves(
     told = (2 * again) if event in ("step", "saving") else again
     last = ranks - 1
     training.wait_for(process, lambda: len(training.events(event, last)) >= told)
-    workers = children(process.pid)
+    workers = descendants(process.pid)
     asked = time.monotonic()
     if ranks == 1:
         for pid in [process.pid, *workers]:  # a scheduler tells every process of the job
@@ -74,8 +74,3 @@ def test_it_saves_and_leaves(
     training.spec["pause"] = {}
     assert training.finish()[0] == 0
     survived(f"preemption, {moment}, {number.name}", 1, 1)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

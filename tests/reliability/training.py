@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -51,6 +52,7 @@ class Training:
             "settings": {"devices": ranks, **(settings or {})}, **spec,
         }  # fmt: skip
         self.environment: dict[str, str] = {}
+        self.wrapper: list[str] = []  # a command that runs the training's own
 
     def start(self) -> subprocess.Popen[str]:
         """Start it, or go on with it."""
@@ -62,7 +64,7 @@ class Training:
         ]  # fmt: skip
         return subprocess.Popen(
             [
-                sys.executable, *(launcher if self.ranks > 1 else []),
+                *self.wrapper, sys.executable, *(launcher if self.ranks > 1 else []),
                 str(Path(__file__).with_name("driver.py")), str(path),
             ],
             env=os.environ
@@ -102,6 +104,23 @@ class Training:
         """The newest whole state."""
         content, path = StateStore(self.folder / "state").load()
         return read_state(content, path)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            found += map(int, file.read_text().split())
+    return found + [each for child in found for each in descendants(child)]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that has ended may still be listed, for its parent to see."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def limit_memory() -> None:
