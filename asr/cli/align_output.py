@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from asr.atomic_file import replace_text, replacing
 from asr.report.ctm import ctm
 from asr.report.subtitles import srt, vtt
 from asr.report.textgrid import Interval, textgrid
+from asr.text.printable import printable_json
 
 FORMATS = ("ctm", "json", "textgrid", "srt", "vtt")
 OF_ALL = {"ctm": "alignments.ctm", "json": "alignments.jsonl"}  # one file for all utterances
@@ -131,4 +131,4 @@ def _json(aligned: Aligned) -> str:
         "fits": alignment.fits,
         "words": [asdict(word) for word in alignment.words],
     }
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    return printable_json(row) + "\n"

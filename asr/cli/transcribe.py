@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
+from asr.text.printable import printable, printable_json
 from asr.transcriber import Transcriber, Transcript, choose_device
 
 FORMATS = ("text", "json", "srt", "vtt")
@@ -115,8 +115,8 @@ def render(name: str, transcript: Transcript, format: str) -> str:
     if format == "json":
         words = [asdict(word) for word in transcript.words]
         row = {"audio_filepath": name, "text": transcript.text, "words": words}
-        return json.dumps(row, ensure_ascii=False) + "\n"
-    return f"{name}\t{transcript.text}\n"
+        return printable_json(row) + "\n"
+    return f"{printable(name)}\t{printable(transcript.text)}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
