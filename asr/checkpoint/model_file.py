@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from asr.untrusted import check_arguments, checked, open_regular, shown
 
 FORMAT_VERSION = 1
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
+MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
 MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
 MAX_DESCRIPTION = 1 << 22  # characters
 MAX_TRAINING_TEXT = 1 << 16  # characters; an average names all its models in one
@@ -232,9 +234,13 @@ def _in_one_order(content: bytes) -> bytes:
 
 
 def _check_header_size(path: Path) -> None:
-    """safetensors itself would parse 100 MB."""
+    """safetensors itself would parse 100 MB, and a file of holes could be any size."""
     with open_regular(path, "a model file") as file:
-        size = int.from_bytes(file.read(8), "little")
+        size, total = int.from_bytes(file.read(8), "little"), file.seek(0, os.SEEK_END)
+    if total > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path}: {total} bytes, expected a model file of at most {MAX_FILE_BYTES}"
+        )
     if size > MAX_HEADER_BYTES:
         raise ValueError(
             f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "

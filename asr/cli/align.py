@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.outputs import check_outputs
 from asr.cli.progress import progress_bar
 from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
+from asr.cli.terminal import tell
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Problem, Utterance, scan_manifest
 from asr.text.printable import printable
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     aligner = Aligner.load(options.model, options.device)
     failures, doubtful = len(problems), 0
     for problem in problems:
-        print(f"asr: error: {printable(str(problem))}", file=sys.stderr)
+        tell(f"error: {problem}")
     with open_output(options.out, formats) as write:
         for job, result in _align_all(aligner, jobs):
             if not isinstance(result, Exception):
@@ -80,12 +80,10 @@ def main(arguments: list[str]) -> int:
                 failures += 1
                 message = one_line(result)
                 place = printable(f"{job.id}: ")  # what is wrong with a file begins with its name
-                print(
-                    f"asr: error: {place if place not in message else ''}{message}", file=sys.stderr
-                )
+                tell(f"error: {place if place not in message else ''}{message}")
     if failures:
         total = len(jobs) + len(problems)
-        print(f"asr: {failures} of {total} utterances failed", file=sys.stderr)
+        tell(f"{failures} of {total} utterances failed")
         return USER_ERROR_STATUS
     return LOW_CONFIDENCE_STATUS if doubtful else 0
 
@@ -215,17 +213,12 @@ def _align(aligner: Aligner, job: Job, *progress: Progress) -> Alignment:
 def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
     """Say where the text may be wrong; returns whether the confidence is below what was asked."""
     if not alignment.fits:
-        print(
-            f"asr: note: {printable(job.id)}: the text likely does not fit the audio: its path is "
+        tell(
+            f"note: {job.id}: the text likely does not fit the audio: its path is "
             f"{alignment.shortfall:.2f} nats a frame behind the model's own, expected at most "
-            f"{MAX_SHORTFALL:g}",
-            file=sys.stderr,
+            f"{MAX_SHORTFALL:g}"
         )
     if alignment.confidence >= min_confidence:
         return False
-    print(
-        f"asr: {printable(job.id)}: confidence {alignment.confidence:.4f}, expected at least "
-        f"{min_confidence:g}",
-        file=sys.stderr,
-    )
+    tell(f"{job.id}: confidence {alignment.confidence:.4f}, expected at least {min_confidence:g}")
     return True

@@ -27,7 +27,7 @@ from asr.checkpoint import (
     origin_of,
     save_model,
 )
-from asr.checkpoint.model_file import _in_one_order
+from asr.checkpoint.model_file import MAX_FILE_BYTES, _in_one_order
 
 RATE = 8000  # [Hz]
 TRAINING = {"step": 12, "dev_wer": 0.25, "data_fingerprint": "abc"}
@@ -411,6 +411,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         for read in (load_model, origin_of):
             with pytest.raises(ValueError, match=f"^{path}: not a regular file, expected a model"):
                 read(path)
+
+
+def test_a_file_of_holes_is_not_read(path: Path) -> None:
+    os.truncate(path, MAX_FILE_BYTES + 1)
+    with pytest.raises(ValueError, match=f"{MAX_FILE_BYTES + 1} bytes, expected a model file of"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[1]", "null", "[" * 100_000, '"x"'])
