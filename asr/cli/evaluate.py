@@ -33,10 +33,10 @@ MAX_ROWS = 20  # of a table on the terminal; evaluation.json has all
 
 
 SETTINGS = {  # of conf/evaluate.yaml, beside those of what is built
-    "name": str | int | float,
-    "title": str | int | float,
     "model_file": str,
     "manifest": str,
+    "name": str | int | float,
+    "title": str | int | float,
     "batch_duration_s": float,
     "device": str,
     "slice_by": Sequence[str],

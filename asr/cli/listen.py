@@ -39,8 +39,6 @@ class Listening:
     def __post_init__(self) -> None:
         if self.listen < 0:
             raise ValueError(f"report.listen is {self.listen}, expected 0 or more")
-        if self.audio not in ("opus", "wav"):
-            raise ValueError(f"report.audio is {self.audio!r}, expected 'opus' or 'wav'")
         if not self.max_mb >= 0:
             raise ValueError(f"report.max_mb is {self.max_mb}, expected 0 or more")
 

@@ -277,7 +277,7 @@ def test_sound_within_a_bound_or_not_at_all(model_file: Path, noisy: Path, tmp_p
 
 @pytest.mark.parametrize(("setting", "message"), [
     ("report.listen=-1", "report.listen is -1, expected 0 or more"),
-    ("report.audio=mp3", "report.audio is 'mp3', expected 'opus' or 'wav'"),
+    ("report.audio=mp3", "report.audio is 'mp3', expected one of opus, wav"),
     ("report.max_mb=-1", "report.max_mb is -1, expected 0 or more"),
 ])  # fmt: skip
 def test_a_report_that_cannot_be_is_refused_before_the_work(
