@@ -82,7 +82,7 @@ def test_one_of_several_processes_does_not_outlive_the_first(parent: str, status
 
 def test_what_the_program_starts_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "random.py").write_text("raise ValueError('hostile')")
-    child = "[sys.executable, '-m', 'random']"
+    child = "[sys.executable, '-c', 'import random']"
     code = (
         "import subprocess, sys; import asr.cli.main as program; "
         f"program.main = lambda: subprocess.run({child}).returncode; program.entry_point()"
