@@ -229,6 +229,26 @@ PLACES: Mapping[str, tuple[str, Arguments]] = {
     "lm query: a model": ("lm.arpa", lambda h, bad: ["lm", "query", bad, "a"]),
     "lm perplexity: a text": ("text.gz", lambda h, bad: ["lm", "perplexity", h.lm, bad]),
     "lm convert: a model": ("lm.ngram", lambda h, bad: ["lm", "convert", bad, "new.arpa"]),
+    "transcribe: a model": (
+        "m.safetensors", lambda h, bad: ["transcribe", "--model", bad, h.audio],
+    ),
+    "transcribe: a decoder file": (
+        "decoder.yaml",
+        lambda h, bad: ["transcribe", "--model", h.model, "--decoder-config", bad, h.audio],
+    ),
+    "transcribe: a calibration": (
+        "c.json",
+        lambda h, bad: [
+            "transcribe", "--model", h.model, "--format", "json", "--calibration", bad, h.audio
+        ],
+    ),
+    "compare: an evaluation": ("e.json", lambda h, bad: ["compare", bad, h.manifest]),
+    "average: a model": (
+        "m.safetensors", lambda h, bad: ["average", h.model, bad, "--output", "new.safetensors"],
+    ),
+    "train: a model to start from": (
+        "m.safetensors", lambda h, bad: _train(h, f"data.train={h.manifest}", f"init_from={bad}"),
+    ),
     "runs: validations": ("validations.csv", lambda h, bad: ["runs", bad.parent]),
     "tune-decoder: a manifest": (
         "m.jsonl",
