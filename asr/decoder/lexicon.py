@@ -24,6 +24,7 @@ from asr.untrusted import open_regular, shown, unpacked
 
 NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
 
+MAX_REASON_LENGTH = 300  # characters of KenLM's own message
 IMPOSSIBLE = -1e30  # in float32, where flashlight-text adds scores up
 
 
@@ -140,7 +141,8 @@ class LexiconBeamSearch:
         try:
             return self._modules.kenlm.KenLM(str(path), self._dictionary)
         except RuntimeError as error:
-            raise ValueError(f"{path}: KenLM cannot read it: {error}") from error
+            reason = str(error)[:MAX_REASON_LENGTH]  # KenLM quotes lines of any length
+            raise ValueError(f"{path}: KenLM cannot read it: {reason}") from error
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Decode a batch.
