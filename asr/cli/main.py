@@ -10,6 +10,7 @@ import traceback
 
 from asr import __version__
 from asr.cli.terminal import tell
+from asr.memory import is_out_of_memory
 from asr.text.printable import printable
 
 # Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
@@ -145,7 +146,10 @@ def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         tell(f"error: {one_line(error)}")
         return USER_ERROR_STATUS
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            tell("error: not enough memory")
+            return USER_ERROR_STATUS
         traceback.print_exc()
         tell(
             f"this is a fault of asr {__version__}, not of yours: please report it, with the "

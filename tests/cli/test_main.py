@@ -134,6 +134,16 @@ def test_too_little_memory_is_one_line(
     assert fails("runs", "x") == "not enough memory"
 
 
+def test_torch_without_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    def hungry(command: str, arguments: list[str]) -> int:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
+
+    monkeypatch.setattr("asr.cli.main._run", hungry)
+    assert fails("runs", "x") == "not enough memory"
+
+
 def run_with(streams: str, code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Python code in a process whose standard streams a shell has changed."""
     return subprocess.run(

@@ -45,7 +45,7 @@ def test_somebody_elses_files_are_not_overwritten(tmp_path: Path, name: str) -> 
 def test_two_cannot_prepare_the_same_corpus(tmp_path: Path) -> None:
     with (
         corpus_folder(tmp_path, "mine"),
-        pytest.raises(ValueError, match="another process prepares this corpus now"),
+        pytest.raises(ValueError, match=r"another process \(\d+ on .+\) prepares this corpus now"),
         corpus_folder(tmp_path, "mine"),
     ):
         pass
