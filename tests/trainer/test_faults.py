@@ -206,9 +206,12 @@ def test_a_batch_that_cannot_be_loaded_stops_it_and_nothing_is_lost(
     bad = {"train": splits.train[7].id, "dev": splits.dev[-1].id}[place]
 
     def lost(self: Any, request: dataset.Request) -> Any:
-        if request.utterance.id == bad and os.getpid() != me:
+        has_begun = (tmp_path / "parts" / "steps.csv").exists()  # dev is read before, too
+        if request.utterance.id != bad or not has_begun:
+            return load(self, request)
+        if os.getpid() != me:
             os._exit(4)
-        return dataset.Failure("no noise") if request.utterance.id == bad else load(self, request)
+        return dataset.Failure("no noise")
 
     settings = {"num_workers": num_workers, "log_every": 1}
     (tmp_path / "whole").mkdir()
