@@ -453,7 +453,9 @@ def _check_fields(value: Mapping[Any, Any], kind: Any, name: str, depth: int) ->
 
 
 def _wrong(value: Any, kind: Any, name: str) -> ValueError:
-    return ValueError(f"{name or 'content'} is {shown(value)}, expected {described(kind)}")
+    is_huge = isinstance(value, int) and not -MAX_NUMBER <= value < MAX_NUMBER
+    expected = "a number of 64 bits" if is_huge else described(kind)
+    return ValueError(f"{name or 'content'} is {shown(value)}, expected {expected}")
 
 
 def _is_instance(value: Any, kind: Any) -> bool:
