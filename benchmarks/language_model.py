@@ -31,7 +31,7 @@ from asr.decoder.ngram import NgramModel, load_ngram_model, save_ngram_model
 from asr.decoder.ngram.counts import encode
 from asr.decoder.ngram.kneser_ney import FALLBACK, train
 from asr.decoder.ngram.perplexity import measure_perplexity
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 VOCABULARY = 50_000
 MEAN_LENGTH = 15  # words a sentence

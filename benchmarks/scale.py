@@ -193,8 +193,7 @@ from asr.data.plan import plan_epoch
 from asr.data.source import ManifestSource, Ranks
 from asr.data.splits import load_splits, seconds
 from asr.data.window import no_gate
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import TextNormalizer, CharTokenizer
 from benchmarks.scale import resident
 before, start = resident(), time.perf_counter()
 splits = load_splits(sys.argv[1] + "/train.jsonl", sys.argv[1] + "/dev.jsonl", TextNormalizer())

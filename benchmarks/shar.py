@@ -40,8 +40,7 @@ from asr.data.shar.source import SharSource, SharWindows
 from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
 from asr.data.source import ManifestSource, Ranks, Windows
 from asr.data.window import Window, no_gate
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 BATCH_DURATION_S = 60.0
 SAMPLE_RATE = 16_000  # [Hz]

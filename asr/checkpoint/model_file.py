@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from asr.atomic_file import replace_bytes
 from asr.features import LogMel
 from asr.model import BiLstmCtc
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 from asr.untrusted import check_arguments, checked, open_regular, shown
 
 FORMAT_VERSION = 1

@@ -18,7 +18,7 @@ from asr.checkpoint.model_file import (
     file_digest,
     load_model,
 )
-from asr.text.tokenizer import BLANK_ID
+from asr.text import BLANK_ID
 
 # Arguments of a model that no weight depends on: they act in training or choose a kernel.
 TRAINING_ARGUMENTS = ("dropout", "recurrent_dropout", "zoneout", "backend")

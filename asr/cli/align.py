@@ -20,7 +20,7 @@ from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Problem, Utterance, scan_manifest
-from asr.text.printable import printable
+from asr.text import printable
 from asr.transcriber import Waveform
 from asr.untrusted import read_text
 

@@ -14,7 +14,7 @@ from asr.atomic_file import replace_text, replacing
 from asr.report.ctm import ctm
 from asr.report.subtitles import srt, vtt
 from asr.report.textgrid import Interval, textgrid
-from asr.text.printable import printable_json
+from asr.text import printable_json
 
 FORMATS = ("ctm", "json", "textgrid", "srt", "vtt")
 OF_ALL = {"ctm": "alignments.ctm", "json": "alignments.jsonl"}  # one file for all utterances

@@ -34,7 +34,7 @@ BUILDABLE = frozenset({
     "asr.decoder.LexiconBeamSearch",
     "asr.features.LogMel",
     "asr.model.BiLstmCtc",
-    "asr.text.normalize.TextNormalizer",
+    "asr.text.TextNormalizer",
     "asr.trainer.Trainer",
     "asr.trainer.schedule.Constant",
     "asr.trainer.schedule.Cosine",

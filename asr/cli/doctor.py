@@ -21,7 +21,7 @@ from asr.data.doctor.picture import draw_examination
 from asr.data.doctor.quantity import quantities, shortfall_quantity
 from asr.data.manifest import Utterance
 from asr.report.visible import visible
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 ERRORS_STATUS = 1
 FRAME_MS = 40.0  # [ms] features every 10 ms, 4 of them to an output frame, as conf/ has it

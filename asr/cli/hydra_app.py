@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from asr.cli.main import one_line
 from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
 from asr.cli.record import check_own_files, write_record
-from asr.text.printable import printable
+from asr.text import printable
 
 # Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
 PLUGINS = ("hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_")

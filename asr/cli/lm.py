@@ -19,7 +19,7 @@ from asr.decoder.ngram.files import check_model_name, load_ngram_model, save_ngr
 from asr.decoder.ngram.kneser_ney import FALLBACK, Trained, train
 from asr.decoder.ngram.model import END, LOG10, UNKNOWN, NgramModel
 from asr.decoder.ngram.perplexity import Perplexity, measure_perplexity
-from asr.text.normalize import APOSTROPHE, UNICODE_FORMS, TextNormalizer
+from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
 
 _T = TypeVar("_T")
 _RULES: dict[str, Any] = {

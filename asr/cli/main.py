@@ -11,7 +11,7 @@ import traceback
 from asr import __version__
 from asr.cli.terminal import tell
 from asr.memory import is_out_of_memory
-from asr.text.printable import printable
+from asr.text import printable
 
 # Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
 # exit status`. Modules are imported only when asked for: `asr --help` must not wait for torch.

@@ -18,7 +18,7 @@ from asr.cli.hydra_app import conf_dir, run_hydra
 from asr.cli.outputs import check_outputs, listed
 from asr.data.corpora.prepared import SPLITS, PreparedCorpus
 from asr.data.records import MANIFEST_SUFFIXES
-from asr.text.printable import printable
+from asr.text import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml
 PLAIN_INTERVAL_S = 10.0  # [s] between the lines of a long step in a log

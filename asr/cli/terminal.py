@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from asr.text.printable import printable
+from asr.text import printable
 
 KEPT = "\n\t"  # between the lines and columns of what we print ourselves
 

@@ -24,7 +24,7 @@ from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
-from asr.text.printable import printable, printable_json
+from asr.text import printable, printable_json
 from asr.transcriber import Transcriber, Transcript, choose_device
 
 FORMATS = ("text", "json", "srt", "vtt")

@@ -26,7 +26,7 @@ from asr.decoder import BeamSearch, Greedy
 from asr.decoder.ngram import NgramModel, load_ngram_model
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.report.tuning import Trial, best, draw_tuning
-from asr.text.printable import printable
+from asr.text import printable
 from asr.transcriber import Decoder, Transcriber
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Protocol
 from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.window import Gate, Window, label
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 
 @dataclass(frozen=True)

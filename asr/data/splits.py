@@ -15,8 +15,7 @@ from asr.data.doctor.findings import Entry, Fault, Finding, Kind, summarise
 from asr.data.doctor.rows import Row, entries, findings, read_rows, sift
 from asr.data.folds import check_folds, cut_fold
 from asr.data.manifest import Utterance
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from asr.data.doctor.checks import check_characters, check_text
 from asr.data.doctor.findings import Fault, Finding
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 Tokens = Sequence[int]  # label ids of an utterance, without blanks
 # Of utterances and their tokens, what is wrong with each; None for one to train on.

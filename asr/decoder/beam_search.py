@@ -25,7 +25,7 @@ from asr.decoder.word_model import (
     build_word_model,
     by_alphabet,
 )
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 
 class BeamSearch:

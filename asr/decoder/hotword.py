@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asr.decoder.compiled import compiled
 from asr.decoder.token_trie import ROOT, TokenTrie, build_trie, child
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 SPACE = " "
 

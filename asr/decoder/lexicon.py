@@ -19,7 +19,7 @@ from asr.decoder.ngram.files import is_kenlm_binary, is_ngram_file
 from asr.decoder.ngram.lines import numbered_lines
 from asr.decoder.word_model import SPACE, by_alphabet
 from asr.memory import require_memory
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 from asr.untrusted import open_regular, shown, unpacked
 
 NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
 from asr.decoder.token_trie import TokenTrie, build_trie
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 SPACE = " "
 NO_WORD = -1

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from asr.data.manifest import Utterance
-from asr.text.printable import printable
+from asr.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from asr.data.manifest import Utterance
 from asr.data.splits import seconds
 from asr.data.window import Tokens
 from asr.model.ctc import required_frames
-from asr.text.printable import printable
+from asr.text import printable
 from asr.untrusted import read_text
 
 logger = logging.getLogger(__name__)

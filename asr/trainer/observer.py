@@ -15,7 +15,7 @@ from asr.data.dataset import Request, load_request
 from asr.data.doctor.findings import Finding, summarise
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
-from asr.text.printable import printable
+from asr.text import printable
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
 from asr.trainer.feed import WindowFeed

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from asr.text.printable import printable
+from asr.text import printable
 from asr.trainer.expected_state import Stateful, fitting_states
 from asr.untrusted import record, shown
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.atomic_file import remove_leftovers, replace_bytes, replace_text
-from asr.text.printable import printable
+from asr.text import printable
 from asr.trainer.state import read_state
 from asr.untrusted import read_bytes, read_json, record, shown
 

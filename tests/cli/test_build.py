@@ -19,7 +19,7 @@ from asr.cli.decoder_options import build_decoder
 from asr.cli.hydra_app import conf_dir
 from asr.data.splits import Splits
 from asr.decoder.ngram import save_ngram_model
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 from tests.decoder.searches import bigram_model
 
 

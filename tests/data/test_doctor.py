@@ -16,7 +16,7 @@ from asr.data.doctor.clean import clean_paths, clean_utterances, write_clean
 from asr.data.doctor.examine import Examination, Rules, examine
 from asr.data.doctor.findings import Finding, Kind, Severity
 from asr.data.manifest import read_manifest
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 RATE = 16_000  # [Hz]
 WORDS = ["one", "two", "six", "ten", "four", "five", "nine", "zero", "three", "seven", "eight"]

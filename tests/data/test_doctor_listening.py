@@ -17,7 +17,7 @@ from asr.data.doctor.findings import Entry, Kind
 from asr.data.doctor.outliers import find_misfits
 from asr.data.doctor.quantity import shortfall_quantity
 from asr.data.manifest import Utterance
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 RATE = 16_000  # [Hz]
 RULES = Rules(TextNormalizer(), "abc ", RATE, lambda seconds: int(seconds / 0.04), len)

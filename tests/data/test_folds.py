@@ -12,7 +12,7 @@ from asr.data.doctor.findings import Kind
 from asr.data.folds import Fold, cut_fold
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits, load_splits
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 # Speaker and duration [s] of each utterance: the totals are a 9, b 7, c 6, d 5, e 5.
 SPOKEN = (("a", 4.0), ("b", 7.0), ("c", 6.0), ("d", 2.0), ("a", 5.0), ("e", 5.0), ("d", 3.0))

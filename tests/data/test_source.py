@@ -19,7 +19,7 @@ from asr.data.manifest import Utterance
 from asr.data.plan import plan_epoch
 from asr.data.source import ManifestSource, Ranks
 from asr.data.window import Gate, Tokens, Window, label, no_gate
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 RATE = 8000  # [Hz]
 TOKENIZER = CharTokenizer("abc")

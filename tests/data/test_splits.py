@@ -13,7 +13,7 @@ import soundfile
 
 from asr.data.doctor.findings import Finding, Kind
 from asr.data.splits import Splits, load_splits
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 Line = dict[str, object]
 

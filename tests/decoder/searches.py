@@ -14,7 +14,7 @@ from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram.tree import Rows, build_tree
 from asr.decoder.prefix_search_reference import ReferenceSearch, Worth
 from asr.decoder.word_model import by_alphabet
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 ALPHABET = " abc"
 NO_PRUNING: dict[str, Any] = {

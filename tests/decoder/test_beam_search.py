@@ -12,7 +12,7 @@ import torch
 from asr.decoder import BeamSearch, Greedy, Hypothesis
 from asr.decoder.ngram import END, save_ngram_model
 from asr.decoder.prefix_search import search
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 from tests.decoder.searches import ALPHABET, NO_PRUNING, bigram_model, decode, random_log_probs
 
 INF = math.inf

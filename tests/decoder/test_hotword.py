@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asr.decoder.hotword import HotwordAutomaton, build_automaton, follow
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 TOKENIZER = CharTokenizer(" abcdefghijklmnopqrstuvwxyz")
 PHRASES = {"new": 3.0, "new york": 8.0, "york city": 9.0}

@@ -13,7 +13,7 @@ import torch
 
 from asr.decoder import Hypothesis, LexiconBeamSearch
 from asr.decoder.ngram import NgramModel, save_ngram_model
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 from tests.decoder.searches import ALPHABET, bigram_model, random_log_probs
 
 pytest.importorskip("flashlight.lib.text", reason="flashlight-text is an extra")

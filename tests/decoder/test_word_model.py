@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asr.decoder.token_trie import ROOT, child
 from asr.decoder.word_model import NO_WORD, build_word_model, by_alphabet
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 from tests.decoder.searches import bigram_model
 
 WORDS = ("a", "ab", "cab", "caf\u00e9")

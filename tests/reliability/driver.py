@@ -24,7 +24,7 @@ from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.batch import BatchLoader
 from asr.data.shar.load import load_shar
 from asr.data.splits import load_splits
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 from asr.trainer import Trainer, run, step, store, supply, validation
 from asr.trainer.preemption import Stopped
 from asr.trainer.recipe import Recipe

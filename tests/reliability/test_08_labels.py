@@ -17,8 +17,7 @@ from asr.audio import load_audio
 from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits, load_splits
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 from asr.trainer.step import Stepper, StepResult
 from tests.trainer.fitting import recipe_of, trainer_of
 

@@ -14,7 +14,7 @@ import torch
 from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 RATE = 8000  # [Hz]
 TONES = {"a": 400.0, "b": 900.0, "c": 1700.0, "d": 2900.0}  # [Hz]

@@ -21,7 +21,7 @@ from asr.data.corpora.prepared import (
 )
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance, manifest_bytes
-from asr.text.tokenizer import CharTokenizer, describe_character
+from asr.text import CharTokenizer, describe_character
 
 FORMAT_VERSION = 1  # of corpus.json
 SHOWN_REJECTIONS = 20

@@ -20,7 +20,7 @@ from asr.data.corpora.prepared import (
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import scan_manifest
 from asr.data.records import MANIFEST_SUFFIXES
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 Manifests = str | Path | Sequence[str | Path]
 

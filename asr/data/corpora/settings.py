@@ -6,8 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 AUDIO_FORMATS = ("keep", "wav", "flac")
 

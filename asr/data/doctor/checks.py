@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asr.data.doctor.findings import Fault, Kind
-from asr.text.tokenizer import CharTokenizer, describe_character
+from asr.text import CharTokenizer, describe_character
 
 
 def check_file(path: Path) -> Fault | None:

@@ -26,8 +26,7 @@ from asr.data.doctor.outliers import find_misfits, find_outliers
 from asr.data.doctor.overlap import Overlap, find_duplicates, find_overlaps, overlap_findings
 from asr.data.doctor.rows import entries, findings, read_rows
 from asr.data.manifest import Utterance
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 CHUNK = 1024  # utterances handed to the threads at a time
 

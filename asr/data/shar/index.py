@@ -19,7 +19,7 @@ from asr.atomic_file import replace_text
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import MAX_CUTS, read_cuts
 from asr.data.shar.folder import SharFolder
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 from asr.untrusted import open_regular, parse_json, read_stream, record, shown
 
 INDEX_FILE = "cuts.index.json"

@@ -19,8 +19,7 @@ from asr.data.shar.index import (
 from asr.data.shar.source import SharSource
 from asr.data.source import ManifestSource
 from asr.data.splits import read_dev
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from asr.data.shar.recordings import read_recordings
 from asr.data.source import Ranks, Totals
 from asr.data.splits import seconds
 from asr.data.window import Gate, Tokens, Window, label
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from asr.data.shar.index import (
     summarise,
     write_index,
 )
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 LAYOUT = 1  # of the shards; another number makes a folder be written anew
 INT16_SCALE = 32768.0

@@ -13,7 +13,7 @@ import soundfile
 from asr.data.corpora.manifest import prepare_manifest
 from asr.data.corpora.prepared import PreparedCorpus, Silent
 from asr.data.manifest import read_manifest
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 RATE = 8_000  # [Hz]
 

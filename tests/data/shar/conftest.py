@@ -14,7 +14,7 @@ from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import read_index
 from asr.data.shar.source import SharSource
 from asr.data.shar.writer import SharSettings, SharWriter
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 
 RATE = 8000  # [Hz]
 COUNT = 47

@@ -16,8 +16,7 @@ from asr.data.shar.load import StreamedSplits, load_shar
 from asr.data.shar.writer import SharSettings, SharWriter
 from asr.data.source import Ranks
 from asr.data.window import no_gate
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer, TextNormalizer
 
 from .conftest import COUNT, RATE
 

@@ -25,7 +25,7 @@ from asr.data.plan import rank_batches
 from asr.data.shar.source import SharSource, SharWindows, shard_order, window_bounds
 from asr.data.source import ManifestSource, Ranks
 from asr.data.window import Tokens, Window, no_gate
-from asr.text.tokenizer import CharTokenizer
+from asr.text import CharTokenizer
 
 from .conftest import COUNT, RATE, MakeSource
 
@@ -146,8 +146,7 @@ from asr.data.shar.source import SharSource
 from asr.data.source import Ranks
 from asr.data.window import no_gate
 from asr.augment import WaveformAugment
-from asr.text.normalize import TextNormalizer
-from asr.text.tokenizer import CharTokenizer
+from asr.text import TextNormalizer, CharTokenizer
 
 folder, workers, epoch, start, group = sys.argv[1], *map(int, sys.argv[2:])
 place = SharFolder(folder)

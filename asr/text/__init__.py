@@ -1,1 +1,0 @@
-"""Text: raw transcripts become normalised ones, normalised ones become ids."""

@@ -1,0 +1,271 @@
+"""Text: the rules on cases worked out by hand and on most of Unicode, ids, and what is made visible."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from asr.text import BLANK_ID, CharTokenizer, TextNormalizer, printable, printable_json
+
+RULES = TextNormalizer()
+# Alphabets, marks and punctuation of all kinds, then the compatibility forms: where rules can meet.
+CHARACTERS = [chr(code) for code in (*range(0x3100), *range(0xF900, 0x10000))]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("Hello, World!", "hello world"),
+        ("  a \t b\u00a0c\u3000d\n", "a b c d"),
+        ("don\u2019t DON\u02bcT don\u00b4t don`t", "don't don't don't don't"),
+        ("'quoted' \u2018words\u2019, the boys' room", "quoted words the boys room"),
+        ("rock\u2014and\u2026roll", "rock and roll"),
+        ("well-known snake_case", "well known snake case"),
+        ("e\u0301t\u00e9", "\u00e9t\u00e9"),
+        ("STRASSE stra\u00dfe", "strasse stra\u00dfe"),
+        ("\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c2"),  # ΟΔΟΣ ends in a final sigma
+        ("\u4f60\u597d\uff0c\u4e16\u754c\u3002", "\u4f60\u597d \u4e16\u754c"),
+        ("\u0928\u092e\u0938\u094d\u0924\u0947!", "\u0928\u092e\u0938\u094d\u0924\u0947"),
+        ("\u00bfQu\u00e9 tal?", "qu\u00e9 tal"),
+        ("50% of $5 & 3+4", "50% of $5 & 3+4"),
+        ("soft\u00adhyphen zero\u200bwidth \ufeffbom \x1b[31m", "softhyphen zerowidth bom 31m"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("e\u200b\u0301", "\u00e9"),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_hand_made_cases(raw: str, expected: str) -> None:
+    assert RULES(raw) == expected
+
+
+def test_kept_punctuation_stays_only_inside_words() -> None:
+    rules = TextNormalizer(keep="'-")
+    assert rules("Well-known -- 'tis a non-\u2019smoker- x'-y") == "well-known tis a non smoker x y"
+    # A combining mark belongs to its word: Devanagari's last letter here is one.
+    assert rules("\u0915\u0940-\u0932\u093e") == "\u0915\u0940-\u0932\u093e"
+
+
+def test_a_typographic_apostrophe_in_keep_means_the_apostrophe() -> None:
+    assert TextNormalizer(keep="\u2019")("don\u2019t") == "don't"
+
+
+def test_without_the_apostrophe_in_keep_words_are_split() -> None:
+    assert TextNormalizer(keep="")("l\u2019homme") == "l homme"
+
+
+def test_what_is_switched_off_stays() -> None:
+    rules = TextNormalizer(lowercase=False, remove_punctuation=False)
+    assert rules("Hello,  World \u2019") == "Hello, World '"
+
+
+def test_unicode_forms() -> None:
+    assert TextNormalizer(unicode_form="NFD")("\u00e9") == "e\u0301"
+    assert TextNormalizer(unicode_form="NFKC")("\ufb01ne \uff11") == "fine 1"
+    assert TextNormalizer(unicode_form="NFKC")("\u0149") == "n"  # it decomposes to 'n
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_idempotent_on_every_character_of_most_scripts(form: str) -> None:
+    rules = TextNormalizer(unicode_form=form, keep="'-")
+    changed = []
+    for start in range(0, len(CHARACTERS), 64):
+        # Each stands in a word, by itself and before a mark.
+        once = rules(" ".join(f"a{c}b {c} {c}\u0301" for c in CHARACTERS[start : start + 64]))
+        if rules(once) != once:
+            changed.append(hex(ord(CHARACTERS[start])))
+    assert changed == []
+
+
+def test_nothing_of_category_p_is_left_but_what_is_read_aloud() -> None:
+    left = RULES(" ".join(CHARACTERS))
+    assert any(unicodedata.category(c) == "Pd" for c in CHARACTERS)
+    spoken = set("%&@#\u2030\u00a7\u066a\uff05\uff06\uff20\uff03")
+    assert {c for c in left if unicodedata.category(c).startswith("P")} == spoken
+
+
+def test_rules_are_told_as_they_are_set() -> None:
+    assert RULES.rules() == (
+        "Unicode NFC",
+        "typographic apostrophes become '",
+        "control and format characters removed",
+        "lower case",
+        "punctuation becomes spaces (inside words stays ')",
+        "single spaces between words",
+    )
+    assert TextNormalizer("NFKC", lowercase=False, remove_punctuation=False).rules() == (
+        "Unicode NFKC",
+        "typographic apostrophes become '",
+        "control and format characters removed",
+        "single spaces between words",
+    )
+    assert "punctuation becomes spaces" in TextNormalizer(keep="").rules()
+
+
+def test_settings_survive_json() -> None:
+    rules = TextNormalizer(unicode_form="NFKC", lowercase=False, keep="'-")
+    assert TextNormalizer(**json.loads(json.dumps(asdict(rules)))) == rules
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"unicode_form": "nfc"}, "unicode_form is 'nfc', expected one of NFC, NFD, NFKC, NFKD"),
+        ({"lowercase": "yes"}, "lowercase is 'yes', expected true or false"),
+        ({"keep": "- "}, "keep is '- ', expected characters without white space"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TextNormalizer(**settings)  # type: ignore[arg-type]
+
+
+def test_ids_follow_the_alphabet_and_blank_is_zero() -> None:
+    tokenizer = CharTokenizer(" 'ab")
+    assert BLANK_ID == tokenizer.blank_id == 0
+    assert tokenizer.vocab_size == 5
+    assert tokenizer.encode("ab a'") == [3, 4, 1, 3, 2]
+    assert tokenizer.encode("") == []
+
+
+def test_the_given_order_is_kept() -> None:
+    assert CharTokenizer("cab").alphabet == "cab"
+    assert CharTokenizer(["c", "a", "b"]) == CharTokenizer("cab") != CharTokenizer("abc")
+    assert len({CharTokenizer("cab"), CharTokenizer(["c", "a", "b"])}) == 1
+
+
+def test_from_texts_sorts_by_code_point_whatever_the_order_of_texts() -> None:
+    texts = ["the cat", "caf\u00e9's", ""]
+    tokenizer = CharTokenizer.from_texts(texts)
+    assert tokenizer.alphabet == " 'acefhst\u00e9"
+    assert CharTokenizer.from_texts(reversed(texts)) == tokenizer
+
+
+def test_decode_undoes_encode_in_any_script() -> None:
+    texts = [
+        "don't stop",
+        "\u4f60\u597d \u4e16\u754c",
+        "\u0928\u092e\u0938\u094d\u0924\u0947",
+        "\U0001f600a",
+    ]
+    tokenizer = CharTokenizer.from_texts(texts)
+    for text in texts:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_decode_leaves_the_blank_out_and_repeats_in() -> None:
+    tokenizer = CharTokenizer("ab")
+    assert tokenizer.decode([0, 1, 1, 0, 1, 2, 0]) == "aaab"
+    assert tokenizer.decode([0, 0]) == ""
+
+
+def test_decode_takes_the_integers_of_numpy_and_torch() -> None:
+    tokenizer = CharTokenizer("ab")
+    assert tokenizer.decode(np.array([1, 2], dtype=np.int64)) == "ab"
+    assert tokenizer.decode(torch.tensor([2, 1])) == "ba"
+    with pytest.raises(TypeError):
+        tokenizer.decode([1.0])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("bad", [-1, 3, 10**9])
+def test_an_id_out_of_range_is_refused(bad: int) -> None:
+    with pytest.raises(ValueError, match=f"id {bad} is out of range, expected 0 to 2"):
+        CharTokenizer("ab").decode([1, bad])
+
+
+def test_an_unknown_character_is_named_with_its_place() -> None:
+    message = (
+        "character '\u00e9' (U+00E9 LATIN SMALL LETTER E WITH ACUTE) at position 3 of 'caf\u00e9' "
+        "is not in the alphabet, expected one of 'acf'"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CharTokenizer("acf").encode("caf\u00e9")
+
+
+def test_a_long_text_is_shortened_in_the_message() -> None:
+    with pytest.raises(ValueError, match=r"at position 5000 of 'a{57}\.\.\.' is not") as caught:
+        CharTokenizer("a").encode("a" * 5000 + "\x1b")
+    assert "\x1b" not in str(caught.value)
+
+
+def test_unknown_characters_lists_each_once() -> None:
+    assert CharTokenizer("ab").unknown_characters("abcbdc") == "cd"
+    assert CharTokenizer("ab").unknown_characters("ab") == ""
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "message"),
+    [
+        ("", "the alphabet is empty"),
+        ([], "the alphabet is empty"),
+        ("aba", "alphabet has 'a' (U+0061 LATIN SMALL LETTER A) twice"),
+        (["a", "ch"], "alphabet entry 'ch' is not one character"),
+        (["a", ""], "alphabet entry '' is not one character"),
+        (["a", 1], "alphabet entry 1 is not one character"),
+        ("a\ud800", "is half a surrogate pair"),
+    ],
+)
+def test_a_bad_alphabet_is_refused(alphabet: str | list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CharTokenizer(alphabet)
+
+
+@pytest.mark.parametrize(
+    "character",
+    ["\x00", "\t", "\n", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", "\u202e", "\ufeff"],
+)
+def test_what_would_act_on_a_terminal_is_no_character(character: str) -> None:
+    message = f"alphabet entry {character!r} (U+{ord(character):04X} "
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        CharTokenizer(f"a{character}b")
+    assert "control or format character" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_marks_joiners_and_private_characters_stay() -> None:
+    """Combining acute, virama, the joiners of Persian and Hindi, a private letter, a new one."""
+    alphabet = " e\u0301\u094d\u200c\u200d\ue000\U0001fadf"
+    assert CharTokenizer(alphabet).alphabet == alphabet
+
+
+def test_texts_without_a_character_make_no_alphabet() -> None:
+    with pytest.raises(ValueError, match="the alphabet is empty"):
+        CharTokenizer.from_texts(["", ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("größe 声 mi\u200ckhaham क्\u200dष", "größe 声 mi\u200ckhaham क्\u200dष"),
+        ("\x1b[2J\x07\x9b\x7f", r"\x1b[2J\x07\x9b\x7f"),
+        ("a\tb\nc\rd", r"a\tb\nc\rd"),
+        ("\u202e\u2066\u2028\ufeff\U000e0041", r"\u202e\u2066\u2028\ufeff\U000e0041"),
+        ("\udce9.wav", r"\udce9.wav"),
+    ],
+)
+def test_what_would_act_is_escaped(text: str, expected: str) -> None:
+    assert printable(text) == expected
+
+
+def test_what_is_ours_is_kept() -> None:
+    assert printable("a\tb\n\x1b", "\n\t") == "a\tb\n\\x1b"
+
+
+def test_json_is_one_printable_line_with_the_same_value() -> None:
+    value = {"name": 'x\x1b\x9b\u202e\udce9\U000e0041"\\', "text": "größe\u200c 声"}
+    text = printable_json(value)
+    assert json.loads(text) == value
+    assert all(c.isprintable() or c == "\u200c" for c in text)
+    assert "größe\u200c 声" in text
+    text.encode()  # a lone surrogate could not be
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        printable_json(float("nan"))
