@@ -1,4 +1,4 @@
-"""Text: the rules on cases worked out by hand and on most of Unicode, ids, and what is made visible."""
+"""Text: rules on cases made by hand and on most of Unicode, ids, what is made visible."""
 
 from __future__ import annotations
 
