@@ -29,8 +29,8 @@ from rich.table import Table
 
 from asr.audio import load_audio
 from asr.augment import Noise, Reverberation, SimulatedRooms, SyntheticNoise, WaveformAugment
-from asr.data.noise_files import NoiseFiles
-from asr.data.room_files import RoomFiles
+from asr.augment.noise import NoiseFiles
+from asr.augment.room import RoomFiles
 from asr.features import LogMel
 
 RATE = 16_000  # [Hz]

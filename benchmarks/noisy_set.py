@@ -20,11 +20,10 @@ import soundfile
 from rich.progress import track
 
 from asr.augment import Noise, Reverberation, SimulatedRooms, SyntheticNoise, WaveformAugment
-from asr.augment.synthetic_noise import KINDS
+from asr.augment.noise import KINDS, NoiseFiles
+from asr.augment.room import RoomFiles
 from asr.data.dataset import draw_seed, load_utterance
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.data.noise_files import NoiseFiles
-from asr.data.room_files import RoomFiles
 
 SIMULATED = "simulated"
 

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "audio": {"memory"},
     "text": set(),
     "features": set(),
-    "augment": set(),
+    "augment": {"audio"},
     "compiled": set(),
     "model": {"compiled"},
     "metrics": set(),

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from asr.augment.noise import Noise
-from asr.augment.room import Reverberation
-from asr.augment.shoebox import SimulatedRooms
+from asr.augment.noise import Noise, NoiseFiles, SyntheticNoise
+from asr.augment.room import Reverberation, RoomFiles, SimulatedRooms
 from asr.augment.spec_augment import SpecAugment
-from asr.augment.synthetic_noise import SyntheticNoise
 from asr.augment.waveform import WaveformAugment
 
 
@@ -26,7 +24,9 @@ class Augment:
 __all__ = [
     "Augment",
     "Noise",
+    "NoiseFiles",
     "Reverberation",
+    "RoomFiles",
     "SimulatedRooms",
     "SpecAugment",
     "SyntheticNoise",

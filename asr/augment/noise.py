@@ -1,17 +1,27 @@
-"""Noise added to a waveform at a drawn distance below the speech."""
+"""Noise added to a waveform at a drawn distance below the speech: recorded, or drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.audio import Recording, list_recordings, load_audio
 from asr.augment.bounds import checked_db, checked_probability
 
 FRAME_S = 0.02  # [s] of which a speech pause has several
 ACTIVE_DB = 30.0  # [dB] below the loudest frame there is no speech left
+CYCLE_S = 60  # [s] of each colour, drawn once: an utterance begins anywhere in it
+SLOPES = {"white": 0.0, "pink": -10.0, "brown": -20.0}  # [dB a decade] of the power spectrum
+LOWEST_HZ = 20.0  # [Hz] nothing below: brown noise would have nearly all its power there
+MAINS_HZ = (50, 60)  # [Hz] in most of the world, and in America
+NUM_HARMONICS = 20
+KINDS = (*SLOPES, "hum")
+FADE_S = 0.01  # [s] over which a recording that is too short goes into its own beginning
+SPARE_S = 0.01  # [s] read beyond what is needed, for the rounding of other sample rates
 
 
 class NoiseSource(Protocol):
@@ -106,3 +116,175 @@ def mean_power(waveform: NDArray[np.float32]) -> float:
     """Mean square of a waveform's samples; 0 for none."""
     # Not by a dot product: that may round in another way on another number of threads.
     return float(np.square(waveform).mean(dtype=np.float64)) if len(waveform) else 0.0
+
+
+class SyntheticNoise:
+    """One of several kinds of noise, drawn evenly.
+
+    A colour is a cycle of 60 s, made once in every process from the kind and `seed` alone, so that
+    each process has the same; an utterance gets a stretch from anywhere in it. Hum is drawn anew
+    each time.
+
+    Args:
+        kinds: of white, pink (-10 dB a decade), brown (-20 dB a decade) and hum (the mains at 50
+            or 60 Hz with its harmonics).
+        seed: of the cycles.
+
+    Raises:
+        ValueError: no kind, an unknown one, or a negative seed.
+    """
+
+    def __init__(self, kinds: Sequence[str] = KINDS, seed: int = 0) -> None:
+        if not kinds or isinstance(kinds, str) or not set(kinds) <= set(KINDS):
+            raise ValueError(f"kinds {kinds!r}, expected a list of {', '.join(KINDS)}")
+        if seed < 0:
+            raise ValueError(f"seed {seed}, expected 0 or more")
+        self.kinds = tuple(kinds)
+        self.seed = seed
+        self._cycles: dict[tuple[str, int], NDArray[np.float32]] = {}
+
+    def __call__(
+        self, num_samples: int, sample_rate: int, generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Draw one stretch, `(num_samples,)` float32 at `sample_rate` [Hz]."""
+        kind = self.kinds[generator.integers(len(self.kinds))]
+        cycle = hum(sample_rate, generator) if kind == "hum" else self._cycle(kind, sample_rate)
+        return loop(cycle, int(generator.integers(len(cycle))), num_samples)
+
+    def _cycle(self, kind: str, sample_rate: int) -> NDArray[np.float32]:
+        key = kind, sample_rate
+        if key not in self._cycles:
+            generator = np.random.default_rng([self.seed, KINDS.index(kind)])
+            num_samples = CYCLE_S * sample_rate
+            self._cycles[key] = coloured_cycle(SLOPES[kind], num_samples, sample_rate, generator)
+        return self._cycles[key]
+
+
+def coloured_cycle(
+    slope: float, num_samples: int, sample_rate: int, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Gaussian noise whose power spectrum is a straight line above 20 Hz, drawn as a spectrum.
+
+    Args:
+        slope: of the power over the logarithm of the frequency [dB a decade].
+        num_samples: of the cycle, which has no seam.
+        sample_rate: [Hz].
+        generator: source of the draws.
+
+    Returns:
+        `(num_samples,)` float32, at no particular level.
+    """
+    hertz = np.fft.rfftfreq(num_samples, 1 / sample_rate)
+    audible = hertz >= LOWEST_HZ
+    draws = generator.standard_normal((len(hertz), 2), dtype=np.float32).view(np.complex64)[:, 0]
+    amplitude = np.zeros(len(hertz), dtype=np.float32)
+    amplitude[audible] = (hertz[audible] / LOWEST_HZ) ** (slope / 20)
+    return np.fft.irfft(draws * amplitude, num_samples).astype(np.float32, copy=False)
+
+
+def hum(sample_rate: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """A second of mains hum: harmonics that fall off, each of a drawn level and phase.
+
+    Args:
+        sample_rate: [Hz].
+        generator: source of the draws.
+
+    Returns:
+        `(sample_rate,)` float32, a cycle without a seam, at no particular level.
+    """
+    mains_hz = MAINS_HZ[generator.integers(len(MAINS_HZ))]
+    order = np.arange(1, NUM_HARMONICS + 1)
+    level = generator.uniform(0.1, 1.0, NUM_HARMONICS) / order
+    phase = generator.uniform(0, 2 * np.pi, NUM_HARMONICS)
+    spectrum = np.zeros(sample_rate // 2 + 1, dtype=np.complex64)  # bins 1 Hz apart
+    heard = order * mains_hz < sample_rate / 2
+    spectrum[order[heard] * mains_hz] = (level * np.exp(1j * phase))[heard]
+    return np.fft.irfft(spectrum, sample_rate).astype(np.float32, copy=False)
+
+
+class NoiseFiles:
+    """Stretches of recordings, of which nothing stays in memory.
+
+    A file is drawn, each as often as any other, then a place in it. A recording that is shorter
+    than the utterance is repeated, its end faded into its beginning.
+
+    Args:
+        folder: of recordings in any format and at any rate; WAV at the model's rate costs least.
+
+    Raises:
+        ValueError: a folder that is missing or has no audio, a file that is no audio.
+        OSError: a file that may not be read.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.recordings = list_recordings(folder)
+
+    def __call__(
+        self, num_samples: int, sample_rate: int, generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Draw one stretch.
+
+        Args:
+            num_samples: of the stretch.
+            sample_rate: [Hz].
+            generator: source of the draws.
+
+        Returns:
+            `(num_samples,)` float32.
+
+        Raises:
+            ValueError: a recording that is damaged beyond its header; the message names it.
+            OSError: a recording that has gone.
+        """
+        recording = self.recordings[generator.integers(len(self.recordings))]
+        place = generator.random()
+        part = _read(recording, place, num_samples / sample_rate + SPARE_S, sample_rate)
+        if len(part) >= num_samples:
+            return part[:num_samples]
+        cycle = seamless(part, round(FADE_S * sample_rate))
+        return loop(cycle, int(place * len(cycle)), num_samples)
+
+
+def _read(
+    recording: Recording, place: float, duration: float, sample_rate: int
+) -> NDArray[np.float32]:
+    """So many seconds from a place between 0 and 1, or all of a recording that is shorter."""
+    spare = recording.info.duration - duration
+    if spare <= 0:
+        return load_audio(recording.path, sample_rate)
+    return load_audio(recording.path, sample_rate, offset=place * spare, duration=duration)
+
+
+def loop(cycle: NDArray[np.float32], start: int, num_samples: int) -> NDArray[np.float32]:
+    """A stretch of a waveform that is repeated without end.
+
+    Args:
+        cycle: `(n,)`, what is repeated; at least one sample.
+        start: where in the cycle the stretch begins [samples].
+        num_samples: of the stretch.
+
+    Returns:
+        `(num_samples,)`; a view of the cycle where it lies within it.
+    """
+    end = start + num_samples
+    return (cycle if end <= len(cycle) else np.resize(cycle, end))[start:end]
+
+
+def seamless(recording: NDArray[np.float32], overlap: int) -> NDArray[np.float32]:
+    """A recording made a cycle: its end fades out while its beginning fades in.
+
+    The fades keep the power of what is not correlated, as noise is.
+
+    Args:
+        recording: `(num_samples,)`.
+        overlap: length of the fades [samples]; at most half of the recording is taken.
+
+    Returns:
+        `(num_samples - overlap,)` float32, to be given to `loop`.
+    """
+    overlap = min(overlap, len(recording) // 2)
+    cycle = recording[: len(recording) - overlap].copy()
+    angle = np.linspace(0, np.pi / 2, overlap, endpoint=False, dtype=np.float32)
+    cycle[:overlap] *= np.sin(angle)
+    cycle[:overlap] += np.cos(angle) * recording[len(recording) - overlap :]
+    return cycle

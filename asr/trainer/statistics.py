@@ -10,7 +10,7 @@ import torch
 
 from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
-from asr.features.normalize import StoredNormalizer
+from asr.features import StoredNormalizer
 
 MEASURED_S = 3600.0  # [s] audio that statistics are measured on
 

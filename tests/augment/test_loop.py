@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.augment.loop import loop, seamless
+from asr.augment.noise import loop, seamless
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from asr.augment import Reverberation
-from asr.augment.room import BLOCK, convolve, reverberate
+from asr.augment.room import convolve, reverberate
 
+BLOCK = 2**15  # samples; a length about which convolutions by blocks change their sizes
 RATE = 16_000  # [Hz]
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from asr.augment import SimulatedRooms
-from asr.augment.shoebox import Shoebox, diffuse_tail, image_sources, room_response
+from asr.augment.room import Shoebox, diffuse_tail, image_sources, room_response
 
 RATE = 16_000  # [Hz]
 SPEED = 343.0  # [m/s]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from asr.augment import SyntheticNoise
-from asr.augment.synthetic_noise import coloured_cycle, hum
+from asr.augment.noise import coloured_cycle, hum
 
 RATE = 16_000  # [Hz]
 

@@ -1,9 +1,12 @@
-"""Log-mel features: librosa's and Kaldi's values, and nothing but an utterance's own samples."""
+"""Log-mel features: librosa's and Kaldi's values, of an utterance's own samples alone."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio import load_audio
-from asr.features import LogMel
-from asr.features.filterbank import import_torchaudio
+from asr.features import (
+    STD_FLOOR,
+    LogMel,
+    NoNormalizer,
+    StoredNormalizer,
+    UtteranceNormalizer,
+    import_torchaudio,
+    make_normalizer,
+    mel_filterbank,
+)
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 
 # As LogMel's docstring gives them.
 KALDI = {
@@ -113,7 +124,7 @@ def measured(setting: str, normalizer: str, n_mels: int = 80) -> LogMel:
         (22_050, 80, (1_024, 551, 220)),  # a window of an odd length
     ],
 )
-def test_equals_librosa(kind, sample_rate, n_mels, sizes):
+def test_filters_equal_librosa(kind, sample_rate, n_mels, sizes):
     model = LogMel(sample_rate, n_mels, mel_scale=kind, normalizer="none")
     assert (model.n_fft, model.win_length, model.hop_length) == sizes
     for name, waveform in signals(sample_rate).items():
@@ -345,3 +356,196 @@ def test_every_frame_sees_only_its_own_window():
 def test_signals_are_different_kinds():
     for one, other in itertools.combinations(signals(16_000).values(), 2):
         assert not np.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["slaney", "htk"])
+@pytest.mark.parametrize(
+    ("n_mels", "n_fft", "sample_rate", "f_min", "f_max"),
+    [
+        (80, 512, 16_000, 20.0, 8_000.0),
+        (40, 256, 8_000, 0.0, 4_000.0),
+        (128, 1_024, 22_050, 20.0, 7_600.0),
+        (1, 512, 16_000, 20.0, 8_000.0),
+    ],
+)
+def test_equals_librosa(kind, n_mels, n_fft, sample_rate, f_min, f_max):
+    bank = mel_filterbank(kind, n_mels, n_fft, sample_rate, f_min, f_max)
+    expected = librosa.filters.mel(
+        sr=sample_rate,
+        n_fft=n_fft,
+        n_mels=n_mels,
+        fmin=f_min,
+        fmax=f_max,
+        htk=kind == "htk",
+        norm="slaney" if kind == "slaney" else None,
+    )
+    assert bank.dtype == torch.float32
+    np.testing.assert_allclose(bank, expected.T, rtol=1e-5, atol=1e-9)
+
+
+def test_kaldi_triangles_by_hand():
+    # mel = 1127 ln(1 + f / 700), by a calculator: 1000 Hz is 999.99 mel, 4000 Hz 2146.06. Five
+    # equal steps from 0 have corners at 0, 429.21, 858.42, 1287.64, 1716.85 and 2146.06 mel, and
+    # 1000 Hz, bin 16 of 128 at 8 kHz, lies 0.3298 of a step above the third.
+    bank = mel_filterbank("kaldi", 4, 128, 8_000, 0.0, 4_000.0)
+    assert bank.shape == (65, 4)
+    np.testing.assert_allclose(bank[16], [0.0, 1 - 0.3298, 0.3298, 0.0], atol=1e-4)
+    assert not bank[0].any()
+    assert not bank[64].any()  # Kaldi leaves out the Nyquist bin
+
+
+def test_odd_sample_rate():
+    with pytest.raises(ValueError, match="sample_rate 11025 Hz: expected even numbers"):
+        mel_filterbank("slaney", 40, 512, 11_025, 20.0, 5_000.0)
+
+
+@pytest.mark.parametrize("n_mels", [-1, 0, 3])
+def test_too_few_kaldi_filters(n_mels):
+    with pytest.raises(ValueError, match=f"n_mels {n_mels}, expected at least 4"):
+        mel_filterbank("kaldi", n_mels, 512, 16_000, 20.0, 8_000.0)
+
+
+def test_default_dtype_stays():
+    mel_filterbank("kaldi", 40, 512, 16_000, 20.0, 8_000.0)
+    mel_filterbank("htk", 40, 512, 16_000, 20.0, 8_000.0)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_torchaudio_is_whole():
+    torchaudio = import_torchaudio()
+    assert torchaudio is sys.modules["torchaudio"]
+    assert import_torchaudio() is torchaudio
+    waveform = torch.ones(1, 1_600)
+    assert torchaudio.transforms.Resample(16_000, 8_000)(waveform).shape == (1, 800)
+    assert torchaudio.transforms.TimeMasking(10)(torch.ones(1, 80, 100)).shape == (1, 80, 100)
+    assert torchaudio.compliance.kaldi.fbank(waveform).shape == (8, 23)
+
+
+def test_torchaudio_in_a_spawned_process():
+    arguments = ("kaldi", 20, 512, 16_000, 20.0, 8_000.0)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        bank = pool.submit(mel_filterbank, *arguments).result(timeout=120)
+        torch.testing.assert_close(bank, mel_filterbank(*arguments))
+
+
+N_MELS = 5
+
+
+def make_batch(*lengths: int, junk: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features far from zero, every bin on a scale of its own; `junk` beyond the lengths."""
+    generator = np.random.default_rng([seed, *lengths])
+    scale = np.array([0.5, 1.0, 2.0, 5.0, 10.0])
+    shape = (len(lengths), max(lengths), N_MELS)
+    features = torch.from_numpy(generator.normal(-8.0, scale, shape)).float()
+    for row, length in zip(features, lengths, strict=True):
+        row[length:] = junk
+    return features, torch.tensor(lengths)
+
+
+def frames_of(features: Tensor, lengths: Tensor) -> np.ndarray:
+    """All frames `(N, F)` of a batch, float64."""
+    pairs = zip(features, lengths, strict=True)
+    return torch.cat([row[:length] for row, length in pairs]).double().numpy()
+
+
+@pytest.mark.parametrize("junk", [0.0, 1e6, float("nan"), float("inf")])
+def test_utterance_to_mean_0_and_deviation_1(junk):
+    features, lengths = make_batch(100, 2, 37, junk=junk)
+    normalized = UtteranceNormalizer()(features, lengths)
+    for row, source, length in zip(normalized, features, lengths, strict=True):
+        frames = frames_of(row[None], length[None])
+        np.testing.assert_allclose(frames.mean(axis=0), 0.0, atol=1e-5)
+        np.testing.assert_allclose(frames.std(axis=0), 1.0, atol=1e-5)
+        own = frames_of(source[None], length[None])
+        expected = (own - own.mean(axis=0)) / own.std(axis=0)
+        np.testing.assert_allclose(frames, expected, atol=1e-5)
+        assert not row[length:].any()
+
+
+def test_bin_that_hardly_moves_is_not_blown_up():
+    features = -23.0 + 1e-4 * make_batch(50)[0]
+    normalized = UtteranceNormalizer()(features, torch.tensor([50]))
+    expected = (features - features.mean(dim=1, keepdim=True)) / STD_FLOOR
+    torch.testing.assert_close(normalized, expected, atol=1e-3, rtol=0)
+    assert normalized.abs().max() < 1
+
+
+def test_one_frame_and_none():
+    features, lengths = make_batch(1, 0)
+    assert not UtteranceNormalizer()(features, lengths).any()
+    nothing = UtteranceNormalizer()(torch.zeros(2, 0, N_MELS), torch.zeros(2, dtype=torch.int64))
+    assert nothing.shape == (2, 0, N_MELS)
+
+
+@pytest.mark.parametrize("junk", [0.0, 1e6, float("nan")])
+def test_stored_statistics_are_those_of_all_frames(junk):
+    batches = [make_batch(100, 3, 50, junk=junk), make_batch(7, junk=junk), make_batch(20, 0)]
+    frames = np.concatenate([frames_of(*batch) for batch in batches])
+    assert len(frames) == 180
+    normalizer = StoredNormalizer(N_MELS)
+    normalizer.measure(iter(batches))
+    np.testing.assert_allclose(normalizer.mean, frames.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(normalizer.std, frames.std(axis=0), rtol=1e-6)
+
+    features, lengths = make_batch(30, 12, junk=junk, seed=1)
+    normalized = normalizer(features, lengths)
+    expected = (frames_of(features, lengths) - frames.mean(axis=0)) / frames.std(axis=0)
+    np.testing.assert_allclose(frames_of(normalized, lengths), expected, atol=1e-5)
+    assert not normalized[1, 12:].any()
+
+
+def test_measuring_keeps_its_precision_far_from_zero():
+    features = 1_000.0 + make_batch(500)[0] / 10
+    normalizer = StoredNormalizer(N_MELS)
+    normalizer.measure([(features, torch.tensor([500]))])
+    expected = frames_of(features, torch.tensor([500])).std(axis=0)
+    np.testing.assert_allclose(normalizer.std, expected, rtol=1e-5)
+
+
+def test_measuring_again_replaces():
+    normalizer = StoredNormalizer(N_MELS)
+    normalizer.measure([make_batch(50)])
+    batch = make_batch(60, seed=1)
+    normalizer.measure([batch])
+    np.testing.assert_allclose(normalizer.mean, frames_of(*batch).mean(axis=0), rtol=1e-6)
+
+
+def test_constant_bin_is_stored_with_the_floor():
+    normalizer = StoredNormalizer(N_MELS)
+    normalizer.measure([(torch.full((1, 9, N_MELS), -23.0), torch.tensor([9]))])
+    torch.testing.assert_close(normalizer.std, torch.full((N_MELS,), STD_FLOOR))
+
+
+def test_stored_raises_before_it_is_measured():
+    with pytest.raises(ValueError, match="not measured, expected measure"):
+        StoredNormalizer(N_MELS)(*make_batch(10))
+
+
+@pytest.mark.parametrize("batches", [[], [(torch.zeros(2, 4, N_MELS), torch.tensor([0, 0]))]])
+def test_nothing_to_measure(batches):
+    normalizer = StoredNormalizer(N_MELS)
+    with pytest.raises(ValueError, match="no frames to measure"):
+        normalizer.measure(batches)
+    assert not normalizer.is_measured
+
+
+def test_statistics_travel_with_the_state():
+    batch = make_batch(40, 20)
+    normalizer, copy = StoredNormalizer(N_MELS), StoredNormalizer(N_MELS)
+    normalizer.measure([batch])
+    copy.load_state_dict(normalizer.state_dict())
+    torch.testing.assert_close(copy(*batch), normalizer(*batch))
+
+
+def test_none_leaves_features_alone():
+    features, lengths = make_batch(10, 4, junk=3.0)
+    torch.testing.assert_close(NoNormalizer()(features.clone(), lengths), features)
+
+
+def test_kinds():
+    assert isinstance(make_normalizer("utterance", N_MELS), UtteranceNormalizer)
+    assert isinstance(make_normalizer("stored", N_MELS), StoredNormalizer)
+    assert isinstance(make_normalizer("none", N_MELS), NoNormalizer)
+    with pytest.raises(ValueError, match="normalizer 'global', expected 'utterance', 'stored' or"):
+        make_normalizer("global", N_MELS)

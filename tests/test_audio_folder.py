@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.audio_folder import list_recordings
+from asr.audio import list_recordings
 
 
 def write(path: Path, rate: int = 8_000) -> None:

@@ -10,10 +10,10 @@ import pytest
 import soundfile
 
 from asr.augment import Noise, Reverberation, SimulatedRooms, WaveformAugment
+from asr.augment.noise import NoiseFiles
 from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset
 from asr.data.manifest import Utterance
-from asr.data.noise_files import NoiseFiles
 
 RATE = 8_000  # [Hz]
 

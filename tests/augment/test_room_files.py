@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from asr.augment import Reverberation
-from asr.data.room_files import RoomFiles
+from asr.augment.room import RoomFiles
 
 RATE = 8_000  # [Hz]
 

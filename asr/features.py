@@ -1,0 +1,393 @@
+"""Waveforms to normalised log-mel features, the same alone and in any batch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+CPU_FRAMES = 32  # of each clip, transformed at once on a CPU
+GPU_FRAMES = 1 << 14  # on a GPU: utterances whole, and an hour in memory that does not grow with it
+# [nats] A mel bin that hardly moves (silence, a missing band) is centred but not blown up.
+STD_FLOOR = 1e-2
+
+
+class LogMel(nn.Module):
+    """Natural logarithm of mel-filtered power spectra, normalised.
+
+    Before normalisation, with the defaults the values equal librosa's
+    `log(melspectrogram(center=True, pad_mode="constant"))`; with `center=False, mel_scale="kaldi",
+    window="povey", preemphasis=0.97, remove_dc_offset=True, scale=32768, log_floor=1.1920929e-07`
+    they equal Kaldi's `compute-fbank-feats` without dither.
+
+    A frame reads samples of its own utterance and zeros only, so features depend neither on the
+    padding nor on the neighbours in a batch.
+
+    Args:
+        sample_rate: [Hz].
+        n_mels: number of mel bins F.
+        frame_length_ms: analysis window [ms].
+        frame_shift_ms: hop between frames [ms].
+        f_min: lower edge of the lowest filter [Hz].
+        f_max: upper edge of the highest filter [Hz]; None is half the sample rate.
+        n_fft: length of the Fourier transform [samples]; None is the next power of two.
+        mel_scale: "slaney", "htk" or "kaldi".
+        window: "hann" (periodic) or "povey" (Kaldi's, symmetric).
+        center: True: frame t is centred on sample t * hop_length, zeros beyond the ends, every clip
+            has 1 + num_samples // hop_length frames. False: whole windows only (Kaldi's
+            snip_edges).
+        preemphasis: coefficient of the first difference within a frame, 0 for none.
+        remove_dc_offset: subtract each frame's mean.
+        scale: factor on the waveform; 32768 gives Kaldi's 16-bit range.
+        log_floor: smallest power before the logarithm; keeps silence finite.
+        normalizer: "utterance" (each recording by its own mean and deviation), "stored" (by those
+            of the training data) or "none".
+
+    Raises:
+        ValueError: lengths, a band or a name that make no sense.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16_000,
+        n_mels: int = 80,
+        frame_length_ms: float = 25.0,
+        frame_shift_ms: float = 10.0,
+        f_min: float = 20.0,
+        f_max: float | None = None,
+        n_fft: int | None = None,
+        mel_scale: str = "slaney",
+        window: str = "hann",
+        center: bool = True,
+        preemphasis: float = 0.0,
+        remove_dc_offset: bool = False,
+        scale: float = 1.0,
+        log_floor: float = 1e-10,
+        normalizer: str = "utterance",
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.n_mels = n_mels
+        self.win_length = round(frame_length_ms * sample_rate / 1000)
+        self.hop_length = round(frame_shift_ms * sample_rate / 1000)
+        self.n_fft = n_fft or 1 << (self.win_length - 1).bit_length()
+        self.center = center
+        self.preemphasis = preemphasis
+        self.remove_dc_offset = remove_dc_offset
+        self.scale = scale
+        self.log_floor = log_floor
+        self.normalizer = make_normalizer(normalizer, n_mels)
+        if not 0 < self.hop_length <= self.win_length <= self.n_fft:
+            raise ValueError(
+                f"frame_shift_ms {frame_shift_ms:g}, frame_length_ms {frame_length_ms:g}, n_fft "
+                f"{self.n_fft}: expected 0 < shift <= length <= n_fft "
+                f"({self.win_length} samples or more)"
+            )
+        if not log_floor > 0:
+            raise ValueError(f"log_floor {log_floor:g}, expected more than 0")
+        top = sample_rate / 2 if f_max is None else f_max
+        bank = mel_filterbank(mel_scale, n_mels, self.n_fft, sample_rate, f_min, top)
+        # Derived from the settings, so no part of a checkpoint.
+        self.register_buffer("filterbank", bank, persistent=False)
+        self.register_buffer("window", _window(window, self.win_length), persistent=False)
+
+    @property
+    def frame_shift_s(self) -> float:
+        """Time between frames [s]."""
+        return self.hop_length / self.sample_rate
+
+    def frame_count(self, num_samples: Tensor) -> Tensor:
+        """Frames of waveforms of these lengths.
+
+        Args:
+            num_samples: int64, any shape [samples].
+
+        Returns:
+            int64, the same shape [frames].
+        """
+        if self.center:
+            return num_samples // self.hop_length + 1
+        return ((num_samples - self.win_length) // self.hop_length + 1).clamp(min=0)
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute normalised features; arguments and result as in `log_mel`."""
+        features, lengths = self.log_mel(waveforms, num_samples)
+        return self.normalizer(features, lengths), lengths
+
+    def log_mel(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute features before normalisation.
+
+        Args:
+            waveforms: `(B, max(num_samples))` float32; what lies beyond a clip's end is ignored.
+            num_samples: `(B,)` int64 [samples].
+
+        Returns:
+            features `(B, T, F)` float32, zero beyond each clip's frames, and feature_lengths `(B,)`
+            int64 [frames].
+        """
+        lengths = self.frame_count(num_samples)
+        inside = torch.arange(waveforms.shape[1], device=waveforms.device) < num_samples[:, None]
+        # where, not a product: NaN in the padding must not spread.
+        waveforms = torch.where(inside, waveforms, 0.0) * self.scale
+        padded = nn.functional.pad(waveforms, self._padding(waveforms.shape[1]))
+        frames = padded.unfold(-1, self.win_length, self.hop_length)  # (B, T, win_length)
+        num_frames = int(lengths.max())
+        assert num_frames <= frames.shape[1], "num_samples beyond the waveforms' width"
+        # At least one: no transform of no frames at all.
+        frames = frames[:, : max(num_frames, 1)]
+        # A few frames at a time stay in a CPU's cache: less than half the time there.
+        at_once = CPU_FRAMES if frames.device.type == "cpu" else GPU_FRAMES
+        parts = [
+            self._power(part) @ self.filterbank for part in torch.split(frames, at_once, dim=1)
+        ]
+        features = torch.cat(parts, dim=1).clamp(min=self.log_floor).log()[:, :num_frames]
+        valid = torch.arange(num_frames, device=features.device) < lengths[:, None]
+        return torch.where(valid[..., None], features, 0.0), lengths
+
+    def _padding(self, num_samples: int) -> tuple[int, int]:
+        """Zeros before and after waveforms of this width."""
+        if not self.center:
+            return 0, max(self.win_length - num_samples, 0)
+        before = (self.win_length + 1) // 2  # odd lengths as in librosa and torch.stft
+        return before, self.win_length - before
+
+    def _power(self, frames: Tensor) -> Tensor:
+        # In float64: rounding to float32 would fill bands without sound (above a codec's cutoff)
+        # with errors of their own, other ones on each device.
+        frames = frames.double()
+        if self.remove_dc_offset:
+            frames = frames - frames.mean(dim=-1, keepdim=True)
+        if self.preemphasis:
+            previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
+            frames = frames - self.preemphasis * previous
+        spectrum = torch.fft.rfft(frames * self.window, n=self.n_fft)
+        # Not a sum over the pair of parts: reducing an axis of two takes longer than the transform.
+        power: Tensor = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        return power.float()
+
+
+def _window(kind: str, win_length: int) -> Tensor:
+    if kind == "hann":
+        return torch.hann_window(win_length, dtype=torch.float64)
+    if kind == "povey":
+        return torch.hann_window(win_length, periodic=False, dtype=torch.float64).pow(0.85)
+    raise ValueError(f"window {kind!r}, expected 'hann' or 'povey'")
+
+
+@cache
+def import_torchaudio() -> ModuleType:
+    """Import torchaudio, also where its compiled extension does not load.
+
+    torchaudio's wheels are linked against CUDA's libraries: beside a CPU build of torch the import
+    raises OSError. Filterbanks, transforms and the Kaldi features are plain Python and need no
+    extension, so a stub takes its place; forced_align and the RNN-T loss stay unavailable there.
+    """
+    try:
+        return importlib.import_module("torchaudio")
+    except OSError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        sys.modules["torchaudio._extension"] = _extension_stub()
+        return importlib.import_module("torchaudio")
+
+
+def _extension_stub() -> ModuleType:
+    stub = ModuleType("torchaudio._extension")
+    stub._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
+    stub._IS_RIR_AVAILABLE = False  # type: ignore[attr-defined]
+    stub._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
+    stub._check_cuda_version = lambda: None  # type: ignore[attr-defined]
+    stub.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
+    return stub
+
+
+def mel_filterbank(
+    kind: str, n_mels: int, n_fft: int, sample_rate: int, f_min: float, f_max: float
+) -> Tensor:
+    """Triangular mel filters over the bins of a power spectrum.
+
+    Args:
+        kind: "slaney" (librosa's default: mel scale and area norm of Slaney's Auditory Toolbox),
+            "htk" (HTK's mel scale, peaks of one) or "kaldi" (HTK's scale, triangles straight in mel
+            instead of in hertz).
+        n_mels: number of filters F.
+        n_fft: length of the Fourier transform [samples].
+        sample_rate: [Hz].
+        f_min: lower edge of the first filter [Hz].
+        f_max: upper edge of the last filter [Hz].
+
+    Returns:
+        `(n_fft // 2 + 1, F)` float32.
+
+    Raises:
+        ValueError: an unknown kind, too few filters, odd lengths, or a band outside 0 to half the
+            sample rate.
+    """
+    if kind not in ("slaney", "htk", "kaldi"):
+        raise ValueError(f"mel scale {kind!r}, expected 'slaney', 'htk' or 'kaldi'")
+    fewest = 4 if kind == "kaldi" else 1
+    if n_mels < fewest:
+        raise ValueError(f"n_mels {n_mels}, expected at least {fewest}")
+    # torchaudio rounds half of either down, and so moves every bin.
+    if n_fft % 2 or sample_rate % 2:
+        raise ValueError(f"n_fft {n_fft}, sample_rate {sample_rate} Hz: expected even numbers")
+    if not 0 <= f_min < f_max <= sample_rate / 2:
+        raise ValueError(
+            f"mel band {f_min:g} to {f_max:g} Hz, "
+            f"expected 0 <= f_min < f_max <= {sample_rate / 2:g} Hz (half the sample rate)"
+        )
+    if kind == "kaldi":
+        import_torchaudio()
+        kaldi = importlib.import_module("torchaudio.compliance.kaldi")
+        with _float64_by_default():
+            bank, _ = kaldi.get_mel_banks(
+                n_mels, n_fft, float(sample_rate), f_min, f_max, 100.0, -500.0, 1.0
+            )
+        # Kaldi leaves out the Nyquist bin.
+        return torch.nn.functional.pad(bank, (0, 1)).T.contiguous().float()
+    functional = import_torchaudio().functional
+    with _float64_by_default():
+        bank = functional.melscale_fbanks(
+            n_freqs=n_fft // 2 + 1,
+            f_min=f_min,
+            f_max=f_max,
+            n_mels=n_mels,
+            sample_rate=sample_rate,
+            norm="slaney" if kind == "slaney" else None,
+            mel_scale=kind,
+        )
+    return torch.as_tensor(bank).float()
+
+
+@contextmanager
+def _float64_by_default() -> Iterator[None]:
+    """torchaudio computes filters in the default dtype; float32 is off by 1e-5 at their feet."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class NoNormalizer(nn.Module):
+    """Leaves features as they are."""
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return `(B, T, F)` features unchanged."""
+        return features
+
+
+class UtteranceNormalizer(nn.Module):
+    """Each mel bin of each utterance to mean 0 and standard deviation 1 over its own frames.
+
+    Removes what stays the same in a recording (gain, microphone, room); needs the whole utterance.
+    """
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: `(B, T, F)`.
+            lengths: `(B,)` int64 [frames].
+
+        Returns:
+            `(B, T, F)`, zero beyond each length, finite also for silence and for no frames.
+        """
+        valid = _valid(features, lengths)
+        count = lengths.clamp(min=1)[:, None, None]
+        mean = torch.where(valid, features, 0.0).sum(dim=1, keepdim=True) / count
+        centred = torch.where(valid, features - mean, 0.0)
+        variance = centred.square().sum(dim=1, keepdim=True) / count
+        return centred / variance.sqrt().clamp(min=STD_FLOOR)
+
+
+class StoredNormalizer(nn.Module):
+    """Each mel bin by a mean and standard deviation measured once on the training data.
+
+    Keeps loudness differences between utterances and works on a stream. The statistics are buffers,
+    so they travel inside the model file.
+
+    Args:
+        n_mels: number of mel bins F.
+    """
+
+    mean: Tensor
+    std: Tensor
+    is_measured: Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
+        self.register_buffer("is_measured", torch.tensor(False))
+
+    def measure(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set mean and standard deviation from batches of features.
+
+        Args:
+            batches: pairs of features `(B, T, F)` and lengths `(B,)` int64 [frames].
+
+        Raises:
+            ValueError: where the batches hold no frame.
+        """
+        count = 0
+        total = torch.zeros(self.mean.shape, dtype=torch.float64)
+        squares = torch.zeros(self.mean.shape, dtype=torch.float64)
+        for features, lengths in batches:
+            frames = features[_valid(features, lengths).squeeze(-1)].double().cpu()  # (N, F)
+            count += len(frames)
+            total += frames.sum(dim=0)
+            squares += frames.square().sum(dim=0)
+        if not count:
+            raise ValueError("no frames to measure feature statistics on, expected at least one")
+        mean = total / count
+        std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=STD_FLOOR)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        self.is_measured.fill_(True)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Normalise `(B, T, F)` features; zero beyond each length.
+
+        Raises:
+            ValueError: before the statistics were measured or loaded.
+        """
+        if not self.is_measured:
+            raise ValueError(
+                "feature statistics are not measured, expected measure() or a model file"
+            )
+        return torch.where(_valid(features, lengths), (features - self.mean) / self.std, 0.0)
+
+
+def make_normalizer(kind: str, n_mels: int) -> nn.Module:
+    """Build a normaliser.
+
+    Args:
+        kind: "utterance", "stored" or "none".
+        n_mels: number of mel bins F.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind == "utterance":
+        return UtteranceNormalizer()
+    if kind == "stored":
+        return StoredNormalizer(n_mels)
+    if kind == "none":
+        return NoNormalizer()
+    raise ValueError(f"normalizer {kind!r}, expected 'utterance', 'stored' or 'none'")
+
+
+def _valid(features: Tensor, lengths: Tensor) -> Tensor:
+    """`(B, T, 1)` bool: True on frames of the utterance."""
+    return (torch.arange(features.shape[1], device=features.device) < lengths[:, None])[..., None]
