@@ -19,6 +19,7 @@ import math
 import os
 import reprlib
 import stat
+import time
 import types
 import typing
 import zlib
@@ -37,6 +38,8 @@ MAX_BLANK_LINES = 10_000  # in a row
 STREAM_BYTES = 1 << 20  # that are read at a time where nobody knows how many come
 MAX_GZIP_RATIO = 200  # bytes out of one byte; text has 3 to 20, and the format allows 1,032
 FREE_GZIP_BYTES = 1 << 20  # that may come out of any file, however well it is packed
+PIPE_WAIT_S = 3.0  # [s] for somebody who writes to a named pipe
+PIPE_POLL_S = 0.02  # [s]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = MAX_SHOWN_CHARACTERS
@@ -85,6 +88,53 @@ def open_regular(path: Path | str, expected: str) -> io.BufferedReader:
         os.close(descriptor)
         raise ValueError(f"{path}: not a regular file, expected {expected}")
     return open(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def open_text(path: Path | str) -> Iterator[io.BufferedReader[Any]]:
+    """Open a text that a user names, a pipe or a device too; unpacked where it begins as gzip does.
+
+    A pipe, as of `<(zcat ...)`, that nobody writes to is an error soon.
+
+    Raises:
+        ValueError: a pipe without a writer.
+        OSError: missing, unreadable or a folder.
+    """
+    # Without O_NONBLOCK a FIFO would wait here, for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        os.close(descriptor)
+        raise IsADirectoryError(21, "Is a directory, expected a text", str(path))
+    if not stat.S_ISFIFO(mode):
+        os.set_blocking(descriptor, True)
+    raw = _Pipe(descriptor, path) if stat.S_ISFIFO(mode) else io.FileIO(descriptor)
+    with io.BufferedReader(raw) as file:
+        yield unpacked(file, path)
+
+
+class _Pipe(io.FileIO):
+    """The reading end of a pipe that does not wait longer than PIPE_WAIT_S for a writer to come."""
+
+    def __init__(self, descriptor: int, path: Path | str) -> None:
+        super().__init__(descriptor)
+        self._path = path
+        self._is_met = False
+
+    def readinto(self, target: Any) -> int | None:
+        """Read some bytes; none are the end."""
+        until = time.monotonic() + PIPE_WAIT_S
+        while not self._is_met:
+            size = super().readinto(target)  # None: there is a writer, but nothing to read yet
+            self._is_met = size != 0
+            if self._is_met:
+                os.set_blocking(self.fileno(), True)
+            elif time.monotonic() > until:
+                raise ValueError(f"{self._path}: a pipe that nobody writes to, expected a text")
+            if size:
+                return size
+            time.sleep(0 if self._is_met else PIPE_POLL_S)
+        return super().readinto(target)
 
 
 def read_bytes(path: Path | str, expected: str, max_bytes: int) -> bytes:
@@ -212,6 +262,20 @@ def lines(
                     )
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{name}:{number + 1}: damaged gzip ({error})") from error
+
+
+def whole_lines(file: HasLines, name: object) -> Iterator[tuple[int, bytes]]:
+    """Each line as of `lines`, none of them cut.
+
+    Raises:
+        ValueError: as `lines`, or a line longer than MAX_LINE_BYTES.
+    """
+    for number, raw in lines(file, name):
+        if len(raw) > MAX_LINE_BYTES:
+            raise ValueError(
+                f"{name}:{number}: more than {MAX_LINE_BYTES} bytes, expected a shorter line"
+            )
+        yield number, raw
 
 
 def unpacked(file: io.BufferedReader[Any], name: object) -> io.BufferedReader[Any]:

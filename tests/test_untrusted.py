@@ -8,6 +8,8 @@ import io
 import os
 import random
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +22,14 @@ from asr.untrusted import (
     MAX_BLANK_LINES,
     MAX_DEPTH,
     MAX_LINE_BYTES,
+    PIPE_WAIT_S,
     annotations_of,
     check_arguments,
     checked,
     described,
     lines,
     open_regular,
+    open_text,
     read_bytes,
     read_json,
     read_stream,
@@ -33,6 +37,7 @@ from asr.untrusted import (
     record,
     shown,
     unpacked,
+    whole_lines,
 )
 
 
@@ -303,3 +308,76 @@ def test_damaged_gzip_is_told_with_its_line() -> None:
     for damaged in (packed[:-100], packed[:-2], packed[:50] + b"x" + packed[51:], packed + b"x"):
         with pytest.raises(ValueError, match=r"^x:\d+: damaged gzip \("):
             list(lines(unpacked(opened(damaged), "x"), "x"))
+
+
+def texts_of(path: Path) -> list[bytes]:
+    with open_text(path) as file:
+        return [line for _, line in whole_lines(file, path)]
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def write_later(path: Path, blocks: list[bytes], wait_s: float) -> threading.Thread:
+    """A writer that takes its time before every block."""
+
+    def write() -> None:
+        with path.open("wb", buffering=0) as file:
+            for block in blocks:
+                time.sleep(wait_s)
+                file.write(block)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("content", [b"a\nb\n", gzip.compress(b"a\nb\n")])
+def test_files_are_text_or_gzip(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert texts_of(path) == [b"a\n", b"b\n"]
+
+
+def test_a_pipe_is_read_to_its_end(fifo: Path) -> None:
+    for blocks in ([b"a\n", b"b\n"], [gzip.compress(b"a\nb\n")], [b"a\nb\n" * 1], []):
+        thread = write_later(fifo, blocks, wait_s=0.15)
+        # A writer that leaves without a word is like one that never came.
+        if blocks:
+            assert texts_of(fifo) == [b"a\n", b"b\n"]
+        else:
+            with pytest.raises(ValueError, match="a pipe that nobody writes to"):
+                texts_of(fifo)
+        thread.join()
+
+
+def test_a_pipe_of_a_shell_is_read(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"a\nb\n")
+    os.close(writing)
+    assert texts_of(Path(f"/dev/fd/{reading}")) == [b"a\n", b"b\n"]
+    os.close(reading)
+
+
+def test_a_pipe_that_nobody_writes_to_is_told_soon(fifo: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=r"fifo: a pipe that nobody writes to, expected a text$"):
+        texts_of(fifo)
+    assert PIPE_WAIT_S <= time.monotonic() - start < PIPE_WAIT_S + 2
+
+
+def test_a_device_without_end_is_told_soon() -> None:
+    with pytest.raises(ValueError, match=rf"^/dev/zero:1: more than {MAX_LINE_BYTES} bytes, "):
+        texts_of(Path("/dev/zero"))
+    assert texts_of(Path("/dev/null")) == []
+
+
+def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(OSError, match="irectory") as found:
+            texts_of(path)
+        assert found.value.filename == str(path) or str(path) in str(found.value.filename)

@@ -8,8 +8,7 @@ from pathlib import Path
 from asr.cli.standard_input import STDIN, standard_input
 from asr.data.records import MANIFEST_SUFFIXES, BadLineError, read_records
 from asr.decoder.ngram.counts import check_words
-from asr.decoder.ngram.lines import numbered_lines, open_text
-from asr.untrusted import shown, unpacked
+from asr.untrusted import open_text, shown, unpacked, whole_lines
 
 _BOM = "\ufeff"
 
@@ -58,12 +57,12 @@ def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
     path = Path(source)
     if source == STDIN:
         file = unpacked(standard_input("sentences"), name)
-        yield from _decoded(name, numbered_lines(name, file))
+        yield from _decoded(name, whole_lines(file, name))
     elif path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _manifest_texts(path)
     else:
         with open_text(path) as file:
-            yield from _decoded(name, numbered_lines(name, file))
+            yield from _decoded(name, whole_lines(file, name))
 
 
 def _decoded(name: str, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:

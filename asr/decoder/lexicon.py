@@ -16,11 +16,10 @@ from asr.decoder.frames import utterances_of
 from asr.decoder.hypothesis import BLANK, Hypothesis
 from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
 from asr.decoder.ngram.files import is_kenlm_binary, is_ngram_file
-from asr.decoder.ngram.lines import numbered_lines
 from asr.decoder.word_model import SPACE, by_alphabet
 from asr.memory import require_memory
 from asr.text import CharTokenizer
-from asr.untrusted import open_regular, shown, unpacked
+from asr.untrusted import open_regular, shown, unpacked, whole_lines
 
 NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
 
@@ -136,7 +135,7 @@ class LexiconBeamSearch:
             require_memory(path.stat().st_size, str(path))
         else:
             with open_regular(path, "a language model") as file:
-                for _ in numbered_lines(path, unpacked(file, path)):
+                for _ in whole_lines(unpacked(file, path), path):
                     pass
         try:
             return self._modules.kenlm.KenLM(str(path), self._dictionary)
@@ -219,7 +218,7 @@ def _words(
 def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:
     words: dict[str, None] = {}
     with open_regular(path, "a lexicon") as file:
-        for number, line in numbered_lines(path, file):
+        for number, line in whole_lines(file, path):
             try:
                 word = line.decode().strip()
                 if len(word.split()) > 1:

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.atomic_file import replacing
-from asr.decoder.ngram.lines import numbered_lines
 from asr.decoder.ngram.model import END, LOG10, MAX_ORDER, START, UNKNOWN, NgramModel
 from asr.decoder.ngram.tree import BadNgramError, Rows, build_tree
-from asr.untrusted import HasLines, open_regular, unpacked
+from asr.untrusted import HasLines, open_regular, unpacked, whole_lines
 
 UNLISTED = -100.0  # log10 P(<unk>) where a file does not list it, as KenLM takes it
 SHOWN_CHARACTERS = 60  # of a wrong line, in a message
@@ -91,7 +90,7 @@ class _Reader:
     def __init__(self, path: Path, file: HasLines) -> None:
         self.ids: dict[bytes, int] = {}
         self._path = path
-        self._lines = numbered_lines(path, file)
+        self._lines = whole_lines(file, path)
         self._line = 0
 
     def read(self) -> list[_Section]:

@@ -14,7 +14,7 @@ from asr.decoder.ngram import NgramModel, load_ngram_model, save_ngram_model
 from asr.decoder.ngram.arpa import read_arpa
 from asr.decoder.ngram.counts import encode
 from asr.decoder.ngram.kneser_ney import train
-from asr.decoder.ngram.lines import MAX_LINE_BYTES
+from asr.untrusted import MAX_LINE_BYTES
 from tests.decoder.ngram.random_text import random_sentences
 
 FALLBACK = (0.5, 1.0, 1.5)
