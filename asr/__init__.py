@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asr.aligner import Aligner, Alignment
     from asr.audio import load_audio
-    from asr.checkpoint import load_model
     from asr.model import LSTM, BiLstmCtc
-    from asr.transcriber import Transcriber, Transcript, Word
+    from asr.model_file import load_model
+    from asr.transcriber import Transcriber, Transcript
+    from asr.word import Word
 
 __version__ = "0.1.0"
 
@@ -33,9 +34,9 @@ _HOMES = {
     "BiLstmCtc": "asr.model",
     "Transcriber": "asr.transcriber",
     "Transcript": "asr.transcriber",
-    "Word": "asr.transcriber",
+    "Word": "asr.word",
     "load_audio": "asr.audio",
-    "load_model": "asr.checkpoint",
+    "load_model": "asr.model_file",
 }
 
 

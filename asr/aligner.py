@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from asr.audio import load_audio
-from asr.checkpoint import Recognizer, load_model
 from asr.decoder import Hypothesis
 from asr.decoder.forced_alignment import align_one
-from asr.model.chunks import AT_ONCE, log_probs_in_chunks
-from asr.transcriber import Waveform, choose_device, memory_needed, require_memory_for
+from asr.model_file import load_model
+from asr.recognizer import Progress, Recognizer, Waveform, choose_device
 from asr.untrusted import shown
+from asr.word import Character, Word
 
 CHUNK_S = 30.0  # [s] what is longer is run through the model in chunks of so much
-CONTEXT_S = 5.0  # [s] around a chunk, whose output is thrown away
 # [nats a frame] A text that is further behind most likely does not fit: docs/results.md says how
 # many right texts are, and how many wrong ones are not.
 MAX_SHORTFALL = 0.7
-
-Progress = Callable[[int, int], None]
 
 
 def _silent(done: int, total: int) -> None:
@@ -53,42 +49,16 @@ class Emission:
 
 
 @dataclass(frozen=True)
-class AlignedCharacter:
-    """A character of the text.
+class AlignedWord(Word):
+    """A word of the text, normalised, and when it is said; its confidence is not calibrated.
 
     Attributes:
-        character: of the normalised text; spaces count.
-        start: of its first frame on the CTC path [s].
-        end: of its last frame on the CTC path [s]. What follows up to the next character are
-            blanks: the path does not say whether it is still spoken.
-        log_prob: mean of its frames [nats].
-    """
-
-    character: str
-    start: float
-    end: float
-    log_prob: float
-
-
-@dataclass(frozen=True)
-class AlignedWord:
-    """A word of the text.
-
-    Attributes:
-        word: normalised.
-        start: of its first character [s].
-        end: of its last character [s].
-        confidence: geometric mean of its characters' probabilities, 0 to 1; not calibrated.
         characters: its own.
         original: as it was written; None where the words of the text as written are not, one by
             one, those of the normalised text.
     """
 
-    word: str
-    start: float
-    end: float
-    confidence: float
-    characters: tuple[AlignedCharacter, ...]
+    characters: tuple[Character, ...]
     original: str | None
 
 
@@ -129,7 +99,7 @@ class Aligner:
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.recognizer = recognizer.eval()
-        self.sample_rate = recognizer.features.sample_rate
+        self.sample_rate = recognizer.sample_rate
 
     @classmethod
     def load(cls, model_file: Path | str, device: str = "auto") -> Aligner:
@@ -175,25 +145,10 @@ class Aligner:
         duration, shift = round(len(waveform) / self.sample_rate, 3), recognizer.frame_shift_s
         if not duration:
             raise ValueError(f"{len(waveform)} samples of audio, expected at least a millisecond")
-        frames_per_s = 1 / recognizer.features.frame_shift_s
-        chunk_frames, context_frames = (
-            round(CHUNK_S * frames_per_s),
-            round(CONTEXT_S * frames_per_s),
-        )
-        seen = AT_ONCE * (chunk_frames + 2 * context_frames)
-        needed = memory_needed(recognizer, len(waveform), num_seen=seen)
-        require_memory_for(recognizer, f"{duration:g} s of audio", needed)
-        device = recognizer.features.window.device
-        with torch.inference_mode():
-            samples = torch.from_numpy(waveform).to(device)[None]
-            num_samples = torch.tensor([len(waveform)], device=device)
-            features, _ = recognizer.features(samples, num_samples)
-            log_probs = log_probs_in_chunks(
-                recognizer.model, features[0], chunk_frames, context_frames, progress
-            )
+        log_probs, _ = recognizer.log_probs([waveform], chunk_s=CHUNK_S, progress=progress)
         # Frames that begin at the end would give their characters no time: times are told in ms.
         inside = math.ceil((duration - 0.0005) / shift)
-        return Emission(log_probs[:inside].cpu().numpy(), shift, duration)
+        return Emission(log_probs[0, :inside].cpu().numpy(), shift, duration)
 
 
 def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Alignment:
@@ -225,9 +180,7 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
     )
 
 
-def character_path(
-    recognizer: Recognizer, emission: Emission, text: str
-) -> tuple[AlignedCharacter, ...]:
+def character_path(recognizer: Recognizer, emission: Emission, text: str) -> tuple[Character, ...]:
     """Where the most likely path writes each character of a normalised text.
 
     For pictures of a reference and a hypothesis over the same recording.
@@ -247,13 +200,11 @@ def _hypothesis(recognizer: Recognizer, emission: Emission, text: str) -> Hypoth
     return align_one(emission.log_probs, recognizer.tokenizer.encode(text), name="text")
 
 
-def _characters(
-    text: str, hypothesis: Hypothesis, emission: Emission
-) -> tuple[AlignedCharacter, ...]:
+def _characters(text: str, hypothesis: Hypothesis, emission: Emission) -> tuple[Character, ...]:
     shift = emission.frame_shift_s
     spans = zip(text, hypothesis.starts, hypothesis.ends, hypothesis.log_probs, strict=True)
     return tuple(
-        AlignedCharacter(
+        Character(
             character,
             round(start * shift, 3),
             min(round(end * shift, 3), emission.duration),
@@ -264,9 +215,9 @@ def _characters(
 
 
 def _words(
-    characters: Sequence[AlignedCharacter], originals: Sequence[str | None]
+    characters: Sequence[Character], originals: Sequence[str | None]
 ) -> Iterator[AlignedWord]:
-    own: list[AlignedCharacter] = []
+    own: list[Character] = []
     number = 0
     for character in [*characters, None]:
         if character is not None and character.character != " ":
@@ -287,6 +238,6 @@ def _originals(recognizer: Recognizer, text: str, normalized: str) -> list[str |
     return [None] * len(words)
 
 
-def _confidence(characters: Sequence[AlignedCharacter]) -> float:
+def _confidence(characters: Sequence[Character]) -> float:
     mean = math.fsum(each.log_prob for each in characters) / len(characters)
     return round(math.exp(min(mean, 0.0)), 4)

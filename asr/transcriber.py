@@ -6,46 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio import load_audio, probe
-from asr.checkpoint import Recognizer, load_model
 from asr.decoder import Greedy, Hypothesis
-from asr.memory import available_memory, require_memory
-
-Waveform = NDArray[np.float32]
-
-SPARE = 1.15  # of memory: what the libraries take besides
-FIXED_BYTES = 64 << 20  # for their buffers, however short a recording is
+from asr.model_file import load_model
+from asr.recognizer import Recognizer, Waveform, choose_device
+from asr.word import Word
 
 
 class Decoder(Protocol):
     """Log-probabilities `(B, T, V)` and lengths `(B,)` to hypotheses, best first, an utterance."""
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]: ...
-
-
-@dataclass(frozen=True)
-class Word:
-    """A recognised word.
-
-    Attributes:
-        word: its characters.
-        start: of its first character on the CTC path [s].
-        end: of its last character on the CTC path [s].
-        confidence: geometric mean of its characters' probabilities, 0 to 1; what the transcriber's
-            `calibrate` makes of it, where it has one.
-    """
-
-    word: str
-    start: float
-    end: float
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -61,79 +36,6 @@ class Transcript:
     text: str
     words: tuple[Word, ...]
     duration: float
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """A device by name; "auto" is cuda where there is one, else cpu.
-
-    Raises:
-        ValueError: a device that this machine lacks.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not available on this machine") from error
-    return device
-
-
-def memory_needed(
-    recognizer: Recognizer, num_samples: int, num_waveforms: int = 1, num_seen: int | None = None
-) -> int:
-    """What a batch takes of memory at most, on its way from waveforms to log-probabilities.
-
-    An estimate: the largest tensors that are alive at once in each stage, of which the first
-    convolution's output is usually the widest. Waveforms count as they are held and as padded.
-
-    Args:
-        recognizer: the model.
-        num_samples: of the longest waveform.
-        num_waveforms: of the batch.
-        num_seen: feature frames that the network sees at once; None for all.
-
-    Returns:
-        [bytes]
-    """
-    model, mels = recognizer.model, recognizer.features.n_mels
-    layers: list[Any] = list(model.layers)
-    first: Any = model.subsampling.convolutions[0]
-    frames = int(recognizer.features.frame_count(torch.tensor(num_samples)))
-    seen = frames if num_seen is None else min(frames, num_seen)
-    steps = int(model.subsampling.output_length(torch.tensor(seen)))
-    # Numbers, of a waveform.
-    convolved = first.out_channels * -(-seen // first.stride[0]) * -(-mels // first.stride[1])
-    widest = max(model.subsampling.output_size, *(layer.output_size for layer in layers))
-    gates = max(4 * layer.hidden_size * layer.num_directions for layer in layers)
-    stages = (
-        2.25 * num_samples + 2 * frames * mels,  # masked, scaled and padded once more
-        seen * mels + 2 * convolved,  # before and after ReLU
-        steps * max(3 * widest, 2 * widest + gates),
-        steps * (widest + 3 * model.head.out_features),
-    )
-    numbers = 2 * num_samples + frames * mels + max(stages)
-    return int(SPARE * 4 * num_waveforms * numbers) + FIXED_BYTES
-
-
-def require_memory_for(recognizer: Recognizer, what: str, num_bytes: int) -> None:
-    """Refuse audio that would not fit into the memory of the model's device.
-
-    Args:
-        recognizer: the model.
-        what: the audio, for the message.
-        num_bytes: of `memory_needed`.
-
-    Raises:
-        ValueError: less is available.
-    """
-    device = recognizer.features.window.device
-    there = available_memory()
-    if device.type == "cuda":
-        # What torch has taken and holds for tensors to come counts as free.
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        there = torch.cuda.mem_get_info(device)[0] + held
-    require_memory(num_bytes, what, there)
 
 
 class Transcriber:
@@ -155,7 +57,7 @@ class Transcriber:
         self.recognizer = recognizer.eval()
         self.decoder = decoder or Greedy()
         self.calibrate = calibrate
-        self.sample_rate = recognizer.features.sample_rate
+        self.sample_rate = recognizer.sample_rate
 
     @classmethod
     def load(
@@ -180,7 +82,7 @@ class Transcriber:
         # Before it is decoded: a file of some kilobytes may hold hours.
         duration = probe(source).duration
         name = f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else source
-        self._require_memory(math.ceil(duration * self.sample_rate), 1, f"{name}: ")
+        self.recognizer.require_memory(math.ceil(duration * self.sample_rate), name=str(name))
         return self.transcribe([load_audio(source, self.sample_rate)])[0]
 
     def transcribe(self, waveforms: Sequence[Waveform]) -> list[Transcript]:
@@ -197,40 +99,11 @@ class Transcriber:
         """
         if not waveforms:
             return []
-        log_probs, lengths = self.emit(waveforms)
-        hypotheses = self.decoder(log_probs, lengths)
+        hypotheses = self.decoder(*self.recognizer.log_probs(waveforms))
         return [
             self._transcript(best[0], len(waveform) / self.sample_rate)
             for best, waveform in zip(hypotheses, waveforms, strict=True)
         ]
-
-    def emit(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, Tensor]:
-        """What the model makes of waveforms, in one batch.
-
-        Args:
-            waveforms: at least one, each `(num_samples,)` float32 at `sample_rate`.
-
-        Returns:
-            log_probs `(B, T, V)` [nats] and their lengths `(B,)` int64 [output frames].
-
-        Raises:
-            ValueError: they would not fit into memory.
-        """
-        self._require_memory(max(map(len, waveforms)), len(waveforms), "")
-        device = self.recognizer.features.window.device
-        padded = torch.nn.utils.rnn.pad_sequence(
-            [torch.from_numpy(waveform) for waveform in waveforms], batch_first=True
-        )
-        num_samples = torch.tensor([len(waveform) for waveform in waveforms])
-        with torch.inference_mode():
-            log_probs, lengths = self.recognizer(padded.to(device), num_samples.to(device))
-        return log_probs, lengths
-
-    def _require_memory(self, num_samples: int, num_waveforms: int, where: str) -> None:
-        many = f"{num_waveforms} recordings of up to " if num_waveforms > 1 else ""
-        what = f"{where}{many}{num_samples / self.sample_rate:g} s of audio"
-        needed = memory_needed(self.recognizer, num_samples, num_waveforms)
-        require_memory_for(self.recognizer, what, needed)
 
     def _transcript(self, hypothesis: Hypothesis, duration: float) -> Transcript:
         words: list[Word] = []

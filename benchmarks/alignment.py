@@ -31,11 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.aligner import MAX_SHORTFALL, Aligner, Emission, align_emission
-from asr.checkpoint import Recognizer
 from asr.data.dataset import load_utterance
 from asr.data.manifest import read_manifest
 from asr.decoder.viterbi import best_path
 from asr.decoder.viterbi_kernel import fast_best_path
+from asr.recognizer import Recognizer
 
 FRAMES_PER_S = 25  # output frames of 40 ms
 VOCAB = 30

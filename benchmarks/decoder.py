@@ -82,9 +82,9 @@ def peaky(generator: np.random.Generator, text: str) -> np.ndarray:
 
 def real(model: Path, manifest: Path, count: int) -> tuple[Tensor, Tensor, str]:
     """Log-probabilities of a model for the first utterances of a manifest, and its alphabet."""
-    from asr.checkpoint import load_model
     from asr.data.dataset import load_utterance
     from asr.data.manifest import read_manifest
+    from asr.model_file import load_model
 
     recognizer, _ = load_model(model, torch.device("cpu"))
     utterances = read_manifest(manifest)[:count]

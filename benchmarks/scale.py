@@ -234,7 +234,7 @@ MODEL = """
 import statistics, sys, time
 from pathlib import Path
 import torch
-from asr.checkpoint import ModelSpec, Part, Recognizer
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.trainer.device import make_fabric
 from asr.trainer.gradients import Gradients
 from asr.trainer.state import Origin, Progress, pack_state

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import asr.aligner
+import asr.recognizer
 from asr.aligner import (
-    AlignedCharacter,
     AlignedWord,
     Aligner,
     Alignment,
@@ -18,7 +18,8 @@ from asr.aligner import (
     align_emission,
     character_path,
 )
-from asr.checkpoint import ModelSpec, Part, Recognizer
+from asr.recognizer import ModelSpec, Part, Recognizer
+from asr.word import Character
 
 RATE = 8000  # [Hz]
 ALPHABET = " ab'"
@@ -56,8 +57,8 @@ def noise(seconds: float) -> np.ndarray:
 def test_by_hand() -> None:
     alignment = align_emission(recognizer_of(), emission_of("__aab__ _b__"), "AB  B!")
     loud = round(math.log(0.8), 4)
-    a, b = AlignedCharacter("a", 0.04, 0.08, loud), AlignedCharacter("b", 0.08, 0.1, loud)
-    last = AlignedCharacter("b", 0.18, 0.2, loud)
+    a, b = Character("a", 0.04, 0.08, loud), Character("b", 0.08, 0.1, loud)
+    last = Character("b", 0.18, 0.2, loud)
     assert alignment == Alignment(
         text="ab b",
         words=(
@@ -148,7 +149,7 @@ def test_long_recordings_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     aligner = Aligner(recognizer_of())
     whole = aligner.emission(noise(7.3))
     monkeypatch.setattr(asr.aligner, "CHUNK_S", 1.0)
-    monkeypatch.setattr(asr.aligner, "CONTEXT_S", 0.5)
+    monkeypatch.setattr(asr.recognizer, "CONTEXT_S", 0.5)
     told: list[tuple[int, int]] = []
     chunked = aligner.emission(noise(7.3), lambda done, total: told.append((done, total)))
     assert told == [(400, 731), (731, 731)]

@@ -11,18 +11,11 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from asr.checkpoint import ModelSpec, Part, Recognizer, save_model
 from asr.decoder import Greedy, Hypothesis
-from asr.transcriber import (
-    FIXED_BYTES,
-    SPARE,
-    Transcriber,
-    Transcript,
-    Waveform,
-    Word,
-    choose_device,
-    memory_needed,
-)
+from asr.model_file import save_model
+from asr.recognizer import FIXED_BYTES, SPARE, ModelSpec, Part, Recognizer, Waveform, choose_device
+from asr.transcriber import Transcriber, Transcript
+from asr.word import Word
 
 RATE = 8000  # [Hz]
 ALPHABET = " ab'"
@@ -228,7 +221,7 @@ def test_what_memory_does_not_hold_is_refused_before_it_is_decoded(
     transcriber: Transcriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soundfile.write(tmp_path / "a.wav", waveform(2.0, 0), RATE)
-    monkeypatch.setattr("asr.transcriber.available_memory", lambda: 1_000_000)
+    monkeypatch.setattr("asr.recognizer.available_memory", lambda: 1_000_000)
     decoded: list[object] = []
     monkeypatch.setattr("asr.transcriber.load_audio", lambda *given: decoded.append(given))
     with pytest.raises(ValueError, match=r"a\.wav: 2 s of audio: needs 0\.07 GB of memory, expec"):
@@ -243,7 +236,7 @@ def test_the_memory_needed_grows_with_the_recording_and_the_model() -> None:
     # are the widest: the input of the LSTM layers, normalised and masked.
     small = recognizer_of()
     numbers = 2 * 80_000 + 1001 * 12 + 501 * 3 * 32 * 6
-    assert memory_needed(small, 80_000) == int(SPARE * 4 * numbers) + FIXED_BYTES
-    hour = memory_needed(small, 3600 * RATE) - FIXED_BYTES
-    assert memory_needed(small, 3600 * RATE, 2) - FIXED_BYTES == pytest.approx(2 * hour)
-    assert memory_needed(small, 3600 * RATE, num_seen=1000) - FIXED_BYTES < hour
+    assert small.memory_needed(80_000) == int(SPARE * 4 * numbers) + FIXED_BYTES
+    hour = small.memory_needed(3600 * RATE) - FIXED_BYTES
+    assert small.memory_needed(3600 * RATE, 2) - FIXED_BYTES == pytest.approx(2 * hour)
+    assert small.memory_needed(3600 * RATE, num_seen=1000) - FIXED_BYTES < hour

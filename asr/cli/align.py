@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from asr.aligner import MAX_SHORTFALL, Aligner, Alignment, Progress
+from asr.aligner import MAX_SHORTFALL, Aligner, Alignment
 from asr.audio import AUDIO_SUFFIXES, load_audio
 from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output, output_files
 from asr.cli.attempt import attempt
@@ -20,8 +20,8 @@ from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Problem, Utterance, scan_manifest
+from asr.recognizer import Progress, Waveform
 from asr.text import printable
-from asr.transcriber import Waveform
 from asr.untrusted import read_text
 
 MAX_TEXT_BYTES = 1 << 20  # of a recording: 4 hours have some 200,000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asr.checkpoint import average_models, save_model
 from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
+from asr.model_file import average_models, save_model
 
 
 def main(arguments: list[str]) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.cli.construct import construct, plain, target
 from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.trainer import Trainer
 from asr.trainer.recipe import Recipe
 from asr.untrusted import check_arguments

@@ -17,7 +17,7 @@ from asr.cli.user_yaml import read_settings
 from asr.untrusted import check_arguments
 
 if TYPE_CHECKING:  # `asr evaluate --help` needs no torch
-    from asr.checkpoint import Recognizer
+    from asr.recognizer import Recognizer
     from asr.transcriber import Decoder
 
 DECODERS = "asr.decoder"

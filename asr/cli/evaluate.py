@@ -55,13 +55,14 @@ def main(arguments: list[str]) -> int:
 
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
-    from asr.checkpoint import load_model
     from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest
+    from asr.model_file import load_model
+    from asr.recognizer import choose_device
     from asr.report import read_calibration, write_report
     from asr.report.slices import check_slice_by
     from asr.report.write import FILES
-    from asr.transcriber import Transcriber, choose_device
+    from asr.transcriber import Transcriber
 
     check_settings(config, SETTINGS)
     model_file, manifest = Path(config.model_file), Path(config.manifest)

@@ -13,10 +13,10 @@ from rich.progress import track
 from asr.report.sound import SoundFormat
 
 if TYPE_CHECKING:
-    from asr.checkpoint import Recognizer
     from asr.data.manifest import Utterance
     from asr.decoder import Hypothesis
     from asr.decoder.viterbi import Frames
+    from asr.recognizer import Recognizer
     from asr.report import Evaluation
     from asr.report.clip import Clip, Clips, CtcPath
     from asr.transcriber import Transcriber
@@ -93,12 +93,11 @@ def _clip(
 
     recognizer = transcriber.recognizer
     waveform = load_utterance(utterance, transcriber.sample_rate)
-    device = recognizer.features.window.device
-    batch = torch.from_numpy(waveform)[None].to(device)
-    num_samples = torch.tensor([len(waveform)], device=device)
+    batch = torch.from_numpy(waveform)[None].to(recognizer.device)
+    num_samples = torch.tensor([len(waveform)], device=recognizer.device)
     with torch.inference_mode():
         features, _ = recognizer.features.log_mel(batch, num_samples)
-    log_probs, lengths = transcriber.emit([waveform])
+    log_probs, lengths = recognizer.log_probs([waveform])
     best = transcriber.decoder(log_probs, lengths)[0][0]
     said = _said(recognizer, log_probs[0, : int(lengths)].cpu().numpy(), reference)
     return make_clip(

@@ -13,7 +13,7 @@ from asr.cli.user_yaml import REFERENCE
 from asr.report.runs import Setting
 
 if TYPE_CHECKING:  # `asr runs` needs no torch
-    from asr.checkpoint import ModelSpec
+    from asr.recognizer import ModelSpec
 
 # Where a run lies and how it was begun, not what it trains.
 NOT_COMPARED = ("name", "resume", "overwrite", "paths.")

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from asr.checkpoint import origin_of, save_model, transfer_model
+from asr.model_file import origin_of, save_model, transfer_model
 from asr.trainer.recipe import Recipe
 
 logger = logging.getLogger(__name__)

@@ -15,17 +15,18 @@ from rich.progress import track
 
 from asr.atomic_file import replace_text
 from asr.audio import AUDIO_SUFFIXES
-from asr.checkpoint import load_model
 from asr.cli.attempt import attempt
 from asr.cli.decoder_options import add_decoder_options, build_decoder, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS, one_line
 from asr.cli.outputs import check_outputs
 from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
+from asr.model_file import load_model
+from asr.recognizer import choose_device
 from asr.report import read_calibration
 from asr.report.subtitles import srt, vtt
 from asr.text import printable, printable_json
-from asr.transcriber import Transcriber, Transcript, choose_device
+from asr.transcriber import Transcriber, Transcript
 
 FORMATS = ("text", "json", "srt", "vtt")
 

@@ -174,7 +174,7 @@ def emit(
     for batch in track(batches, "listening", console=console, disable=not console.is_terminal):
         members = [utterances[position] for position in batch]
         waveforms = [load_utterance(each, transcriber.sample_rate) for each in members]
-        log_probs, lengths = transcriber.emit(waveforms)
+        log_probs, lengths = transcriber.recognizer.log_probs(waveforms)
         for position, each, rows, length in zip(
             batch, members, log_probs.cpu(), lengths.tolist(), strict=True
         ):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asr.checkpoint import Recognizer, save_model
+from asr.model_file import save_model
+from asr.recognizer import Recognizer
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
 _NAME = re.compile(r"model-(\d+)\.safetensors")

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from asr.atomic_file import append_text
-from asr.checkpoint import Recognizer
 from asr.data.doctor.checks import check_frames, check_labels
 from asr.data.doctor.findings import Fault, Finding, summarise
 from asr.data.manifest import Utterance
 from asr.data.splits import seconds
 from asr.data.window import Tokens
 from asr.model.ctc import required_frames
+from asr.recognizer import Recognizer
 from asr.text import printable
 from asr.untrusted import read_text
 

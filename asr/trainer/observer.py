@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from asr.checkpoint import Recognizer
 from asr.data.dataset import Request, load_request
 from asr.data.doctor.findings import Finding, summarise
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
+from asr.recognizer import Recognizer
 from asr.text import printable
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst

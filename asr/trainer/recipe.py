@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asr.augment import Augment
-from asr.checkpoint import Recognizer
 from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
+from asr.recognizer import Recognizer
 from asr.trainer.parameters import MakeOptimizer
 from asr.trainer.schedule import Schedule
 

@@ -8,9 +8,9 @@ from itertools import islice
 
 import torch
 
-from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
 from asr.features import StoredNormalizer
+from asr.recognizer import Recognizer
 
 MEASURED_S = 3600.0  # [s] audio that statistics are measured on
 

@@ -13,12 +13,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from asr.augment import SpecAugment
-from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
 from asr.data.doctor.findings import Finding, Kind
 from asr.memory import is_out_of_memory
 from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
+from asr.recognizer import Recognizer
 from asr.trainer.device import sum_over_ranks
 from asr.trainer.gradients import Gradients
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from lightning_fabric import Fabric
 
-from asr.checkpoint import Recognizer
 from asr.data.batch import Batch
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.model.ctc import ctc_loss
+from asr.recognizer import Recognizer
 from asr.trainer.device import gather_objects, sum_over_ranks
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
+from asr.model_file import load_model, save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 Fails = Callable[..., str]
 

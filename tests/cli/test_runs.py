@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from asr.checkpoint import ModelSpec, Part
 from asr.cli.main import main
 from asr.cli.runs import find_runs
 from asr.cli.settings import deciding_settings, flat_settings
+from asr.recognizer import ModelSpec, Part
 
 Fails = Callable[..., str]
 

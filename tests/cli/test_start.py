@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr.checkpoint import load_model
 from asr.cli.main import main
+from asr.model_file import load_model
 
 Fails = Callable[..., str]
 STILL = ("optim.lr=0", "optim.weight_decay=0", "trainer.max_epochs=1")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.checkpoint import load_model
 from asr.cli.main import main
+from asr.model_file import load_model
 
 Fails = Callable[..., str]
 

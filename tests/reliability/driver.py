@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from asr.augment import Augment, SpecAugment, WaveformAugment
-from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.batch import BatchLoader
 from asr.data.shar.load import load_shar
 from asr.data.splits import load_splits
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer
 from asr.trainer import Trainer, run, step, store, supply, validation
 from asr.trainer.preemption import Stopped

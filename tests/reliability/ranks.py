@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.batch import Batch
 from asr.data.manifest import Utterance
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.trainer.device import make_fabric
 from asr.trainer.validation import validate
 from tests.metrics.noisy_texts import noisy_pairs

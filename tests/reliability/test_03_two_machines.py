@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.checkpoint import load_model
+from asr.model_file import load_model
 from tests.reliability.training import LIMIT_S, ROOT
 from tests.trainer.fitting import rows_of
 

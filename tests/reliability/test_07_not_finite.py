@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.checkpoint import load_model
+from asr.model_file import load_model
 from asr.trainer import step as step_module
 from asr.trainer.step import Stepper
 from tests.reliability.driver import recipe

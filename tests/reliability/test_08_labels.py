@@ -14,9 +14,9 @@ import soundfile
 import torch
 
 from asr.audio import load_audio
-from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits, load_splits
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import CharTokenizer, TextNormalizer
 from asr.trainer.step import Stepper, StepResult
 from tests.trainer.fitting import recipe_of, trainer_of

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 import torch
 
-from asr.checkpoint import ModelSpec, Part, Recognizer, save_model
 from asr.cli.main import main
+from asr.model_file import save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 SECRET = "secret-of-the-user"
 

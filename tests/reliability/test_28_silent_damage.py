@@ -21,11 +21,12 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from asr.audio import load_audio
-from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
 from asr.cli.main import main
 from asr.data.manifest import read_manifest, write_manifest
 from asr.metrics.calibration import Calibration
 from asr.metrics.error_rate import score_utterance
+from asr.model_file import load_model, save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.report import (
     EvaluatedUtterance,
     Evaluation,

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.checkpoint import ModelSpec, Part, Recognizer, save_model
 from asr.data.manifest import read_manifest
 from asr.data.shar.index import INDEX_FILE
 from asr.data.shar.writer import SharSettings, SharWriter
 from asr.decoder.ngram import save_ngram_model
 from asr.decoder.ngram.counts import encode
 from asr.decoder.ngram.kneser_ney import train
+from asr.model_file import save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 from tests.reliability.attack import CLOSED, HUNG_S, MORE_BYTES, Attacker, attacker
 from tests.reliability.corpus import write_corpus
 

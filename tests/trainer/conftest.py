@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from asr.checkpoint import ModelSpec, Part, Recognizer
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits
+from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer
 
 RATE = 8000  # [Hz]

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from asr.audio import load_audio
 from asr.augment import Augment, SpecAugment, WaveformAugment
-from asr.checkpoint import Recognizer, load_model
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.model.ctc import ctc_loss
+from asr.model_file import load_model
+from asr.recognizer import Recognizer
 from asr.trainer import Trainer
 from asr.trainer.recipe import Recipe
 from asr.trainer.schedule import Constant

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.checkpoint import load_model
 from asr.data import dataset
 from asr.data.manifest import Utterance
 from asr.model.ctc import ctc_loss
+from asr.model_file import load_model
 from tests.trainer.fitting import (
     STEPS_AN_EPOCH,
     MakeRecognizer,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.checkpoint import average_models, load_model
+from asr.model_file import average_models, load_model
 from asr.trainer.preemption import Stopped
 from asr.trainer.run import Run
 from asr.trainer.validation import Validation

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from asr.checkpoint import Recognizer
 from asr.data.batch import Batch, collate
 from asr.data.dataset import Example, SpeechDataset
 from asr.data.splits import Splits
+from asr.recognizer import Recognizer
 from asr.trainer.device import make_fabric
 from asr.trainer.step import Stepper, StepResult
 from tests.trainer.fitting import (

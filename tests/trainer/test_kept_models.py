@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.checkpoint import load_model
+from asr.model_file import load_model
 from asr.trainer.kept_models import drop_models, kept_model, save_models
 from tests.trainer.fitting import MakeRecognizer, digest
 

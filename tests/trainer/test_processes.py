@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from asr.checkpoint import load_model
 from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset
 from asr.data.splits import Splits
+from asr.model_file import load_model
 from asr.trainer.device import make_fabric
 from asr.trainer.validation import validate
 from tests.trainer.fitting import (
@@ -34,9 +34,9 @@ from itertools import product
 from pathlib import Path
 import torch
 from asr.augment import Augment
-from asr.checkpoint import load_model
+from asr.model_file import load_model
 from asr.data.splits import load_splits
-from asr.text.normalize import TextNormalizer
+from asr.text import TextNormalizer
 from asr.trainer import Trainer
 from asr.trainer.schedule import Constant
 from asr.trainer.recipe import Recipe
@@ -64,8 +64,8 @@ def train_on(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, tmp_path: Path
 ) -> Callable[..., Path]:
     """Trains the same model on the same data with a number of processes; gives the run's folder."""
-    from asr.checkpoint import save_model
     from asr.data.manifest import write_manifest
+    from asr.model_file import save_model
 
     (tmp_path / "script.py").write_text(SCRIPT)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from asr.checkpoint import Recognizer
 from asr.data.batch import Batch, collate
 from asr.data.dataset import Example, SpeechDataset
 from asr.data.doctor.findings import Finding, Kind
+from asr.recognizer import Recognizer
 from asr.trainer.device import make_fabric
 from asr.trainer.gradients import Gradients
 from asr.trainer.step import Stepper

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from asr.audio import load_audio
-from asr.checkpoint import load_model
 from asr.data import dataset
 from asr.data.manifest import Utterance
 from asr.metrics.error_rate import word_errors
+from asr.model_file import load_model
 from asr.trainer.schedule import Linear
 from asr.transcriber import Transcriber
 from tests.trainer.fitting import (

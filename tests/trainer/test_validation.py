@@ -11,13 +11,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from asr.checkpoint import Recognizer
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import SpeechDataset
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.metrics.error_rate import ErrorCounts
 from asr.model.ctc import ctc_loss
+from asr.recognizer import Recognizer
 from asr.trainer.validation import Validation, check_readable, validate
 
 RATE = 8000  # [Hz]

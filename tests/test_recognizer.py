@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from asr.model.bilstm_ctc import BiLstmCtc
-from asr.model.chunks import log_probs_in_chunks
+from asr.recognizer import log_probs_in_chunks
 
 N_MELS, VOCAB = 6, 5
 

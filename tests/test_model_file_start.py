@@ -10,8 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from asr.checkpoint import ModelSpec, Part, Recognizer, load_model, save_model
-from asr.checkpoint.transfer import carry_weights, head_rows, origin_of, transfer_model
+from asr.model_file import (
+    carry_weights,
+    head_rows,
+    load_model,
+    origin_of,
+    save_model,
+    transfer_model,
+)
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 SIZES = {"hidden_size": 6, "num_layers": 2, "channels": 2, "dropout": 0.0}
 FEATURES = {"sample_rate": 8000, "n_mels": 10}

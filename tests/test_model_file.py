@@ -18,16 +18,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from asr.checkpoint import (
+from asr.model_file import (
     FORMAT_VERSION,
-    ModelSpec,
-    Part,
-    Recognizer,
+    MAX_FILE_BYTES,
+    _in_one_order,
     load_model,
     origin_of,
     save_model,
 )
-from asr.checkpoint.model_file import MAX_FILE_BYTES, _in_one_order
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 RATE = 8000  # [Hz]
 TRAINING = {"step": 12, "dev_wer": 0.25, "data_fingerprint": "abc"}

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from asr.checkpoint import ModelSpec, Part, Recognizer, average_models, load_model, save_model
+from asr.model_file import average_models, load_model, save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 SPEC = ModelSpec(
     Part("LogMel", {"sample_rate": 8000, "n_mels": 10, "normalizer": "stored"}),

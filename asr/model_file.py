@@ -1,0 +1,466 @@
+"""Model files: saved and loaded, started from, averaged.
+
+A model is one self-describing .safetensors file that loads without a config and runs no code.
+Beside the weights a file has two texts: the description (`asr`), and a sha256 over it and all
+weights (`sha256`), which older files do not have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from asr.atomic_file import replace_bytes
+from asr.recognizer import FEATURES, MODELS, ModelSpec, Part, Recognizer, construct
+from asr.text import BLANK_ID, TextNormalizer
+from asr.untrusted import checked, open_regular, shown
+
+FORMAT_VERSION = 1
+DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
+MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
+MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
+MAX_DESCRIPTION = 1 << 22  # characters
+MAX_TRAINING_TEXT = 1 << 16  # characters; an average names all its models in one
+# Arguments of a model that no weight depends on: they act in training or choose a kernel.
+TRAINING_ARGUMENTS = ("dropout", "recurrent_dropout", "zoneout", "backend")
+HEAD = ("model.head.weight", "model.head.bias")
+
+
+def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) -> None:
+    """Write a model file atomically.
+
+    Args:
+        path: ends in .safetensors.
+        recognizer: what to save.
+        training: summary for people: data fingerprint, step, dev WER and the like; numbers, short
+            texts, true, false and null.
+
+    Raises:
+        ValueError: weights that are not finite, or a summary of something else.
+        OSError: the file cannot be written; a former one is untouched.
+    """
+    header = {
+        "format_version": FORMAT_VERSION,
+        "spec": asdict(complete_spec(recognizer.spec)),
+        "training": dict(training),
+    }
+    description = json.dumps(header, sort_keys=True)
+    _check_training(training)
+    weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
+    _check_finite(path, weights)
+    metadata = {DESCRIPTION: description, CHECKSUM: _digest(description, weights)}
+    replace_bytes(path, _in_one_order(safetensors.torch.save(weights, metadata)))
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recognizer, dict[str, Any]]:
+    """Read a model file; runs no code from it and needs no config.
+
+    Args:
+        path: a file of `save_model`.
+        device: where the model is to live.
+
+    Returns:
+        The recogniser in evaluation mode, and the training summary.
+
+    Raises:
+        ValueError: not a model file, damaged, of another format version, or its weights do not fit
+            its own description.
+        OSError: missing or unreadable.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(21, "is a folder, expected a model file", str(path))
+    _check_header_size(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            description, checksum = _metadata(file.metadata() or {})
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = _read_header(description)
+        if checksum not in (None, _digest(description, weights)):
+            raise ValueError("damaged, its description and weights are not those of its sha256")
+        spec = checked(header["spec"], ModelSpec, "spec")
+        recognizer = _skeleton(spec)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a model file or damaged ({error})") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    _check_weights(path, recognizer, weights)
+    recognizer.load_state_dict(weights, assign=True)
+    return recognizer.to(device).eval(), header["training"]
+
+
+def complete_spec(spec: ModelSpec) -> ModelSpec:
+    """The same with every default written out, so that a later default changes no old model."""
+    return ModelSpec(
+        features=_complete(FEATURES, spec.features),
+        model=_complete(MODELS, spec.model),
+        alphabet=spec.alphabet,
+        text=asdict(construct(TextNormalizer, "text", spec.text)),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: missing or unreadable.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, "a model file") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(description: str, weights: Mapping[str, Tensor]) -> str:
+    """sha256 over the description and, by name, dtype, shape and bytes of every weight."""
+    names = sorted(weights)
+    rows = [[name, str(weights[name].dtype), list(weights[name].shape)] for name in names]
+    digest = hashlib.sha256(json.dumps([description, rows]).encode())
+    for name in names:
+        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """A file whose metadata is sorted: safetensors writes it in another order in every process."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the weights stay aligned
+    return b"".join((len(encoded).to_bytes(8, "little"), encoded, memoryview(content)[start:]))
+
+
+def _check_header_size(path: Path) -> None:
+    """safetensors itself would parse 100 MB, and a file of holes could be any size."""
+    with open_regular(path, "a model file") as file:
+        size, total = int.from_bytes(file.read(8), "little"), file.seek(0, os.SEEK_END)
+    if total > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path}: {total} bytes, expected a model file of at most {MAX_FILE_BYTES}"
+        )
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "
+            f"{MAX_HEADER_BYTES})"
+        )
+
+
+def _metadata(metadata: Mapping[str, str]) -> tuple[str, str | None]:
+    """The description, and the checksum where there is one."""
+    if DESCRIPTION not in metadata:
+        raise ValueError("holds weights but no description, expected a model file of asr")
+    unknown = sorted(metadata.keys() - {DESCRIPTION, CHECKSUM})
+    if unknown:  # a checksum whose name is damaged must not look like none
+        raise ValueError(f"damaged, has {shown(unknown[0])} beside its description")
+    description = metadata[DESCRIPTION]
+    if len(description) > MAX_DESCRIPTION:
+        raise ValueError(
+            f"a description of {len(description)} characters, expected at most {MAX_DESCRIPTION}"
+        )
+    return description, metadata.get(CHECKSUM)
+
+
+def _skeleton(spec: ModelSpec) -> Recognizer:
+    """The modules without memory for weights, so that forged sizes cost nothing."""
+    try:
+        with torch.device("meta"):
+            return Recognizer(spec)
+    except (ArithmeticError, AttributeError, RuntimeError) as error:
+        # What constructors make of arguments of the wrong kind, and torch of sizes it cannot count.
+        raise ValueError(f"description does not make a model ({error})") from error
+
+
+def _check_weights(path: Path, recognizer: Recognizer, weights: Mapping[str, Tensor]) -> None:
+    """Compare a file's weights with those that its description asks for."""
+    expected = recognizer.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        found, wanted = (
+            list(each[name].shape) if name in each else None for each in (weights, expected)
+        )
+        if found != wanted:
+            raise ValueError(f"{path}: weight {name} has shape {found}, expected {wanted}")
+        if weights[name].dtype != expected[name].dtype:
+            raise ValueError(
+                f"{path}: weight {name} is {weights[name].dtype}, expected {expected[name].dtype}"
+            )
+    _check_finite(path, weights)
+
+
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"{path}: weight {name} is not finite, expected numbers")
+
+
+def _read_header(description: str) -> dict[str, Any]:
+    try:
+        content = json.loads(description)
+    except ValueError as error:
+        raise ValueError(f"damaged, its description is not JSON ({error})") from error
+    header = checked(content, Mapping[str, Any], "description")
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"model format version {shown(version)}, expected {FORMAT_VERSION}: "
+            "load it with the asr version that wrote it"
+        )
+    names = {"format_version", "spec", "training"}
+    if header.keys() != names:
+        raise ValueError(f"description has {shown(sorted(header))}, expected {sorted(names)}")
+    _check_training(checked(header["training"], Mapping[str, Any], "training"))
+    return dict(header)
+
+
+def _check_training(training: Mapping[str, Any]) -> None:
+    for name, value in training.items():
+        is_text = isinstance(value, str) and len(value) <= MAX_TRAINING_TEXT
+        if not (is_text or value is None or isinstance(value, bool | int | float)):
+            raise ValueError(
+                f"training[{shown(name)}] is {shown(value)}, expected a number, true, false, null "
+                f"or a text of at most {MAX_TRAINING_TEXT} characters"
+            )
+
+
+def _complete(known: Mapping[str, Callable[..., nn.Module]], part: Part) -> Part:
+    signature = inspect.signature(known[part.name])
+    arguments = {
+        name: part.arguments.get(name, parameter.default)
+        for name, parameter in signature.parameters.items()
+        if name in part.arguments or parameter.default is not inspect.Parameter.empty
+    }
+    return Part(part.name, arguments)
+
+
+# --- a start from another model ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A recogniser to train, made from a trained one.
+
+    Attributes:
+        recognizer: in training mode.
+        training: the training summary of the model file.
+        notes: a line each on what the settings asked for and the model file decided, and on the
+            characters.
+    """
+
+    recognizer: Recognizer
+    training: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def transfer_model(path: Path, settings: ModelSpec) -> Transfer:
+    """Start from a model file.
+
+    Features and model are those of the file but for TRAINING_ARGUMENTS; these, the alphabet and the
+    text rules are those of the settings. Stored feature statistics are weights like any other.
+
+    Args:
+        path: the model file.
+        settings: what the training asks for.
+
+    Raises:
+        ValueError: not a model file, or settings that its model refuses.
+        OSError: missing or unreadable.
+    """
+    trained, training = load_model(path)
+    theirs, ours = complete_spec(trained.spec), complete_spec(settings)
+    chosen = {name: ours.model.arguments[name] for name in TRAINING_ARGUMENTS}
+    model = Part(theirs.model.name, {**theirs.model.arguments, **chosen})
+    recognizer = Recognizer(replace(ours, features=theirs.features, model=model))
+    carry_weights(trained, recognizer)
+    return Transfer(recognizer, training, tuple(_notes(path.name, theirs, ours)))
+
+
+def origin_of(path: Path) -> dict[str, str]:
+    """What the training summary of a new model says of the file that it started from.
+
+    Raises:
+        OSError: missing or unreadable.
+    """
+    return {"init_from": path.name, "init_from_sha256": file_digest(path)}
+
+
+@torch.no_grad()
+def carry_weights(trained: Recognizer, fresh: Recognizer) -> None:
+    """Copy all weights and statistics; the head's go by character, see `head_rows`.
+
+    Args:
+        trained: where they come from.
+        fresh: where they go to; its alphabet may be another.
+
+    Raises:
+        ValueError: a weight of another shape than the fresh model's, which is then untouched.
+    """
+    weights, targets = trained.state_dict(), fresh.state_dict()
+    old, new = trained.tokenizer.alphabet, fresh.tokenizer.alphabet
+    for name in HEAD:
+        weights[name] = head_rows(weights[name], trained.model.upsampling, old, new)
+    for name in sorted(weights.keys() | targets.keys()):
+        found, expected = (
+            list(tensors[name].shape) if name in tensors else None for tensors in (weights, targets)
+        )
+        if found != expected:
+            raise ValueError(f"weight {name} has shape {found}, expected {expected}")
+    for name, target in targets.items():
+        target.copy_(weights[name])
+
+
+def head_rows(rows: Tensor, upsampling: int, old: str, new: str) -> Tensor:
+    """The head's weight or bias for another alphabet.
+
+    The blank and the characters of both alphabets keep their rows. A character that is new gets the
+    mean of the old characters' rows, so its logit is the mean of theirs and its probability their
+    geometric mean: at no input more than an average character's, and next to nothing wherever the
+    model is sure of one. It starts as some character or other and leaves the ratios of the rest
+    alone (Hewitt, "Initializing new word embeddings for pretrained language models", 2021).
+
+    Args:
+        rows: `(upsampling * V, ...)`.
+        upsampling: output frames that the head reads off one LSTM frame.
+        old: characters of the rows, V - 1.
+        new: characters of the result, V' - 1.
+
+    Returns:
+        `(upsampling * V', ...)`.
+    """
+    of_phases = rows.reshape(upsampling, len(old) + 1, *rows.shape[1:])  # (upsampling, V, ...)
+    mean = of_phases[:, BLANK_ID + 1 :].mean(dim=1, keepdim=True)
+    with_mean = torch.cat([of_phases, mean], dim=1)  # at V
+    ids = {character: i for i, character in enumerate(old, BLANK_ID + 1)}
+    chosen = [BLANK_ID, *(ids.get(character, len(old) + 1) for character in new)]
+    return with_mean[:, chosen].flatten(0, 1)
+
+
+def _notes(file: str, theirs: ModelSpec, ours: ModelSpec) -> Iterator[str]:
+    decided = [
+        line
+        for their, our in ((theirs.features, ours.features), (theirs.model, ours.model))
+        for line in _differences(their.arguments, our.arguments)
+    ]
+    if decided:
+        yield f"{file}: {'; '.join(decided)}"
+    was, is_now = (spec.model.arguments["zoneout"] for spec in (theirs, ours))
+    if was != is_now:
+        yield (
+            f"{file}: zoneout {is_now} of the settings, not {was} of the model file: evaluation "
+            "keeps that share of the state too, so the start is not quite that model"
+        )
+    rules = [
+        f"{name} {ours.text[name]} of the settings, not {value} of the model file"
+        for name, value in theirs.text.items()
+        if ours.text[name] != value
+    ]
+    if rules:
+        yield f"{file}: text rules: {'; '.join(rules)}"
+    yield f"{file}: {_characters(theirs.alphabet, ours.alphabet)}"
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in theirs.items():
+        if name not in TRAINING_ARGUMENTS and ours[name] != value:
+            yield f"{name} {value} of the model file, not {ours[name]} of the settings"
+
+
+def _characters(old: str, new: str) -> str:
+    kept = [character for character in new if character in old]
+    added = [character for character in new if character not in old]
+    dropped = [character for character in old if character not in new]
+    shares = (("kept", kept), ("added", added), ("dropped", dropped))
+    told = [
+        f"{len(names)} {what} ({''.join(names)!r})" if names else f"none {what}"
+        for what, names in shares
+    ]
+    return f"characters: {', '.join(told)}"
+
+
+# --- the average of several ----------------------------------------------------------------------
+
+
+def average_models(paths: Sequence[Path]) -> tuple[Recognizer, dict[str, Any]]:
+    """The arithmetic mean of every weight of several model files, summed in float64.
+
+    Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
+    Batch norm's running statistics are averaged like the weights, though those of the averaged
+    weights are not quite their mean; its count of batches, which nothing reads, is rounded down.
+
+    Args:
+        paths: model files, two or more.
+
+    Returns:
+        The recogniser in evaluation mode, and a training summary that names the files.
+
+    Raises:
+        ValueError: fewer than two, one given twice, not a model file, or one whose description or
+            feature statistics are not those of the first.
+        OSError: missing or unreadable.
+    """
+    if len(paths) < 2:
+        raise ValueError(f"{len(paths)} model to average, expected 2 or more")
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice, expected each model once")
+    average, training = load_model(paths[0])
+    trainings = [training]
+    sums = {name: tensor.double() for name, tensor in average.state_dict().items()}
+    for path in paths[1:]:
+        other, training = load_model(path)
+        _check_description(path, other.spec, paths[0], average.spec)
+        _check_statistics(path, other, paths[0], average)
+        trainings.append(training)
+        for name, tensor in other.state_dict().items():
+            sums[name] += tensor.double()
+    for name, tensor in average.state_dict().items():
+        tensor.copy_(sums[name] / len(paths))
+    return average, _summary(paths, trainings)
+
+
+def _check_description(path: Path, spec: ModelSpec, first: Path, expected: ModelSpec) -> None:
+    found, wanted = _flat(complete_spec(spec)), _flat(complete_spec(expected))
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            was, expects = found.get(name), wanted.get(name)
+            raise ValueError(f"{path}: {name} is {was!r}, expected {expects!r} as in {first}")
+
+
+def _flat(spec: ModelSpec) -> dict[str, Any]:
+    """A spec as one mapping: "model.hidden_size" and the like to values."""
+    flat: dict[str, Any] = {"alphabet": spec.alphabet}
+    for stage, part in (("features", spec.features), ("model", spec.model)):
+        flat[stage] = part.name
+        flat |= {f"{stage}.{name}": value for name, value in part.arguments.items()}
+    return flat | {f"text.{name}": value for name, value in spec.text.items()}
+
+
+def _check_statistics(path: Path, other: Recognizer, first: Path, average: Recognizer) -> None:
+    """Models that see features of different scales have no mean that makes sense of either."""
+    expected = average.features.state_dict()
+    for name, tensor in other.features.state_dict().items():
+        if not torch.equal(tensor, expected[name]):
+            raise ValueError(
+                f"{path}: features.{name} has other values than in {first}, expected models of one "
+                "training, with the same feature statistics"
+            )
+
+
+def _summary(paths: Sequence[Path], trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    sources = [
+        f"{path.name} (step {training.get('step', 'unknown')}, sha256 {file_digest(path)[:12]})"
+        for path, training in zip(paths, trainings, strict=True)
+    ]
+    summary: dict[str, Any] = {"average_of": ", ".join(sources)}
+    data = {training.get("data_fingerprint") for training in trainings}
+    return summary | ({"data_fingerprint": data.pop()} if len(data) == 1 else {})

@@ -1,0 +1,349 @@
+"""The recogniser: what turns waveforms into log-probabilities, built from a plain description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.features import LogMel
+from asr.memory import available_memory, require_memory
+from asr.model import BiLstmCtc
+from asr.text import CharTokenizer, TextNormalizer
+from asr.untrusted import check_arguments, shown
+
+MAX_ARGUMENT_TEXT = 1000  # characters
+# No size in a real model comes near; a forged one must not exhaust memory.
+MAX_ARGUMENT = 1 << 20
+MAX_OF = {
+    "num_layers": 64,
+    "n_mels": 512,
+    "n_fft": 1 << 16,
+    "frame_length_ms": 100.0,
+    "sample_rate": 384_000,  # [Hz]
+}
+CONTEXT_S = 5.0  # [s] around a chunk of a long recording, whose output is thrown away
+AT_ONCE = 4  # chunks in a batch
+SPARE = 1.15  # of memory: what the libraries take besides
+FIXED_BYTES = 64 << 20  # for their buffers, however short a recording is
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"BiLstmCtc": BiLstmCtc}
+FEATURES: dict[str, Callable[..., nn.Module]] = {"LogMel": LogMel}
+
+Waveform = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class of this package by name, and its constructor's arguments: data, never code."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything but the weights that turns a waveform into text.
+
+    Attributes:
+        features: of FEATURES.
+        model: of MODELS, without n_mels and vocab_size, which follow from the rest.
+        alphabet: characters in the order of their ids, from 1.
+        text: the transcript rules' settings.
+    """
+
+    features: Part
+    model: Part
+    alphabet: str
+    text: Mapping[str, Any]
+
+
+class Recognizer(nn.Module):
+    """Features, acoustic model, tokenizer and text rules, built from a `ModelSpec`.
+
+    Args:
+        spec: what to build.
+
+    Raises:
+        ValueError: an unknown part or an argument that its constructor refuses.
+    """
+
+    features: LogMel
+    model: BiLstmCtc
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tokenizer = CharTokenizer(spec.alphabet)
+        self.text: TextNormalizer = construct(TextNormalizer, "text", spec.text)
+        # Windows and filterbanks are derived, not stored: real even where the weights are not yet.
+        with torch.device("cpu"):
+            self.features = _part(FEATURES, "features", spec.features)
+        sizes = {"n_mels": self.features.n_mels, "vocab_size": self.tokenizer.vocab_size}
+        self.model = _part(MODELS, "model", spec.model, **sizes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        return self.features.window.device
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms [Hz]."""
+        return self.features.sample_rate
+
+    @property
+    def frame_shift_s(self) -> float:
+        """Time between output frames [s]."""
+        return self.features.frame_shift_s * self.model.frame_ratio
+
+    def output_length(self, num_samples: Tensor) -> Tensor:
+        """Output frames of waveforms of these lengths: int64, the same shape."""
+        return self.model.output_length(self.features.frame_count(num_samples))
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a padded batch, without augmentation.
+
+        Args:
+            waveforms: `(B, N)` float32 at `sample_rate`.
+            num_samples: `(B,)` int64.
+
+        Returns:
+            log_probs `(B, T, V)` float32 and log_prob_lengths `(B,)` int64 [output frames].
+        """
+        features, lengths = self.features(waveforms, num_samples)
+        log_probs, log_prob_lengths = self.model(features, lengths)
+        return log_probs, log_prob_lengths
+
+    @torch.inference_mode()
+    def log_probs(
+        self,
+        waveforms: Sequence[Waveform],
+        *,
+        chunk_s: float | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run recordings of any length, without gradients.
+
+        With `chunk_s`, a recording that is longer is run through the network in chunks, in memory
+        that does not grow with it but for features and result. Each chunk is run with CONTEXT_S
+        around it, whose output is thrown away: the first and last frames of a chunk then see nearly
+        as much before and after them as in the whole.
+
+        Args:
+            waveforms: at least one, each `(num_samples,)` float32 at `sample_rate`.
+            chunk_s: of the longest stretch that the network sees at once, without its context [s];
+                None runs all as one batch.
+            progress: told how many feature frames of how many a long recording has behind it.
+
+        Returns:
+            log_probs `(B, T, V)` float32 and log_prob_lengths `(B,)` int64 [output frames] on
+            `device`; no row depends on the others.
+
+        Raises:
+            ValueError: they would not fit into memory.
+        """
+        if chunk_s is not None:
+            rows = [self._in_chunks(waveform, chunk_s, progress) for waveform in waveforms]
+            lengths = torch.tensor([len(row) for row in rows], device=self.device)
+            return pad_sequence(rows, batch_first=True), lengths
+        self.require_memory(max(map(len, waveforms)), len(waveforms))
+        padded = pad_sequence([torch.from_numpy(each) for each in waveforms], batch_first=True)
+        num_samples = torch.tensor([len(each) for each in waveforms], device=self.device)
+        log_probs, lengths = self(padded.to(self.device), num_samples)
+        return log_probs, lengths
+
+    def _in_chunks(self, waveform: Waveform, chunk_s: float, progress: Progress) -> Tensor:
+        """Log-probabilities `(T, V)` of one recording."""
+        chunk = round(chunk_s / self.features.frame_shift_s)
+        context = round(CONTEXT_S / self.features.frame_shift_s)
+        self.require_memory(len(waveform), num_seen=AT_ONCE * (chunk + 2 * context))
+        samples = torch.from_numpy(waveform).to(self.device)[None]
+        num_samples = torch.tensor([len(waveform)], device=self.device)
+        features, _ = self.features(samples, num_samples)  # (1, T, F)
+        return log_probs_in_chunks(self.model, features[0], chunk, context, progress)
+
+    def memory_needed(
+        self, num_samples: int, num_waveforms: int = 1, num_seen: int | None = None
+    ) -> int:
+        """Estimate what a batch takes of memory at most, from waveforms to log-probabilities.
+
+        It counts the largest tensors that are alive at once in each stage, of which the first
+        convolution's output is usually the widest. Waveforms count as they are held and as padded.
+
+        Args:
+            num_samples: of the longest waveform.
+            num_waveforms: of the batch.
+            num_seen: feature frames that the network sees at once; None for all.
+
+        Returns:
+            [bytes]
+        """
+        model, mels = self.model, self.features.n_mels
+        layers: list[Any] = list(model.layers)
+        first: Any = model.subsampling.convolutions[0]
+        frames = int(self.features.frame_count(torch.tensor(num_samples)))
+        seen = frames if num_seen is None else min(frames, num_seen)
+        steps = int(model.subsampling.output_length(torch.tensor(seen)))
+        # Numbers, of a waveform.
+        convolved = first.out_channels * -(-seen // first.stride[0]) * -(-mels // first.stride[1])
+        widest = max(model.subsampling.output_size, *(layer.output_size for layer in layers))
+        gates = max(4 * layer.hidden_size * layer.num_directions for layer in layers)
+        stages = (
+            2.25 * num_samples + 2 * frames * mels,  # masked, scaled and padded once more
+            seen * mels + 2 * convolved,  # before and after ReLU
+            steps * max(3 * widest, 2 * widest + gates),
+            steps * (widest + 3 * model.head.out_features),
+        )
+        numbers = 2 * num_samples + frames * mels + max(stages)
+        return int(SPARE * 4 * num_waveforms * numbers) + FIXED_BYTES
+
+    def require_memory(
+        self,
+        num_samples: int,
+        num_waveforms: int = 1,
+        num_seen: int | None = None,
+        name: str = "",
+    ) -> None:
+        """Refuse audio that would not fit into the memory of the model's device.
+
+        Args:
+            num_samples: of the longest waveform.
+            num_waveforms: of the batch.
+            num_seen: feature frames that the network sees at once; None for all.
+            name: of the recording, for the message.
+
+        Raises:
+            ValueError: less is available.
+        """
+        there = available_memory()
+        if self.device.type == "cuda":
+            # What torch has taken and holds for tensors to come counts as free.
+            held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(
+                self.device
+            )
+            there = torch.cuda.mem_get_info(self.device)[0] + held
+        where = f"{name}: " if name else ""
+        many = f"{num_waveforms} recordings of up to " if num_waveforms > 1 else ""
+        what = f"{where}{many}{num_samples / self.sample_rate:g} s of audio"
+        require_memory(self.memory_needed(num_samples, num_waveforms, num_seen), what, there)
+
+
+class Chunk(NamedTuple):
+    """A stretch of a recording and what lies around it, in feature frames.
+
+    Attributes:
+        start: of what the model is run on.
+        end: of what the model is run on.
+        first: from here on its output is used.
+        last: up to here.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def log_probs_in_chunks(
+    model: BiLstmCtc,
+    features: Tensor,
+    chunk_frames: int,
+    context_frames: int,
+    progress: Progress = lambda done, total: None,
+) -> Tensor:
+    """Run a model on one long recording, chunk by chunk.
+
+    What is no longer than a chunk is run as a whole, with the very same result.
+
+    Args:
+        model: in evaluation mode.
+        features: `(T, F)`, normalised.
+        chunk_frames: feature frames whose output a chunk gives.
+        context_frames: feature frames around them on either side.
+        progress: told how many feature frames of how many are done.
+
+    Returns:
+        log_probs `(T', V)` float32 on the model's device.
+    """
+    num_frames = len(features)
+    step = model.subsampling_factor
+    if num_frames <= chunk_frames:
+        plan = [Chunk(0, num_frames, 0, num_frames)]
+    else:
+        plan = list(_plan(num_frames, chunk_frames, context_frames, step))
+    parts: list[Tensor] = []
+    for number in range(0, len(plan), AT_ONCE):
+        batch = plan[number : number + AT_ONCE]
+        padded = pad_sequence([features[each.start : each.end] for each in batch], batch_first=True)
+        sizes = torch.tensor([each.end - each.start for each in batch], device=features.device)
+        log_probs, lengths = model(padded, sizes)
+        for row, length, chunk in zip(log_probs, lengths.tolist(), batch, strict=True):
+            before = (chunk.first - chunk.start) // step * model.upsampling
+            wanted = -(-(chunk.last - chunk.first) // step) * model.upsampling
+            # A copy: a view would keep the output of the whole batch.
+            parts.append(row[before : min(before + wanted, length)].clone())
+        progress(batch[-1].last, num_frames)
+    return torch.cat(parts)
+
+
+def _plan(num_frames: int, chunk_frames: int, context_frames: int, step: int) -> Iterator[Chunk]:
+    """Chunks that begin on an output frame, the last one up to the end."""
+    chunk_frames = max(1, chunk_frames // step) * step
+    context_frames = -(-context_frames // step) * step
+    for first in range(0, num_frames, chunk_frames):
+        last = min(first + chunk_frames, num_frames)
+        yield Chunk(
+            max(0, first - context_frames), min(last + context_frames, num_frames), first, last
+        )
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """A device by name; "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: a device that this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available on this machine") from error
+    return device
+
+
+def _part(
+    known: Mapping[str, Callable[..., nn.Module]], what: str, part: Part, **derived: Any
+) -> Any:
+    """The module that a part of a spec describes."""
+    if part.name not in known:
+        raise ValueError(f"{what} {shown(part.name)}, expected one of {', '.join(known)}")
+    for name, value in part.arguments.items():
+        bound = MAX_OF.get(name, MAX_ARGUMENT)
+        if isinstance(value, int | float) and not abs(value) <= bound:
+            raise ValueError(f"{what}: {name} is {value!r}, expected at most {bound}")
+    return construct(known[part.name], what, {**part.arguments, **derived})
+
+
+def construct(constructor: Callable[..., Any], what: str, arguments: Mapping[str, Any]) -> Any:
+    """Call a constructor with arguments out of a file, each checked by its annotation.
+
+    Raises:
+        ValueError: an argument of another type, too long a text, or what the constructor refuses.
+    """
+    for name, value in arguments.items():
+        if isinstance(value, str) and not (len(value) <= MAX_ARGUMENT_TEXT and value.isprintable()):
+            raise ValueError(
+                f"{what}.{name} is {shown(value)}, expected at most {MAX_ARGUMENT_TEXT} printable "
+                "characters"
+            )
+    return constructor(**check_arguments(constructor, arguments, what))
