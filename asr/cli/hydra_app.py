@@ -158,7 +158,7 @@ def describe(error: Exception) -> str:
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     for plugin in PLUGINS:
         if plugin in message and "Could not find" in message:
-            return f"{plugin.rstrip('_')} is not installed: pip install 'asr[sweep]'"
+            return f"{plugin.rstrip('_')} is not installed: pip install 'lstm-asr[sweep]'"
     missing = re.search(r"Missing mandatory value: ([\w.]+)", message)
     if missing:
         return f"{missing[1]} is missing, expected {missing[1]}=VALUE"

@@ -187,7 +187,7 @@ def _study(seed: int) -> optuna.Study:
     try:
         import optuna
     except ImportError as error:
-        raise ValueError("asr tune-decoder needs optuna: pip install 'asr[sweep]'") from error
+        raise ValueError("asr tune-decoder needs optuna: pip install 'lstm-asr[sweep]'") from error
     optuna.logging.set_verbosity(logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     with warnings.catch_warnings():

@@ -21,7 +21,7 @@ from asr.memory import require_memory
 from asr.text import CharTokenizer
 from asr.untrusted import open_regular, shown, unpacked, whole_lines
 
-NEEDS = "flashlight-text is not installed: pip install 'asr[decode]' (Python 3.11 or 3.12)"
+NEEDS = "flashlight-text is not installed: pip install 'lstm-asr[decode]' (Python 3.11 or 3.12)"
 
 MAX_REASON_LENGTH = 300  # characters of KenLM's own message
 IMPOSSIBLE = -1e30  # in float32, where flashlight-text adds scores up

@@ -207,6 +207,6 @@ def _open_board(run_dir: Path) -> Any:
     except ImportError as error:
         raise ValueError(
             "trainer.tensorboard=true needs TensorBoard, which is not installed: "
-            "pip install 'asr[track]'"
+            "pip install 'lstm-asr[track]'"
         ) from error
     return SummaryWriter(str(run_dir / "tensorboard"))

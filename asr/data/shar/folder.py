@@ -9,7 +9,7 @@ from typing import IO
 from asr.untrusted import open_regular
 
 SCHEMES = ("http", "https", "s3", "gs")
-NEEDS = "pip install 'asr[lhotse]' smart_open"  # s3 and gs: smart_open[s3], smart_open[gcs]
+NEEDS = "pip install 'lstm-asr[lhotse]' smart_open"  # s3 and gs: smart_open[s3], smart_open[gcs]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 

@@ -64,5 +64,5 @@ def test_a_url_without_its_packages(missing: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, missing, None)
     if missing == "lhotse":
         monkeypatch.setitem(sys.modules, "lhotse.utils", None)
-    with pytest.raises(ValueError, match=r"needs .*: pip install 'asr\[lhotse\]' smart_open"):
+    with pytest.raises(ValueError, match=r"needs .*: pip install 'lstm-asr\[lhotse\]' smart_open"):
         SharFolder("https://example.org/shards").open("cuts.000000.jsonl.gz")
