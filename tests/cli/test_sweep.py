@@ -183,7 +183,9 @@ def test_a_plugin_that_is_not_installed(words: list[str], plugin: str, tmp_path:
     )
     command = [sys.executable, "-c", code, "train", *words, f"paths.run_dir={tmp_path}"]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert result.stderr == (f"asr: error: {plugin} is not installed: pip install 'lstm-asr[sweep]'\n")
+    assert result.stderr == (
+        f"asr: error: {plugin} is not installed: pip install 'lstm-asr[sweep]'\n"
+    )
     assert result.returncode == 2
 
 
