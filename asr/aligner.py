@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asr.audio import load_audio
 from asr.decoder import Hypothesis
-from asr.decoder.forced_alignment import align_one
+from asr.decoder.alignment import forced_alignment
 from asr.model_file import load_model
 from asr.recognizer import Progress, Recognizer, Waveform, choose_device
 from asr.untrusted import shown
@@ -197,7 +197,7 @@ def character_path(recognizer: Recognizer, emission: Emission, text: str) -> tup
 
 
 def _hypothesis(recognizer: Recognizer, emission: Emission, text: str) -> Hypothesis:
-    return align_one(emission.log_probs, recognizer.tokenizer.encode(text), name="text")
+    return forced_alignment(emission.log_probs, recognizer.tokenizer.encode(text), "text")
 
 
 def _characters(text: str, hypothesis: Hypothesis, emission: Emission) -> tuple[Character, ...]:

@@ -8,6 +8,7 @@ sources.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import pickle
 import sys
@@ -24,16 +25,18 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(
-    function: Callable[..., Any], folder: Path, fastmath: set[str] | bool = False
+    function: Callable[..., Any], folder: Path | None = None, fastmath: set[str] | bool = False
 ) -> Callable[..., Any]:
     """Compile a function of arrays and numbers; it runs without the interpreter's lock.
 
     Args:
         function: to be compiled.
-        folder: of its source and those that it calls into: what is kept is dropped when any file
-            in it or below changes. Numba itself looks at the function's own file alone.
+        folder: of its source and those that it calls into, None for that of its own file: what is
+            kept is dropped when any file in it or below changes. Numba itself looks at the
+            function's own file alone.
         fastmath: liberties in arithmetic, as of Numba.
     """
+    folder = Path(inspect.getfile(function)).parent if folder is None else folder
     dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", fastmath=fastmath)
     try:
         # Where Numba's own decorator puts its FunctionCache; there is no public way to hand it one.

@@ -1,10 +1,10 @@
 """How fast a known text is aligned, and in how much memory.
 
-    python benchmarks/alignment.py search
-    python benchmarks/alignment.py recording --model best.safetensors --manifest dev.jsonl
-    python benchmarks/alignment.py fit --model best.safetensors --manifest dev.jsonl
+    python -m benchmarks.alignment search
+    python -m benchmarks.alignment recording --model best.safetensors --manifest dev.jsonl
+    python -m benchmarks.alignment fit --model best.safetensors --manifest dev.jsonl
 
-`search` runs the compiled search beside the readable one of plain Python, on random
+`search` runs the compiled search beside the readable one of the tests, on random
 log-probabilities of 29 characters and the blank, and alone on what an hour takes. `recording` joins
 the utterances of a manifest to one recording of an hour, aligns it as a whole with all its text,
 and compares the words' times with those that the utterances have alone. `fit` aligns each utterance
@@ -33,9 +33,9 @@ from rich.table import Table
 from asr.aligner import MAX_SHORTFALL, Aligner, Emission, align_emission
 from asr.data.dataset import load_utterance
 from asr.data.manifest import read_manifest
-from asr.decoder.viterbi import best_path
-from asr.decoder.viterbi_kernel import fast_best_path
+from asr.decoder.alignment import best_path
 from asr.recognizer import Recognizer
+from tests.decoder.plain_viterbi import plain_best_path
 
 FRAMES_PER_S = 25  # output frames of 40 ms
 VOCAB = 30
@@ -93,9 +93,9 @@ def search(rounds: int) -> None:
     """The search alone."""
     table = Table("T", "U", "search", "time", "audio h / h", "memory")
     log_probs, tokens = random_case(250, 100)
-    fast_best_path(log_probs, tokens)  # compiles
-    compiled = [seconds(partial(fast_best_path, log_probs, tokens), 200) for _ in range(rounds)]
-    readable = [seconds(partial(best_path, log_probs, tokens), 2) for _ in range(rounds)]
+    best_path(log_probs, tokens)  # compiles
+    compiled = [seconds(partial(best_path, log_probs, tokens), 200) for _ in range(rounds)]
+    readable = [seconds(partial(plain_best_path, log_probs, tokens), 2) for _ in range(rounds)]
     for name, times in (("compiled", compiled), ("readable", readable)):
         one = statistics.median(times)
         table.add_row(
@@ -105,7 +105,7 @@ def search(rounds: int) -> None:
     for num_frames, num_tokens in LARGE:
         log_probs, tokens = random_case(num_frames, num_tokens)
         before = forget_peak()
-        times = [seconds(partial(fast_best_path, log_probs, tokens), 1) for _ in range(rounds)]
+        times = [seconds(partial(best_path, log_probs, tokens), 1) for _ in range(rounds)]
         one = statistics.median(times)
         table.add_row(
             f"{num_frames:,}", f"{num_tokens:,}", "compiled", f"{one:.2f} s",

@@ -16,7 +16,6 @@ from numba.core import caching
 
 import asr.compiled
 from asr.compiled import compiled, fingerprint
-from asr.decoder.compiled import compiled as compiled_decoder
 from asr.model.kernels.compiled import compiled as compiled_kernel
 
 CALLER = """
@@ -73,7 +72,7 @@ def test_where_nothing_can_be_written_it_compiles_in_memory_and_says_so(
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     with pytest.raises(RuntimeError, match="no locator"):
         caching.FunctionCache(twice)
-    assert compiled_decoder(twice)(3) == 6
+    assert compiled(twice)(3) == 6
     values = np.ones(3, np.float32)
     compiled_kernel(double)(values)
     np.testing.assert_array_equal(values, [2, 2, 2])

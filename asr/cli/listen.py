@@ -15,7 +15,7 @@ from asr.report.sound import SoundFormat
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
     from asr.decoder import Hypothesis
-    from asr.decoder.viterbi import Frames
+    from asr.decoder.alignment import Frames
     from asr.recognizer import Recognizer
     from asr.report import Evaluation
     from asr.report.clip import Clip, Clips, CtcPath
@@ -113,11 +113,12 @@ def _clip(
 
 def _said(recognizer: Recognizer, log_probs: Frames, reference: str) -> CtcPath:
     """The most likely path of what was said, or why there is none."""
-    from asr.decoder.forced_alignment import align_one
+    from asr.decoder.alignment import forced_alignment
     from asr.report.clip import CtcPath
 
     try:
-        hypothesis = align_one(log_probs, recognizer.tokenizer.encode(reference), name="reference")
+        tokens = recognizer.tokenizer.encode(reference)
+        hypothesis = forced_alignment(log_probs, tokens, "reference")
     except ValueError as error:
         return CtcPath("said", (), str(error))
     return _path("said", recognizer, hypothesis)

@@ -1,8 +1,7 @@
 """Log-probabilities to hypotheses."""
 
 from asr.decoder.beam_search import BeamSearch
-from asr.decoder.greedy import Greedy
-from asr.decoder.hypothesis import Hypothesis
+from asr.decoder.greedy import Greedy, Hypothesis
 from asr.decoder.lexicon import LexiconBeamSearch
 
 __all__ = ["BeamSearch", "Greedy", "Hypothesis", "LexiconBeamSearch"]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.decoder.frames import utterances_of
+from asr.decoder.greedy import Hypothesis
 from asr.decoder.hotword import HotwordAutomaton, build_automaton
-from asr.decoder.hypothesis import Hypothesis
 from asr.decoder.ngram import NgramModel, load_ngram_model
 from asr.decoder.prefix_search import Limits, search, trace
 from asr.decoder.prefix_tree import workspace

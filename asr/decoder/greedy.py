@@ -1,12 +1,36 @@
-"""Greedy CTC decoding: the best path, collapsed."""
+"""Hypotheses, and the simplest way to one: greedy decoding, the best path collapsed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
-from asr.decoder.hypothesis import BLANK, Hypothesis
+BLANK = 0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What a decoder takes an utterance for.
+
+    Attributes:
+        tokens: label ids.
+        starts: first output frame of each token on its best alignment.
+        ends: frame after the last one of each token.
+        log_probs: mean log-probability of each token over its frames [nats].
+        score: what the decoder ranks by [nats]: of greedy and of a forced alignment the
+            log-probability of the path, of a beam search that of the tokens, all paths summed, and
+            what a language model and hotwords add.
+    """
+
+    tokens: tuple[int, ...]
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    score: float
 
 
 class Greedy:
@@ -26,23 +50,27 @@ class Greedy:
             For each utterance its hypotheses, best first; greedy has one.
         """
         best, labels = log_probs.max(dim=-1)
-        rows = zip(best.tolist(), labels.tolist(), lengths.tolist(), strict=True)
-        return [[_collapse(row[:length], path[:length])] for row, path, length in rows]
+        rows = zip(labels.tolist(), best.tolist(), lengths.tolist(), strict=True)
+        return [
+            [collapse(path[:length], scores[:length], math.fsum(scores[:length]))]
+            for path, scores, length in rows
+        ]
 
 
-def _collapse(scores: list[float], path: list[int]) -> Hypothesis:
-    spans: list[tuple[int, int, int]] = []  # label, start, end
-    for frame, label in enumerate(path):
-        if frame and path[frame - 1] == label:
-            previous, start, _ = spans[-1]
-            spans[-1] = (previous, start, frame + 1)
-        else:
-            spans.append((label, frame, frame + 1))
-    spoken = [span for span in spans if span[0] != BLANK]
+def collapse(path: Sequence[int], log_probs: Sequence[float], score: float) -> Hypothesis:
+    """Make a hypothesis of a path: repeats merged, blanks dropped.
+
+    Args:
+        path: the label of each frame, T of them.
+        log_probs: of these labels, T of them [nats].
+        score: of the hypothesis [nats].
+    """
+    edges = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]] + [len(path)]
+    spans = [(start, end) for start, end in pairwise(edges) if path[start] != BLANK]
     return Hypothesis(
-        tokens=tuple(label for label, _, _ in spoken),
-        starts=tuple(start for _, start, _ in spoken),
-        ends=tuple(end for _, _, end in spoken),
-        log_probs=tuple(math.fsum(scores[start:end]) / (end - start) for _, start, end in spoken),
-        score=math.fsum(scores),
+        tokens=tuple(path[start] for start, _ in spans),
+        starts=tuple(start for start, _ in spans),
+        ends=tuple(end for _, end in spans),
+        log_probs=tuple(math.fsum(log_probs[start:end]) / (end - start) for start, end in spans),
+        score=score,
     )

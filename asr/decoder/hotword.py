@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.compiled import compiled
+from asr.compiled import compiled
 from asr.decoder.token_trie import ROOT, TokenTrie, build_trie, child
 from asr.text import CharTokenizer
 

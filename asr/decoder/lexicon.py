@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.decoder.frames import utterances_of
-from asr.decoder.hypothesis import BLANK, Hypothesis
+from asr.decoder.greedy import BLANK, Hypothesis, collapse
 from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
 from asr.decoder.ngram.files import is_kenlm_binary, is_ngram_file
 from asr.decoder.word_model import SPACE, by_alphabet
@@ -169,7 +168,8 @@ class LexiconBeamSearch:
         for result in self._decoder.decode(frames.ctypes.data, *frames.shape):
             # Its path has a space before the first frame and two behind the last.
             path = result.tokens[1 : len(log_probs) + 1]
-            hypothesis = _hypothesis(path, log_probs, result.score)
+            scores = log_probs[np.arange(len(path)), path].tolist()
+            hypothesis = collapse(path, scores, result.score)
             if result.score > IMPOSSIBLE and self._is_complete(hypothesis, result.words):
                 found.setdefault(hypothesis.tokens, hypothesis)
         return list(found.values())[: self.nbest] or [Hypothesis((), (), (), (), -math.inf)]
@@ -231,18 +231,3 @@ def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:
     if not words:
         raise ValueError(f"{path}: no words, expected one a line")
     return list(words)
-
-
-def _hypothesis(path: list[int], log_probs: NDArray[np.float64], score: float) -> Hypothesis:
-    """A path of labels, collapsed."""
-    edges = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]] + [len(path)]
-    spans = [(path[start], start, end) for start, end in pairwise(edges) if path[start] != BLANK]
-    return Hypothesis(
-        tokens=tuple(label for label, _, _ in spans),
-        starts=tuple(start for _, start, _ in spans),
-        ends=tuple(end for _, _, end in spans),
-        log_probs=tuple(
-            math.fsum(log_probs[start:end, label]) / (end - start) for label, start, end in spans
-        ),
-        score=score,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.decoder.compiled import compiled
+from asr.compiled import compiled
 from asr.decoder.hotword import follow
 from asr.decoder.ngram.model import advance
 from asr.decoder.prefix_tree import EMPTY, NONE, PREFIXES

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.decoder.compiled import compiled
-from asr.decoder.hypothesis import BLANK
+from asr.compiled import compiled
+from asr.decoder.greedy import BLANK
 from asr.decoder.prefix_score import begin, longer_by, most_with, worth_at_end, worth_with
 from asr.decoder.prefix_tree import EMPTY, NONE, SPANS
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asr.decoder.hypothesis import BLANK, Hypothesis
+from asr.decoder.greedy import BLANK, Hypothesis
 from asr.decoder.ngram.model import END, UNKNOWN, NgramModel
 
 Prefix = tuple[int, ...]

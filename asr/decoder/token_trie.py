@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.compiled import compiled
+from asr.compiled import compiled
 
 ROOT = 0
 

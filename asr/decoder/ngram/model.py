@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.compiled import compiled
+from asr.compiled import compiled
 
 UNKNOWN = "<unk>"  # stands for every word that the model has not
 START = "<s>"  # of a sentence: context only, never predicted

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.compiled import compiled
+from asr.compiled import compiled
 from asr.decoder.ngram.model import NgramModel
 
 

@@ -12,13 +12,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from asr.decoder import Greedy, viterbi_kernel
-from asr.decoder.forced_alignment import align_one, forced_alignment
-from asr.decoder.viterbi import Path, best_path
-from asr.decoder.viterbi_kernel import MIN_SEGMENT, fast_best_path, segment_length
+from asr.decoder import Greedy, alignment
+from asr.decoder.alignment import MIN_SEGMENT, Path, best_path, forced_alignment, segment_length
+from tests.decoder.plain_viterbi import plain_best_path
 
 Array = NDArray[Any]
-SEARCHES = pytest.mark.parametrize("search", [best_path, fast_best_path])
+
+
+@pytest.fixture(params=[plain_best_path, best_path])
+def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The search by which all is aligned in a test: the plain one, and the compiled one."""
+    monkeypatch.setattr(alignment, "best_path", request.param)
+    return request.param
 
 
 def random_case(generator: np.random.Generator, is_tied: bool = False) -> tuple[Array, list[int]]:
@@ -59,7 +64,6 @@ def enumerated(log_probs: Array, tokens: list[int]) -> Path:
     return Path(np.array(best), score(best))
 
 
-@SEARCHES
 def test_by_hand(search: Any) -> None:
     # a b over five frames: a at frame 1 and 2, b at the last one; blanks elsewhere.
     probabilities = np.array(
@@ -71,7 +75,7 @@ def test_by_hand(search: Any) -> None:
             [0.2, 0.1, 0.7],
         ]
     )
-    hypothesis = align_one(np.log(probabilities), [1, 2], search)
+    hypothesis = forced_alignment(np.log(probabilities), [1, 2])
     assert hypothesis.tokens == (1, 2)
     assert hypothesis.starts == (1, 4)
     assert hypothesis.ends == (3, 5)
@@ -79,11 +83,10 @@ def test_by_hand(search: Any) -> None:
     assert np.exp(hypothesis.log_probs) == pytest.approx([math.sqrt(0.8 * 0.5), 0.7])
 
 
-@SEARCHES
 def test_equal_neighbours_have_a_blank_between(search: Any) -> None:
     # The blank costs much, and is needed all the same.
     log_probs = np.log(np.array([[0.01, 0.99]] * 4))
-    hypothesis = align_one(log_probs, [1, 1], search)
+    hypothesis = forced_alignment(log_probs, [1, 1])
     assert hypothesis.score == pytest.approx(3 * math.log(0.99) + math.log(0.01))
     (first, second), (end, last) = hypothesis.starts, hypothesis.ends
     assert (first, last, second - end) == (0, 4, 1)
@@ -91,16 +94,14 @@ def test_equal_neighbours_have_a_blank_between(search: Any) -> None:
     assert hypothesis.starts == (0, 2)
 
 
-@SEARCHES
 @pytest.mark.parametrize("num_frames", [0, 1, 4])
 def test_no_labels(search: Any, num_frames: int) -> None:
     log_probs = np.log(np.full((num_frames, 2), 0.5))
-    hypothesis = align_one(log_probs, [], search)
+    hypothesis = forced_alignment(log_probs, [])
     assert (hypothesis.tokens, hypothesis.starts, hypothesis.ends) == ((), (), ())
     assert hypothesis.score == pytest.approx(num_frames * math.log(0.5))
 
 
-@SEARCHES
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_equals_the_best_of_all_paths(search: Any, is_tied: bool) -> None:
     generator = np.random.default_rng(7)
@@ -121,12 +122,12 @@ def test_equals_the_best_of_all_paths(search: Any, is_tied: bool) -> None:
 def test_compiled_equals_readable(
     dtype: Any, is_tied: bool, segment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viterbi_kernel, "segment_length", lambda frames, tokens: segment)
+    monkeypatch.setattr(alignment, "segment_length", lambda frames, tokens: segment)
     generator = np.random.default_rng(segment)
     for _ in range(150):
         log_probs, tokens = random_case(generator, is_tied)
         log_probs = log_probs.astype(dtype)
-        expected, path = best_path(log_probs, tokens), fast_best_path(log_probs, tokens)
+        expected, path = plain_best_path(log_probs, tokens), best_path(log_probs, tokens)
         assert path.states.tolist() == expected.states.tolist()
         assert path.score == expected.score
 
@@ -136,56 +137,36 @@ def test_compiled_equals_readable(
 def test_compiled_equals_readable_where_it_is_long(
     num_frames: int, num_tokens: int, segment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viterbi_kernel, "segment_length", lambda frames, tokens: segment)
+    monkeypatch.setattr(alignment, "segment_length", lambda frames, tokens: segment)
     generator = np.random.default_rng(num_frames)
     tokens = [1 + k % 3 for k in range(num_tokens)]
     log_probs = np.log(generator.dirichlet(np.ones(4), num_frames)).astype(np.float32)
-    expected, path = best_path(log_probs, tokens), fast_best_path(log_probs, tokens)
+    expected, path = plain_best_path(log_probs, tokens), best_path(log_probs, tokens)
     assert path.states.tolist() == expected.states.tolist()
     assert path.score == expected.score
 
 
-def test_impossible_labels_are_gone_around() -> None:
+def test_impossible_labels_are_gone_around(search: Any) -> None:
     log_probs = np.log(np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]]) + 0.0, where=[
         [True, True, False], [True, False, True], [True, False, False]
     ], out=np.full((3, 3), -np.inf))  # fmt: skip
-    for search in (best_path, fast_best_path):
-        assert align_one(log_probs, [1, 2], search).starts == (0, 1)
-        with pytest.raises(ValueError, match="clip: every path of its labels has probability 0"):
-            align_one(log_probs, [2, 1], search, "clip")
-
-
-def test_a_batch_equals_each_alone_whatever_the_padding_holds() -> None:
-    generator = torch.Generator().manual_seed(1)
-    log_probs = torch.randn(3, 9, 5, generator=generator).log_softmax(-1)
-    lengths, tokens = torch.tensor([9, 4, 0]), torch.tensor([[1, 1, 4], [3, 99, -1], [0, 0, 0]])
-    token_lengths = torch.tensor([3, 1, 0])
-    log_probs[1, 4:], log_probs[2] = torch.nan, 7.0
-    together = forced_alignment(log_probs, lengths, tokens, token_lengths)
-    assert [h.tokens for h in together] == [(1, 1, 4), (3,), ()]
-    for row, (length, count) in enumerate(zip(lengths, token_lengths, strict=True)):
-        alone = align_one(log_probs[row, :length].numpy(), tokens[row, :count].tolist())
-        assert together[row] == alone
-    readable = forced_alignment(log_probs, lengths, tokens, token_lengths, best_path)
-    assert readable == together
-    halves = forced_alignment(log_probs.bfloat16(), lengths, tokens, token_lengths)
-    assert halves[2] == together[2]
+    assert forced_alignment(log_probs, [1, 2]).starts == (0, 1)
+    with pytest.raises(ValueError, match="clip: every path of its labels has probability 0"):
+        forced_alignment(log_probs, [2, 1], "clip")
 
 
 def test_too_few_frames() -> None:
-    log_probs = torch.zeros(2, 4, 3)
-    lengths, counts = torch.tensor([4, 4]), torch.tensor([2, 4])
-    tokens = torch.tensor([[1, 2, 0, 0], [1, 2, 2, 1]])
+    forced_alignment(np.zeros((4, 3)), [1, 2])
     with pytest.raises(ValueError, match=re.escape(
         "utterance 1: 4 output frames, expected at least 5 for its 4 labels"
     )):  # fmt: skip
-        forced_alignment(log_probs, lengths, tokens, counts)
+        forced_alignment(np.zeros((4, 3)), [1, 2, 2, 1], "utterance 1")
 
 
 @pytest.mark.parametrize("token", [0, 3, -1])
 def test_labels_that_the_model_has_not(token: int) -> None:
     with pytest.raises(ValueError, match=rf"clip: label {token}, expected 1 to 2"):
-        align_one(np.zeros((5, 3)), [1, token], name="clip")
+        forced_alignment(np.zeros((5, 3)), [1, token], "clip")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
@@ -193,7 +174,7 @@ def test_what_is_no_log_probability(value: float) -> None:
     log_probs = np.zeros((5, 3))
     log_probs[2, 1] = value
     with pytest.raises(ValueError, match=rf"clip: a log-probability is {value}, expected at most"):
-        align_one(log_probs, [1], name="clip")
+        forced_alignment(log_probs, [1], "clip")
 
 
 def test_memory_is_bounded_and_what_exceeds_it_refused() -> None:
@@ -209,16 +190,12 @@ def test_memory_is_bounded_and_what_exceeds_it_refused() -> None:
 def test_what_greedy_reads_lies_on_its_own_path() -> None:
     log_probs = torch.randn(4, 80, 4, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
     lengths = torch.tensor([80, 41, 7, 1])
-    greedy = [best[0] for best in Greedy()(log_probs, lengths)]
-    counts = torch.tensor([len(each.tokens) for each in greedy])
-    tokens = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(each.tokens, dtype=torch.int64) for each in greedy], batch_first=True
-    )
-    for found, expected in zip(
-        forced_alignment(log_probs, lengths, tokens, counts), greedy, strict=True
+    for row, length, (greedy,) in zip(
+        log_probs, lengths, Greedy()(log_probs, lengths), strict=True
     ):
+        found = forced_alignment(row[:length].numpy(), greedy.tokens)
         assert (found.tokens, found.starts, found.ends) == (
-            expected.tokens, expected.starts, expected.ends,
+            greedy.tokens, greedy.starts, greedy.ends,
         )  # fmt: skip
-        assert found.score == pytest.approx(expected.score, abs=1e-9)
-        assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-9)
+        assert found.score == pytest.approx(greedy.score, abs=1e-9)
+        assert found.log_probs == pytest.approx(greedy.log_probs, abs=1e-9)

@@ -1,35 +1,104 @@
-"""The most likely CTC path, compiled by Numba: equal to `viterbi.best_path`, in little memory.
+"""Forced alignment: in which frames the most likely CTC path writes each label of a known text.
 
-Time grows with T * U. Memory does not: the scores of every `segment`-th frame are kept, and where
-each state came from only within one segment at a time, the last one first. Within a segment of K
-frames the path moves on by K labels at most, so that no more than K of them are looked at again.
-The path is exact.
+The path is Viterbi's, searched by code that Numba compiles. Its time grows with T * U. Its memory
+does not: the scores of every `segment`-th frame are kept, and where each state came from only
+within one segment at a time, the last one first. Within a segment of K frames the path moves on by
+K labels at most, so that no more than K of them are looked at again. The path is exact.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.compiled import compiled
-from asr.decoder.viterbi import Frames, Path
+from asr.compiled import compiled
+from asr.decoder.greedy import BLANK, Hypothesis, collapse
 
+MAX_LOG_PROB = 1e-3  # [nats] above 0 by rounding only
 MAX_TABLE_BYTES = 1 << 30  # reached at T * U = 8e11, some 12 hours of speech
 MIN_SEGMENT = 512  # [frames] what is shorter keeps no scores and is gone through once
 SCORE_BYTES = 16  # of a pair of states
 
 Array = NDArray[Any]
+Frames = NDArray[np.floating[Any]]  # log-probabilities, `(T, V)`
 
 
-def fast_best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
-    """The path of highest score.
+class Path(NamedTuple):
+    """A path through the states of U labels.
+
+    State 2u is the blank before label u (the last one the blank after all), state 2u + 1 is label
+    u.
+
+    Attributes:
+        states: one a frame, `(T,)` int64.
+        score: sum of the frames' log-probabilities [nats]; -inf where no path is possible.
+    """
+
+    states: NDArray[np.int64]
+    score: float
+
+
+def forced_alignment(
+    log_probs: Frames, tokens: Sequence[int], name: str = "utterance"
+) -> Hypothesis:
+    """Align an utterance with its labels.
 
     Args:
-        log_probs: `(T, V)`.
+        log_probs: `(T, V)` [nats].
+        tokens: U label ids without blanks, none for an empty text.
+        name: of the utterance, in errors.
+
+    Returns:
+        A hypothesis of these tokens, with the frames of each.
+
+    Raises:
+        ValueError: too few frames for the labels, a label that is the blank or out of range, a
+            log-probability that is NaN or above 0 by more than rounding, labels whose every path
+            has probability 0, or tables that would take more than MAX_TABLE_BYTES.
+    """
+    num_frames, vocab_size = log_probs.shape
+    wrong = next((token for token in tokens if not BLANK < token < vocab_size), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{name}: label {wrong}, expected 1 to {vocab_size - 1} ({BLANK} is the blank)"
+        )
+    needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
+    if num_frames < needed:
+        raise ValueError(
+            f"{name}: {num_frames} output frames, expected at least {needed} for its "
+            f"{len(tokens)} labels"
+        )
+    if num_frames and not log_probs.max() < MAX_LOG_PROB:  # NaN fails every comparison
+        raise ValueError(f"{name}: a log-probability is {log_probs.max()}, expected at most 0")
+    states, score = best_path(log_probs, tokens)
+    if score == -np.inf:
+        raise ValueError(f"{name}: every path of its labels has probability 0, expected more")
+    labels = np.where(states % 2, np.array([*tokens, BLANK])[states // 2], BLANK)
+    hypothesis = collapse(labels.tolist(), log_probs[np.arange(num_frames), labels].tolist(), score)
+    assert hypothesis.tokens == tuple(tokens)
+    return hypothesis
+
+
+def best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
+    """Find the path of highest score.
+
+    With e(t, s) the log-probability of state s's label at frame t,
+
+        score(t, s) = e(t, s) + max(score(t-1, s), score(t-1, s-1), score(t-1, s-2))
+
+    where the step from s-2 leaves a blank out, and is allowed from a label to another one only; a
+    path starts in state 0 or 1 and ends in one of the last two (Graves et al., "Connectionist
+    temporal classification", ICML 2006, section 4.1, with a maximum in place of the sum). Of equal
+    scores the highest state is taken: read from its last frame, the path of a tie that has come
+    furthest in the text.
+
+    Args:
+        log_probs: `(T, V)`, float32 or float64.
         tokens: U label ids without blanks.
 
     Raises:
