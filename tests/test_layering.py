@@ -71,6 +71,7 @@ INSTALLED_AS = {
     "flashlight": "flashlight-text",
     "hydra": "hydra-core",
     "PIL": "pillow",
+    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
 

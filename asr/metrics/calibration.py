@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 NUM_BINS = 10
 SMALLEST = 1e-4  # confidences are told to four digits, and 0 and 1 have no log-odds
-_MAX_STEPS = 100
-_TOLERANCE = 1e-10
+TOLERANCE = 1e-9  # of the gradient, where the fit ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,39 +140,22 @@ def fit_calibration(confidences: Sequence[float], is_correct: Sequence[bool]) ->
     clipped = np.clip(values, SMALLEST, 1 - SMALLEST)
     odds = np.log(clipped / (1 - clipped))
     targets = np.where(right > 0, (num_right + 1) / (num_right + 2), 1 / (num_wrong + 2))
-    slope, offset = _newton(odds, targets)
+    # Imported here: seconds, and only where something is fitted.
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+    # A word of target t is t of a right one and 1 - t of a wrong one.
+    fit = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=TOLERANCE).fit(
+        np.concatenate([odds, odds])[:, np.newaxis],
+        np.repeat([True, False], len(odds)),
+        np.concatenate([targets, 1 - targets]),
+    )
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     if slope <= 0:
         raise ValueError(
             f"calibration: fitted slope is {slope:.3g}, expected above 0: these confidences are "
             "not higher for words that are right"
         )
     return Calibration(slope, offset)
-
-
-def _newton(odds: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and offset of a logistic regression by damped Newton steps; its loss is convex."""
-    design = np.column_stack([odds, np.ones_like(odds)])
-    weights = np.array([1.0, 0.0])
-    loss = _loss(design @ weights, targets)
-    for _ in range(_MAX_STEPS):
-        predicted = 1 / (1 + np.exp(-design @ weights))
-        gradient = design.T @ (predicted - targets)
-        spread = predicted * (1 - predicted)
-        # The small diagonal serves confidences that are all the same, where slopes are alike.
-        hessian = design.T @ (design * spread[:, np.newaxis]) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        size = 1.0
-        while (found := _loss(design @ (weights - size * step), targets)) > loss and size > 1e-6:
-            size /= 2
-        weights, previous, loss = weights - size * step, loss, min(found, loss)
-        if previous - loss <= _TOLERANCE * abs(loss):
-            break
-    return float(weights[0]), float(weights[1])
-
-
-def _loss(odds: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    """Cross-entropy [nats]."""
-    return float(np.sum(np.logaddexp(0, odds) - targets * odds))
 
 
 def _checked(
