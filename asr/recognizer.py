@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.features import LogMel
 from asr.memory import available_memory, require_memory
 from asr.model import BiLstmCtc
+from asr.model.bilstm_ctc import CHUNKS_AT_ONCE
 from asr.text import CharTokenizer, TextNormalizer
 from asr.untrusted import check_arguments, shown
 
@@ -29,7 +30,6 @@ MAX_OF = {
     "sample_rate": 384_000,  # [Hz]
 }
 CONTEXT_S = 5.0  # [s] around a chunk of a long recording, whose output is thrown away
-AT_ONCE = 4  # chunks in a batch
 SPARE = 1.15  # of memory: what the libraries take besides
 FIXED_BYTES = 64 << 20  # for their buffers, however short a recording is
 
@@ -164,11 +164,11 @@ class Recognizer(nn.Module):
         """Log-probabilities `(T, V)` of one recording."""
         chunk = round(chunk_s / self.features.frame_shift_s)
         context = round(CONTEXT_S / self.features.frame_shift_s)
-        self.require_memory(len(waveform), num_seen=AT_ONCE * (chunk + 2 * context))
+        self.require_memory(len(waveform), num_seen=CHUNKS_AT_ONCE * (chunk + 2 * context))
         samples = torch.from_numpy(waveform).to(self.device)[None]
         num_samples = torch.tensor([len(waveform)], device=self.device)
         features, _ = self.features(samples, num_samples)  # (1, T, F)
-        return log_probs_in_chunks(self.model, features[0], chunk, context, progress)
+        return self.model.log_probs_in_chunks(features[0], chunk, context, progress)
 
     def memory_needed(
         self, num_samples: int, num_waveforms: int = 1, num_seen: int | None = None
@@ -234,75 +234,6 @@ class Recognizer(nn.Module):
         many = f"{num_waveforms} recordings of up to " if num_waveforms > 1 else ""
         what = f"{where}{many}{num_samples / self.sample_rate:g} s of audio"
         require_memory(self.memory_needed(num_samples, num_waveforms, num_seen), what, there)
-
-
-class Chunk(NamedTuple):
-    """A stretch of a recording and what lies around it, in feature frames.
-
-    Attributes:
-        start: of what the model is run on.
-        end: of what the model is run on.
-        first: from here on its output is used.
-        last: up to here.
-    """
-
-    start: int
-    end: int
-    first: int
-    last: int
-
-
-def log_probs_in_chunks(
-    model: BiLstmCtc,
-    features: Tensor,
-    chunk_frames: int,
-    context_frames: int,
-    progress: Progress = lambda done, total: None,
-) -> Tensor:
-    """Run a model on one long recording, chunk by chunk.
-
-    What is no longer than a chunk is run as a whole, with the very same result.
-
-    Args:
-        model: in evaluation mode.
-        features: `(T, F)`, normalised.
-        chunk_frames: feature frames whose output a chunk gives.
-        context_frames: feature frames around them on either side.
-        progress: told how many feature frames of how many are done.
-
-    Returns:
-        log_probs `(T', V)` float32 on the model's device.
-    """
-    num_frames = len(features)
-    step = model.subsampling_factor
-    if num_frames <= chunk_frames:
-        plan = [Chunk(0, num_frames, 0, num_frames)]
-    else:
-        plan = list(_plan(num_frames, chunk_frames, context_frames, step))
-    parts: list[Tensor] = []
-    for number in range(0, len(plan), AT_ONCE):
-        batch = plan[number : number + AT_ONCE]
-        padded = pad_sequence([features[each.start : each.end] for each in batch], batch_first=True)
-        sizes = torch.tensor([each.end - each.start for each in batch], device=features.device)
-        log_probs, lengths = model(padded, sizes)
-        for row, length, chunk in zip(log_probs, lengths.tolist(), batch, strict=True):
-            before = (chunk.first - chunk.start) // step * model.upsampling
-            wanted = -(-(chunk.last - chunk.first) // step) * model.upsampling
-            # A copy: a view would keep the output of the whole batch.
-            parts.append(row[before : min(before + wanted, length)].clone())
-        progress(batch[-1].last, num_frames)
-    return torch.cat(parts)
-
-
-def _plan(num_frames: int, chunk_frames: int, context_frames: int, step: int) -> Iterator[Chunk]:
-    """Chunks that begin on an output frame, the last one up to the end."""
-    chunk_frames = max(1, chunk_frames // step) * step
-    context_frames = -(-context_frames // step) * step
-    for first in range(0, num_frames, chunk_frames):
-        last = min(first + chunk_frames, num_frames)
-        yield Chunk(
-            max(0, first - context_frames), min(last + context_frames, num_frames), first, last
-        )
 
 
 def choose_device(name: str = "auto") -> torch.device:

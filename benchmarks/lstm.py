@@ -186,7 +186,7 @@ def ours(case: Case, device: torch.device) -> dict[str, Forward]:
     """Every cell on every backend that serves it here; the projection halves the output."""
     found: dict[str, Forward] = {}
     is_cpu = device.type == "cpu"
-    backends = ["native", "autograd_function", "fused_cpu" if is_cpu else "fused_triton"]
+    backends = ["native", "fused_cpu" if is_cpu else "fused_triton"]
     for cell in CELLS:
         for backend in backends:
             if backend == "native" and cell not in ("lstm", "projection"):

@@ -69,7 +69,7 @@ class Weights(NamedTuple):
         return self.weight_hh.shape[0] == 3 * self.units
 
 
-class Noise(NamedTuple):
+class Masks(NamedTuple):
     """What one direction of a layer draws for a batch; None for what is off.
 
     Attributes:

@@ -29,21 +29,10 @@ from asr.model.kernels.cpu_tile import COLUMNS
 from asr.model.kernels.memory import empty
 from asr.model.kernels.operator import Passes, register
 from asr.model.kernels.packing import Packing, run_tasks, spans, task
-from asr.model.lstm_cell import Cell, Noise, Weights
+from asr.model.lstm_cell import Cell, Masks, Weights
 
-ADVANTAGE = "compiled for this CPU, skips padding"
 FRAMES = 512  # about, of a thread's span in a product over all frames
 GATES = 640  # about, of one in a weight's gradient
-
-
-def refusal(cell: Cell, weights: Weights, noisy: bool) -> str | None:
-    """Why this backend cannot serve a layer, or None; arguments as in `reference`."""
-    weight = weights.weight_hh
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
-        return (
-            f"{weight.dtype} on {weight.device}, expected torch.float32 or torch.float64 on a CPU"
-        )
-    return None
 
 
 def _forward(
@@ -263,13 +252,13 @@ _layer = register("lstm_fused_cpu", ("cpu",), _passes, switches=("reads_c",))
 
 
 def run(
-    x: Tensor, lengths: Tensor, cell: Cell, weights: Sequence[Weights], noise: Sequence[Noise],
+    x: Tensor, lengths: Tensor, cell: Cell, weights: Sequence[Weights], masks: Sequence[Masks],
     h_0: Tensor, c_0: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """One layer in its D directions, see `directions.Run`."""
+    """One layer in its D directions, see `lstm.Run`."""
     drawn = [
         x.new_empty(0) if part[0] is None else torch.stack(part)
-        for part in zip(*noise, strict=True)
+        for part in zip(*masks, strict=True)
     ]
     x = x.to(weights[0].weight_ih.dtype)
     return _layer(x, lengths.cpu(), to_list(weights), drawn, h_0, c_0, cell.reads_c)

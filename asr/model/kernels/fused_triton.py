@@ -12,14 +12,11 @@ Tests run the same kernels on a CPU, in Triton's interpreter (TRITON_INTERPRET=1
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from asr.model.kernels.directions import by_direction
 from asr.model.kernels.operator import Passes, register
 from asr.model.kernels.triton_launch import (
     Back,
@@ -31,19 +28,7 @@ from asr.model.kernels.triton_launch import (
     run_all_steps,
 )
 from asr.model.lengths import mask_padding
-from asr.model.lstm_cell import NORM_EPSILON, Cell, Noise, Weights, input_sums
-
-ADVANTAGE = "compiled for this GPU"
-
-
-def refusal(cell: Cell, weights: Weights, noisy: bool) -> str | None:
-    """Why this backend cannot serve a layer, or None; arguments as in `reference`."""
-    device, dtype = weights.weight_hh.device.type, weights.weight_hh.dtype
-    if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
-        return f"on {device}, expected a CUDA device"
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed"
-    return None if dtype.is_floating_point else f"{dtype}, expected floating point"
+from asr.model.lstm_cell import NORM_EPSILON, Cell, Masks, Weights, input_sums
 
 
 def _kind(
@@ -164,6 +149,12 @@ def _of_weights(p: Parameters, kept: Kept, back: Back, kind: Kind) -> list[Tenso
     ]
 
 
+def by_direction(left: Tensor, right: Tensor) -> Tensor:
+    """`(..., D, m)` and `(..., D, n)` to `(D, m, n)`: outer products summed over the frames."""
+    pairs = zip(left.unbind(-2), right.unbind(-2), strict=True)
+    return torch.stack([a.flatten(0, -2).mT @ b.flatten(0, -2) for a, b in pairs])
+
+
 def _forward_shapes(
     sums: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
     h_0: Tensor, c_0: Tensor, reads_c: bool, exact: bool, keep: bool,
@@ -187,10 +178,10 @@ _layer = register("lstm_fused_triton", ("cpu", "cuda"), _passes, switches=("read
 
 
 def run(
-    x: Tensor, lengths: Tensor, cell: Cell, weights: Sequence[Weights], noise: Sequence[Noise],
+    x: Tensor, lengths: Tensor, cell: Cell, weights: Sequence[Weights], masks: Sequence[Masks],
     h_0: Tensor, c_0: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """One layer in its D directions, see `directions.Run`."""
+    """One layer in its D directions, see `lstm.Run`."""
     lengths = lengths.to(x.device, torch.int64)
     x = mask_padding(x, lengths)
     sums = input_sums(x, *weights)
@@ -213,9 +204,9 @@ def run(
         return torch.stack(values).to(wanted)
 
     parameters = [stacked(name) for name in Parameters._fields]
-    masks, *zones = zip(*noise, strict=True)
+    recurrent, *zones = zip(*masks, strict=True)
     drawn = [
-        empty if masks[0] is None else torch.stack(masks).to(dtype),
+        empty if recurrent[0] is None else torch.stack(recurrent).to(dtype),
         *(empty if z[0] is None else torch.stack(z, dim=2).to(dtype) for z in zones),
     ]
     h, c = h_0.to(dtype), c_0.to(dtype)

@@ -15,9 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.model.kernels import fused_triton, triton_launch
+from asr.model import lstm as lstm_module
+from asr.model.kernels import triton_launch
 from asr.model.lstm import LSTM
-from asr.model.lstm_cell import CELLS, Noise, Weights
+from asr.model.lstm_cell import CELLS, Masks, Weights
 from tests.model.layers import assert_equal, forward_and_gradients, random_state, twin_of
 
 pytest.importorskip("triton")
@@ -50,16 +51,16 @@ def layer_of(cell: str, hidden: int = 5, **options: Any) -> LSTM:
 def found_by(
     layer: LSTM, x: Tensor, state: tuple[Tensor, Tensor], lengths: Tensor
 ) -> dict[str, Tensor]:
-    """Values and gradients, the same noise drawn whatever the backend and the device."""
+    """Values and gradients, the same masks drawn whatever the backend and the device."""
     torch.manual_seed(4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LSTM, "_draw", _draw_on_a_cpu)
+        patch.setattr(LSTM, "draw_masks", _draw_on_a_cpu)
         return forward_and_gradients(layer, x, state, lengths=lengths)
 
 
-def _draw_on_a_cpu(self: LSTM, x: Tensor, _draw: Any = LSTM._draw) -> Noise:
+def _draw_on_a_cpu(self: LSTM, x: Tensor, _draw: Any = LSTM.draw_masks) -> Masks:
     drawn = _draw(self, torch.empty_like(x, device="cpu"))
-    return Noise(*(None if part is None else part.to(x.device) for part in drawn))
+    return Masks(*(None if part is None else part.to(x.device) for part in drawn))
 
 
 def assert_alike(
@@ -177,7 +178,7 @@ def test_refused_on_a_cpu_and_without_triton(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match="fused_triton: on cpu, expected a CUDA device"):
         layer(torch.zeros(1, 1, 3))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(fused_triton.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(lstm_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="the package triton is not installed"):
         layer(torch.zeros(1, 1, 3))
 
@@ -255,8 +256,8 @@ def test_half_precision_on_many_programs_at_once(
         48, hidden, cell=cell, proj_size=proj_size, batch_first=True, bidirectional=True,
         backend="fused_triton",
     ).cuda()  # fmt: skip
-    half = twin_of(layer, "autograd_function").cuda()
-    exact = twin_of(layer, "autograd_function").cuda().double()
+    half = twin_of(layer, "reference").cuda()
+    exact = twin_of(layer, "reference").cuda().double()
     x = torch.randn(batch, frames, 48, device="cuda")
     lengths = torch.linspace(frames, 1, batch).long().cuda()
     h_0, c_0 = (part.cuda() for part in random_state(layer, batch))
