@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "lock": set(),
     "memory": set(),
     "word": set(),
-    "finding": {"untrusted"},
+    "finding": {"atomic_file", "untrusted", "text"},
     "audio": {"memory"},
     "text": set(),
     "features": set(),

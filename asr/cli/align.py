@@ -19,7 +19,8 @@ from asr.cli.progress import progress_bar
 from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
 from asr.data.dataset import load_utterance
-from asr.data.manifest import Problem, Utterance, scan_manifest
+from asr.data.manifest import Utterance, findings, scan_manifest, utterances
+from asr.finding import Finding
 from asr.recognizer import Progress, Waveform
 from asr.text import printable
 from asr.untrusted import read_text
@@ -58,16 +59,16 @@ def main(arguments: list[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     formats = _formats(options)
-    jobs, problems = _jobs(options)
+    jobs, bad = _jobs(options)
     check_outputs(
         output_files(options.out, formats, [job.name for job in jobs]),
         [*(job.audio_filepath for job in jobs), options.model, options.manifest,
          options.text_file],
     )  # fmt: skip
     aligner = Aligner.load(options.model, options.device)
-    failures, doubtful = len(problems), 0
-    for problem in problems:
-        tell(f"error: {problem}")
+    failures, doubtful = len(bad), 0
+    for problem in bad:
+        tell(f"error: {problem.place}: {problem.reason}")
     with open_output(options.out, formats) as write:
         for job, result in _align_all(aligner, jobs):
             if not isinstance(result, Exception):
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
                 place = printable(f"{job.id}: ")  # what is wrong with a file begins with its name
                 tell(f"error: {place if place not in message else ''}{message}")
     if failures:
-        total = len(jobs) + len(problems)
+        total = len(jobs) + len(bad)
         tell(f"{failures} of {total} utterances failed")
         return USER_ERROR_STATUS
     return LOW_CONFIDENCE_STATUS if doubtful else 0
@@ -139,17 +140,15 @@ def _formats(options: argparse.Namespace) -> list[str]:
     return formats
 
 
-def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Problem]]:
+def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
     """What to align, and the bad lines of the manifest."""
     if options.manifest is not None:
         if options.audio is not None or options.text_file is not None:
             raise ValueError("--manifest and AUDIO or --text-file, expected one of them")
-        scan = scan_manifest(options.manifest)
-        jobs = [_job_of(utterance) for utterance in scan.utterances]
-        if not jobs and not scan.problems:
-            raise ValueError(f"{options.manifest}: holds no utterances, expected at least one")
+        rows = scan_manifest(options.manifest)
+        jobs = [_job_of(utterance) for utterance in utterances(rows)]
         _check_names(jobs)
-        return jobs, scan.problems
+        return jobs, findings(rows)
     if options.audio is None:
         raise ValueError("no recording, expected AUDIO TEXT... or --manifest")
     if bool(options.text) == (options.text_file is not None):

@@ -15,11 +15,11 @@ from asr.cli.outputs import check_outputs
 from asr.cli.progress import progress_bar
 from asr.data.doctor.clean import OF_MANIFESTS, clean_paths, write_clean
 from asr.data.doctor.examine import Examination, Rules, examine
-from asr.data.doctor.findings import Kind, Severity
 from asr.data.doctor.json_file import examination_to_json
 from asr.data.doctor.picture import draw_examination
 from asr.data.doctor.quantity import quantities, shortfall_quantity
 from asr.data.manifest import Utterance
+from asr.finding import Kind, Severity
 from asr.report.visible import visible
 from asr.text import TextNormalizer
 
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     check_outputs(
         outputs,
         (
-            each.entry.utterance.audio_filepath
+            each.utterance.audio_filepath
             for manifest in examination.manifests
             for each in manifest.utterances
         ),
@@ -125,7 +125,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
     output.add_argument(
         "--clean-kinds", metavar="KIND,...",
-        help=f"or these warnings only: {', '.join(kind.slug for kind in WARNINGS)}",
+        help=f"or these warnings only: {', '.join(kind.value for kind in WARNINGS)}",
     )  # fmt: skip
     output.add_argument("--json", type=Path, metavar="OUT", help="totals and all findings")
     output.add_argument("--picture", type=Path, metavar="OUT.png", help="histograms")
@@ -161,7 +161,7 @@ def _check(options: argparse.Namespace) -> None:
 def _kinds_to_drop(options: argparse.Namespace) -> list[Kind]:
     if options.clean_warnings:
         return list(WARNINGS)
-    known = {kind.slug: kind for kind in WARNINGS}
+    known = {kind.value: kind for kind in WARNINGS}
     names = options.clean_kinds.split(",") if options.clean_kinds else []
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from asr.data.doctor.examine import Examination
-from asr.data.doctor.findings import Finding, Kind, Severity
 from asr.data.doctor.quantity import Quantity, bar_line, count_bins, edges
+from asr.finding import Finding, Kind, Severity
 from asr.report.number import counted, length, number, percent
 from asr.report.visible import visible
 

@@ -19,11 +19,12 @@ from asr.cli.decoder_options import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
 from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say, tell
+from asr.finding import Finding, Kind, describe_error
 from asr.untrusted import checked
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
-    from asr.report import EvaluatedUtterance, Evaluation, LeftOut
+    from asr.report import EvaluatedUtterance, Evaluation
     from asr.report.evaluation import Setting
     from asr.transcriber import Transcriber
 
@@ -105,7 +106,7 @@ def _job(config: DictConfig) -> None:
         raise ValueError(f"{evaluation.completeness}: {paths.html} tells of the others")
 
 
-def _name(left_out: Sequence[LeftOut]) -> None:
+def _name(left_out: Sequence[Finding]) -> None:
     for each in left_out[:MAX_NAMED]:
         tell(f"left out {each.id}: {each.reason}")
     if len(left_out) > MAX_NAMED:
@@ -117,7 +118,7 @@ def _evaluation(
     transcriber: Transcriber,
     training: Mapping[str, Setting],
     utterances: tuple[EvaluatedUtterance, ...],
-    left_out: tuple[LeftOut, ...],
+    left_out: tuple[Finding, ...],
     seconds: float,
 ) -> Evaluation:
     from asr.report import Evaluation, ModelDescription
@@ -177,7 +178,7 @@ def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
 
 def evaluate_utterances(
     transcriber: Transcriber, utterances: Sequence[Utterance], batch_duration_s: float
-) -> tuple[tuple[EvaluatedUtterance, ...], tuple[LeftOut, ...]]:
+) -> tuple[tuple[EvaluatedUtterance, ...], tuple[Finding, ...]]:
     """Transcribe and score utterances, in their order.
 
     Args:
@@ -189,17 +190,15 @@ def evaluate_utterances(
         Those that were scored, and those whose audio cannot be used.
     """
     from asr.audio import probe
-    from asr.data.corpora.prepared import describe_error
-    from asr.report import LeftOut
 
     timed: list[Utterance] = []
-    faults: dict[str, str] = {}  # by id, why it cannot be used
+    faults: dict[str, Finding] = {}  # by id, of those that cannot be used
     for each in utterances:
         try:
             duration = each.duration or probe(each.audio_filepath).duration
             timed.append(replace(each, duration=duration))
         except (ValueError, OSError) as error:
-            faults[each.id] = describe_error(error)
+            faults[each.id] = each.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
     sources = {each.id: each for each in utterances}
     batches = plan(timed, batch_duration_s) if timed else []
     console = Console(stderr=True)
@@ -209,11 +208,7 @@ def evaluate_utterances(
         scored |= {each.id: each for each in _evaluate(transcriber, members, faults)}
     return (
         tuple(scored[each.id] for each in utterances if each.id in scored),
-        tuple(
-            LeftOut(each.id, str(each.audio_filepath), faults[each.id])
-            for each in utterances
-            if each.id in faults
-        ),
+        tuple(faults[each.id] for each in utterances if each.id in faults),
     )
 
 
@@ -230,10 +225,9 @@ def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
 
 
 def _evaluate(
-    transcriber: Transcriber, utterances: Sequence[Utterance], faults: dict[str, str]
+    transcriber: Transcriber, utterances: Sequence[Utterance], faults: dict[str, Finding]
 ) -> list[EvaluatedUtterance]:
     """A batch, without the utterances that become faults."""
-    from asr.data.corpora.prepared import describe_error
     from asr.data.dataset import load_utterance
     from asr.data.snr import estimate_snr
     from asr.metrics.error_rate import score_utterance
@@ -246,7 +240,7 @@ def _evaluate(
             waveforms.append(load_utterance(each, transcriber.sample_rate))
             heard.append(each)
         except (ValueError, OSError) as error:
-            faults[each.id] = describe_error(error)
+            faults[each.id] = each.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
     transcripts = transcriber.transcribe(waveforms)
     return [
         EvaluatedUtterance(

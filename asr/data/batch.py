@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.data.dataset import Example, Failure, RequestDataset, SpeechDataset
-from asr.data.doctor.findings import Finding
+from asr.data.dataset import Example, RequestDataset, SpeechDataset
 from asr.data.manifest import Utterance
 from asr.data.workers import SILENCE_S, Workers
+from asr.finding import Finding, Kind
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Batch:
         )
 
 
-def collate(loaded: Sequence[Example | Finding | Failure]) -> Batch:
+def collate(loaded: Sequence[Example | Finding]) -> Batch:
     """Pad examples to a batch, which also names what could not be loaded.
 
     Raises:
-        ValueError: a failure among them.
+        ValueError: one that could not be varied among them.
     """
     for item in loaded:
-        if isinstance(item, Failure):
+        if isinstance(item, Finding) and item.kind is Kind.NOT_VARIED:
             raise ValueError(item.reason)
     examples = [item for item in loaded if isinstance(item, Example)]
     waveforms = [example.waveform for example in examples]
@@ -163,5 +163,5 @@ class BatchLoader:
         self.workers.close()
 
 
-def _pinned(loaded: Sequence[Example | Finding | Failure]) -> Batch:
+def _pinned(loaded: Sequence[Example | Finding]) -> Batch:
     return collate(loaded).pin_memory()

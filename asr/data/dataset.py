@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from asr.audio import load_audio
 from asr.augment.waveform import WaveformAugment
-from asr.data.corpora.prepared import describe_error
-from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
+from asr.finding import Finding, Kind, describe_error
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,6 @@ class Request:
     utterance: Utterance
     tokens: Sequence[int]
     audio: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What stops a training, in one line: a noise that cannot be read, say.
-
-    It is passed on to the process that trains, which raises it: an error that leaves a loading
-    process ends that one.
-    """
-
-    reason: str
 
 
 def draw_seed(seed: int, epoch: int, utterance_id: str) -> int:
@@ -113,27 +101,29 @@ class RequestDataset:
         """The id of an utterance."""
         return request.utterance.id
 
-    def __getitem__(self, request: Request) -> Example | Finding | Failure:
+    def __getitem__(self, request: Request) -> Example | Finding:
         """Load one utterance.
 
         Returns:
             The example, or what is wrong with its audio: whether that stops anything is not decided
-            in a loading process. A failure where the audio is good and cannot be varied.
+            in a loading process, which an error that leaves it would end. NOT_VARIED where the
+            audio is good and a noise, say, cannot be read.
         """
         utterance = request.utterance
         try:
             waveform = load_request(request, self.sample_rate)
         except OSError as error:
             reason = f"{utterance.audio_filepath}: {error.strerror or error}"
-            return Finding(Kind.UNREADABLE_AUDIO, reason, utterance.id)
+            return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
         except ValueError as error:
-            return Finding(Kind.UNREADABLE_AUDIO, str(error), utterance.id)
+            return utterance.finding(Kind.UNREADABLE_AUDIO, str(error))
         generator = np.random.default_rng(draw_seed(self.seed, request.epoch, utterance.id))
         if self.augment is not None:
             try:
                 waveform = self.augment(waveform, self.sample_rate, generator)
             except (OSError, ValueError) as error:
-                return Failure(f"cannot vary {utterance.id}: {describe_error(error)}")
+                reason = f"cannot vary {utterance.id}: {describe_error(error)}"
+                return utterance.finding(Kind.NOT_VARIED, reason)
         leftover = int(generator.integers(2**63 - 1))
         return Example(waveform, request.tokens, leftover, utterance)
 
@@ -169,7 +159,7 @@ class SpeechDataset:
         """The id of an utterance."""
         return self.utterances[key[1]].id
 
-    def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
+    def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
         """Load one utterance, as `RequestDataset` does.
 
         Args:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr.atomic_file import replace_bytes
 from asr.data.records import BadLineError, Record, read_records
+from asr.finding import Finding, Kind
 from asr.untrusted import shown
 
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
 SHOWN_LINES = 5  # numbers of further bad lines, in a message
-MAX_PROBLEMS = 100_000  # bad lines of a manifest that are listed, where they are not the fewer
+MAX_BAD_LINES = 100_000  # bad lines of a manifest that are listed, where they are not the fewer
 FIELDS = ("audio_filepath", "duration", "text", "id", "speaker", "offset")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -32,6 +33,8 @@ class Utterance:
         speaker: None where the manifest does not say.
         offset: where in the file the utterance begins [s].
         extra: further fields of the line, as they are.
+        manifest: where it was read; None where it was not, or comes from shards.
+        line: of the manifest, from 1.
     """
 
     audio_filepath: Path
@@ -41,44 +44,20 @@ class Utterance:
     speaker: str | None = None
     offset: float = 0.0
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
+    manifest: Path | None = field(default=None, compare=False)
+    line: int | None = field(default=None, compare=False)
+
+    @property
+    def where(self) -> str:
+        """`manifest:line`, or the id where that is not known."""
+        return self.id if self.manifest is None else f"{self.manifest}:{self.line}"
+
+    def finding(self, kind: Kind, reason: str) -> Finding:
+        """What is wrong with this utterance."""
+        return Finding(kind, reason, self.id, self.manifest, self.line, self.audio_filepath)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one line of a manifest.
-
-    Attributes:
-        manifest: the file.
-        line: from 1.
-        reason: what is and what was expected.
-        id: of an utterance with which nothing is wrong but that an earlier line has its id; None
-            for every other problem.
-    """
-
-    manifest: Path
-    line: int
-    reason: str
-    id: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.manifest}:{self.line}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class ManifestScan:
-    """Everything a manifest holds: the good lines and the bad ones.
-
-    Attributes:
-        manifest: the file.
-        utterances: the good lines in the file's order.
-        lines: the number of each utterance's line, from 1.
-        problems: the bad lines in the file's order.
-    """
-
-    manifest: Path
-    utterances: tuple[Utterance, ...]
-    lines: tuple[int, ...]
-    problems: tuple[Problem, ...]
+Row = Utterance | Finding
 
 
 def read_manifest(path: Path | str) -> list[Utterance]:
@@ -101,90 +80,107 @@ def read_manifest(path: Path | str) -> list[Utterance]:
             empty manifest and an unknown format.
         OSError: missing or unreadable.
     """
-    scan = scan_manifest(path)
-    if scan.problems:
-        raise ValueError(describe_problems(scan.problems))
-    if not scan.utterances:
-        raise ValueError(f"{path}: holds no utterances, expected at least one")
-    return list(scan.utterances)
+    rows = scan_manifest(path)
+    if bad := findings(rows):
+        raise ValueError(describe_bad_lines(bad))
+    return utterances(rows)
 
 
-def scan_manifest(path: Path | str) -> ManifestScan:
-    """Read a manifest's good lines and list its bad ones; the format is `read_manifest`'s.
+def scan_manifest(path: Path | str) -> list[Row]:
+    """Read a manifest line by line; the format is `read_manifest`'s.
 
     Args:
         path: a regular file.
 
     Returns:
-        Utterances and problems; both may be empty.
+        In the file's order, at least one: the utterance of a good line, else what is wrong with it.
 
     Raises:
-        ValueError: for an unknown format, something that is not a regular file, a bad header, or
-            far more bad lines than good ones.
+        ValueError: for an empty manifest, an unknown format, something that is not a regular file,
+            a bad header, or far more bad lines than good ones.
         OSError: missing or unreadable.
     """
     path = Path(path)
     folder = path.absolute().parent
-    utterances: list[Utterance] = []
-    lines: list[int] = []
-    problems: list[Problem] = []
+    rows: list[Row] = []
+    bad: list[Finding] = []
     line_of_id: dict[str, int] = {}
     for line, record in read_records(path):
-        if len(problems) > max(MAX_PROBLEMS, len(utterances)):
+        num_good = len(rows) - len(bad)
+        if len(bad) > max(MAX_BAD_LINES, num_good):
             raise ValueError(
-                f"{problems[0]} (and {len(problems) - 1} more bad lines before line {line}, "
-                f"{len(utterances)} good ones), expected a manifest"
+                f"{describe_bad_lines(bad[:1])} (and {len(bad) - 1} more bad lines before line "
+                f"{line}, {num_good} good ones), expected a manifest"
             )
+        row: Row
         try:
-            utterance = _utterance(record, folder)
+            row = _utterance(record, folder, path, line)
         except BadLineError as error:
-            problems.append(Problem(path, line, str(error)))
-            continue
-        first = line_of_id.setdefault(utterance.id, line)
-        if first != line:
-            reason = f"id {shown(utterance.id)} is that of line {first} already"
-            problems.append(Problem(path, line, reason, utterance.id))
+            row = Finding(Kind.BAD_LINE, str(error), None, path, line)
         else:
-            utterances.append(utterance)
-            lines.append(line)
-    return ManifestScan(path, tuple(utterances), tuple(lines), tuple(problems))
+            first = line_of_id.setdefault(row.id, line)
+            if first != line:
+                reason = f"id {shown(row.id)} is that of line {first} already"
+                row = row.finding(Kind.DUPLICATE_ID, reason)
+        rows.append(row)
+        if isinstance(row, Finding):
+            bad.append(row)
+    if not rows:
+        raise ValueError(f"{path}: holds no utterances, expected at least one")
+    return rows
 
 
-def describe_problems(problems: Iterable[Problem]) -> str:
-    """Any number of problems in one line: the first in full, the others by number."""
-    first, *others = problems
+def utterances(rows: Iterable[Row]) -> list[Utterance]:
+    """The rows that nothing is wrong with."""
+    return [row for row in rows if isinstance(row, Utterance)]
+
+
+def findings(rows: Iterable[Row]) -> list[Finding]:
+    """The rows that something is wrong with."""
+    return [row for row in rows if isinstance(row, Finding)]
+
+
+def sift(rows: Iterable[Row], check: Callable[[Utterance], Finding | None]) -> list[Row]:
+    """The rows with the finding in place of every utterance that the check objects to."""
+    return [row if isinstance(row, Finding) else check(row) or row for row in rows]
+
+
+def describe_bad_lines(found: Sequence[Finding]) -> str:
+    """Any number of bad lines in one line: the first in full, the others by number."""
+    first, *others = found
+    told = f"{first.place}: {first.reason}"
     if not others:
-        return str(first)
-    shown = ", ".join(
-        str(other.line) if other.manifest == first.manifest else f"{other.manifest}:{other.line}"
+        return told
+    numbers = ", ".join(
+        str(other.line) if other.manifest == first.manifest else other.place
         for other in others[:SHOWN_LINES]
     )
     more = ", ..." if len(others) > SHOWN_LINES else ""
     noun = "line" if len(others) == 1 else "lines"
-    return f"{first} (and {len(others)} more bad {noun}: {shown}{more})"
+    return f"{told} (and {len(others)} more bad {noun}: {numbers}{more})"
 
 
-def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
+def write_manifest(path: Path | str, written: Iterable[Utterance]) -> None:
     """Write a manifest as JSON lines; the file is there whole or, after any failure, as it was.
 
     Args:
         path: its folder is made where it is missing.
-        utterances: audio inside the manifest's folder is written relative to it, other audio
+        written: audio inside the manifest's folder is written relative to it, other audio
             with its absolute path.
 
     Raises:
         ValueError: for a number that is not finite, or an extra field with a field's name.
         OSError: from writing.
     """
-    content = manifest_bytes(path, utterances)
+    content = manifest_bytes(path, written)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(Path(path), content)
 
 
-def manifest_bytes(path: Path | str, utterances: Iterable[Utterance]) -> bytes:
+def manifest_bytes(path: Path | str, written: Iterable[Utterance]) -> bytes:
     """What `write_manifest` writes."""
     folder = _plain(Path(path)).parent
-    return "".join(_written(utterance, folder) for utterance in utterances).encode()
+    return "".join(_written(utterance, folder) for utterance in written).encode()
 
 
 def _written(utterance: Utterance, folder: Path) -> str:
@@ -218,7 +214,7 @@ def _plain(path: Path) -> Path:
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
-def _utterance(record: Record | BadLineError, folder: Path) -> Utterance:
+def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line: int) -> Utterance:
     if isinstance(record, BadLineError):
         raise record
     written = _audio_filepath(record)
@@ -234,6 +230,8 @@ def _utterance(record: Record | BadLineError, folder: Path) -> Utterance:
         speaker=_name(record, "speaker"),
         offset=offset,
         extra={name: value for name, value in record.items() if name not in FIELDS},
+        manifest=manifest,
+        line=line,
     )
 
 

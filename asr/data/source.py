@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.window import Gate, Window, label
+from asr.finding import Finding
 from asr.text import CharTokenizer
 
 

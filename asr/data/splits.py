@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.audio import probe
-from asr.data.corpora.prepared import describe_error
 from asr.data.doctor.checks import check_characters, check_duration, check_file, check_text
-from asr.data.doctor.findings import Entry, Fault, Finding, Kind, summarise
-from asr.data.doctor.rows import Row, entries, findings, read_rows, sift
 from asr.data.folds import check_folds, cut_fold
-from asr.data.manifest import Utterance
+from asr.data.manifest import Row, Utterance, findings, scan_manifest, sift, utterances
+from asr.finding import Finding, Kind, describe_error, summarise
 from asr.text import CharTokenizer, TextNormalizer
 
 
@@ -39,8 +37,8 @@ class Splits:
     def fingerprint(self) -> str:
         """sha256 over ids, durations and texts of both splits."""
         digest = hashlib.sha256()
-        for name, utterances in (("train", self.train), ("dev", self.dev)):
-            for item in utterances:
+        for name, split in (("train", self.train), ("dev", self.dev)):
+            for item in split:
                 row = [name, item.id, item.duration, item.offset, item.text]
                 digest.update(json.dumps(row).encode())
         return digest.hexdigest()
@@ -94,13 +92,13 @@ def load_splits(
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     check_folds(folds, fold, dev)
-    rows = sift(_read(train, text), lambda u: check_text(u.text))
+    rows = sift(_read(train, text), check_text)
     of_fold: tuple[Utterance, ...] = ()
     if folds:
         # Before the cut: the folds and their alphabet are the same, whichever is dev.
         rows, tokenizer = _writable(rows, alphabet)
         rows, of_fold = _take_fold(rows, folds, fold, fold_seed, notice)
-    rows = sift(rows, lambda u: check_duration(seconds(u), min_duration_s, max_duration_s))
+    rows = sift(rows, lambda u: check_duration(u, seconds(u), min_duration_s, max_duration_s))
     _check_some_left(rows)
     if not folds:
         rows, tokenizer = _writable(rows, alphabet)
@@ -111,7 +109,9 @@ def load_splits(
             f"{len(left_out)} of {len(rows)} training utterances left out: {summarise(left_out)}"
         )
     dev_utterances = of_fold[:limit] if folds else read_dev(dev or (), text, tokenizer, limit)
-    return Splits(_utterances(rows), dev_utterances, text, tokenizer.alphabet, tuple(left_out))
+    return Splits(
+        tuple(utterances(rows)), dev_utterances, text, tokenizer.alphabet, tuple(left_out)
+    )
 
 
 def read_dev(
@@ -132,10 +132,10 @@ def read_dev(
         ValueError: a manifest that cannot be read, or anything wrong in one, but for durations.
         OSError: a missing manifest.
     """
-    rows = sift(_read(manifests, text), lambda u: check_text(u.text))
-    rows = _first(sift(rows, lambda u: check_characters(u.text, tokenizer)), limit)
+    rows = sift(_read(manifests, text), check_text)
+    rows = _first(sift(rows, lambda u: check_characters(u, tokenizer)), limit)
     _check_dev(findings(rows))
-    return _utterances(rows)
+    return tuple(utterances(rows))
 
 
 def seconds(utterance: Utterance) -> float:
@@ -145,32 +145,29 @@ def seconds(utterance: Utterance) -> float:
 
 
 def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
-    """The lines of a split, whose entries have normalised text, audio and a duration."""
+    """The lines of a split, whose utterances have normalised text, audio and a duration."""
     paths = [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
     if not paths:
         raise ValueError("no manifest given, expected at least one path")
     rows: list[Row] = []
     for path in paths:
         prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
-        for row in read_rows(path):
-            if isinstance(row, Entry):
-                named = replace(
-                    row.utterance, text=text(row.utterance.text), id=f"{prefix}{row.utterance.id}"
-                )
-                row = replace(row, utterance=named)
+        for row in scan_manifest(path):
+            if isinstance(row, Utterance):
+                row = replace(row, text=text(row.text), id=f"{prefix}{row.id}")
             rows.append(row)
     if len(paths) > 1:
         rows = _without_shared_ids(rows)
-    rows = sift(rows, lambda u: check_file(u.audio_filepath))
+    rows = sift(rows, check_file)
     return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
 
 
 def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:
     """The rows that the alphabet can write; without one, that of all their characters."""
     _check_some_left(rows)
-    texts = [entry.utterance.text for entry in entries(rows)]
+    texts = [each.text for each in utterances(rows)]
     tokenizer = CharTokenizer.from_texts(texts) if alphabet is None else CharTokenizer(alphabet)
-    kept = sift(rows, lambda u: check_characters(u.text, tokenizer))
+    kept = sift(rows, lambda u: check_characters(u, tokenizer))
     _check_some_left(kept)
     return kept, tokenizer
 
@@ -179,61 +176,56 @@ def _take_fold(
     rows: Sequence[Row], folds: int, fold: int, seed: int, notice: Callable[[str], None]
 ) -> tuple[list[Row], tuple[Utterance, ...]]:
     """The rows to learn from, and the utterances of the fold to validate on."""
-    dev = cut_fold(_utterances(rows), folds, fold, seed, notice).dev
+    dev = cut_fold(utterances(rows), folds, fold, seed, notice).dev
     names = {utterance.id for utterance in dev}
-    kept = [row for row in rows if isinstance(row, Finding) or row.utterance.id not in names]
+    kept = [row for row in rows if isinstance(row, Finding) or row.id not in names]
     return kept, dev
 
 
 def _without_shared_ids(rows: Sequence[Row]) -> list[Row]:
-    first: dict[str, Entry] = {}
+    first: dict[str, Utterance] = {}
     kept: list[Row] = []
     for row in rows:
-        if isinstance(row, Entry) and first.setdefault(row.utterance.id, row) is not row:
-            earlier = first[row.utterance.id]
+        if isinstance(row, Utterance) and first.setdefault(row.id, row) is not row:
+            earlier = first[row.id]
             reason = (
-                f"id {row.utterance.id!r} is that of {earlier.manifest}:{earlier.line} already: "
+                f"id {row.id!r} is that of {earlier.manifest}:{earlier.line} already: "
                 "folders of several manifests need different names, or their utterances other ids"
             )
-            row = row.finding(Fault(Kind.DUPLICATE_ID, reason))
+            row = row.finding(Kind.DUPLICATE_ID, reason)
         kept.append(row)
     return kept
 
 
-def _with_duration(entry: Entry) -> Row:
-    """The entry with the duration of its file where the manifest has none."""
-    utterance = entry.utterance
+def _with_duration(utterance: Utterance) -> Row:
+    """The utterance with the duration of its file where the manifest has none."""
     if utterance.duration is not None:
-        return entry
+        return utterance
     try:
         length = probe(utterance.audio_filepath).duration
     except (ValueError, OSError) as error:
-        return entry.finding(Fault(Kind.UNREADABLE_AUDIO, describe_error(error)))
+        return utterance.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
     duration = length - utterance.offset
     if duration <= 0:
         reason = f"offset {utterance.offset:g} s, expected less than the file's {length:g} s"
-        return entry.finding(Fault(Kind.UNREADABLE_AUDIO, reason))
-    return replace(entry, utterance=replace(utterance, duration=duration))
+        return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
+    return replace(utterance, duration=duration)
 
 
 def _first(rows: Sequence[Row], limit: int | None) -> list[Row]:
-    """The rows up to the limit's last entry: what comes later is neither used nor left out."""
+    """The rows up to the limit's last utterance: what comes later is neither used nor left out."""
     kept: list[Row] = []
     used = 0
     for row in rows:
         if used == limit:
             break
-        used += isinstance(row, Entry)
+        used += isinstance(row, Utterance)
         kept.append(row)
     return kept
 
 
-def _utterances(rows: Sequence[Row]) -> tuple[Utterance, ...]:
-    return tuple(entry.utterance for entry in entries(rows))
-
-
 def _check_some_left(rows: Sequence[Row]) -> None:
-    if not entries(rows):
+    if not utterances(rows):
         left_out = findings(rows)
         bounded = any(each.kind in (Kind.TOO_SHORT, Kind.TOO_LONG) for each in left_out)
         raise ValueError(

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from asr.data.dataset import Request
 from asr.data.doctor.checks import check_characters, check_text
-from asr.data.doctor.findings import Fault, Finding
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
+from asr.finding import Finding
 from asr.text import CharTokenizer
 
 Tokens = Sequence[int]  # label ids of an utterance, without blanks
 # Of utterances and their tokens, what is wrong with each; None for one to train on.
-Gate = Callable[[Sequence[Utterance], Sequence[Tokens]], Sequence[Fault | None]]
+Gate = Callable[[Sequence[Utterance], Sequence[Tokens]], Sequence[Finding | None]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Window:
         return Request(epoch, self.utterances[position], self.tokens[position], audio)
 
 
-def no_gate(utterances: Sequence[Utterance], tokens: Sequence[Tokens]) -> Sequence[Fault | None]:
+def no_gate(utterances: Sequence[Utterance], tokens: Sequence[Tokens]) -> Sequence[Finding | None]:
     """The gate that lets all pass."""
     return [None] * len(utterances)
 
@@ -105,19 +105,15 @@ def label(
     """Each utterance's tokens, or why it is left out: no text, unknown characters, or the gate."""
     found = [_tokens(utterance, tokenizer) for utterance in utterances]
     labels: dict[int, Tokens] = {
-        position: each for position, each in enumerate(found) if not isinstance(each, Fault)
+        position: each for position, each in enumerate(found) if not isinstance(each, Finding)
     }
     faults = gate([utterances[position] for position in labels], list(labels.values()))
     refused = dict(zip(labels, faults, strict=True))
-    judged = [refused.get(position) or each for position, each in enumerate(found)]
-    return [
-        Finding(each.kind, each.reason, utterance.id) if isinstance(each, Fault) else each
-        for utterance, each in zip(utterances, judged, strict=True)
-    ]
+    return [refused.get(position) or each for position, each in enumerate(found)]
 
 
-def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> Tokens | Fault:
-    fault = check_text(utterance.text) or check_characters(utterance.text, tokenizer)
+def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> Tokens | Finding:
+    fault = check_text(utterance) or check_characters(utterance, tokenizer)
     if fault is not None:
         return fault
     size = tokenizer.vocab_size

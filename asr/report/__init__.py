@@ -6,7 +6,6 @@ from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
     HeardWord,
-    LeftOut,
     ModelDescription,
     word_outcomes,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "EvaluatedUtterance",
     "Evaluation",
     "HeardWord",
-    "LeftOut",
     "ModelDescription",
     "ReportPaths",
     "compare_evaluations",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from asr.finding import Finding
 from asr.metrics.calibration import Reliability, reliability
 from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
 from asr.metrics.interval import REPLICATES, Interval, rate_intervals
@@ -113,21 +114,6 @@ class EvaluatedUtterance:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """An utterance of the manifest that could not be evaluated.
-
-    Attributes:
-        id: As in the manifest.
-        audio_filepath: Where its audio should lie.
-        reason: Why it could not be used, with the file.
-    """
-
-    id: str
-    audio_filepath: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class RateIntervals:
     """95 % bootstrap intervals of the WER and the CER; None with a single utterance."""
 
@@ -149,7 +135,7 @@ class Evaluation:
         text_rules: What reference and hypothesis both went through before they were compared, one
             rule an entry.
         slice_by: What the WER is told apart by; see `asr.report.slices`.
-        left_out: Utterances of the manifest that are not among these.
+        left_out: What is wrong with the utterances of the manifest that are not among these.
     """
 
     title: str
@@ -160,7 +146,7 @@ class Evaluation:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     text_rules: tuple[str, ...] = ()
     slice_by: tuple[str, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         factor = self.real_time_factor

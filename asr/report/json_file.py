@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from asr.finding import Finding, Kind
 from asr.metrics.error_rate import ErrorCounts, confusions, score_utterance
 from asr.metrics.interval import Interval
 from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
     HeardWord,
-    LeftOut,
     ModelDescription,
     Setting,
     SpeakerErrors,
@@ -69,7 +69,10 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
         "manifest": evaluation.manifest,
         "settings": _settings(evaluation.settings),
         "num_utterances": len(evaluation.utterances),
-        "left_out": [asdict(each) for each in evaluation.left_out],
+        "left_out": [
+            {"id": each.id, "audio_filepath": str(each.audio_filepath), "reason": each.reason}
+            for each in evaluation.left_out
+        ],
         "duration_s": evaluation.duration_s,
         "real_time_factor": evaluation.real_time_factor,
         "text_rules": list(evaluation.text_rules),
@@ -138,6 +141,15 @@ class _Utterance:
 
 
 @dataclass(frozen=True)
+class _LeftOut:
+    """What is wrong with an utterance, in fewer words than a row of other files has."""
+
+    id: str
+    audio_filepath: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class _File:
     """What is read of `evaluation_to_json`; the rest follows from it."""
 
@@ -149,7 +161,7 @@ class _File:
     text_rules: tuple[str, ...]
     slice_by: tuple[str, ...]
     utterances: tuple[_Utterance, ...]
-    left_out: tuple[LeftOut, ...] = ()  # older files have none
+    left_out: tuple[_LeftOut, ...] = ()  # older files have none
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -180,7 +192,15 @@ def read_evaluation(path: Path) -> Evaluation:
             settings=file.settings,
             text_rules=file.text_rules,
             slice_by=file.slice_by,
-            left_out=file.left_out,
+            left_out=tuple(
+                Finding(
+                    Kind.UNREADABLE_AUDIO,
+                    each.reason,
+                    each.id,
+                    audio_filepath=Path(each.audio_filepath),
+                )
+                for each in file.left_out
+            ),
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -81,7 +81,9 @@ def _incomplete(evaluation: Evaluation) -> list[Markup]:
     if not evaluation.left_out:
         return []
     items = [
-        element("li", element("b", element("bdi", each.id)), ": ", element("bdi", each.reason))
+        element(
+            "li", element("b", element("bdi", each.id or "")), ": ", element("bdi", each.reason)
+        )
         for each in evaluation.left_out[:_MAX_LEFT_OUT]
     ]
     more = len(evaluation.left_out) - len(items)

@@ -11,15 +11,14 @@ import torch
 from lightning_fabric import Fabric
 
 from asr.data.dataset import Request, load_request
-from asr.data.doctor.findings import Finding, summarise
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
+from asr.finding import Finding, append_findings, summarise
 from asr.recognizer import Recognizer
 from asr.text import printable
 from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
 from asr.trainer.feed import WindowFeed
-from asr.trainer.labels import append_left_out
 from asr.trainer.log import RunLog
 from asr.trainer.memory import GIB, scan_memory
 from asr.trainer.picture import Heard, draw_alignments
@@ -151,7 +150,7 @@ class Observer:
             self.log.warn("%s: left out %s", when, printable(str(fault)))
         self._named += len(faults)
         if self.log.is_writer:
-            append_left_out(path, faults)
+            append_findings(path, faults)
         self._faults += faults
         total = self.num_utterances + len(before)
         left_out = progress.left_out + len(before)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from asr.augment import SpecAugment
 from asr.data.batch import Batch
-from asr.data.doctor.findings import Finding, Kind
+from asr.finding import Finding, Kind
 from asr.memory import is_out_of_memory
 from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
@@ -336,11 +336,11 @@ def _named_blocks(model: BiLstmCtc) -> dict[str, list[nn.Parameter]]:
 
 def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
     """Two halves of a batch that is too large, or nothing of a single utterance."""
-    names = ", ".join(utterance.id for utterance in batch.utterances)
     if len(batch.utterances) == 1:
         reason = "out of memory, alone in its batch"
-        incidents.left_out.append(Finding(Kind.OUT_OF_MEMORY, reason, names))
+        incidents.left_out.append(batch.utterances[0].finding(Kind.OUT_OF_MEMORY, reason))
         return []
+    names = ", ".join(utterance.id for utterance in batch.utterances)
     incidents.notes.append(f"out of memory, batch split in two: {names}")
     return list(batch.halves())
 
@@ -349,6 +349,6 @@ def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) 
     """The batch without the rows where `(B,)` bool is False, which are noted."""
     rows = zip(batch.utterances, finite.tolist(), strict=True)
     incidents.left_out.extend(
-        Finding(Kind.NOT_FINITE, reason, utterance.id) for utterance, fine in rows if not fine
+        utterance.finding(Kind.NOT_FINITE, reason) for utterance, fine in rows if not fine
     )
     return batch.keep(finite)

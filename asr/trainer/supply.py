@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import RequestDataset, SpeechDataset
-from asr.data.doctor.findings import Fault, Finding
 from asr.data.manifest import Utterance
 from asr.data.source import ManifestSource, Ranks, Windows
 from asr.data.splits import Splits
 from asr.data.window import Tokens
+from asr.finding import Finding
 from asr.trainer.feed import Feed
 from asr.trainer.labels import check_feasible, check_misfits, report_misfits
 from asr.trainer.preemption import StopRequest
@@ -124,7 +124,7 @@ class Supply:
 
     def _gate(
         self, utterances: Sequence[Utterance], tokens: Sequence[Tokens]
-    ) -> list[Fault | None]:
+    ) -> list[Finding | None]:
         """What CTC cannot learn from."""
         waveform = self.recipe.augment.waveform
         fastest = waveform.fastest if waveform else 1.0

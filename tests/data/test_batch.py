@@ -12,9 +12,9 @@ import torch
 
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader, collate
-from asr.data.dataset import Example, Failure, SpeechDataset
-from asr.data.doctor.findings import Finding
+from asr.data.dataset import Example, SpeechDataset
 from asr.data.manifest import Utterance
+from asr.finding import Finding, Kind
 
 RATE = 8000  # [Hz]
 
@@ -138,8 +138,10 @@ def test_a_failure_is_raised_once_its_batch_is_asked_for(
     dataset: SpeechDataset, workers: int
 ) -> None:
     class Failing(SpeechDataset):
-        def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
-            return Failure("no noise") if key[1] == 0 else super().__getitem__(key)
+        def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
+            if key[1] == 0:
+                return self.utterances[0].finding(Kind.NOT_VARIED, "no noise")
+            return super().__getitem__(key)
 
     loader = BatchLoader(Failing(dataset.utterances, dataset.tokens, RATE), workers)
     batches = loader.batches(0, PLAN)
@@ -150,7 +152,7 @@ def test_a_failure_is_raised_once_its_batch_is_asked_for(
 
 def test_an_utterance_that_ends_its_worker_is_named(dataset: SpeechDataset) -> None:
     class Deadly(SpeechDataset):
-        def __getitem__(self, key: tuple[int, int]) -> Example | Finding | Failure:
+        def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
             os._exit(4)
 
     loader = BatchLoader(Deadly(dataset.utterances, dataset.tokens, RATE), 1)

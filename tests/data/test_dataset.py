@@ -11,8 +11,8 @@ import soundfile
 from asr.augment import WaveformAugment
 from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset, draw_seed, load_utterance
-from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
+from asr.finding import Finding, Kind
 
 RATE = 8000  # [Hz]
 NOISY = WaveformAugment(speeds=(0.9, 1.0, 1.1), gain_db=(-6.0, 6.0))

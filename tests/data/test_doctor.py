@@ -14,8 +14,8 @@ import soundfile
 
 from asr.data.doctor.clean import clean_paths, clean_utterances, write_clean
 from asr.data.doctor.examine import Examination, Rules, examine
-from asr.data.doctor.findings import Finding, Kind, Severity
 from asr.data.manifest import read_manifest
+from asr.finding import Finding, Kind, Severity
 from asr.text import TextNormalizer
 
 RATE = 16_000  # [Hz]
@@ -76,7 +76,7 @@ def corpus(tmp_path: Path) -> Corpus:
 def found(examination: Examination) -> dict[str | None, set[str]]:
     kinds: dict[str | None, set[str]] = {}
     for finding in examination.findings:
-        kinds.setdefault(finding.id, set()).add(finding.kind.slug)
+        kinds.setdefault(finding.id, set()).add(finding.kind.value)
     return kinds
 
 
@@ -215,7 +215,7 @@ def test_each_fault_is_found_and_nothing_else(
     examination = examine([corpus.manifest], rules)
     assert found(examination) == {"x": set(expected)}
     for finding in examination.findings:
-        assert expected[finding.kind.slug] in finding.reason
+        assert expected[finding.kind.value] in finding.reason
         assert "\n" not in finding.reason
         assert finding.place == f"{corpus.manifest}:25"
 
@@ -362,7 +362,7 @@ def test_a_cleaned_manifest_is_without_the_errors_and_else_the_same(
     examination = dirty(corpus)
     target = tmp_path / "clean.jsonl"
     (left,) = write_clean(examination, [target], also)
-    before = {each.entry.utterance.id: each.entry.utterance for each in
+    before = {each.utterance.id: each.utterance for each in
               examination.manifests[0].utterances}  # fmt: skip
     cleaned = read_manifest(target)
     assert left == len(cleaned)

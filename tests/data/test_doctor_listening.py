@@ -13,10 +13,10 @@ import soundfile
 
 from asr.data.doctor.examine import Rules, examine
 from asr.data.doctor.examined import Examined
-from asr.data.doctor.findings import Entry, Kind
 from asr.data.doctor.outliers import find_misfits
 from asr.data.doctor.quantity import shortfall_quantity
 from asr.data.manifest import Utterance
+from asr.finding import Kind
 from asr.text import TextNormalizer
 
 RATE = 16_000  # [Hz]
@@ -77,9 +77,9 @@ def test_where_nothing_is_decoded_no_model_listens(manifest: Path) -> None:
 
 
 def examined(shortfalls: list[float | None]) -> list[Examined]:
-    utterance = Utterance(Path("a.wav"), "a", 1.0, "a")
+    utterance = Utterance(Path("a.wav"), "a", 1.0, "a", manifest=Path("m"))
     return [
-        Examined(Entry(Path("m"), line, utterance), "a", None, 1.0, 25, 1, shortfall)
+        Examined(replace(utterance, line=line), "a", None, 1.0, 25, 1, shortfall)
         for line, shortfall in enumerate(shortfalls, start=1)
     ]
 

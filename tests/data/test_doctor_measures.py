@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.doctor.findings import Finding, Kind, summarise
 from asr.data.doctor.measure import LOWEST_DB, measure_audio, measure_signal
 from asr.data.doctor.outliers import usual_range
 from asr.data.doctor.quantity import bar_line, count_bins, edges
@@ -125,10 +124,3 @@ def test_no_value_lies_outside_of_logarithmic_bins() -> None:
 def test_bars_are_as_high_as_their_counts() -> None:
     assert bar_line([0, 1, 40, 80, 79, 0]) == " ▁▄██ "
     assert bar_line([0, 0]) == "  "
-
-
-def test_a_summary_counts_by_kind_the_most_frequent_first() -> None:
-    kinds = [Kind.EMPTY_TEXT, Kind.BAD_LINE, Kind.BAD_LINE, Kind.CLIPPING]
-    assert summarise([Finding(kind, "") for kind in kinds]) == (
-        "2 bad lines, 1 empty text, 1 clipped audio"
-    )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.doctor.findings import Kind
 from asr.data.folds import Fold, cut_fold
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits, load_splits
+from asr.finding import Kind
 from asr.text import TextNormalizer
 
 # Speaker and duration [s] of each utterance: the totals are a 9, b 7, c 6, d 5, e 5.

@@ -12,10 +12,12 @@ import pytest
 
 from asr.data.manifest import (
     Utterance,
-    describe_problems,
+    describe_bad_lines,
+    findings,
     manifest_bytes,
     read_manifest,
     scan_manifest,
+    utterances,
     write_manifest,
 )
 from asr.untrusted import MAX_LINE_BYTES
@@ -73,9 +75,9 @@ def test_whole_numbers_as_names(tmp_path: Path) -> None:
 def test_bom_crlf_and_empty_lines(tmp_path: Path) -> None:
     other = GOOD.replace("a.wav", "b.wav")
     path = manifest(tmp_path, b"\xef\xbb\xbf" + f"{GOOD}\r\n\r\n  \n{other}".encode())
-    scan = scan_manifest(path)
-    assert [u.id for u in scan.utterances] == ["a.wav", "b.wav"]
-    assert scan.lines == (1, 4)
+    good = utterances(scan_manifest(path))
+    assert [u.id for u in good] == ["a.wav", "b.wav"]
+    assert [(u.manifest, u.line) for u in good] == [(path, 1), (path, 4)]
 
 
 def test_csv_and_tsv_give_what_json_lines_give(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_bad_csv_line_is_named(tmp_path: Path, bad: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{path}:3: ")) as caught:
         read_manifest(path)
     assert reason in str(caught.value)
-    assert [u.text for u in scan_manifest(path).utterances] == ["one", "three"]
+    assert [u.text for u in utterances(scan_manifest(path))] == ["one", "three"]
 
 
 @pytest.mark.parametrize("name", ["m.jsonl", "m.tsv"])
@@ -183,10 +185,11 @@ def test_bad_utf_8_and_over_long_lines_cost_only_themselves(tmp_path: Path, name
         header, rows = "audio_filepath\ttext\n", [b"a\tx\n", b"b\tx\n"]
     bad = [b"\xff" + rows[0], b'"' + b"x" * (3 * MAX_LINE_BYTES) + b"\n"]
     path = manifest(tmp_path, header.encode() + rows[0] + b"".join(bad) + rows[1], name)
-    scan = scan_manifest(path)
+    rows = scan_manifest(path)
     first = 2 if header else 1
-    assert scan.lines == (first, first + 3)
-    assert [(p.line, p.reason) for p in scan.problems] == [
+    assert [row.line for row in rows] == [first, first + 1, first + 2, first + 3]
+    assert [u.line for u in utterances(rows)] == [first, first + 3]
+    assert [(each.line, each.reason) for each in findings(rows)] == [
         (first + 1, "byte 0xff at 1, expected UTF-8"),
         (first + 2, f"longer than {MAX_LINE_BYTES} bytes, expected less"),
     ]
@@ -215,8 +218,8 @@ def test_all_bad_lines_are_counted_in_one_line(tmp_path: Path) -> None:
         read_manifest(path)
     assert str(caught.value).startswith(f"{path}:2: ")
     assert str(caught.value).endswith(" (and 8 more bad lines: 3, 4, 5, 6, 7, ...)")
-    two = scan_manifest(path).problems[:2]
-    assert describe_problems(two).endswith("(and 1 more bad line: 3)")
+    two = findings(scan_manifest(path))[:2]
+    assert describe_bad_lines(two).endswith("(and 1 more bad line: 3)")
 
 
 @pytest.mark.parametrize("name", ["m.jsonl", "m.csv"])
@@ -243,13 +246,13 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    utterances = [
+    written = [
         Utterance(tmp_path / "out" / "audio" / "a.wav", "na\u00efve\u2028x", 1.25, "u1", "s"),
         Utterance(Path("/elsewhere/b.wav"), "", None, "u2", None, 3.5, {"k": [1, {"x": None}]}),
     ]
     path = tmp_path / "out" / "train.jsonl"
-    write_manifest(path, utterances)
-    assert read_manifest(path) == utterances
+    write_manifest(path, written)
+    assert read_manifest(path) == written
     first, second = map(json.loads, path.read_text().rstrip("\n").split("\n"))
     assert first["audio_filepath"] == "audio/a.wav"
     assert "offset" not in first
@@ -290,9 +293,9 @@ def test_utterances_travel_to_workers(tmp_path: Path) -> None:
 
 def test_bytes_are_those_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    utterances = [Utterance(tmp_path / "a.wav", "x", 1.0, "u")]
-    write_manifest(path, utterances)
-    assert manifest_bytes(path, utterances) == path.read_bytes()
+    written = [Utterance(tmp_path / "a.wav", "x", 1.0, "u")]
+    write_manifest(path, written)
+    assert manifest_bytes(path, written) == path.read_bytes()
 
 
 def test_a_file_of_bad_lines_is_no_manifest(
@@ -300,11 +303,11 @@ def test_a_file_of_bad_lines_is_no_manifest(
 ) -> None:
     path = tmp_path / "m.jsonl"
     good = [f'{{"audio_filepath": "{number}.wav", "text": "x"}}' for number in range(6)]
-    monkeypatch.setattr("asr.data.manifest.MAX_PROBLEMS", 4)
+    monkeypatch.setattr("asr.data.manifest.MAX_BAD_LINES", 4)
     path.write_text("\n".join([*good, *["{}"] * 7, ""]))
-    assert len(scan_manifest(path).problems) == 7
+    assert len(findings(scan_manifest(path))) == 7
     path.write_text("\n".join(["{}"] * 5))
-    assert len(scan_manifest(path).problems) == 5
+    assert len(findings(scan_manifest(path))) == 5
     path.write_text("\n".join([*good[:1], *["{}"] * 6]))
     with pytest.raises(
         ValueError,

@@ -14,11 +14,11 @@ import torch
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import Request, RequestDataset, load_request
-from asr.data.doctor.findings import Fault, Kind
 from asr.data.manifest import Utterance
 from asr.data.plan import plan_epoch
 from asr.data.source import ManifestSource, Ranks
 from asr.data.window import Gate, Tokens, Window, label, no_gate
+from asr.finding import Finding, Kind
 from asr.text import CharTokenizer
 
 RATE = 8000  # [Hz]
@@ -71,11 +71,12 @@ def test_what_cannot_be_learnt_is_left_out_by_name(utterances: list[Utterance]) 
         Utterance(Path("x.wav"), "abx", 1.0, "unknown"),
     ]
 
-    def gate(some: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Fault | None]:
+    def gate(some: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Finding | None]:
         assert [u.id for u in some] == [f"u{number}" for number in range(9)]
         assert [list(ids) for ids in tokens] == [TOKENIZER.encode(u.text) for u in some]
         return [
-            Fault(Kind.INFEASIBLE, f"{len(ids)} tokens") if len(ids) > 2 else None for ids in tokens
+            utterance.finding(Kind.INFEASIBLE, f"{len(ids)} tokens") if len(ids) > 2 else None
+            for utterance, ids in zip(some, tokens, strict=True)
         ]
 
     window = open_one([*bad, *utterances], gate)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.doctor.findings import Finding, Kind
 from asr.data.splits import Splits, load_splits
+from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 
 Line = dict[str, object]
@@ -220,7 +220,7 @@ def test_what_is_left_out_of_train_is_an_error_in_dev(
     splits = load(manifest, dev, notice=Notices())
     assert [u.id for u in splits.train] == ["t1", "t2"]
     (left_out,) = splits.left_out
-    assert left_out.kind.slug == kind
+    assert left_out.kind.value == kind
     assert reason in left_out.reason
     assert left_out.place == f"{manifest}:2"
     assert left_out.id == (None if kind == "bad_line" else faulty["id"])

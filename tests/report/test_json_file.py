@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from asr.finding import Finding, Kind
 from asr.report import read_calibration
-from asr.report.evaluation import HeardWord, LeftOut, ModelDescription
+from asr.report.evaluation import HeardWord, ModelDescription
 from asr.report.json_file import evaluation_to_json, read_evaluation
 
 
@@ -98,12 +99,23 @@ def test_fields_snr_and_heard_words_are_kept(tmp_path, make_evaluation):
 
 
 def test_what_was_left_out_is_kept_and_older_files_have_none(tmp_path, make_evaluation):
-    left_out = (LeftOut("9", "9.wav", "9.wav: No such file or directory"),)
+    left_out = (
+        Finding(
+            Kind.UNREADABLE_AUDIO,
+            "9.wav: No such file or directory",
+            "9",
+            audio_filepath=Path("9.wav"),
+        ),
+    )
     path = tmp_path / "evaluation.json"
     path.write_text(evaluation_to_json(replace(make_evaluation(), left_out=left_out)))
     assert read_evaluation(path).left_out == left_out
     content = strict(path.read_text())
     assert content["num_utterances"] == 3
+    (row,) = content["left_out"]
+    assert row == {
+        "id": "9", "audio_filepath": "9.wav", "reason": "9.wav: No such file or directory"
+    }  # fmt: skip
     path.write_text(changed(path.read_text(), left_out=...))
     assert read_evaluation(path) == make_evaluation()
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from asr.data import dataset
 from asr.data.manifest import Utterance
+from asr.finding import Kind
 from asr.model.ctc import ctc_loss
 from asr.model_file import load_model
 from tests.trainer.fitting import (
@@ -211,7 +212,7 @@ def test_a_batch_that_cannot_be_loaded_stops_it_and_nothing_is_lost(
             return load(self, request)
         if os.getpid() != me:
             os._exit(4)
-        return dataset.Failure("no noise")
+        return request.utterance.finding(Kind.NOT_VARIED, "no noise")
 
     settings = {"num_workers": num_workers, "log_every": 1}
     (tmp_path / "whole").mkdir()

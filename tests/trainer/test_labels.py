@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from asr.augment.waveform import change_speed
-from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.window import label
+from asr.finding import Finding
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.trainer.labels import check_feasible

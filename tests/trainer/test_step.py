@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from asr.data.batch import Batch, collate
 from asr.data.dataset import Example, SpeechDataset
-from asr.data.doctor.findings import Finding, Kind
+from asr.finding import Finding, Kind
 from asr.recognizer import Recognizer
 from asr.trainer.device import make_fabric
 from asr.trainer.gradients import Gradients

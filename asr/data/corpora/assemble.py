@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -12,22 +11,20 @@ from asr.data.corpora.audio_files import place_audio, remove_stale_audio
 from asr.data.corpora.corpus_folder import json_bytes, sha256, write_if_changed
 from asr.data.corpora.prepared import (
     SPLITS,
-    Item,
     PreparedCorpus,
     Progress,
-    Rejection,
     SplitSummary,
-    describe_error,
 )
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance, manifest_bytes
+from asr.finding import Finding, Kind, as_lines, describe_error
 from asr.text import CharTokenizer, describe_character
 
 FORMAT_VERSION = 1  # of corpus.json
 SHOWN_REJECTIONS = 20
 SHOWN_NAMES = 8  # of speakers or characters, in a note
 
-Splits = Mapping[str, Sequence[Item]]
+Splits = Mapping[str, Sequence[Utterance]]
 
 
 def assemble_corpus(
@@ -37,7 +34,7 @@ def assemble_corpus(
     progress: Progress,
     *,
     source: str,
-    rejected: Sequence[Rejection] = (),
+    rejected: Sequence[Finding] = (),
     notes: Sequence[str] = (),
 ) -> PreparedCorpus:
     """Check texts and audio, write what training reads; what is done already stays.
@@ -90,35 +87,34 @@ def assemble_corpus(
 
 
 def _normalise(
-    splits: Splits, settings: Settings, bad: list[Rejection], progress: Progress
+    splits: Splits, settings: Settings, bad: list[Finding], progress: Progress
 ) -> Splits:
-    good: dict[str, list[Item]] = {split: [] for split in splits}
+    good: dict[str, list[Utterance]] = {split: [] for split in splits}
     num_changed = 0
     for split, items in splits.items():
         for item in items:
-            text = settings.text(item.utterance.text)
-            num_changed += text != item.utterance.text
+            text = settings.text(item.text)
+            num_changed += text != item.text
             if text:
-                utterance = replace(item.utterance, text=text)
-                good[split].append(replace(item, utterance=utterance))
+                good[split].append(replace(item, text=text))
             else:
-                actual = f"text is {item.utterance.text!r}, which the text rules leave empty"
-                bad.append(Rejection(item.where, f"{actual}, expected words", item.utterance))
+                actual = f"text is {item.text!r}, which the text rules leave empty"
+                bad.append(item.finding(Kind.EMPTY_TEXT, f"{actual}, expected words"))
     total = sum(map(len, splits.values()))
     progress.say(f"text: the rules changed {num_changed} of {total} transcripts")
     return good
 
 
-def _keep_existing(splits: Splits, bad: list[Rejection]) -> Splits:
+def _keep_existing(splits: Splits, bad: list[Finding]) -> Splits:
     """What has an audio file: found out for all before the long work on the first begins."""
-    good: dict[str, list[Item]] = {split: [] for split in splits}
+    good: dict[str, list[Utterance]] = {split: [] for split in splits}
     for split, items in splits.items():
         for item in items:
-            reason = _missing(item.utterance.audio_filepath)
+            reason = _missing(item.audio_filepath)
             if reason is None:
                 good[split].append(item)
             else:
-                bad.append(Rejection(item.where, reason, item.utterance))
+                bad.append(item.finding(Kind.MISSING_AUDIO, reason))
     return good
 
 
@@ -133,37 +129,37 @@ def _missing(audio: Path) -> str | None:
 def _tokenizer(splits: Splits, settings: Settings) -> CharTokenizer:
     if settings.alphabet is not None:
         return CharTokenizer(sorted(settings.alphabet))
-    return CharTokenizer.from_texts(item.utterance.text for item in splits["train"])
+    return CharTokenizer.from_texts(item.text for item in splits["train"])
 
 
-def _check_characters(splits: Splits, settings: Settings, bad: list[Rejection]) -> Splits:
+def _check_characters(splits: Splits, settings: Settings, bad: list[Finding]) -> Splits:
     if not splits["train"]:
         return splits
     tokenizer = _tokenizer(splits, settings)
     lacking = "the training texts lack" if settings.alphabet is None else "the alphabet lacks"
-    good: dict[str, list[Item]] = {split: [] for split in splits}
+    good: dict[str, list[Utterance]] = {split: [] for split in splits}
     for split, items in splits.items():
         for item in items:
-            unknown = tokenizer.unknown_characters(item.utterance.text)
+            unknown = tokenizer.unknown_characters(item.text)
             if unknown:
                 reason = (
                     f"text has {describe_character(unknown[0])}, which {lacking}, "
                     f"expected characters of {tokenizer.alphabet!r}"
                 )
-                bad.append(Rejection(item.where, reason, item.utterance))
+                bad.append(item.finding(Kind.UNKNOWN_CHARACTER, reason))
             else:
                 good[split].append(item)
     return good
 
 
 def _stop_if_bad(
-    folder: Path, bad: Sequence[Rejection], settings: Settings, progress: Progress
+    folder: Path, bad: Sequence[Finding], settings: Settings, progress: Progress
 ) -> None:
     if not bad or settings.skip_bad:
         return
     _write_rejections(folder, bad)
-    for rejection in bad[:SHOWN_REJECTIONS]:
-        progress.say(f"bad: {rejection.where}: {rejection.reason}")
+    for finding in bad[:SHOWN_REJECTIONS]:
+        progress.say(f"bad: {finding.where}: {finding.reason}")
     others = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     raise ValueError(
         f"{bad[0].where}: {bad[0].reason}{others}; {folder / 'rejected.jsonl'} lists all, "
@@ -177,27 +173,17 @@ def _require_all(folder: Path, splits: Splits) -> None:
             raise ValueError(f"{folder.name}: no {name} utterance is left, expected at least one")
 
 
-def _write_rejections(folder: Path, bad: Sequence[Rejection]) -> None:
+def _write_rejections(folder: Path, bad: Sequence[Finding]) -> None:
     path = folder / "rejected.jsonl"
     if not bad:
         path.unlink(missing_ok=True)
         return
-    lines = (json.dumps(_rejection(one), ensure_ascii=False) + "\n" for one in bad)
-    write_if_changed(path, "".join(lines).encode())
-
-
-def _rejection(rejection: Rejection) -> dict[str, object]:
-    record: dict[str, object] = {"where": rejection.where, "reason": rejection.reason}
-    if rejection.utterance is not None:
-        audio = str(rejection.utterance.audio_filepath)
-        record |= {"id": rejection.utterance.id, "audio_filepath": audio}
-    return record
+    write_if_changed(path, as_lines(bad).encode())
 
 
 def _write_split(
-    folder: Path, name: str, items: Sequence[Item], progress: Progress
+    folder: Path, name: str, utterances: Sequence[Utterance], progress: Progress
 ) -> SplitSummary:
-    utterances = [item.utterance for item in items]
     path = folder / f"{name}.jsonl"
     written = write_if_changed(path, manifest_bytes(path, utterances))
     progress.say(
@@ -247,12 +233,12 @@ def _overlaps(splits: Splits) -> list[str]:
     return notes
 
 
-def _speakers(items: Sequence[Item]) -> set[str]:
-    return {item.utterance.speaker for item in items if item.utterance.speaker is not None}
+def _speakers(items: Sequence[Utterance]) -> set[str]:
+    return {item.speaker for item in items if item.speaker is not None}
 
 
-def _audio(items: Sequence[Item]) -> set[tuple[Path, float]]:
-    return {(item.utterance.audio_filepath, item.utterance.offset) for item in items}
+def _audio(items: Sequence[Utterance]) -> set[tuple[Path, float]]:
+    return {(item.audio_filepath, item.offset) for item in items}
 
 
 def _unspelt(alphabet: str) -> list[str]:

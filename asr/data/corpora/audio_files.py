@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from asr.atomic_file import replacing
 from asr.audio import load_audio, probe
 from asr.data.corpora.audio_journal import AUDIO_DIR, Written, audio_name, open_journal
-from asr.data.corpora.prepared import Item, Progress, Rejection, describe_error
+from asr.data.corpora.prepared import Progress
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
+from asr.finding import Finding, Kind, describe_error
 
 CONVERSION = 1  # raised when the same source and settings give other samples than before
 IN_FLIGHT_PER_WORKER = 4
@@ -38,13 +39,13 @@ class _Job:
 
     Attributes:
         split: which the utterance is of.
-        item: the utterance.
+        utterance: the utterance.
         segment: whether it is a part of its file.
         name: of the new file in the corpus folder; None leaves the audio where it is.
     """
 
     split: str
-    item: Item
+    utterance: Utterance
     segment: bool
     name: str | None
 
@@ -69,13 +70,13 @@ class AudioResult:
         notes: what the user should know, one sentence each.
     """
 
-    splits: Mapping[str, Sequence[Item]]
-    rejected: tuple[Rejection, ...]
+    splits: Mapping[str, Sequence[Utterance]]
+    rejected: tuple[Finding, ...]
     notes: tuple[str, ...]
 
 
 def place_audio(
-    folder: Path, splits: Mapping[str, Sequence[Item]], settings: Settings, progress: Progress
+    folder: Path, splits: Mapping[str, Sequence[Utterance]], settings: Settings, progress: Progress
 ) -> AudioResult:
     """Measure every utterance's audio and, unless it is kept, write it below `<folder>/audio`.
 
@@ -98,8 +99,8 @@ def place_audio(
         OSError: where a file cannot be written.
     """
     jobs = list(_jobs(folder, splits, settings))
-    placed: dict[str, list[Item]] = {split: [] for split in splits}
-    rejected: list[Rejection] = []
+    placed: dict[str, list[Utterance]] = {split: [] for split in splits}
+    rejected: list[Finding] = []
     num_fresh = num_clipped = 0
     with open_journal(folder, progress) as journal:
 
@@ -108,7 +109,7 @@ def place_audio(
 
         for number, (job, outcome) in enumerate(_ordered(work, jobs, settings.workers), 1):
             if outcome.reason is not None:
-                rejected.append(Rejection(job.item.where, outcome.reason, job.item.utterance))
+                rejected.append(job.utterance.finding(Kind.UNREADABLE_AUDIO, outcome.reason))
             else:
                 placed[job.split].append(_with_audio(folder, job, outcome.duration))
             if job.name is not None and outcome.written is not None:
@@ -123,7 +124,7 @@ def place_audio(
 
 
 def remove_stale_audio(
-    folder: Path, splits: Mapping[str, Sequence[Item]], progress: Progress
+    folder: Path, splits: Mapping[str, Sequence[Utterance]], progress: Progress
 ) -> int:
     """Delete the files that earlier preparations wrote and no utterance points to now.
 
@@ -135,7 +136,7 @@ def remove_stale_audio(
     Returns:
         How many files were deleted.
     """
-    used = {item.utterance.audio_filepath for items in splits.values() for item in items}
+    used = {item.audio_filepath for items in splits.values() for item in items}
     with open_journal(folder, progress) as journal:
         stale = [name for name in journal.done if folder / name not in used]
         existing = [folder / name for name in stale if (folder / name).is_file()]
@@ -145,26 +146,27 @@ def remove_stale_audio(
     return len(existing)
 
 
-def _jobs(folder: Path, splits: Mapping[str, Sequence[Item]], settings: Settings) -> Iterator[_Job]:
+def _jobs(
+    folder: Path, splits: Mapping[str, Sequence[Utterance]], settings: Settings
+) -> Iterator[_Job]:
     audio_dir = folder / AUDIO_DIR
     for split, items in splits.items():
-        uses = Counter(item.utterance.audio_filepath for item in items)
+        uses = Counter(utterance.audio_filepath for utterance in items)
         if settings.audio_format != "keep":
             (audio_dir / split).mkdir(parents=True, exist_ok=True)
-        for item in items:
-            utterance = item.utterance
+        for utterance in items:
             if utterance.audio_filepath.is_relative_to(audio_dir):
                 raise ValueError(
-                    f"{item.where}: its audio lies in {audio_dir}, which is written now, "
+                    f"{utterance.where}: its audio lies in {audio_dir}, which is written now, "
                     "expected another corpus name"
                 )
             segment = utterance.offset > 0 or uses[utterance.audio_filepath] > 1
             name = audio_name(split, utterance.id, settings.audio_format)
-            yield _Job(split, item, segment, None if settings.audio_format == "keep" else name)
+            yield _Job(split, utterance, segment, None if settings.audio_format == "keep" else name)
 
 
 def _place(folder: Path, job: _Job, settings: Settings, done: Mapping[str, Written]) -> _Outcome:
-    utterance = job.item.utterance
+    utterance = job.utterance
     try:
         if job.name is None:
             return _measure(utterance, job.segment, settings.duration_tolerance_s)
@@ -225,7 +227,7 @@ def _check_duration(actual: float, expected: float | None, tolerance: float) -> 
 
 
 def _fingerprint(job: _Job, settings: Settings) -> str:
-    utterance = job.item.utterance
+    utterance = job.utterance
     status = utterance.audio_filepath.stat()
     made_from = [
         CONVERSION,
@@ -262,11 +264,11 @@ def _encode(samples: NDArray[np.int16], settings: Settings) -> bytes:
     return buffer.getvalue()
 
 
-def _with_audio(folder: Path, job: _Job, duration: float) -> Item:
-    utterance = replace(job.item.utterance, duration=duration)
+def _with_audio(folder: Path, job: _Job, duration: float) -> Utterance:
+    utterance = replace(job.utterance, duration=duration)
     if job.name is not None:
         utterance = replace(utterance, audio_filepath=folder / job.name, offset=0.0)
-    return replace(job.item, utterance=utterance)
+    return utterance
 
 
 def _say(progress: Progress, settings: Settings, num_usable: int, num_fresh: int) -> None:

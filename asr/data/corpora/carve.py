@@ -6,14 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from asr.data.corpora.prepared import Item
+from asr.data.manifest import Utterance
 
 CARVE_BY = ("speaker", "utterance")
 
 
 def carve_dev(
-    items: Sequence[Item], fraction: float, by: str, seed: int
-) -> tuple[list[Item], list[Item]]:
+    items: Sequence[Utterance], fraction: float, by: str, seed: int
+) -> tuple[list[Utterance], list[Utterance]]:
     """Part training utterances into train and dev.
 
     Speakers or utterances are drawn in the order of a hash of seed and name, so that neither the
@@ -36,7 +36,7 @@ def carve_dev(
         raise ValueError(f"dev_fraction is {fraction!r}, expected between 0 and 1")
     if by not in CARVE_BY:
         raise ValueError(f"dev_by is {by!r}, expected one of {', '.join(CARVE_BY)}")
-    names = [_speaker(item) if by == "speaker" else item.utterance.id for item in items]
+    names = [_speaker(item) if by == "speaker" else item.id for item in items]
     sizes = Counter(names)
     if len(sizes) < 2:
         raise ValueError(f"dev_by={by}: train has {len(sizes)} of them, expected at least 2")
@@ -46,10 +46,12 @@ def carve_dev(
     return train, dev
 
 
-def _speaker(item: Item) -> str:
-    if item.utterance.speaker is None:
-        raise ValueError(f"{item.where}: speaker is missing, expected one; or dev_by=utterance")
-    return item.utterance.speaker
+def _speaker(utterance: Utterance) -> str:
+    if utterance.speaker is None:
+        raise ValueError(
+            f"{utterance.where}: speaker is missing, expected one; or dev_by=utterance"
+        )
+    return utterance.speaker
 
 
 def _draw(sizes: Counter[str], target: float, seed: int) -> set[str]:

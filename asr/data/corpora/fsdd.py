@@ -15,7 +15,7 @@ from asr.data.corpora.archive import ARCHIVE_SUFFIXES, unpack
 from asr.data.corpora.assemble import assemble_corpus
 from asr.data.corpora.corpus_folder import DOWNLOAD_DIR, corpus_folder
 from asr.data.corpora.download import download
-from asr.data.corpora.prepared import Item, PreparedCorpus, Progress, Silent
+from asr.data.corpora.prepared import PreparedCorpus, Progress, Silent
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
 from asr.lock import locked
@@ -87,14 +87,14 @@ def prepare_fsdd(
     full_name = name if held_out_speaker is None else f"{name}_without_{held_out_speaker}"
     with corpus_folder(Path(data_dir), full_name) as folder:
         recordings = find_recordings(Path(data_dir), source, archive_url, verify, progress)
-        splits: dict[str, list[Item]] = {"train": [], "dev": [], "test": []}
-        for item, index in read_recordings(recordings):
+        splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
+        for utterance, index in read_recordings(recordings):
             if held_out_speaker is None:
                 for_test = index in TEST_INDICES
             else:
-                for_test = item.utterance.speaker == held_out_speaker
+                for_test = utterance.speaker == held_out_speaker
             split = "test" if for_test else "dev" if index in dev_indices else "train"
-            splits[split].append(item)
+            splits[split].append(utterance)
         origin = ARCHIVE_URL if verify else str(recordings)
         return assemble_corpus(folder, splits, settings, progress, source=origin)
 
@@ -183,22 +183,22 @@ def content_sha256(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def read_recordings(recordings: Path) -> list[tuple[Item, int]]:
+def read_recordings(recordings: Path) -> list[tuple[Utterance, int]]:
     """The utterances of a folder, by digit, speaker and index, each with its index.
 
     Raises:
         ValueError: for a wav file whose name is not `<digit>_<speaker>_<index>.wav`.
     """
-    found: list[tuple[tuple[str, str, int], Item]] = []
+    found: list[tuple[tuple[str, str, int], Utterance]] = []
     for path in recordings.iterdir():
         match = _NAME.fullmatch(path.name)
         if match is not None:
             digit, speaker, index = match.group(1), match.group(2), int(match.group(3))
             utterance = Utterance(path, DIGITS[int(digit)], None, path.stem, speaker)
-            found.append(((digit, speaker, index), Item(utterance, path.stem)))
+            found.append(((digit, speaker, index), utterance))
         elif path.suffix == ".wav":
             raise ValueError(f"{path}: not a recording's name, expected like 7_jackson_32.wav")
-    return [(item, key[2]) for key, item in sorted(found, key=lambda pair: pair[0])]
+    return [(utterance, key[2]) for key, utterance in sorted(found, key=lambda pair: pair[0])]
 
 
 def _recordings_in(folder: Path) -> Path:

@@ -11,15 +11,14 @@ from asr.data.corpora.carve import carve_dev
 from asr.data.corpora.corpus_folder import corpus_folder
 from asr.data.corpora.prepared import (
     SPLITS,
-    Item,
     PreparedCorpus,
     Progress,
-    Rejection,
     Silent,
 )
 from asr.data.corpora.settings import Settings
-from asr.data.manifest import scan_manifest
+from asr.data.manifest import Utterance, findings, scan_manifest, utterances
 from asr.data.records import MANIFEST_SUFFIXES
+from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 
 Manifests = str | Path | Sequence[str | Path]
@@ -95,7 +94,7 @@ def prepare_manifest(
             f"dev_fraction is {dev_fraction!r}, expected 0 as dev is {manifests['dev'][0]}"
         )
     with corpus_folder(Path(data_dir), name) as folder:
-        rejected: list[Rejection] = []
+        rejected: list[Finding] = []
         splits = {split: read_split(folder, paths, rejected) for split, paths in manifests.items()}
         notes = []
         if dev_fraction:
@@ -114,7 +113,7 @@ def prepare_manifest(
         )
 
 
-def read_split(folder: Path, paths: Sequence[Path], rejected: list[Rejection]) -> list[Item]:
+def read_split(folder: Path, paths: Sequence[Path], rejected: list[Finding]) -> list[Utterance]:
     """Read the manifests that make up one split.
 
     Args:
@@ -129,26 +128,23 @@ def read_split(folder: Path, paths: Sequence[Path], rejected: list[Rejection]) -
         ValueError: for a manifest without any line, or one inside the corpus's folder.
         OSError: missing or unreadable.
     """
-    items: list[Item] = []
-    where_of_id: dict[str, str] = {}
+    read: list[Utterance] = []
+    of_id: dict[str, Utterance] = {}
     for path in paths:
         if path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{path}: lies in {folder}, which is written; give another name")
-        scan = scan_manifest(path)
-        if not scan.utterances and not scan.problems:
-            raise ValueError(f"{path}: holds no utterances, expected at least one")
-        rejected.extend(Rejection(f"{path}:{bad.line}", bad.reason) for bad in scan.problems)
+        rows = scan_manifest(path)
+        rejected.extend(findings(rows))
         prefix = f"{path.absolute().parent.name}/" if len(paths) > 1 else ""
-        for line, utterance in zip(scan.lines, scan.utterances, strict=True):
+        for utterance in utterances(rows):
             named = replace(utterance, id=f"{prefix}{utterance.id}")
-            where = f"{path}:{line}"
-            first = where_of_id.setdefault(named.id, where)
-            if first == where:
-                items.append(Item(named, where))
+            first = of_id.setdefault(named.id, named)
+            if first is named:
+                read.append(named)
             else:
-                reason = f"id {named.id!r} is that of {first} already, expected another"
-                rejected.append(Rejection(where, reason, named))
-    return items
+                reason = f"id {named.id!r} is that of {first.where} already, expected another"
+                rejected.append(named.finding(Kind.DUPLICATE_ID, reason))
+    return read
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
@@ -173,8 +169,8 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def _with_dev(
-    splits: Mapping[str, list[Item]], fraction: float, by: str, seed: int
-) -> tuple[dict[str, list[Item]], str]:
+    splits: Mapping[str, list[Utterance]], fraction: float, by: str, seed: int
+) -> tuple[dict[str, list[Utterance]], str]:
     """The splits with dev taken out of train, in their order, and a note that says so."""
     train, dev = carve_dev(splits["train"], fraction, by, seed)
     share = len(dev) / len(splits["train"])

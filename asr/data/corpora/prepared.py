@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from asr.data.manifest import Utterance
-
 SPLITS = ("train", "dev", "test")
 
 
@@ -49,30 +47,6 @@ class PreparedCorpus:
     splits: tuple[SplitSummary, ...]
     alphabet: str
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Item:
-    """An utterance and where it was read: `train.jsonl:17`."""
-
-    utterance: Utterance
-    where: str
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A line that cannot be used, and why; no utterance where the line itself is bad."""
-
-    where: str
-    reason: str
-    utterance: Utterance | None = None
-
-
-def describe_error(error: ValueError | OSError) -> str:
-    """An error as the reason of a rejection: one line, with the file it is about."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
 
 
 class Progress(Protocol):

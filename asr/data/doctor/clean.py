@@ -7,8 +7,8 @@ from pathlib import Path
 
 from asr.data.doctor.examine import Examination
 from asr.data.doctor.examined import ExaminedManifest
-from asr.data.doctor.findings import Kind, Severity
 from asr.data.manifest import Utterance, write_manifest
+from asr.finding import Kind, Severity
 
 # Of whole manifests: no utterance is the one to drop.
 OF_MANIFESTS = (Kind.SPEAKER_OVERLAP, Kind.TEXT_OVERLAP)
@@ -30,7 +30,7 @@ def clean_utterances(
         if finding.manifest == manifest.manifest
         and (finding.kind.severity is Severity.ERROR or finding.kind in also)
     }
-    return [each.entry.utterance for each in manifest.utterances if each.entry.line not in dropped]
+    return [each.utterance for each in manifest.utterances if each.utterance.line not in dropped]
 
 
 def clean_paths(manifests: Sequence[Path], target: Path) -> list[Path]:

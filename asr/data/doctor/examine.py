@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from asr.data.corpora.prepared import describe_error
 from asr.data.doctor.audio_checks import check_audio
 from asr.data.doctor.checks import (
     check_characters,
@@ -20,17 +19,16 @@ from asr.data.doctor.checks import (
     check_text,
 )
 from asr.data.doctor.examined import Examined, ExaminedManifest
-from asr.data.doctor.findings import Entry, Fault, Finding, Kind, Severity
 from asr.data.doctor.measure import Audio, measure_audio
 from asr.data.doctor.outliers import find_misfits, find_outliers
 from asr.data.doctor.overlap import Overlap, find_duplicates, find_overlaps, overlap_findings
-from asr.data.doctor.rows import entries, findings, read_rows
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, findings, scan_manifest, utterances
+from asr.finding import Finding, Kind, Severity, describe_error
 from asr.text import CharTokenizer, TextNormalizer
 
 CHUNK = 1024  # utterances handed to the threads at a time
 
-Measured = Audio | Fault
+Measured = Audio | Finding
 
 
 @dataclass(frozen=True)
@@ -104,32 +102,31 @@ def examine(
         ValueError: something that is no manifest, or one without lines.
         OSError: a missing or unreadable manifest.
     """
-    rows = [read_rows(path) for path in paths]
-    texts = [[rules.text(entry.utterance.text) for entry in entries(each)] for each in rows]
+    rows = [scan_manifest(path) for path in paths]
+    texts = [[rules.text(one.text) for one in utterances(each)] for each in rows]
     tokenizer = _tokenizer(rules.alphabet, texts[0])
-    everything = [entry for each in rows for entry in entries(each)]
+    everything = [one for each in rows for one in utterances(each)]
     decode_up_to_s = 0.0 if headers_only else rules.max_duration_s
     measured = _measure_all(everything, decode_up_to_s, jobs, progress)
-    num_of_path = Counter(entry.utterance.audio_filepath for entry in everything)
+    num_of_path = Counter(one.audio_filepath for one in everything)
     found: list[Finding] = []
     manifests: list[ExaminedManifest] = []
     for path, own_rows, own_texts in zip(paths, rows, texts, strict=True):
         found += findings(own_rows)
-        utterances: list[Examined] = []
-        for entry, text in zip(entries(own_rows), own_texts, strict=True):
-            is_whole = num_of_path[entry.utterance.audio_filepath] == 1
+        examined: list[Examined] = []
+        for one, text in zip(utterances(own_rows), own_texts, strict=True):
+            is_whole = num_of_path[one.audio_filepath] == 1 and not one.offset
             audio = next(measured)
-            each = _examined(entry, text, audio, rules, tokenizer)
-            is_whole = is_whole and not entry.utterance.offset
-            faults = list(_faults(each, audio, rules, tokenizer, is_whole))
+            each = _examined(one, text, audio, rules, tokenizer)
+            faults = list(_findings(each, audio, rules, tokenizer, is_whole))
             if not headers_only and all(f.kind.severity is not Severity.ERROR for f in faults):
                 each, misfits = _listened(each, rules)
                 faults += misfits
-            found += map(entry.finding, faults)
-            utterances.append(each)
-        found += chain(find_outliers(utterances), find_duplicates(utterances))
-        found += find_misfits(utterances, rules.max_shortfall)
-        manifests.append(ExaminedManifest(path, len(own_rows), utterances))
+            found += faults
+            examined.append(each)
+        found += chain(find_outliers(examined), find_duplicates(examined))
+        found += find_misfits(examined, rules.max_shortfall)
+        manifests.append(ExaminedManifest(path, len(own_rows), examined))
     overlaps = find_overlaps(manifests)
     found += overlap_findings(manifests, overlaps)
     alphabet = tokenizer.alphabet if tokenizer else ""
@@ -144,15 +141,16 @@ def _tokenizer(alphabet: str | None, texts: Sequence[str]) -> CharTokenizer | No
 
 
 def _measure_all(
-    rows: Sequence[Entry], decode_up_to_s: float, jobs: int, progress: Callable[[int, int], None]
+    rows: Sequence[Utterance],
+    decode_up_to_s: float,
+    jobs: int,
+    progress: Callable[[int, int], None],
 ) -> Iterator[Measured]:
-    def measure(entry: Entry) -> Measured:
+    def measure(utterance: Utterance) -> Measured:
         try:
-            return check_file(entry.utterance.audio_filepath) or measure_audio(
-                entry.utterance, decode_up_to_s
-            )
+            return check_file(utterance) or measure_audio(utterance, decode_up_to_s)
         except (ValueError, OSError) as error:
-            return Fault(Kind.UNREADABLE_AUDIO, describe_error(error))
+            return utterance.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
 
     with ThreadPoolExecutor(jobs) as pool:
         for start in range(0, len(rows), CHUNK):
@@ -163,13 +161,17 @@ def _measure_all(
 
 
 def _examined(
-    entry: Entry, text: str, measured: Measured, rules: Rules, tokenizer: CharTokenizer | None
+    utterance: Utterance,
+    text: str,
+    measured: Measured,
+    rules: Rules,
+    tokenizer: CharTokenizer | None,
 ) -> Examined:
     audio = measured if isinstance(measured, Audio) else None
-    duration_s = audio.duration_s if audio else entry.utterance.duration
+    duration_s = audio.duration_s if audio else utterance.duration
     known = tokenizer is not None and text and not tokenizer.unknown_characters(text)
     return Examined(
-        entry,
+        utterance,
         text,
         audio,
         duration_s,
@@ -178,39 +180,42 @@ def _examined(
     )
 
 
-def _faults(
+def _findings(
     each: Examined,
     measured: Measured,
     rules: Rules,
     tokenizer: CharTokenizer | None,
     is_whole: bool,
-) -> Iterator[Fault]:
-    if isinstance(measured, Fault):
+) -> Iterator[Finding]:
+    if isinstance(measured, Finding):
         yield measured
     else:
-        yield from check_audio(each.entry.utterance, measured, rules.sample_rate, is_whole)
+        yield from check_audio(each.utterance, measured, rules.sample_rate, is_whole)
+    normal = replace(each.utterance, text=each.text)
     limits = rules.min_duration_s, rules.max_duration_s
     checks = [
-        check_text(each.text),
-        check_characters(each.text, tokenizer) if tokenizer else None,
-        None if each.duration_s is None else check_duration(each.duration_s, *limits),
+        check_text(normal),
+        check_characters(normal, tokenizer) if tokenizer else None,
+        None if each.duration_s is None else check_duration(normal, each.duration_s, *limits),
     ]
     if tokenizer and each.needed and each.frames is not None and each.duration_s is not None:
         tokens = tokenizer.encode(each.text)
         checks.append(
-            check_frames(tokens, each.duration_s, each.frames, rules.required_frames, rules.speed)
+            check_frames(
+                normal, tokens, each.duration_s, each.frames, rules.required_frames, rules.speed
+            )
         )
-    yield from (fault for fault in checks if fault is not None)
+    yield from filter(None, checks)
 
 
-def _listened(each: Examined, rules: Rules) -> tuple[Examined, list[Fault]]:
+def _listened(each: Examined, rules: Rules) -> tuple[Examined, list[Finding]]:
     """The utterance with what a model makes of its text, or what keeps it from that."""
     if rules.shortfall is None:
         return each, []
     try:
-        shortfall = rules.shortfall(each.entry.utterance, each.text)
+        shortfall = rules.shortfall(each.utterance, each.text)
     except ValueError as error:
-        return each, [Fault(Kind.TEXT_MISFIT, describe_error(error))]
+        return each, [each.utterance.finding(Kind.TEXT_MISFIT, describe_error(error))]
     return replace(each, shortfall=shortfall), []
 
 

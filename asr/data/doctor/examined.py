@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.data.doctor.findings import Entry
 from asr.data.doctor.measure import Audio
+from asr.data.manifest import Utterance
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Examined:
     """One utterance.
 
     Attributes:
-        entry: as the manifest has it.
+        utterance: as the manifest has it.
         text: normalised.
         audio: None where it cannot be read.
         duration_s: of the audio, or else what the manifest says; None where neither tells [s].
@@ -26,7 +26,7 @@ class Examined:
             [nats a frame].
     """
 
-    entry: Entry
+    utterance: Utterance
     text: str
     audio: Audio | None
     duration_s: float | None
@@ -74,7 +74,7 @@ class ExaminedManifest:
     @property
     def speakers(self) -> set[str]:
         """Those that are named."""
-        speakers = (each.entry.utterance.speaker for each in self.utterances)
+        speakers = (each.utterance.speaker for each in self.utterances)
         return {speaker for speaker in speakers if speaker is not None}
 
     @property

@@ -10,8 +10,8 @@ from typing import Any
 
 from asr.data.doctor.examine import Examination
 from asr.data.doctor.examined import ExaminedManifest
-from asr.data.doctor.findings import Finding, Severity
 from asr.data.doctor.quantity import quantities
+from asr.finding import Severity, row_of
 
 FORMAT = "asr doctor"
 VERSION = 1
@@ -35,7 +35,7 @@ def examination_to_json(
         "alphabet": examination.alphabet,
         "errors": severities[Severity.ERROR],
         "warnings": severities[Severity.WARNING],
-        "kinds": {kind.slug: count for kind, count in kinds.most_common()},
+        "kinds": {kind.value: count for kind, count in kinds.most_common()},
         "manifests": [
             _totals(each, min_duration_s, max_duration_s) for each in examination.manifests
         ],
@@ -43,7 +43,7 @@ def examination_to_json(
             asdict(each) | {"first": str(each.first), "second": str(each.second)}
             for each in examination.overlaps
         ],
-        "findings": [_row(finding) for finding in examination.findings],
+        "findings": [row_of(finding) for finding in examination.findings],
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -65,15 +65,4 @@ def _totals(manifest: ExaminedManifest, min_duration_s: float, max_duration_s: f
         "speakers": len(manifest.speakers),
         "sample_rates": {str(rate): count for rate, count in manifest.sample_rates.items()},
         "distributions": distributions,
-    }
-
-
-def _row(finding: Finding) -> dict[str, str | int | None]:
-    return {
-        "kind": finding.kind.slug,
-        "severity": finding.kind.severity.value,
-        "manifest": str(finding.manifest),
-        "line": finding.line,
-        "id": finding.id,
-        "reason": finding.reason,
     }

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from asr.data.doctor.examined import Examined
-from asr.data.doctor.findings import Fault, Finding, Kind
+from asr.finding import Finding, Kind
 
 PLAUSIBLE_RATE = (0.5, 40.0)  # [characters/s] no script is spoken slower or faster for a whole clip
 MIN_UTTERANCES = 20  # fewer have no median to speak of
@@ -73,7 +73,7 @@ def find_misfits(examined: Sequence[Examined], max_shortfall: float) -> Iterator
                 f"{each.shortfall:.2f} nats a frame behind what the model hears, expected at most "
                 f"{limit:.2f} {of_whom}"
             )
-            yield each.entry.finding(Fault(Kind.TEXT_MISFIT, reason))
+            yield each.utterance.finding(Kind.TEXT_MISFIT, reason)
 
 
 def _unusual_durations(examined: Sequence[Examined]) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def _unusual_durations(examined: Sequence[Examined]) -> Iterator[Finding]:
         duration_s = each.duration_s
         if usual and duration_s and not usual[0] <= duration_s <= usual[1]:
             reason = f"{duration_s:.2f} s, expected {usual[0]:.2f} to {usual[1]:.2f} s as the rest"
-            yield each.entry.finding(Fault(Kind.DURATION_OUTLIER, reason))
+            yield each.utterance.finding(Kind.DURATION_OUTLIER, reason)
 
 
 def _unusual_text_rates(examined: Sequence[Examined]) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def _unusual_text_rates(examined: Sequence[Examined]) -> Iterator[Finding]:
             f"{len(each.text)} characters in {each.duration_s:.2f} s, {rate:.1f} a second, "
             f"expected {expected}"
         )
-        yield each.entry.finding(Fault(Kind.TEXT_RATE, reason))
+        yield each.utterance.finding(Kind.TEXT_RATE, reason)
 
 
 def _unusual_sample_rates(examined: Sequence[Examined]) -> Iterator[Finding]:
@@ -115,4 +115,4 @@ def _unusual_sample_rates(examined: Sequence[Examined]) -> Iterator[Finding]:
             reason = (
                 f"{each.audio.sample_rate} Hz, expected {usual} Hz as {count} of {rates.total()}"
             )
-            yield each.entry.finding(Fault(Kind.MIXED_RATE, reason))
+            yield each.utterance.finding(Kind.MIXED_RATE, reason)

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from asr.data.doctor.examined import Examined, ExaminedManifest
-from asr.data.doctor.findings import Fault, Finding, Kind
+from asr.finding import Finding, Kind
 
 EXAMPLES = 3  # named of what two manifests share
 
@@ -50,10 +50,10 @@ def find_duplicates(examined: Sequence[Examined]) -> Iterator[Finding]:
         if same_audio is not None:
             text = "the same text" if same_audio.text == each.text else "another text"
             reason = f"audio of {_name(same_audio)} again, with {text}, expected each once"
-            yield each.entry.finding(Fault(Kind.DUPLICATE_AUDIO, reason))
+            yield each.utterance.finding(Kind.DUPLICATE_AUDIO, reason)
         elif same_text is not None:
             reason = f"speaker, text and duration of {_name(same_text)} again, expected each once"
-            yield each.entry.finding(Fault(Kind.DUPLICATE_TEXT, reason))
+            yield each.utterance.finding(Kind.DUPLICATE_TEXT, reason)
 
 
 def find_overlaps(manifests: Sequence[ExaminedManifest]) -> list[Overlap]:
@@ -66,7 +66,7 @@ def find_overlaps(manifests: Sequence[ExaminedManifest]) -> list[Overlap]:
         repeated = [text for text in said if text in texts]
         audio = {key for each in first.utterances for key in _audio_keys(each)}
         heard = [
-            each.entry.utterance.id
+            each.utterance.id
             for each in second.utterances
             if not audio.isdisjoint(_audio_keys(each))
         ]
@@ -104,9 +104,9 @@ def overlap_findings(
         for each in first.utterances:
             same = next((there[key] for key in _audio_keys(each) if key in there), None)
             if same is not None:
-                where = f"{same.entry.manifest}:{same.entry.line} ({same.entry.utterance.id})"
+                where = f"{same.utterance.manifest}:{same.utterance.line} ({same.utterance.id})"
                 reason = f"its audio is that of {where} too, expected in one split only"
-                yield each.entry.finding(Fault(Kind.AUDIO_OVERLAP, reason))
+                yield each.utterance.finding(Kind.AUDIO_OVERLAP, reason)
 
 
 def _earlier(
@@ -120,7 +120,7 @@ def _earlier(
 
 def _audio_keys(each: Examined) -> list[object]:
     """Equal keys mean equal audio: the place in a file, and the samples where they are known."""
-    utterance = each.entry.utterance
+    utterance = each.utterance
     keys: list[object] = [(os.path.normpath(utterance.audio_filepath), utterance.offset)]
     if each.audio is not None and each.audio.signal is not None and each.audio.signal.peak:
         keys.append(each.audio.signal.digest)
@@ -129,11 +129,11 @@ def _audio_keys(each: Examined) -> list[object]:
 
 def _text_keys(each: Examined) -> list[object]:
     """Of a speaker who is named: others say the same in the same time too often."""
-    speaker = each.entry.utterance.speaker
+    speaker = each.utterance.speaker
     if speaker is None or not each.text or each.duration_s is None:
         return []
     return [(speaker, each.text, round(each.duration_s, 3))]
 
 
 def _name(each: Examined) -> str:
-    return f"line {each.entry.line} ({each.entry.utterance.id})"
+    return f"line {each.utterance.line} ({each.utterance.id})"

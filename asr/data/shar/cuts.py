@@ -6,10 +6,10 @@ import hashlib
 import io
 from pathlib import Path
 
-from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import MAX_SECONDS, Utterance
 from asr.data.records import BadLineError, Record, json_records
 from asr.data.shar.folder import SharFolder
+from asr.finding import Finding, Kind
 from asr.untrusted import HasLines, lines, read_stream, shown, unpacked
 
 # What a forged shard can cost is bounded; an hour has some 300 to 1,000 cuts of 600 bytes.

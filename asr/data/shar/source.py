@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from asr.data.doctor.checks import check_duration
-from asr.data.doctor.findings import Finding
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
@@ -20,6 +19,7 @@ from asr.data.shar.recordings import read_recordings
 from asr.data.source import Ranks, Totals
 from asr.data.splits import seconds
 from asr.data.window import Gate, Tokens, Window, label
+from asr.finding import Finding
 from asr.text import CharTokenizer, TextNormalizer
 
 
@@ -173,11 +173,11 @@ class SharWindows:
             if isinstance(item, Finding):
                 to.left_out.append(item)
                 continue
-            fault = check_duration(seconds(item), shortest, longest)
+            fault = check_duration(item, seconds(item), shortest, longest)
             if fault is None:
                 inside[cut_id] = replace(item, text=self.source.text(item.text))
             else:
-                to.left_out.append(Finding(fault.kind, fault.reason, item.id))
+                to.left_out.append(fault)
         labels = label(list(inside.values()), self.tokenizer, self.gate)
         kept: list[str] = []
         for (cut_id, utterance), tokens in zip(inside.items(), labels, strict=True):

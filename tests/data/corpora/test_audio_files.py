@@ -16,7 +16,7 @@ from asr.data.corpora import audio_files
 from asr.data.corpora.audio_files import place_audio, remove_stale_audio
 from asr.data.corpora.corpus_folder import corpus_folder
 from asr.data.corpora.manifest import prepare_manifest
-from asr.data.corpora.prepared import Item, Silent
+from asr.data.corpora.prepared import Silent
 from asr.data.corpora.settings import Settings
 from asr.data.manifest import Utterance
 
@@ -37,8 +37,11 @@ def write(path: Path, seconds: float = 1.0, seed: int = 0) -> Path:
     return path
 
 
-def item(path: Path, duration: float | None = None, offset: float = 0.0, name: str = "") -> Item:
-    return Item(Utterance(path, "x", duration, name or path.name, None, offset), f"m:{path.name}")
+def utterance(
+    path: Path, duration: float | None = None, offset: float = 0.0, name: str = ""
+) -> Utterance:
+    name = name or path.name
+    return Utterance(path, "x", duration, name, None, offset, manifest=Path("m"), line=7)
 
 
 @pytest.fixture
@@ -63,13 +66,13 @@ def test_16_bit_audio_at_its_own_rate_stays_bit_for_bit(
 ) -> None:
     settings = Settings(audio_format=audio_format, sample_rate=RATE)
     source = write(tmp_path / "a.wav", 1.5)
-    result = place_audio(folder, {"train": [item(source)]}, settings, Silent())
+    result = place_audio(folder, {"train": [utterance(source)]}, settings, Silent())
     (placed,) = result.splits["train"]
-    written, rate = soundfile.read(placed.utterance.audio_filepath, dtype="int16")
+    written, rate = soundfile.read(placed.audio_filepath, dtype="int16")
     assert rate == RATE
     assert np.array_equal(written, samples(1.5))
-    assert placed.utterance.duration == 1.5
-    info = soundfile.info(placed.utterance.audio_filepath)
+    assert placed.duration == 1.5
+    info = soundfile.info(placed.audio_filepath)
     assert (info.format, info.subtype) == (audio_format.upper(), "PCM_16")
     assert result.rejected == result.notes == ()
 
@@ -79,18 +82,18 @@ def test_stereo_at_another_rate_becomes_what_training_would_read(
 ) -> None:
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (22_050, 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", stereo, 22_050, subtype="FLOAT")
-    result = place_audio(folder, {"train": [item(tmp_path / "a.wav")]}, WAV, Silent())
+    result = place_audio(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV, Silent())
     (placed,) = result.splits["train"]
     direct = load_audio(tmp_path / "a.wav", RATE)
-    stored = load_audio(placed.utterance.audio_filepath, RATE)
+    stored = load_audio(placed.audio_filepath, RATE)
     assert np.abs(stored - direct).max() <= 0.5 / 2**15 + 1e-7
 
 
 def test_full_scale_is_clipped_and_counted(tmp_path: Path, folder: Path) -> None:
     loud = np.array([0.5, 1.5, -1.5, -1.0] * 1000, dtype=np.float32)
     soundfile.write(tmp_path / "a.wav", loud, RATE, subtype="FLOAT")
-    result = place_audio(folder, {"train": [item(tmp_path / "a.wav")]}, WAV, Silent())
-    path = result.splits["train"][0].utterance.audio_filepath
+    result = place_audio(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV, Silent())
+    path = result.splits["train"][0].audio_filepath
     assert soundfile.read(path, dtype="int16")[0][:4].tolist() == [16384, 32767, -32768, -32768]
     assert result.notes == ("1 audio files were clipped at full scale.",)
 
@@ -101,11 +104,11 @@ def test_a_whole_file_must_last_as_long_as_its_line_says(
 ) -> None:
     path = write(tmp_path / "a.wav", 1.0)
     near = write(tmp_path / "b.wav", 1.0)
-    splits = {"train": [item(path, duration=1.2), item(near, duration=1.05)]}
+    splits = {"train": [utterance(path, duration=1.2), utterance(near, duration=1.05)]}
     result = place_audio(folder, splits, settings, Silent())
-    assert [i.utterance.duration for i in result.splits["train"]] == [1.0]
+    assert [i.duration for i in result.splits["train"]] == [1.0]
     (rejection,) = result.rejected
-    assert rejection.where == "m:a.wav"
+    assert rejection.where == "m:7"
     assert rejection.reason == (
         "audio lasts 1.000 s, expected 1.200 s as its duration says (tolerance 0.1 s)"
     )
@@ -113,15 +116,19 @@ def test_a_whole_file_must_last_as_long_as_its_line_says(
 
 def test_parts_of_a_file_are_cut_out(tmp_path: Path, folder: Path) -> None:
     path = write(tmp_path / "a.wav", 3.0)
-    parts = [item(path, 1.0, 0.0, "0"), item(path, 0.5, 1.0, "1"), item(path, None, 2.0, "2")]
+    parts = [
+        utterance(path, 1.0, 0.0, "0"),
+        utterance(path, 0.5, 1.0, "1"),
+        utterance(path, None, 2.0, "2"),
+    ]
     result = place_audio(folder, {"train": parts}, WAV, Silent())
     whole = samples(3.0)
     for placed, (start, end) in zip(
         result.splits["train"], [(0, 1), (1, 1.5), (2, 3)], strict=True
     ):
-        audio, _ = soundfile.read(placed.utterance.audio_filepath, dtype="int16")
+        audio, _ = soundfile.read(placed.audio_filepath, dtype="int16")
         assert np.array_equal(audio, whole[round(start * RATE) : round(end * RATE)])
-        assert (placed.utterance.offset, placed.utterance.duration) == (0.0, end - start)
+        assert (placed.offset, placed.duration) == (0.0, end - start)
 
 
 def test_parts_that_reach_beyond_their_file_are_rejected(tmp_path: Path, folder: Path) -> None:
@@ -130,7 +137,7 @@ def test_parts_that_reach_beyond_their_file_are_rejected(tmp_path: Path, folder:
         (KEEP, "audio lasts 1.000 s, expected 2.000 s", "begins at 3 s, expected less than 3 s"),
     ):
         path = write(tmp_path / "a.wav", 3.0)
-        parts = [item(path, 2.0, 2.0, "0"), item(path, 1.0, 3.0, "1")]
+        parts = [utterance(path, 2.0, 2.0, "0"), utterance(path, 1.0, 3.0, "1")]
         result = place_audio(folder, {"train": parts}, settings, Silent())
         assert result.splits == {"train": []}
         assert first in result.rejected[0].reason
@@ -139,9 +146,12 @@ def test_parts_that_reach_beyond_their_file_are_rejected(tmp_path: Path, folder:
 
 def test_kept_audio_stays_where_it_is(tmp_path: Path, folder: Path) -> None:
     path, long = write(tmp_path / "a.wav", 1.0), write(tmp_path / "b.wav", 3.0)
-    splits = {"train": [item(path), item(long, 1.0, 1.5)], "dev": [item(long, None, 2.0)]}
+    splits = {
+        "train": [utterance(path), utterance(long, 1.0, 1.5)],
+        "dev": [utterance(long, None, 2.0)],
+    }
     result = place_audio(folder, splits, KEEP, Silent())
-    placed = [i.utterance for items in result.splits.values() for i in items]
+    placed = [i for items in result.splits.values() for i in items]
     assert [(u.audio_filepath, u.offset, u.duration) for u in placed] == [
         (path, 0.0, 1.0),
         (long, 1.5, 1.0),
@@ -153,7 +163,7 @@ def test_kept_audio_stays_where_it_is(tmp_path: Path, folder: Path) -> None:
 def test_a_kept_part_that_begins_its_file_is_refused(tmp_path: Path, folder: Path) -> None:
     # Without an offset training takes the file for the utterance.
     long = write(tmp_path / "a.wav", 3.0)
-    splits = {"train": [item(long, 1.0, 0.0, "0"), item(long, 2.0, 1.0, "1")]}
+    splits = {"train": [utterance(long, 1.0, 0.0, "0"), utterance(long, 2.0, 1.0, "1")]}
     result = place_audio(folder, splits, KEEP, Silent())
     assert [r.reason for r in result.rejected] == [
         "begins at 0 s and ends before its file does, which needs audio_format wav or flac"
@@ -165,7 +175,7 @@ def test_what_is_no_audio_is_rejected_with_its_reason(tmp_path: Path, folder: Pa
     (tmp_path / "empty.wav").write_bytes(b"")
     os.mkfifo(tmp_path / "fifo.wav")
     names = ["text.wav", "empty.wav", "fifo.wav", "missing.wav"]
-    splits = {"train": [item(tmp_path / name) for name in names]}
+    splits = {"train": [utterance(tmp_path / name) for name in names]}
     for settings in (WAV, KEEP):
         result = place_audio(folder, splits, settings, Silent())
         reasons = [rejection.reason for rejection in result.rejected]
@@ -179,9 +189,9 @@ def test_what_is_no_audio_is_rejected_with_its_reason(tmp_path: Path, folder: Pa
 def test_ids_of_all_kinds_become_file_names_of_their_own(tmp_path: Path, folder: Path) -> None:
     path = write(tmp_path / "a.wav", 0.1)
     ids = ["a", "A", "../../a", "/etc/passwd", "x" * 500, "caf\u00e9", "\u4f60\u597d", ".", "a/b"]
-    splits = {"train": [item(path, name=name) for name in ids]}
+    splits = {"train": [utterance(path, name=name) for name in ids]}
     result = place_audio(folder, splits, WAV, Silent())
-    paths = [i.utterance.audio_filepath for i in result.splits["train"]]
+    paths = [i.audio_filepath for i in result.splits["train"]]
     assert len({str(p).lower() for p in paths}) == len(ids)
     assert {p.parent for p in paths} == {folder / "audio" / "train"}
     assert all(p.is_file() and p.name.isascii() and len(p.name) < 100 for p in paths)
@@ -191,7 +201,7 @@ def test_a_second_time_nothing_is_decoded(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [write(tmp_path / f"{n}.wav", 0.1 * (n + 1), n) for n in range(5)]
-    splits = {"train": [item(path) for path in paths]}
+    splits = {"train": [utterance(path) for path in paths]}
     lines = Lines()
     first = place_audio(folder, splits, WAV, lines)
     decoded: list[str] = []
@@ -205,12 +215,12 @@ def test_a_second_time_nothing_is_decoded(
     assert decoded == []
     # A source that changed, a file that was cut short and one that is gone are made again.
     write(paths[1], 0.7, seed=99)
-    placed = [i.utterance.audio_filepath for i in first.splits["train"]]
+    placed = [i.audio_filepath for i in first.splits["train"]]
     placed[2].write_bytes(placed[2].read_bytes()[:-10])
     placed[3].unlink()
     again = place_audio(folder, splits, WAV, lines)
     assert sorted(decoded) == ["1.wav", "2.wav", "3.wav"]
-    assert [i.utterance.duration for i in again.splits["train"]] == [0.1, 0.7, 0.3, 0.4, 0.5]
+    assert [i.duration for i in again.splits["train"]] == [0.1, 0.7, 0.3, 0.4, 0.5]
     assert lines.lines == [
         "audio: 5 wav files at 8000 Hz written",
         "audio: 5 wav files at 8000 Hz already done, 0 written",
@@ -219,12 +229,12 @@ def test_a_second_time_nothing_is_decoded(
 
 
 def test_other_settings_write_again_and_leave_nothing_stale(tmp_path: Path, folder: Path) -> None:
-    splits = {"train": [item(write(tmp_path / f"{n}.wav", 0.1)) for n in range(3)]}
+    splits = {"train": [utterance(write(tmp_path / f"{n}.wav", 0.1)) for n in range(3)]}
     place_audio(folder, splits, WAV, Silent())
     foreign = folder / "audio" / "train" / "mine.wav"
     foreign.write_text("the user's own")
     slower = place_audio(folder, splits, Settings(sample_rate=4_000), Silent())
-    assert soundfile.info(slower.splits["train"][0].utterance.audio_filepath).samplerate == 4_000
+    assert soundfile.info(slower.splits["train"][0].audio_filepath).samplerate == 4_000
     flac = place_audio(folder, splits, Settings(audio_format="flac", sample_rate=RATE), Silent())
     assert remove_stale_audio(folder, flac.splits, Silent()) == 3
     left = {path.suffix for path in (folder / "audio").rglob("*.*") if path != foreign}
@@ -236,8 +246,8 @@ def test_other_settings_write_again_and_leave_nothing_stale(tmp_path: Path, fold
 
 def test_audio_in_the_folder_that_is_written_is_refused(folder: Path) -> None:
     inside = write(folder / "audio" / "train" / "a.wav")
-    with pytest.raises(ValueError, match=r"m:a\.wav: its audio lies in .*, expected another"):
-        place_audio(folder, {"train": [item(inside)]}, WAV, Silent())
+    with pytest.raises(ValueError, match=r"m:7: its audio lies in .*, expected another"):
+        place_audio(folder, {"train": [utterance(inside)]}, WAV, Silent())
 
 
 def test_a_full_disk_is_no_fault_of_the_utterance(
@@ -248,7 +258,7 @@ def test_a_full_disk_is_no_fault_of_the_utterance(
 
     monkeypatch.setattr(audio_files, "_encode", full)
     with pytest.raises(OSError, match="No space left"):
-        place_audio(folder, {"train": [item(write(tmp_path / "a.wav"))]}, WAV, Silent())
+        place_audio(folder, {"train": [utterance(write(tmp_path / "a.wav"))]}, WAV, Silent())
 
 
 KILLED = """

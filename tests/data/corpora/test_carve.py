@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from asr.data.corpora.carve import carve_dev
-from asr.data.corpora.prepared import Item
 from asr.data.manifest import Utterance
 
 
-def items(sizes: dict[str | None, int]) -> list[Item]:
+def items(sizes: dict[str | None, int]) -> list[Utterance]:
     return [
-        Item(Utterance(Path("/a.wav"), "x", 1.0, f"{speaker}-{i}", speaker), f"m:{i}")
+        Utterance(Path("/a.wav"), "x", 1.0, f"{speaker}-{i}", speaker, manifest=Path("m"), line=i)
         for speaker, size in sizes.items()
         for i in range(size)
     ]
@@ -24,7 +23,7 @@ def test_by_speaker_no_speaker_is_in_both() -> None:
     everything = items({f"s{i}": 10 for i in range(20)})
     train, dev = carve_dev(everything, 0.1, "speaker", seed=0)
     assert len(dev) == 20
-    assert not {i.utterance.speaker for i in train} & {i.utterance.speaker for i in dev}
+    assert not {i.speaker for i in train} & {i.speaker for i in dev}
     assert sorted(train + dev, key=everything.index) == everything
     assert train == [item for item in everything if item in train]
 
@@ -32,19 +31,19 @@ def test_by_speaker_no_speaker_is_in_both() -> None:
 def test_the_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     everything = items({f"s{i}": 10 for i in range(20)})
     draws = {
-        seed: frozenset(i.utterance.id for i in carve_dev(everything, 0.1, "speaker", seed)[1])
+        seed: frozenset(i.id for i in carve_dev(everything, 0.1, "speaker", seed)[1])
         for seed in range(5)
     }
     assert len(set(draws.values())) > 1
     backwards = carve_dev(everything[::-1], 0.1, "speaker", seed=3)[1]
-    assert {item.utterance.id for item in backwards} == draws[3]
+    assert {item.id for item in backwards} == draws[3]
 
 
 def test_speakers_too_large_for_the_fraction_are_passed_over() -> None:
     everything = items({"large": 1000, "small": 10, "middle": 90})
     for seed in range(10):
         _, dev = carve_dev(everything, 0.01, "speaker", seed)
-        assert {item.utterance.speaker for item in dev} == {"small"}
+        assert {item.speaker for item in dev} == {"small"}
 
 
 def test_there_is_always_something_on_both_sides() -> None:

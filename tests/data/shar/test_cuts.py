@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.doctor.findings import Finding, Kind
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
+from asr.finding import Finding, Kind
 
 NAME = "cuts.000000.jsonl.gz"
 

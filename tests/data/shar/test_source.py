@@ -19,12 +19,12 @@ import torch
 
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import RequestDataset
-from asr.data.doctor.findings import Fault, Finding, Kind
 from asr.data.manifest import Utterance
 from asr.data.plan import rank_batches
 from asr.data.shar.source import SharSource, SharWindows, shard_order, window_bounds
 from asr.data.source import ManifestSource, Ranks
 from asr.data.window import Tokens, Window, no_gate
+from asr.finding import Finding, Kind
 from asr.text import CharTokenizer
 
 from .conftest import COUNT, RATE, MakeSource
@@ -186,10 +186,12 @@ def test_epoch_window_and_group_bring_back_the_very_batches(shards: Path) -> Non
 def test_what_cannot_be_learnt_is_left_out_in_its_window(
     shards: Path, make_source: MakeSource, utterances: list[Utterance]
 ) -> None:
-    def gate(utterances: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Fault | None]:
-        fault = Fault(Kind.INFEASIBLE, "starts with a")
+    def gate(utterances: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Finding | None]:
         assert [ids[0] == 1 for ids in tokens] == [u.text[0] == "a" for u in utterances]
-        return [fault if ids[0] == 1 else None for ids in tokens]
+        return [
+            utterance.finding(Kind.INFEASIBLE, "starts with a") if ids[0] == 1 else None
+            for utterance, ids in zip(utterances, tokens, strict=True)
+        ]
 
     source = make_source(shards, min_duration_s=0.2, max_duration_s=0.7)
     windows = list(source.open(CharTokenizer("abc"), gate, 0, Ranks(0, 2)).epoch(0))
