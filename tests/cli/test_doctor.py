@@ -87,8 +87,7 @@ def test_training_leaves_out_exactly_the_errors_that_the_doctor_finds(
     assert {row["id"]: row["kind"] for row in rows} == KINDS
     lines = {each["id"]: (each["manifest"], each["line"]) for each in errors}
     for row in rows:
-        if row["id"] != "infeasible":  # its line is forgotten by then
-            assert (row["manifest"], row["line"]) == lines[row["id"]]
+        assert (row["manifest"], row["line"]) == lines[row["id"]]
     capsys.readouterr()
     assert main([*run, "overwrite=true"]) == 2
     assert capsys.readouterr().err.startswith(
