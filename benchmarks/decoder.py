@@ -25,9 +25,8 @@ from rich.table import Table
 from torch import Tensor
 
 from asr.decoder import BeamSearch, Greedy, LexiconBeamSearch
-from asr.decoder.ngram import load_ngram_model, save_ngram_model
-from asr.decoder.ngram.counts import encode
-from asr.decoder.ngram.kneser_ney import train
+from asr.decoder.kneser_ney import encode, train
+from asr.decoder.ngram_file import load_ngram_model, save_ngram_model
 from asr.decoder.prefix_search_reference import ReferenceSearch, Worth
 
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"  # 29 labels with the blank

@@ -27,10 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.cli.sentences import Sentences
-from asr.decoder.ngram import NgramModel, load_ngram_model, save_ngram_model
-from asr.decoder.ngram.counts import encode
-from asr.decoder.ngram.kneser_ney import FALLBACK, train
-from asr.decoder.ngram.perplexity import measure_perplexity
+from asr.decoder.kneser_ney import FALLBACK, encode, train
+from asr.decoder.ngram import NgramModel, measure_perplexity
+from asr.decoder.ngram_file import load_ngram_model, save_ngram_model
 from asr.text import TextNormalizer
 
 VOCABULARY = 50_000

@@ -14,11 +14,17 @@ from asr.cli.outputs import check_outputs
 from asr.cli.sentences import Sentences
 from asr.cli.standard_input import STDIN
 from asr.cli.terminal import say
-from asr.decoder.ngram.counts import check_words, encode
-from asr.decoder.ngram.files import check_model_name, load_ngram_model, save_ngram_model
-from asr.decoder.ngram.kneser_ney import FALLBACK, Trained, train
-from asr.decoder.ngram.model import END, LOG10, UNKNOWN, NgramModel
-from asr.decoder.ngram.perplexity import Perplexity, measure_perplexity
+from asr.decoder.kneser_ney import FALLBACK, Trained, encode, train
+from asr.decoder.ngram import (
+    END,
+    LOG10,
+    UNKNOWN,
+    NgramModel,
+    Perplexity,
+    check_words,
+    measure_perplexity,
+)
+from asr.decoder.ngram_file import check_model_name, load_ngram_model, save_ngram_model
 from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
 
 _T = TypeVar("_T")

@@ -23,7 +23,8 @@ from asr.cli.terminal import say
 from asr.data.dataset import load_utterance
 from asr.data.manifest import Utterance, read_manifest
 from asr.decoder import BeamSearch, Greedy
-from asr.decoder.ngram import NgramModel, load_ngram_model
+from asr.decoder.ngram import NgramModel
+from asr.decoder.ngram_file import load_ngram_model
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.report.tuning import Trial, best, draw_tuning
 from asr.text import printable

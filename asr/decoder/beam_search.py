@@ -15,15 +15,14 @@ from torch import Tensor
 from asr.decoder.frames import utterances_of
 from asr.decoder.greedy import Hypothesis
 from asr.decoder.hotword import HotwordAutomaton, build_automaton
-from asr.decoder.ngram import NgramModel, load_ngram_model
+from asr.decoder.ngram import NgramModel, Ngrams
+from asr.decoder.ngram_file import load_ngram_model
 from asr.decoder.prefix_search import Limits, search, trace
 from asr.decoder.prefix_tree import workspace
 from asr.decoder.token_trie import build_trie
 from asr.decoder.word_model import (
-    Ngrams,
     WordModel,
     build_word_model,
-    by_alphabet,
 )
 from asr.text import CharTokenizer
 
@@ -109,7 +108,7 @@ class BeamSearch:
             if not isinstance(language_model, NgramModel):
                 language_model = load_ngram_model(Path(language_model))
             tokenizer = CharTokenizer(alphabet)
-            written, self.unwritable = by_alphabet(language_model, tokenizer)
+            written, self.unwritable = language_model.written_in(alphabet)
             words = {word for phrase in hotwords for word in phrase.split()}.union(written)
             self.words = build_word_model(
                 language_model, sorted(words), tokenizer, lm_weight, word_bonus, unk_score

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from asr.decoder.frames import utterances_of
 from asr.decoder.greedy import BLANK, Hypothesis, collapse
-from asr.decoder.ngram import UNKNOWN, load_ngram_model, save_ngram_model
-from asr.decoder.ngram.files import is_kenlm_binary, is_ngram_file
-from asr.decoder.word_model import SPACE, by_alphabet
+from asr.decoder.ngram import UNKNOWN
+from asr.decoder.ngram_file import Form, form_of, load_ngram_model, save_ngram_model
+from asr.decoder.word_model import SPACE
 from asr.memory import require_memory
 from asr.text import CharTokenizer
 from asr.untrusted import open_regular, shown, unpacked, whole_lines
@@ -121,7 +121,7 @@ class LexiconBeamSearch:
     def _language_model(self, path: Path | None) -> Any:
         if path is None:
             return self._modules.decoder.ZeroLM()
-        if not is_ngram_file(path):
+        if form_of(path) != Form.COMPACT:
             return self._kenlm(path)
         with tempfile.TemporaryDirectory() as folder:
             arpa = Path(folder) / "lm.arpa"
@@ -130,7 +130,7 @@ class LexiconBeamSearch:
 
     def _kenlm(self, path: Path) -> Any:
         # KenLM itself has no bounds: a pipe, a bomb, a file with holes.
-        if is_kenlm_binary(path):
+        if form_of(path) == Form.KENLM:
             require_memory(path.stat().st_size, str(path))
         else:
             with open_regular(path, "a language model") as file:
@@ -212,7 +212,7 @@ def _words(
         return _read_lexicon(lexicon, tokenizer), []
     if lm_path is None:
         raise ValueError("a lexicon search needs a lexicon or a language model")
-    return by_alphabet(load_ngram_model(lm_path), tokenizer)
+    return load_ngram_model(lm_path).written_in(tokenizer.alphabet)
 
 
 def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from asr.compiled import compiled
 from asr.decoder.hotword import follow
-from asr.decoder.ngram.model import advance
+from asr.decoder.ngram import advance
 from asr.decoder.prefix_tree import EMPTY, NONE, PREFIXES
 from asr.decoder.token_trie import ROOT, child
 from asr.decoder.word_model import NO_WORD
@@ -89,10 +89,7 @@ def _close(prefix, words):  # type: ignore[no-untyped-def]
     if word_id == NO_WORD:
         word_id = np.int32(words.unknown_id)
         score += words.unk_score
-    log_prob, prefix.closed_context = advance(
-        prefix.context, word_id, words.ngrams.log_probs, words.ngrams.backoffs,
-        words.ngrams.word_ids, words.ngrams.first_children, words.ngrams.suffixes,
-    )  # fmt: skip
+    log_prob, prefix.closed_context = advance(prefix.context, word_id, words.ngrams)
     prefix.closed_words = prefix.words + _weighted(log_prob, score, words)
     prefix.is_closed = 1
 
@@ -142,10 +139,7 @@ def worth_at_end(prefix, words, hotwords):  # type: ignore[no-untyped-def]
         if prefix.spelt != ROOT:
             _close(prefix, words)
             context, word_share = prefix.closed_context, prefix.closed_words
-        log_prob, _ = advance(
-            context, words.end_id, words.ngrams.log_probs, words.ngrams.backoffs,
-            words.ngrams.word_ids, words.ngrams.first_children, words.ngrams.suffixes,
-        )  # fmt: skip
+        log_prob, _ = advance(context, words.end_id, words.ngrams)
         word_share = _weighted(log_prob, word_share, words)
     if hotwords.space != NONE and len(hotwords.fails) > 1:
         state = _hot_with(prefix, hotwords.space, hotwords)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asr.decoder.greedy import BLANK, Hypothesis
-from asr.decoder.ngram.model import END, UNKNOWN, NgramModel
+from asr.decoder.ngram import END, UNKNOWN, NgramModel
 
 Prefix = tuple[int, ...]
 Spans = tuple[tuple[int, int], ...]  # first frame of each token, and the frame after its last one

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
+from asr.decoder.ngram import END, UNKNOWN, NgramModel, Ngrams
 from asr.decoder.token_trie import TokenTrie, build_trie
 from asr.text import CharTokenizer
 
 SPACE = " "
 NO_WORD = -1
-
-
-class Ngrams(NamedTuple):
-    """The arrays of an `NgramModel`, in the order in which its functions take them."""
-
-    log_probs: NDArray[np.float32]
-    backoffs: NDArray[np.float32]
-    word_ids: NDArray[np.int32]
-    first_children: NDArray[np.int64]
-    suffixes: NDArray[np.int32]
 
 
 class WordModel(NamedTuple):
@@ -52,27 +42,6 @@ class WordModel(NamedTuple):
     word_bonus: float
     unk_score: float
     space: int
-
-
-def by_alphabet(
-    language_model: NgramModel, tokenizer: CharTokenizer
-) -> tuple[list[str], list[str]]:
-    """The words of a language model that an alphabet can write, and those that it cannot.
-
-    Raises:
-        ValueError: it can write none.
-    """
-    characters = set(tokenizer.alphabet)
-    special = {UNKNOWN, START, END}
-    words = [word for word in language_model.words if word not in special]
-    written = [word for word in words if characters.issuperset(word)]
-    unwritable = [word for word in words if not characters.issuperset(word)]
-    if not written:
-        raise ValueError(
-            f"none of the language model's {len(words)} words can be written with the model's "
-            f"alphabet {tokenizer.alphabet!r}"
-        )
-    return written, unwritable
 
 
 def build_word_model(
@@ -110,7 +79,7 @@ def build_word_model(
     return WordModel(
         trie,
         word_ids,
-        Ngrams(*(_writeable(array) for array in language_model.arrays)),
+        language_model.ngrams,
         language_model.start,
         language_model.word_id(END),
         language_model.word_id(UNKNOWN),
@@ -120,8 +89,3 @@ def build_word_model(
         float(unk_score),
         tokenizer.encode(SPACE)[0],
     )
-
-
-def _writeable(array: NDArray[Any]) -> NDArray[Any]:
-    """Arrays of a file may be read-only, which Numba takes for another type and compiles anew."""
-    return np.require(array, requirements=["C", "W"])

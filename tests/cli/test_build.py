@@ -17,7 +17,7 @@ from asr.cli.construct import construct, plain
 from asr.cli.decoder_options import build_decoder
 from asr.cli.hydra_app import conf_dir
 from asr.data.splits import Splits
-from asr.decoder.ngram import save_ngram_model
+from asr.decoder.ngram_file import save_ngram_model
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer
 from tests.decoder.searches import bigram_model

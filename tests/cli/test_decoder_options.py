@@ -17,7 +17,7 @@ from asr.cli.decoder_options import (
     read_decoder_file,
 )
 from asr.cli.main import main
-from asr.decoder.ngram import save_ngram_model
+from asr.decoder.ngram_file import save_ngram_model
 from tests.decoder.searches import bigram_model
 
 Fails = Callable[..., str]

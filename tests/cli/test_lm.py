@@ -12,9 +12,9 @@ import pytest
 
 from asr.cli.main import main
 from asr.cli.sentences import Sentences
-from asr.decoder.ngram import load_ngram_model
+from asr.decoder.ngram_file import load_ngram_model
 
-TEXT = "A b!\n\n\u201cA\u201d\n"  # the toy of tests/decoder/ngram/test_kneser_ney.py
+TEXT = "A b!\n\n\u201cA\u201d\n"  # the toy of tests/decoder/test_kneser_ney.py
 FALLBACK = ("--discount-fallback",)
 
 

@@ -14,7 +14,7 @@ import pytest
 from asr.cli.align_output import OF_ALL
 from asr.cli.main import COMMANDS, main
 from asr.cli.outputs import check_outputs
-from asr.decoder.ngram import save_ngram_model
+from asr.decoder.ngram_file import save_ngram_model
 from tests.decoder.searches import bigram_model
 
 # How each command could be made to write over what it reads; {x} are files of the fixture.

@@ -13,7 +13,7 @@ import yaml
 from asr.cli.main import main
 from asr.cli.tune_decoder import DevUtterance, Search
 from asr.decoder import Greedy
-from asr.decoder.ngram import load_ngram_model
+from asr.decoder.ngram_file import load_ngram_model
 from asr.transcriber import Transcriber
 
 Fails = Callable[..., str]

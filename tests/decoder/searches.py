@@ -10,10 +10,8 @@ import numpy as np
 import torch
 
 from asr.decoder import BeamSearch, Hypothesis
-from asr.decoder.ngram import NgramModel
-from asr.decoder.ngram.tree import Rows, build_tree
+from asr.decoder.ngram import NgramModel, Rows, build_tree
 from asr.decoder.prefix_search_reference import ReferenceSearch, Worth
-from asr.decoder.word_model import by_alphabet
 from asr.text import CharTokenizer
 
 ALPHABET = " abc"
@@ -67,7 +65,7 @@ def twin_of(
     worth = Worth()
     if decoder.alphabet:
         tokenizer = CharTokenizer(decoder.alphabet)
-        written = by_alphabet(language_model, tokenizer)[0] if language_model else []
+        written = language_model.written_in(decoder.alphabet)[0] if language_model else []
         worth = Worth(
             language_model,
             {tuple(tokenizer.encode(word)): word for word in written},

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from asr.decoder import BeamSearch, Greedy, Hypothesis
-from asr.decoder.ngram import END, save_ngram_model
+from asr.decoder.ngram import END
+from asr.decoder.ngram_file import save_ngram_model
 from asr.decoder.prefix_search import search
 from asr.text import CharTokenizer
 from tests.decoder.searches import ALPHABET, NO_PRUNING, bigram_model, decode, random_log_probs

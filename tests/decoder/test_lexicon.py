@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from asr.decoder import Hypothesis, LexiconBeamSearch
-from asr.decoder.ngram import NgramModel, save_ngram_model
+from asr.decoder.ngram import NgramModel
+from asr.decoder.ngram_file import save_ngram_model
 from asr.text import CharTokenizer
 from tests.decoder.searches import ALPHABET, bigram_model, random_log_probs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asr.decoder.token_trie import ROOT, child
-from asr.decoder.word_model import NO_WORD, build_word_model, by_alphabet
+from asr.decoder.word_model import NO_WORD, build_word_model
 from asr.text import CharTokenizer
 from tests.decoder.searches import bigram_model
 
@@ -11,14 +11,14 @@ WORDS = ("a", "ab", "cab", "caf\u00e9")
 
 
 def test_words_by_what_an_alphabet_can_write() -> None:
-    written, unwritable = by_alphabet(bigram_model(WORDS), CharTokenizer(" abc<>s/unk"))
+    written, unwritable = bigram_model(WORDS).written_in(" abc<>s/unk")
     assert written == ["a", "ab", "cab"]  # not the marks
     assert unwritable == ["caf\u00e9"]
 
 
 def test_a_spelling_leads_to_its_word() -> None:
     model, tokenizer = bigram_model(WORDS), CharTokenizer("bca ")
-    written, _ = by_alphabet(model, tokenizer)
+    written, _ = model.written_in("bca ")
     words = build_word_model(model, written, tokenizer, 0.5, 1.0, -5.0)
     for text, known in (("a", 1), ("ab", 1), ("cab", 1), ("c", 0), ("ca", 0)):
         node = ROOT

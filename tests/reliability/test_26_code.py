@@ -92,7 +92,7 @@ def decoder_files(place: Path) -> Iterator[str]:
     yield f"{beam}hydra: {{callbacks: {{a: {calls[5]}}}}}\n"
     yield f"{beam}beam_size: !!python/object/apply:os.mkdir [{place / 'canary'}]\n"
     yield "_target_: asr.decoder.Hypothesis\ntokens: []\n"
-    yield "_target_: asr.decoder.ngram.load_ngram_model\npath: /dev/zero\n"
+    yield "_target_: asr.decoder.ngram_file.load_ngram_model\npath: /dev/zero\n"
     yield "_target_: asr.trainer.Trainer\nmax_epochs: 1\n"
 
 

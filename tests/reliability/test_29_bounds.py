@@ -16,9 +16,8 @@ import soundfile
 from asr.data.manifest import read_manifest
 from asr.data.shar.index import INDEX_FILE
 from asr.data.shar.writer import SharSettings, SharWriter
-from asr.decoder.ngram import save_ngram_model
-from asr.decoder.ngram.counts import encode
-from asr.decoder.ngram.kneser_ney import train
+from asr.decoder.kneser_ney import encode, train
+from asr.decoder.ngram_file import save_ngram_model
 from asr.model_file import save_model
 from asr.recognizer import ModelSpec, Part, Recognizer
 from tests.reliability.attack import CLOSED, HUNG_S, MORE_BYTES, Attacker, attacker

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.decoder.ngram import counts
-from asr.decoder.ngram.arpa import read_arpa
-from asr.decoder.ngram.counts import encode
-from asr.decoder.ngram.kneser_ney import Trained, train
-from asr.decoder.ngram.model import END, START, UNKNOWN, NgramModel
-from asr.decoder.ngram.reference import DictionaryModel
-from tests.decoder.ngram.random_text import random_sentences
+from asr.decoder import kneser_ney
+from asr.decoder.kneser_ney import Trained, encode, train
+from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
+from asr.decoder.ngram_file import load_ngram_model
+from tests.decoder.plain_ngram import DictionaryModel
+from tests.decoder.random_text import random_sentences
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 FALLBACK = (0.5, 1.0, 1.5)  # also lmplz's
 TOY = [["a", "b"], ["a"]]
 
@@ -32,7 +31,7 @@ def probability(model: NgramModel, word: str, *context: str) -> float:
 def same(one: NgramModel, other: NgramModel) -> bool:
     """Whether two models are the same to the bit."""
     return one.words == other.words and all(
-        np.array_equal(a, b) for a, b in zip(one.arrays, other.arrays, strict=True)
+        np.array_equal(a, b) for a, b in zip(one.ngrams, other.ngrams, strict=True)
     )
 
 
@@ -177,7 +176,7 @@ def test_the_same_as_kenlms_lmplz(name: str, order: int, prune: list[int]) -> No
     # See tests/golden/make_lmplz.sh.
     sentences = [line.split() for line in (GOLDEN / "lmplz.txt").read_text().splitlines()]
     ours = DictionaryModel(train(encode(sentences), order, prune=prune, fallback=FALLBACK).model)
-    theirs = DictionaryModel(read_arpa(GOLDEN / f"{name}.arpa.gz"))
+    theirs = DictionaryModel(load_ngram_model(GOLDEN / f"{name}.arpa.gz"))
     assert ours.log_probs.keys() == theirs.log_probs.keys()
     for ngram, log_prob in ours.log_probs.items():
         if ngram != (START,):  # written as -99 here, as 0 there
@@ -205,7 +204,7 @@ def test_the_order_of_sentences_and_the_size_of_blocks_make_no_difference(
     random.Random(3).shuffle(sentences)
     assert same(train(encode(sentences, max_words=40), 4, fallback=FALLBACK).model, expected)
     for block in (1, 7, 100):
-        monkeypatch.setattr(counts, "BLOCK", block)
+        monkeypatch.setattr(kneser_ney, "BLOCK", block)
         assert same(train(encode(sentences, max_words=40), 4, fallback=FALLBACK).model, expected)
 
 

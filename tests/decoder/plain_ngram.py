@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asr.decoder.ngram.model import END, START, UNKNOWN, NgramModel
+from asr.decoder.ngram import END, START, UNKNOWN, NgramModel
 
 Ngram = tuple[str, ...]
 
