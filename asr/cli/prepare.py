@@ -17,7 +17,7 @@ from asr.cli.construct import construct
 from asr.cli.hydra_app import conf_dir, run_hydra
 from asr.cli.outputs import check_outputs, listed
 from asr.data.corpora.prepared import SPLITS, PreparedCorpus
-from asr.data.records import MANIFEST_SUFFIXES
+from asr.data.manifest import MANIFEST_SUFFIXES
 from asr.text import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
 from asr.atomic_file import replace_bytes
-from asr.data.records import BadLineError, Record, read_records
 from asr.finding import Finding, Kind
-from asr.untrusted import shown
+from asr.untrusted import MAX_LINE_BYTES, lines, open_regular, shown
 
+JSON_SUFFIXES = (".jsonl", ".json")
+MANIFEST_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv")
+REQUIRED_FIELDS = ("audio_filepath", "text")
+OPTIONAL_FIELDS = ("duration", "id", "speaker", "offset")
+NUMBER_FIELDS = ("duration", "offset")
+FIELDS = frozenset((*REQUIRED_FIELDS, *OPTIONAL_FIELDS))
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
 SHOWN_LINES = 5  # numbers of further bad lines, in a message
 MAX_BAD_LINES = 100_000  # bad lines of a manifest that are listed, where they are not the fewer
-FIELDS = ("audio_filepath", "duration", "text", "id", "speaker", "offset")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_BOM = b"\xef\xbb\xbf"
+
+Record = dict[str, Any]
+Lines = Iterator[tuple[int, bytes]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def read_manifest(path: Path | str) -> list[Utterance]:
         path: a regular file, UTF-8 with or without a byte order mark.
 
     Returns:
-        Utterances in the file's order.
+        Utterances in the file's order, at least one.
 
     Raises:
         ValueError: `file:line: what is wrong`, with the numbers of further bad lines; also for an
@@ -160,13 +170,16 @@ def describe_bad_lines(found: Sequence[Finding]) -> str:
     return f"{told} (and {len(others)} more bad {noun}: {numbers}{more})"
 
 
+# --- writing -----------------------------------------------------------------------------------
+
+
 def write_manifest(path: Path | str, written: Iterable[Utterance]) -> None:
     """Write a manifest as JSON lines; the file is there whole or, after any failure, as it was.
 
     Args:
         path: its folder is made where it is missing.
-        written: audio inside the manifest's folder is written relative to it, other audio
-            with its absolute path.
+        written: audio inside the manifest's folder is written relative to it, other audio with its
+            absolute path.
 
     Raises:
         ValueError: for a number that is not finite, or an extra field with a field's name.
@@ -180,22 +193,14 @@ def write_manifest(path: Path | str, written: Iterable[Utterance]) -> None:
 def manifest_bytes(path: Path | str, written: Iterable[Utterance]) -> bytes:
     """What `write_manifest` writes."""
     folder = _plain(Path(path)).parent
-    return "".join(_written(utterance, folder) for utterance in written).encode()
+    return "".join(_json_line(utterance, folder) for utterance in written).encode()
 
 
-def _written(utterance: Utterance, folder: Path) -> str:
-    record = _record(utterance, folder)
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError as error:
-        raise ValueError(f"utterance {utterance.id}: {error}") from error
-
-
-def _record(utterance: Utterance, folder: Path) -> dict[str, object]:
+def _json_line(utterance: Utterance, folder: Path) -> str:
     audio = _plain(utterance.audio_filepath)
     if audio.is_relative_to(folder):
         audio = audio.relative_to(folder)
-    record: dict[str, object] = {"audio_filepath": audio.as_posix()}
+    record: Record = {"audio_filepath": audio.as_posix()}
     if utterance.duration is not None:
         record["duration"] = utterance.duration
     record |= {"text": utterance.text, "id": utterance.id}
@@ -203,15 +208,27 @@ def _record(utterance: Utterance, folder: Path) -> dict[str, object]:
         record["speaker"] = utterance.speaker
     if utterance.offset:
         record["offset"] = utterance.offset
-    clash = sorted(utterance.extra.keys() & set(FIELDS))
+    clash = sorted(utterance.extra.keys() & FIELDS)
     if clash:
         raise ValueError(f"utterance {utterance.id}: extra has {clash[0]!r}, expected another name")
-    return record | dict(utterance.extra)
+    try:
+        return (
+            json.dumps(record | dict(utterance.extra), ensure_ascii=False, allow_nan=False) + "\n"
+        )
+    except ValueError as error:
+        raise ValueError(f"utterance {utterance.id}: {error}") from error
 
 
 def _plain(path: Path) -> Path:
     # `..` cannot be taken away from a path without looking for links.
     return path.resolve() if ".." in path.parts else path.absolute()
+
+
+# --- the fields of a line ----------------------------------------------------------------------
+
+
+class BadLineError(ValueError):
+    """A line that cannot be used; the message is the reason."""
 
 
 def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line: int) -> Utterance:
@@ -221,7 +238,7 @@ def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line
     offset = _seconds(record, "offset", zero=True) or 0.0
     text = record.get("text")
     if not isinstance(text, str):
-        raise BadLineError(_wrong(record, "text", "a text"))
+        raise _wrong(record, "text", "a text")
     return Utterance(
         audio_filepath=folder / written,
         text=text,
@@ -238,13 +255,13 @@ def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line
 def _audio_filepath(record: Record) -> str:
     written = record.get("audio_filepath")
     if not isinstance(written, str) or not written.strip():
-        raise BadLineError(_wrong(record, "audio_filepath", "a path"))
+        raise _wrong(record, "audio_filepath", "a path")
     if _URL.match(written):
-        raise BadLineError(_wrong(record, "audio_filepath", "a path, not a URL"))
+        raise _wrong(record, "audio_filepath", "a path, not a URL")
     if written.strip()[0] == "|" or written.strip()[-1] == "|":
-        raise BadLineError(_wrong(record, "audio_filepath", "a path, not a command"))
+        raise _wrong(record, "audio_filepath", "a path, not a command")
     if any(unicodedata.category(character) == "Cc" for character in written):
-        raise BadLineError(_wrong(record, "audio_filepath", "a path without control characters"))
+        raise _wrong(record, "audio_filepath", "a path without control characters")
     return written
 
 
@@ -255,8 +272,7 @@ def _seconds(record: Record, name: str, *, zero: bool) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     # NaN fails every comparison.
     if not number or not (0 <= value <= MAX_SECONDS) or (value == 0 and not zero):
-        bound = "from 0 up" if zero else "above 0"
-        raise BadLineError(_wrong(record, name, f"a number of seconds {bound}"))
+        raise _wrong(record, name, f"a number of seconds {'from 0 up' if zero else 'above 0'}")
     return float(value)
 
 
@@ -267,11 +283,168 @@ def _name(record: Record, name: str) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        raise BadLineError(_wrong(record, name, "a text or a whole number"))
+        raise _wrong(record, name, "a text or a whole number")
     return value
 
 
-def _wrong(record: Record, name: str, expected: str) -> str:
+def _wrong(record: Record, name: str, expected: str) -> BadLineError:
     if record.get(name) is None:
-        return f"{name} is missing, expected {expected}"
-    return f"{name} is {shown(record[name])}, expected {expected}"
+        return BadLineError(f"{name} is missing, expected {expected}")
+    return BadLineError(f"{name} is {shown(record[name])}, expected {expected}")
+
+
+# --- lines as records of named fields ----------------------------------------------------------
+
+
+def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
+    """Read a file line by line, without believing that it is what its name says.
+
+    Args:
+        path: a regular file whose name ends in one of MANIFEST_SUFFIXES.
+
+    Yields:
+        Line number from 1, and the line's fields or why there are none. Empty lines are passed
+        over. In tables, empty optional fields are left out and numbers are numbers.
+
+    Raises:
+        ValueError: for another name, something that is not a regular file, a bad header, or no end
+            of empty lines.
+        OSError: missing or unreadable.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in MANIFEST_SUFFIXES:
+        expected = ", ".join(MANIFEST_SUFFIXES)
+        raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
+    with open_regular(path, "a manifest") as file:
+        raw = lines(file, path)
+        if suffix in JSON_SUFFIXES:
+            yield from json_records(raw)
+        else:
+            yield from _table_records(path, _table_rows(raw, has_tabs=suffix == ".tsv"))
+
+
+def json_records(raw_lines: Lines) -> Iterator[tuple[int, Record | BadLineError]]:
+    """`read_records` of the lines of a file of JSON, as `asr.untrusted.lines` gives them."""
+    for number, line in _texts(raw_lines):
+        if isinstance(line, BadLineError):
+            yield number, line
+        elif line.strip():
+            try:
+                yield number, _parse_json(line.rstrip())
+            except BadLineError as error:
+                yield number, error
+
+
+def _texts(raw_lines: Lines) -> Iterator[tuple[int, str | BadLineError]]:
+    for number, raw in raw_lines:
+        if len(raw) > MAX_LINE_BYTES:
+            yield number, BadLineError(f"longer than {MAX_LINE_BYTES} bytes, expected less")
+            continue
+        raw = raw.removeprefix(_BOM) if number == 1 else raw
+        try:
+            yield number, raw.decode()
+        except UnicodeDecodeError as error:
+            where = f"byte 0x{raw[error.start]:02x} at {error.start + 1}"
+            yield number, BadLineError(f"{where}, expected UTF-8")
+
+
+def _parse_json(line: str) -> Record:
+    try:
+        record = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        if "\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode()
+    except BadLineError:
+        raise
+    except json.JSONDecodeError as error:
+        raise BadLineError(f"bad JSON at column {error.colno} ({error.msg})") from error
+    except UnicodeEncodeError as error:
+        raise BadLineError("half a surrogate pair (\\ud800 to \\udfff), expected text") from error
+    except (ValueError, RecursionError) as error:
+        raise BadLineError(f"bad JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise BadLineError(f"{shown(record)} is no JSON object, expected {{...}}")
+    return record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadLineError(f"bad JSON ({name} is no JSON number)")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadLineError(f"field {shown(twice)} occurs twice, expected once")
+    return record
+
+
+def _table_rows(
+    raw_lines: Lines, *, has_tabs: bool
+) -> Iterator[tuple[int, list[str] | BadLineError]]:
+    """The cells of each row of a CSV or TSV that is not empty."""
+    bad: list[BadLineError] = []
+
+    def decoded() -> Iterator[str]:
+        for _, line in _texts(raw_lines):
+            if isinstance(line, BadLineError):
+                bad.append(line)
+            # An error raised here would end the reading; csv passes over empty lines.
+            yield "\n" if isinstance(line, BadLineError) else line
+
+    rows = csv.reader(
+        decoded(),
+        delimiter="\t" if has_tabs else ",",
+        quoting=csv.QUOTE_NONE if has_tabs else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, BadLineError(f"bad {'TSV' if has_tabs else 'CSV'} ({error})")
+            continue
+        if bad:
+            yield line, bad.pop()
+            bad.clear()
+        elif row:
+            yield line, row
+
+
+def _table_records(
+    path: Path, rows: Iterator[tuple[int, list[str] | BadLineError]]
+) -> Iterator[tuple[int, Record | BadLineError]]:
+    line, first = next(rows, (0, []))
+    if not line:
+        return
+    where = f"{path}:{line}: the header"
+    if isinstance(first, BadLineError):
+        raise ValueError(f"{where}: {first}")
+    header = [name.strip() for name in first]
+    for name in REQUIRED_FIELDS:
+        if name not in header:
+            raise ValueError(f"{where} has the fields {shown(header)}, expected {name!r} as well")
+    if len(set(header)) < len(header):
+        raise ValueError(f"{where} has a field twice in {shown(header)}, expected each once")
+    for line, row in rows:
+        yield line, row if isinstance(row, BadLineError) else _table_record(header, row)
+
+
+def _table_record(header: list[str], row: list[str]) -> Record | BadLineError:
+    if len(row) != len(header):
+        return BadLineError(f"{len(row)} fields, expected {len(header)} as in the header")
+    record: Record = dict(zip(header, row, strict=True))
+    for name in OPTIONAL_FIELDS:
+        if record.get(name) == "":
+            del record[name]
+    for name in NUMBER_FIELDS:
+        try:
+            # Python would read 1_0 as 10.
+            if name in record and "_" not in record[name]:
+                record[name] = float(record[name])
+        except ValueError:
+            return BadLineError(f"{name} is {shown(record[name])}, expected a number of seconds")
+    return record

@@ -16,8 +16,7 @@ from asr.data.corpora.prepared import (
     Silent,
 )
 from asr.data.corpora.settings import Settings
-from asr.data.manifest import Utterance, findings, scan_manifest, utterances
-from asr.data.records import MANIFEST_SUFFIXES
+from asr.data.manifest import MANIFEST_SUFFIXES, Utterance, findings, scan_manifest, utterances
 from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 

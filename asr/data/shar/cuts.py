@@ -6,8 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from asr.data.manifest import MAX_SECONDS, Utterance
-from asr.data.records import BadLineError, Record, json_records
+from asr.data.manifest import MAX_SECONDS, BadLineError, Record, Utterance, json_records
 from asr.data.shar.folder import SharFolder
 from asr.finding import Finding, Kind
 from asr.untrusted import HasLines, lines, read_stream, shown, unpacked
