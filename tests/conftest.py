@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,13 @@ import torch
 # Before anything imports Triton: without a GPU its kernels run in the interpreter.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# absl, which Keras and TensorBoard bring along, keeps the sys.stderr that it finds, which is pytest's
+# own file, and closes it when Hydra configures the logging. It leaves that of the process alone.
+with suppress(ImportError):
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 DEFAULT_SPEECH_DATA = Path(__file__).parents[2] / "shared" / "data"
 
