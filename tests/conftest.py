@@ -14,8 +14,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-# absl, which Keras and TensorBoard bring along, keeps the sys.stderr that it finds, which is pytest's
-# own file, and closes it when Hydra configures the logging. It leaves that of the process alone.
+# absl, which Keras and TensorBoard bring along, keeps the sys.stderr that it finds, a file of
+# pytest, and closes it when Hydra configures the logging. It leaves that of the process alone.
 with suppress(ImportError):
     from absl import logging as absl_logging
 
