@@ -235,13 +235,13 @@ import statistics, sys, time
 from pathlib import Path
 import torch
 from asr.recognizer import ModelSpec, Part, Recognizer
-from asr.trainer.device import make_fabric
+from asr.trainer.distributed import join_world
 from asr.trainer.gradients import Gradients
 from asr.trainer.state import Origin, Progress, pack_state
 from asr.trainer.store import StateStore
 folder, hidden_size, num_layers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
-fabric = make_fabric("cpu", 2, 1, "32-true")
+world = join_world("cpu", 2, 1, "32-true")
 arguments = {"hidden_size": hidden_size, "num_layers": num_layers}
 model = Part("BiLstmCtc", arguments)
 spec = ModelSpec(Part("LogMel", {}), model, "abcdefghijklmnopqrstuvwxyz '", {})
@@ -252,9 +252,9 @@ optimizer.step()
 times = []
 for _ in range(30):
     start = time.perf_counter()
-    gradients.sum_over_ranks(fabric)
+    world.sum(gradients.flat)
     times.append(time.perf_counter() - start)
-saves, store = [], StateStore(Path(folder) / f"state{fabric.global_rank}")
+saves, store = [], StateStore(Path(folder) / f"state{world.rank}")
 for step in range(5):
     start = time.perf_counter()
     parts = {"model": recognizer, "optimizer": optimizer}

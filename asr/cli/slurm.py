@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,9 +12,6 @@ from asr.cli.processes import environment
 
 def torchrun_variables(slurm: Mapping[str, str]) -> dict[str, str]:
     """The variables that torchrun would set for a task of `srun`; none for a task by itself.
-
-    Fabric reads Slurm's own variables too, but takes the only process of a batch script that asked
-    for several tasks for one of them, and those of an `srun` in an interactive job for none.
 
     Args:
         slurm: the environment. The variables are those of sbatch(1) and srun(1); SLURM_STEP_ID
@@ -36,7 +34,6 @@ def torchrun_variables(slurm: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(count // nodes),
         "MASTER_ADDR": _first_node(slurm),
         "MASTER_PORT": str(_port(slurm)),
-        "TORCHELASTIC_RUN_ID": "slurm",
     }
 
 
@@ -68,11 +65,10 @@ def rank() -> int:
 
 
 def _first_node(slurm: Mapping[str, str]) -> str:
-    # Imported here: `asr train --help` and completion need no torch.
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-
     names = slurm.get("SLURM_STEP_NODELIST", slurm.get("SLURM_NODELIST", "127.0.0.1"))
-    return SLURMEnvironment.resolve_root_node_address(names)
+    first = re.match(r"([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,\[]*)", names)  # gpu[07-09,12],login
+    assert first is not None, "all of it may be empty"
+    return "".join(part or "" for part in first.groups())
 
 
 def _port(slurm: Mapping[str, str]) -> int:

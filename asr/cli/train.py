@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -178,11 +177,8 @@ def _train(config: DictConfig) -> None:
     from asr.cli.build import build_recipe, build_trainer
     from asr.cli.settings import deciding_settings
     from asr.cli.start import start_recipe
-    from asr.trainer.preemption import Stopped
+    from asr.trainer.distributed import Stopped
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # On a cluster's login node Fabric supposes that its user forgot to type srun.
-    warnings.filterwarnings("ignore", message="The `srun` command is available")
     logger = logging.getLogger("asr")
     if rank():
         logger.setLevel(logging.CRITICAL)  # what rank 0 says too

@@ -6,10 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
-
-from asr.trainer.device import sum_over_ranks
 
 ALIGNMENT = 16  # [elements] between starts of gradients, for vectors of 64 bytes
 
@@ -41,10 +38,6 @@ class Gradients:
         self.flat.zero_()
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
-
-    def sum_over_ranks(self, fabric: Fabric) -> None:
-        """Add the gradients of all ranks; the one exchange of a step."""
-        sum_over_ranks(fabric, self.flat)
 
     def norm(self) -> float:
         """Of all gradients together; infinite or NaN where one is."""

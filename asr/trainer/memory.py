@@ -53,7 +53,7 @@ def scan_memory(
         tokens: of every utterance.
         slowest: smallest speed factor of the augmentation; it makes the longest waveforms.
     """
-    device = stepper.fabric.device
+    device = stepper.world.device
     largest = max(batches, key=lambda batch: _padded(batch, durations))
     longest_s = max(durations[position] for position in largest) / slowest
     batch = _noise(largest, longest_s, stepper.features.sample_rate, tokens)

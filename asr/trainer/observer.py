@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 
 from asr.data.dataset import Request, load_request
 from asr.data.manifest import Utterance
@@ -16,8 +15,8 @@ from asr.decoder import Greedy
 from asr.finding import Finding, append_findings, summarise
 from asr.recognizer import Recognizer
 from asr.text import printable
-from asr.trainer.device import gather_objects
 from asr.trainer.diagnosis import Loud, Worst, advise, write_worst
+from asr.trainer.distributed import World
 from asr.trainer.feed import WindowFeed
 from asr.trainer.log import RunLog
 from asr.trainer.memory import GIB, scan_memory
@@ -36,7 +35,7 @@ class Observer:
 
     Args:
         recognizer: what is trained.
-        fabric: ranks and device.
+        world: ranks and device.
         log: where it speaks.
         settings: of the training.
         num_utterances: of an epoch, before those that are left out while training.
@@ -45,13 +44,13 @@ class Observer:
     def __init__(
         self,
         recognizer: Recognizer,
-        fabric: Fabric,
+        world: World,
         log: RunLog,
         settings: Settings,
         num_utterances: int,
     ) -> None:
         self.recognizer = recognizer
-        self.fabric = fabric
+        self.world = world
         self.log = log
         self.settings = settings
         self.num_utterances = num_utterances
@@ -129,7 +128,7 @@ class Observer:
         """
         if not result.num_incidents:
             return
-        incidents: list[Incidents] = gather_objects(self.fabric, result.incidents)
+        incidents: list[Incidents] = self.world.gather(result.incidents)
         faults = [fault for each in incidents for fault in each.left_out]
         for note in (note for each in incidents for note in each.notes):
             self.log.warn("step %d: %s", progress.step, note)
@@ -191,7 +190,7 @@ class Observer:
             self._drew = time.monotonic()
 
     def _has_scaler(self) -> bool:
-        return getattr(self.fabric._precision, "scaler", None) is not None
+        return self.world.precision == "16-mixed"
 
     def _keep_requests(self) -> None:
         """Hold on to what the worst utterances are heard from, as their window will go."""
@@ -217,7 +216,7 @@ class Observer:
             )
             for (name, loss), request in zip(losses, requests, strict=True)
         ]  # fmt: skip
-        everyone: list[list[Loud]] = gather_objects(self.fabric, own)
+        everyone: list[list[Loud]] = self.world.gather(own)
         found = sorted((loud for each in everyone for loud in each), key=lambda loud: -loud.loss)
         return found[: self.settings.worst]
 
@@ -231,7 +230,7 @@ class Observer:
 
     @torch.inference_mode()
     def _hear(self, request: Request) -> Heard | None:
-        recognizer, device, utterance = self.recognizer, self.fabric.device, request.utterance
+        recognizer, device, utterance = self.recognizer, self.world.device, request.utterance
         try:
             loaded = load_request(request, recognizer.features.sample_rate)
         except (OSError, ValueError):

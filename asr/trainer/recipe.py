@@ -65,7 +65,7 @@ class Settings:
             unusable before the first step, and those that turn out to be while training.
         scan_memory: try the largest batch before the first step.
         worst: training utterances of the highest loss that are listed; 0 lists none.
-        precision: of Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU
+        precision: "32-true", "bf16-mixed", "16-mixed"; "auto" is bf16-mixed on a GPU
             that has it and 32-true elsewhere. The loss is float32 in any case.
         accelerator: "cpu", "cuda", or "auto": cuda where there is one.
         devices: processes of this machine, one a device.

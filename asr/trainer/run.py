@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from lightning_fabric import Fabric
 
 from asr.data.batch import Batch
 from asr.data.dataset import draw_seed
@@ -22,14 +21,13 @@ from asr.data.splits import Splits, seconds
 from asr.data.workers import Interrupted
 from asr.trainer.audio_stamps import AudioStamps
 from asr.trainer.average import WeightAverage
-from asr.trainer.device import broadcast, gather_objects, sum_over_ranks, surroundings
+from asr.trainer.distributed import Stopped, StopRequest, World
 from asr.trainer.expected_state import Stateful
 from asr.trainer.feed import Group, WindowFeed
 from asr.trainer.kept_models import BEST_FILE, drop_models, save_models
 from asr.trainer.log import RunLog
 from asr.trainer.observer import Observer
 from asr.trainer.parameters import freeze, make_optimizer
-from asr.trainer.preemption import Stopped, StopRequest
 from asr.trainer.recipe import Recipe, Settings
 from asr.trainer.state import Origin, Progress, differences, pack_state, unpack_state
 from asr.trainer.statistics import measure_features
@@ -63,31 +61,34 @@ class Run:
 
     Args:
         settings: how the training goes.
-        fabric: device, precision and ranks.
+        world: device, precision and ranks.
         recipe: what is trained.
         run_dir: folder of the run, which the ranks share.
         resume: go on from the newest state in it.
     """
 
     def __init__(
-        self, settings: Settings, fabric: Fabric, recipe: Recipe, run_dir: Path, resume: bool
+        self, settings: Settings, world: World, recipe: Recipe, run_dir: Path, resume: bool
     ) -> None:
         self.settings = settings
-        self.fabric = fabric
-        self.is_writer = fabric.global_rank == 0
+        self.world = world
+        self.is_writer = world.rank == 0
         self.recipe = recipe
         self.run_dir = run_dir
-        self.recognizer = recipe.recognizer.to(fabric.device)
+        self.recognizer = recipe.recognizer.to(world.device)
         left_out = run_dir / LEFT_OUT_FILE if self.is_writer else None
         self.stop = StopRequest()
-        self.supply = Supply(settings, fabric, recipe, left_out, resume, self.stop)
+        self.supply = Supply(settings, world, recipe, left_out, resume, self.stop)
         self.feed = self.supply.feed()
         freeze(self.recognizer.model, settings.frozen_layers)
         optimizer = make_optimizer(recipe.optimizer, self.recognizer.model, settings.layer_decay)
         self.average = WeightAverage(self.recognizer.model, settings.ema_decay)
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.stepper = Stepper(
+            world, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
+        )
         self.stateful: dict[str, Stateful] = {
-            "model": self.recognizer, "optimizer": optimizer, "precision": fabric._precision,
+            "model": self.recognizer, "optimizer": optimizer, "precision": self.stepper.scaler,
             "average": self.average,
         }  # fmt: skip
         if isinstance(recipe.splits, Splits):  # shards have a sha256
@@ -101,31 +102,28 @@ class Run:
         self.progress = Progress()
         plan = self._fingerprint(self.feed.windows.totals.utterances)
         self.origin = Origin(
-            secrets.token_hex(8), plan, surroundings(fabric), type(optimizer).__name__,
+            secrets.token_hex(8), plan, world.surroundings(), type(optimizer).__name__,
             recipe.settings,
         )  # fmt: skip
         if resume:
             self._restore()
         self.dev_loader = self.supply.dev_loader()
         try:
-            check_readable(self._dev_batches(), recipe.splits.dev, fabric)
+            check_readable(self._dev_batches(), recipe.splits.dev, world)
         finally:
             self.dev_loader.close()  # until the first validation its processes would do nothing
         if self.is_writer and not resume:
             self.store.clear()
         if self.is_writer and (settings.keep_models or not resume):
             drop_models(run_dir, self.progress.step, settings.keep_models)
-        self.stepper = Stepper(
-            fabric, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
-        )
         batches = self.supply.unvaried_batches(self.feed)
-        measure_features(self.recognizer, batches, settings.batch_duration_s, fabric.device)
+        measure_features(self.recognizer, batches, settings.batch_duration_s, world.device)
         self.log = RunLog(
             run_dir, self.is_writer, self.stepper.block_names, self.progress.step,
             self.progress.validations, settings.tensorboard,
         )  # fmt: skip
         self.observer = Observer(
-            self.recognizer, fabric, self.log, settings, self.feed.windows.totals.utterances
+            self.recognizer, world, self.log, settings, self.feed.windows.totals.utterances
         )
         self.last_save = time.monotonic()
         self.last_wer = float("nan")
@@ -158,7 +156,7 @@ class Run:
         settings = self.settings
         facts = [
             settings.batch_duration_s, settings.accumulate, settings.sort_first_epoch,
-            settings.seed, self.fabric.world_size, num_utterances, self.data_fingerprint,
+            settings.seed, self.world.size, num_utterances, self.data_fingerprint,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -169,7 +167,7 @@ class Run:
             self.store.clean()
             return self.store.load()
 
-        content, path = broadcast(self.fabric, read)
+        content, path = self.world.broadcast(read)
         now = self.origin
         self.progress, was = unpack_state(content, self.stateful, now, path)
         self.origin = replace(now, run=was.run, surroundings=was.surroundings)
@@ -191,7 +189,7 @@ class Run:
         self.log.say(
             "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
             totals.utterances, totals.seconds / 3600, parameters / 1e6,
-            self.fabric.device, self.fabric._precision.precision, self.fabric.world_size,
+            self.world.device, self.world.precision, self.world.size,
         )  # fmt: skip
         if self.progress.step:
             self.log.say(
@@ -250,9 +248,7 @@ class Run:
             batches,
             num_tokens=feed.num_tokens(group),
             # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
-            seed=draw_seed(
-                self.settings.seed, self.progress.step, f"rank {self.fabric.global_rank}"
-            ),
+            seed=draw_seed(self.settings.seed, self.progress.step, f"rank {self.world.rank}"),
             is_stop=self.stop.is_made,
         )
         if result is None:  # on every rank: nobody has taken the step
@@ -312,22 +308,22 @@ class Run:
 
     def _dev_batches(self) -> Iterator[Batch]:
         """This rank's share of what is validated on."""
-        world = self.fabric.world_size
+        world = self.world.size
         plan = plan_evaluation(
             [seconds(utterance) for utterance in self.recipe.splits.dev],
             batch_duration_s=self.settings.batch_duration_s,
             world_size=world,
         )
-        return self.dev_loader.batches(0, rank_batches(plan, world, self.fabric.global_rank))
+        return self.dev_loader.batches(0, rank_batches(plan, world, self.world.rank))
 
     def _validate(self) -> Validation:
         start = time.monotonic()
         # The running statistics of batch norm are each rank's own until here.
         for buffer in self.recognizer.model.buffers():
-            buffer.copy_(self.fabric.broadcast(buffer))
+            self.world.copy_from_first(buffer)
         try:
             result = validate(
-                self.recognizer, self._dev_batches(), self.fabric, self._leave_if_asked
+                self.recognizer, self._dev_batches(), self.world, self._leave_if_asked
             )
         except LACKS as lack:
             self._leave_if_asked(lack)  # where the other ranks are by now
@@ -393,13 +389,12 @@ class Run:
         Raises:
             _Leaving: on every rank, where one was asked to stop or has no batch.
         """
-        asked = torch.tensor(float(self.stop.is_made or lack is not None))
-        if float(sum_over_ranks(self.fabric, asked.to(self.fabric.device))) > 0:
+        if self.world.any(self.stop.is_made or lack is not None):
             raise _Leaving(self._reason(lack))
 
     def _reason(self, lack: Exception | None) -> Exception:
         """Why all ranks leave, the same on each: an error of the first that has one, or a stop."""
-        lacks: list[Exception | None] = gather_objects(self.fabric, lack)
+        lacks: list[Exception | None] = self.world.gather(lack)
         errors = [each for each in lacks if isinstance(each, (ValueError, OSError))]
         return errors[0] if errors else self._stopped()
 

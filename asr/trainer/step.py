@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from asr.augment import SpecAugment
@@ -19,10 +18,8 @@ from asr.memory import is_out_of_memory
 from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
 from asr.recognizer import Recognizer
-from asr.trainer.device import sum_over_ranks
+from asr.trainer.distributed import World
 from asr.trainer.gradients import Gradients
-
-# How torch words it where it has no error of its own for a lack of memory.
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Stepper:
     """Takes optimiser steps.
 
     Args:
-        fabric: device, precision and ranks.
+        world: device, precision and ranks.
         recognizer: its features are computed here, its model is trained.
         optimizer: of the model's parameters.
         spec_augment: masks on the features, None for none.
@@ -89,21 +86,22 @@ class Stepper:
 
     def __init__(
         self,
-        fabric: Fabric,
+        world: World,
         recognizer: Recognizer,
         optimizer: torch.optim.Optimizer,
         spec_augment: SpecAugment | None,
         clip_norm: float,
     ) -> None:
-        self.fabric = fabric
+        self.world = world
         self.features = recognizer.features
         self.blocks = _named_blocks(recognizer.model)
-        self.model, self.optimizer = fabric.setup(recognizer.model, optimizer)
+        self.model, self.optimizer = recognizer.model, optimizer
         self.gradients = Gradients(p for p in self.model.parameters() if p.requires_grad)
         self.spec_augment = spec_augment
         self.clip_norm = clip_norm
-        # With float16 the gradient scaler skips steps that overflow itself, and learns from them.
-        self.has_scaler = getattr(fabric._precision, "scaler", None) is not None
+        # With float16 it skips steps that overflow, and learns from them; else it does nothing.
+        is_float16 = world.precision == "16-mixed"
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=is_float16)
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -139,8 +137,8 @@ class Stepper:
             while True:
                 restore()
                 tally, pieces = self._learn(pieces, num_tokens, seed, incidents, restore)
-                self.gradients.sum_over_ranks(self.fabric)
-                if self.has_scaler or math.isfinite(self.gradients.norm()):
+                self.world.sum(self.gradients.flat)
+                if self.scaler.is_enabled() or math.isfinite(self.gradients.norm()):
                     break
                 found = self._leave_out_culprits(pieces, num_tokens, seed, incidents)
                 if not any(self._meet(found)):
@@ -180,8 +178,8 @@ class Stepper:
 
     def _meet(self, *numbers: float) -> list[float]:
         """The sums of numbers over all ranks."""
-        row = torch.tensor(numbers, dtype=torch.float64, device=self.fabric.device)
-        sums: list[float] = sum_over_ranks(self.fabric, row).tolist()
+        row = torch.tensor(numbers, dtype=torch.float64, device=self.world.device)
+        sums: list[float] = self.world.sum(row).tolist()
         return sums
 
     def _learn(
@@ -217,18 +215,18 @@ class Stepper:
             pieces = [*learnt, *_halved(pieces[failed], incidents), *pieces[failed + 1 :]]
             restore()
             gc.collect()
-            if self.fabric.device.type == "cuda":
+            if self.world.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _backward(
         self, batch: Batch, num_tokens: int, tally: _Tally, incidents: Incidents
     ) -> Batch:
         """Add the gradient of a batch's loss; returns what was learnt from."""
-        batch, outputs = self._finite_losses(batch.to(self.fabric.device), incidents)
+        batch, outputs = self._finite_losses(batch.to(self.world.device), incidents)
         if outputs is None:
             return batch
         losses, log_probs, lengths = outputs
-        self.fabric.backward(losses.sum() / num_tokens)
+        torch.autograd.backward(self.scaler.scale(losses.sum() / num_tokens))
         inside = torch.arange(log_probs.shape[1], device=lengths.device) < lengths[:, None]
         tally.blanks += int(((log_probs.detach().argmax(-1) == BLANK) & inside).sum())
         tally.frames += int(lengths.sum())
@@ -256,7 +254,9 @@ class Stepper:
             features, lengths = features[finite], lengths[finite]
         with self._buffers_kept() as restore:
             while batch.utterances:
-                log_probs, log_prob_lengths = self.model(features, lengths)
+                with self.world.autocast():
+                    log_probs, log_prob_lengths = self.model(features, lengths)
+                log_probs = log_probs.float()
                 losses = ctc_loss(log_probs, log_prob_lengths, batch.tokens, batch.token_lengths)
                 finite = torch.isfinite(losses)
                 if bool(finite.all()):
@@ -310,8 +310,8 @@ class Stepper:
         Returns:
             The gradient's norm before clipping, of all and of each block.
         """
-        if self.has_scaler:
-            self.fabric._precision.unscale_gradients(self.optimizer.optimizer)
+        if factor:
+            self.scaler.unscale_(self.optimizer)
         if factor not in (0.0, 1.0):
             self.gradients.scale(factor)
         norm = self.gradients.norm()
@@ -319,8 +319,9 @@ class Stepper:
         is_finite = math.isfinite(norm)
         if is_finite and 0 < self.clip_norm < norm:
             self.gradients.scale(self.clip_norm / norm)
-        if factor and (is_finite or self.has_scaler):
-            self.optimizer.step()
+        if factor and (is_finite or self.scaler.is_enabled()):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return norm, block_norms
 
 

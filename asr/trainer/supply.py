@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lightning_fabric import Fabric
-
 from asr.augment import WaveformAugment
 from asr.data.batch import Batch, BatchLoader
 from asr.data.dataset import RequestDataset, SpeechDataset
@@ -16,9 +14,9 @@ from asr.data.source import ManifestSource, Ranks, Windows
 from asr.data.splits import Splits
 from asr.data.window import Tokens
 from asr.finding import Finding
+from asr.trainer.distributed import StopRequest, World
 from asr.trainer.feed import Feed
 from asr.trainer.labels import check_feasible, check_misfits, report_misfits
-from asr.trainer.preemption import StopRequest
 from asr.trainer.recipe import Recipe, Settings
 
 GPU_WORKERS = 4  # loading processes a rank
@@ -29,7 +27,7 @@ class Supply:
 
     Args:
         settings: how the training goes.
-        fabric: device and ranks.
+        world: device and ranks.
         recipe: what is trained, with the recogniser on its device.
         left_out_file: where utterances that are left out are listed; None on other ranks than 0.
         resume: the list goes on.
@@ -45,7 +43,7 @@ class Supply:
     def __init__(
         self,
         settings: Settings,
-        fabric: Fabric,
+        world: World,
         recipe: Recipe,
         left_out_file: Path | None,
         resume: bool,
@@ -55,8 +53,8 @@ class Supply:
         self.stop = stop
         self.recipe = recipe
         self.recognizer = recipe.recognizer
-        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
-        self.device = fabric.device.type
+        self.ranks = Ranks(world.rank, world.size)
+        self.device = world.device.type
         self.misfits: list[Finding] = []
         self.manifest: Windows | None = None  # labelled once, and the same for all ranks
         if isinstance(recipe.splits, Splits):

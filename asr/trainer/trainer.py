@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_fabric import Fabric
-
-from asr.trainer.device import make_fabric
+from asr.trainer.distributed import World, join_world
 from asr.trainer.recipe import Recipe, Settings
 from asr.trainer.run import Run
 from asr.trainer.state import Progress
@@ -23,17 +21,17 @@ class Trainer(Settings):
     batches, take the same step as each other.
 
     Attributes:
-        fabric: device, precision and ranks, which are joined when a trainer is made.
+        world: device, precision and ranks, which are joined when a trainer is made.
 
     Raises:
         ValueError: a setting out of its range, or a device or precision that is not there.
     """
 
-    fabric: Fabric = field(init=False)
+    world: World = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.fabric = make_fabric(self.accelerator, self.devices, self.num_nodes, self.precision)
+        self.world = join_world(self.accelerator, self.devices, self.num_nodes, self.precision)
 
     def fit(
         self,
@@ -63,6 +61,6 @@ class Trainer(Settings):
                 saved.
             OSError: a full disk; the states before are as they were.
         """
-        run = Run(self, self.fabric, recipe, run_dir, resume)
+        run = Run(self, self.world, recipe, run_dir, resume)
         ready()
         return run.run()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from lightning_fabric import Fabric
 
 from asr.data.batch import Batch
 from asr.data.manifest import Utterance
@@ -16,7 +15,7 @@ from asr.decoder import Greedy
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
-from asr.trainer.device import gather_objects, sum_over_ranks
+from asr.trainer.distributed import World
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +48,13 @@ class Validation:
     samples: tuple[Sample, ...]
 
 
-def check_readable(
-    batches: Iterable[Batch], utterances: Sequence[Utterance], fabric: Fabric
-) -> None:
+def check_readable(batches: Iterable[Batch], utterances: Sequence[Utterance], world: World) -> None:
     """Read a split's audio once, before a training that it would stop after its first epoch.
 
     Args:
         batches: this rank's share of the split.
         utterances: of the whole split.
-        fabric: of the ranks, which all hear of what one of them finds.
+        world: the ranks, which all hear of what one of them finds.
 
     Raises:
         ValueError: audio that cannot be used; it names the first utterance, on every rank.
@@ -70,12 +67,11 @@ def check_readable(
         read += len(batch.utterances) + len(batch.faults)
         if time.monotonic() - told > TELL_EVERY_S:
             told = time.monotonic()
-            share = read * fabric.world_size / len(utterances)
+            share = read * world.size / len(utterances)
             logger.info("reading dev audio, before the first step: %.0f %%", 100 * share)
-    count = torch.tensor(float(len(found)), device=fabric.device)
-    total = int(sum_over_ranks(fabric, count))
+    total = int(world.sum(torch.tensor(float(len(found)), device=world.device)))
     if total:
-        first = min(each for found in gather_objects(fabric, sorted(found)[:1]) for each in found)
+        first = min(each for found in world.gather(sorted(found)[:1]) for each in found)
         raise ValueError(
             f"{total} of {len(utterances)} dev utterances cannot be used, expected all of them, as "
             f"error rates without them would be those of another split; first: {first[1]}"
@@ -85,7 +81,7 @@ def check_readable(
 def validate(
     recognizer: Recognizer,
     batches: Iterable[Batch],
-    fabric: Fabric,
+    world: World,
     before_batch: Callable[[], None] = lambda: None,
     num_samples: int = 3,
 ) -> Validation:
@@ -94,7 +90,7 @@ def validate(
     Args:
         recognizer: is left in the mode it came in.
         batches: this rank's share of the split.
-        fabric: sums the counts over the ranks.
+        world: sums the counts over the ranks.
         before_batch: called before each batch, once it is there and can be used; it may end the
             validation by raising.
         num_samples: transcripts to return.
@@ -117,7 +113,7 @@ def validate(
             before_batch()
             if not batch.utterances:
                 continue
-            found, nats = _decode(recognizer, batch.to(fabric.device))
+            found, nats = _decode(recognizer, batch.to(world.device))
             samples += found
             loss += nats
             characters += int(batch.token_lengths.sum())
@@ -126,7 +122,7 @@ def validate(
     hypotheses = [sample.hypothesis for sample in samples]
     words, letters = word_errors(references, hypotheses), character_errors(references, hypotheses)
     sums = torch.tensor([*_row(words), *_row(letters), loss, characters], dtype=torch.float64)
-    total = sum_over_ranks(fabric, sums.to(fabric.device)).tolist()
+    total = world.sum(sums.to(world.device)).tolist()
     return Validation(
         loss=total[8] / max(total[9], 1),
         words=ErrorCounts(*map(int, total[:4])),

@@ -118,7 +118,7 @@ def test_trainers(name: str) -> None:
     config = composed("train", f"trainer={name}", "trainer.accelerator=cpu", "seed=5")
     trainer = build_trainer(config)
     assert trainer.seed == 5
-    assert trainer.fabric.world_size == 1
+    assert trainer.world.size == 1
 
 
 @pytest.mark.parametrize("name", options("decoder"))

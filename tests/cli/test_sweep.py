@@ -241,13 +241,16 @@ def test_the_variables_of_a_task_are_those_of_torchrun() -> None:
     assert torchrun_variables(SRUN) == {
         "RANK": "1", "LOCAL_RANK": "1", "GROUP_RANK": "0", "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(12_000 + (101 * 70123 + 3) % 20_000), "TORCHELASTIC_RUN_ID": "slurm",
+        "MASTER_PORT": str(12_000 + (101 * 70123 + 3) % 20_000),
     }  # fmt: skip
     nodes = {"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "gpu[07-08]"}
     task = {**nodes, "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
     found = torchrun_variables({**SRUN, **task})
     assert (found["LOCAL_WORLD_SIZE"], found["GROUP_RANK"]) == ("4", "1")
     assert found["MASTER_ADDR"] == "gpu07"
+    for names, first in (("a1,b2", "a1"), ("gpu[3,5-9]x,y", "gpu3x"), ("n[01],m", "n01")):
+        found = torchrun_variables({**SRUN, **task, "SLURM_STEP_NODELIST": names})
+        assert found["MASTER_ADDR"] == first
     with pytest.raises(ValueError, match="8 tasks on 3 nodes, expected as many on each"):
         torchrun_variables({**SRUN, **task, "SLURM_STEP_NUM_NODES": "3"})
 

@@ -26,7 +26,7 @@ from asr.data.splits import load_splits
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer
 from asr.trainer import Trainer, run, step, store, supply, validation
-from asr.trainer.preemption import Stopped
+from asr.trainer.distributed import Stopped
 from asr.trainer.recipe import Recipe
 from asr.trainer.schedule import Constant
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from asr.data.batch import Batch
 from asr.data.manifest import Utterance
 from asr.recognizer import ModelSpec, Part, Recognizer
-from asr.trainer.device import make_fabric
+from asr.trainer.distributed import join_world
 from asr.trainer.validation import validate
 from tests.metrics.noisy_texts import noisy_pairs
 
@@ -70,11 +70,11 @@ def main() -> None:
     torch.set_num_threads(1)
     ranks, seed, count = map(int, sys.argv[1:4])
     pairs = noisy_pairs(seed, count)
-    fabric = make_fabric("cpu", ranks, 1, "32-true")
+    world = join_world("cpu", ranks, 1, "32-true")
     recognizer = Scripted([hypothesis for _, hypothesis in pairs])
-    places = list(range(fabric.global_rank, count, ranks))
-    result = validate(recognizer, batches_of(recognizer, pairs, places), fabric)
-    if fabric.global_rank == 0:
+    places = list(range(world.rank, count, ranks))
+    result = validate(recognizer, batches_of(recognizer, pairs, places), world)
+    if world.rank == 0:
         totals = {"words": asdict(result.words), "characters": asdict(result.characters)}
         Path(sys.argv[4]).write_text(json.dumps(totals | {"loss": result.loss}))
 

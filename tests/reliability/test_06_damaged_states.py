@@ -123,6 +123,6 @@ def begin(folder: Path, spec: dict[str, str]) -> Progress | str:
 
     trainer = trainer_of(max_epochs=3, scan_memory=False)
     try:
-        return Run(trainer, trainer.fabric, recipe(spec), folder, resume=True).progress
+        return Run(trainer, trainer.world, recipe(spec), folder, resume=True).progress
     except ValueError as error:
         return str(error)

@@ -311,7 +311,7 @@ def test_replaced_audio_is_told_on_a_resume(
 def begin(folder: Path, spec: dict[str, str], resume: bool = False) -> None:
     """A training up to its first step, whose state is saved."""
     trainer = trainer_of(max_epochs=1, scan_memory=False)
-    Run(trainer, trainer.fabric, recipe(spec), folder, resume)._save()
+    Run(trainer, trainer.world, recipe(spec), folder, resume)._save()
 
 
 # --- dev ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from asr.model_file import average_models, load_model
-from asr.trainer.preemption import Stopped
+from asr.trainer.distributed import Stopped
 from asr.trainer.run import Run
 from asr.trainer.validation import Validation
 from tests.trainer.fitting import (

@@ -15,7 +15,7 @@ from asr.data.batch import Batch, collate
 from asr.data.dataset import Example, SpeechDataset
 from asr.data.splits import Splits
 from asr.recognizer import Recognizer
-from asr.trainer.device import make_fabric
+from asr.trainer.distributed import join_world
 from asr.trainer.step import Stepper, StepResult
 from tests.trainer.fitting import (
     RATE,
@@ -93,10 +93,10 @@ def large_recognizer(make_recognizer: MakeRecognizer) -> Recognizer:
 
 
 def step_on(recognizer: Recognizer, precision: str, batch: Batch) -> tuple[Stepper, StepResult]:
-    fabric = make_fabric("cuda", 1, 1, precision)
-    recognizer = recognizer.to(fabric.device).train()
+    world = join_world("cuda", 1, 1, precision)
+    recognizer = recognizer.to(world.device).train()
     optimizer = torch.optim.SGD(recognizer.model.parameters(), lr=0.1)
-    stepper = Stepper(fabric, recognizer, optimizer, None, 0.0)
+    stepper = Stepper(world, recognizer, optimizer, None, 0.0)
     torch.cuda.reset_peak_memory_stats()
     return stepper, stepper.step([batch], int(batch.token_lengths.sum()))
 
@@ -115,7 +115,7 @@ def test_a_batch_that_memory_is_too_small_for_is_split_and_the_step_is_the_same(
     stepper, result = step_on(large_recognizer(make_recognizer), "32-true", batch)
     assert not result.incidents.notes
     peak, total = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
-    whole = {name: value.cpu() for name, value in stepper.model.module.state_dict().items()}
+    whole = {name: value.cpu() for name, value in stepper.model.state_dict().items()}
     del stepper
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
@@ -123,7 +123,7 @@ def test_a_batch_that_memory_is_too_small_for_is_split_and_the_step_is_the_same(
     assert result.incidents.notes[0].startswith("out of memory, batch split in two: ")
     assert result.num_left_out == 0
     assert torch.cuda.max_memory_reserved() <= 0.7 * peak
-    for name, value in stepper.model.module.state_dict().items():
+    for name, value in stepper.model.state_dict().items():
         torch.testing.assert_close(value.cpu(), whole[name], rtol=1e-4, atol=1e-5)
 
 

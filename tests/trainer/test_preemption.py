@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from asr.data.workers import STOP_SIGNALS
-from asr.trainer.preemption import StopRequest
+from asr.trainer.distributed import StopRequest
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from asr.data.batch import BatchLoader
 from asr.data.dataset import SpeechDataset
 from asr.data.splits import Splits
 from asr.model_file import load_model
-from asr.trainer.device import make_fabric
+from asr.trainer.distributed import join_world
 from asr.trainer.validation import validate
 from tests.trainer.fitting import (
     RATE,
@@ -48,7 +48,7 @@ trainer = Trainer(
     max_epochs=2, batch_duration_s=float(sys.argv[7]), accumulate=accumulate, num_workers=0,
     accelerator="cpu", devices=ranks, log_every=1, save_every_s=float(sys.argv[8]),
 )
-if trainer.fabric.global_rank == 1 and sys.argv[9] == "slow_clock":
+if trainer.world.rank == 1 and sys.argv[9] == "slow_clock":
     clock = time.monotonic
     time.monotonic = lambda: clock() / 1000
 splits = load_splits(str(train), str(dev), TextNormalizer(), "abcd")
@@ -157,7 +157,7 @@ def test_several_processes_validate_the_model_that_is_saved(
     tokens = [recognizer.tokenizer.encode(utterance.text) for utterance in dev]
     loader = BatchLoader(SpeechDataset(dev, tokens, RATE, seed=0))
     batches = loader.batches(0, [tuple(range(len(dev)))])
-    alone = validate(recognizer, batches, make_fabric("cpu", 1, 1, "32-true"))
+    alone = validate(recognizer, batches, join_world("cpu", 1, 1, "32-true"))
     row = rows_of(folder / "validations.csv")[-1]
     assert float(row["loss"]) == pytest.approx(alone.loss, rel=1e-5)
 

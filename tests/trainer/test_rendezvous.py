@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from torch.distributed import HashStore
 
-from asr.trainer.rendezvous import agree_on_attempt
+from asr.trainer.distributed import agree_on_attempt
 
 
 def attempt(store: HashStore, world_size: int, late: int | None = None) -> set[str]:

@@ -14,7 +14,7 @@ from asr.data.batch import Batch, collate
 from asr.data.dataset import Example, SpeechDataset
 from asr.finding import Finding, Kind
 from asr.recognizer import Recognizer
-from asr.trainer.device import make_fabric
+from asr.trainer.distributed import join_world
 from asr.trainer.gradients import Gradients
 from asr.trainer.step import Stepper
 from tests.trainer.fitting import RATE, MakeRecognizer, MakeSplits
@@ -33,14 +33,14 @@ def batch(make_splits: MakeSplits, make_recognizer: MakeRecognizer) -> Batch:
 
 def stepper_of(recognizer: Recognizer, clip_norm: float = 0.0) -> Stepper:
     optimizer = torch.optim.SGD(recognizer.model.parameters(), lr=0.1)
-    fabric = make_fabric("cpu", 1, 1, "32-true")
-    return Stepper(fabric, recognizer.train(), optimizer, None, clip_norm)
+    world = join_world("cpu", 1, 1, "32-true")
+    return Stepper(world, recognizer.train(), optimizer, None, clip_norm)
 
 
 def weights_after(stepper: Stepper, batches: list[Batch]) -> dict[str, Tensor]:
     num_tokens = int(sum(batch.token_lengths.sum() for batch in batches))
     stepper.step(batches, num_tokens)
-    return dict(stepper.model.module.state_dict())
+    return dict(stepper.model.state_dict())
 
 
 class Shortage:
@@ -67,7 +67,7 @@ def test_a_batch_that_memory_is_too_small_for_is_split_and_the_step_is_the_same(
     shortage = Shortage(most, monkeypatch)
     stepper = stepper_of(make_recognizer())
     result = stepper.step([batch], int(batch.token_lengths.sum()))
-    for name, value in stepper.model.module.state_dict().items():
+    for name, value in stepper.model.state_dict().items():
         torch.testing.assert_close(value, whole[name], rtol=1e-5, atol=1e-6)
     assert shortage.tried[:3] == [5, 3, {1: 2, 2: 2, 3: 2}[most]]
     assert result.num_left_out == 0
@@ -85,7 +85,7 @@ def test_an_utterance_that_does_not_fit_alone_is_left_out(
     assert [fault.kind for fault in result.incidents.left_out] == [Kind.OUT_OF_MEMORY] * 5
     assert {fault.id for fault in result.incidents.left_out} == {u.id for u in batch.utterances}
     assert result.num_left_out == 5
-    for name, value in stepper.model.module.state_dict().items():
+    for name, value in stepper.model.state_dict().items():
         assert torch.equal(value, start[name]), "nothing was learnt from, so nothing moves"
 
 
@@ -114,9 +114,9 @@ def test_faults_of_the_loader_are_told_with_the_step(
 def test_without_batches_nothing_moves(make_recognizer: MakeRecognizer, batch: Batch) -> None:
     stepper = stepper_of(make_recognizer(norm="batch"))
     stepper.step([batch], 99)
-    before = {name: value.clone() for name, value in stepper.model.module.state_dict().items()}
+    before = {name: value.clone() for name, value in stepper.model.state_dict().items()}
     assert stepper.step(None, 99) is None
-    for name, value in stepper.model.module.state_dict().items():
+    for name, value in stepper.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
