@@ -22,8 +22,10 @@ demo: $(STAMP) ## prepare, train, evaluate and transcribe with the corpus that s
 	$(BIN)/asr evaluate model_file=$(DEMO_MODEL) manifest=data/digits_synthetic/test.jsonl name=demo
 	$(BIN)/asr transcribe --model $(DEMO_MODEL) $(DEMO_AUDIO)
 
+# A process a core, with one thread each; the reliability checks, which kill and measure, go alone.
 test: $(TOOLS) ## run the quick tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/reliability
+	$(BIN)/python -m pytest tests/reliability
 
 test-slow: $(TOOLS) ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
