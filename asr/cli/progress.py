@@ -3,40 +3,98 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from asr.text import printable
 
 PLAIN_INTERVAL_S = 10.0  # [s] between the lines that stand in for a bar where there is no terminal
+
+T = TypeVar("T")
+
+
+class ProgressBar:
+    """Tells of work while the block runs: its steps as lines, how far a long one is as a bar.
+
+    Args:
+        console: where to tell.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"),
+            TimeRemainingColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._told = time.monotonic()
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self.console.print(printable(line), markup=False, soft_wrap=True)
+
+    def advance(self, doing: str, unit: str, done: int, total: int | None) -> None:
+        """Tell how far a step is, as often as one likes.
+
+        Args:
+            doing: what is done, as "listening".
+            unit: of what is counted, as "utterances".
+            done: so many of them.
+            total: of so many; None where nobody knows.
+        """
+        amount = f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+        if self.console.is_terminal:
+            if doing not in self._tasks:
+                self._tasks[doing] = self._bar.add_task(doing, total=total, amount=amount)
+            is_shown = total is None or done < total
+            self._bar.update(
+                self._tasks[doing], completed=done, total=total, amount=amount, visible=is_shown
+            )
+        elif time.monotonic() - self._told > PLAIN_INTERVAL_S:
+            self._told = time.monotonic()
+            self.say(f"{doing}: {amount}")
 
 
 @contextmanager
 def progress_bar(doing: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on standard error while the block runs.
+    """Show the progress of one step on standard error while the block runs.
 
     Args:
         doing: what is done, as "listening".
         unit: of what is counted, as "utterances".
 
     Yields:
-        A function to tell how many of how many are done, as often as one likes.
+        A function to tell how many of how many are done.
     """
-    console = Console(stderr=True, highlight=False)
-    bar = Progress(
-        TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    task = bar.add_task("", total=None)
-    told = time.monotonic()
+    with ProgressBar(Console(stderr=True, highlight=False)) as bar:
+        yield lambda done, total: bar.advance(doing, unit, done, total)
 
-    def advance(done: int, total: int) -> None:
-        nonlocal told
-        bar.update(task, completed=done, total=total)
-        if not console.is_terminal and time.monotonic() - told > PLAIN_INTERVAL_S:
-            told = time.monotonic()
-            console.print(f"{doing}: {done:,} of {total:,} {unit}")
 
-    with bar:
-        yield advance
+def track(items: Iterable[T], doing: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """Give items on, and show on standard error how many of them were worked on.
+
+    Args:
+        items: of any number.
+        doing: what is done with them.
+        unit: what they are, in the plural.
+        total: how many there are, where they have no length themselves.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with ProgressBar(Console(stderr=True, highlight=False)) as bar:
+        bar.advance(doing, unit, 0, total)
+        for number, item in enumerate(items, start=1):
+            yield item
+            bar.advance(doing, unit, number, total)

@@ -1,16 +1,17 @@
-"""The utterances a training reads: manifests, text rules and the alphabet, checked together."""
+"""What a training reads: train and dev, by manifests or by folds, with text rules and alphabet."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.audio import probe
-from asr.data.doctor.checks import check_characters, check_duration, check_file, check_text
-from asr.data.folds import check_folds, cut_fold
+from asr.data.checks import check_characters, check_duration, check_file, check_text
 from asr.data.manifest import Row, Utterance, findings, scan_manifest, sift, utterances
 from asr.finding import Finding, Kind, describe_error, summarise
 from asr.text import CharTokenizer, TextNormalizer
@@ -91,27 +92,29 @@ def load_splits(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
-    check_folds(folds, fold, dev)
+    _check_fold(folds, fold, dev)
     rows = sift(_read(train, text), check_text)
-    of_fold: tuple[Utterance, ...] = ()
+    dev_utterances: tuple[Utterance, ...] = ()
     if folds:
         # Before the cut: the folds and their alphabet are the same, whichever is dev.
         rows, tokenizer = _writable(rows, alphabet)
-        rows, of_fold = _take_fold(rows, folds, fold, fold_seed, notice)
+        dev_utterances = cut_fold(utterances(rows), folds, fold, fold_seed, notice).dev
+        held_out = {utterance.id for utterance in dev_utterances}
+        rows = [row for row in rows if isinstance(row, Finding) or row.id not in held_out]
     rows = sift(rows, lambda u: check_duration(u, seconds(u), min_duration_s, max_duration_s))
     _check_some_left(rows)
     if not folds:
         rows, tokenizer = _writable(rows, alphabet)
     rows = _first(rows, limit)
-    left_out = findings(rows)
+    left_out = tuple(findings(rows))
     if left_out:
         notice(
             f"{len(left_out)} of {len(rows)} training utterances left out: {summarise(left_out)}"
         )
-    dev_utterances = of_fold[:limit] if folds else read_dev(dev or (), text, tokenizer, limit)
-    return Splits(
-        tuple(utterances(rows)), dev_utterances, text, tokenizer.alphabet, tuple(left_out)
-    )
+    if not folds:
+        dev_utterances = read_dev(dev or (), text, tokenizer, limit)
+    kept = tuple(utterances(rows))
+    return Splits(kept, dev_utterances[:limit], text, tokenizer.alphabet, left_out)
 
 
 def read_dev(
@@ -134,7 +137,12 @@ def read_dev(
     """
     rows = sift(_read(manifests, text), check_text)
     rows = _first(sift(rows, lambda u: check_characters(u, tokenizer)), limit)
-    _check_dev(findings(rows))
+    if bad := findings(rows):
+        first, *others = bad
+        more = f" (and {len(others)} more in dev: {summarise(others)})" if others else ""
+        is_text = first.kind is Kind.UNKNOWN_CHARACTER
+        remedy = "; correct the text, its rules (data.text) or data.alphabet" if is_text else ""
+        raise ValueError(f"dev: {first}{more}{remedy}")
     return tuple(utterances(rows))
 
 
@@ -150,51 +158,21 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     if not paths:
         raise ValueError("no manifest given, expected at least one path")
     rows: list[Row] = []
+    first: dict[str, Utterance] = {}
     for path in paths:
         prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
         for row in scan_manifest(path):
             if isinstance(row, Utterance):
                 row = replace(row, text=text(row.text), id=f"{prefix}{row.id}")
+                if (earlier := first.setdefault(row.id, row)) is not row:
+                    reason = (
+                        f"id {row.id!r} is that of {earlier.where} already: folders of several "
+                        "manifests need different names, or their utterances other ids"
+                    )
+                    row = row.finding(Kind.DUPLICATE_ID, reason)
             rows.append(row)
-    if len(paths) > 1:
-        rows = _without_shared_ids(rows)
     rows = sift(rows, check_file)
     return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
-
-
-def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:
-    """The rows that the alphabet can write; without one, that of all their characters."""
-    _check_some_left(rows)
-    texts = [each.text for each in utterances(rows)]
-    tokenizer = CharTokenizer.from_texts(texts) if alphabet is None else CharTokenizer(alphabet)
-    kept = sift(rows, lambda u: check_characters(u, tokenizer))
-    _check_some_left(kept)
-    return kept, tokenizer
-
-
-def _take_fold(
-    rows: Sequence[Row], folds: int, fold: int, seed: int, notice: Callable[[str], None]
-) -> tuple[list[Row], tuple[Utterance, ...]]:
-    """The rows to learn from, and the utterances of the fold to validate on."""
-    dev = cut_fold(utterances(rows), folds, fold, seed, notice).dev
-    names = {utterance.id for utterance in dev}
-    kept = [row for row in rows if isinstance(row, Finding) or row.id not in names]
-    return kept, dev
-
-
-def _without_shared_ids(rows: Sequence[Row]) -> list[Row]:
-    first: dict[str, Utterance] = {}
-    kept: list[Row] = []
-    for row in rows:
-        if isinstance(row, Utterance) and first.setdefault(row.id, row) is not row:
-            earlier = first[row.id]
-            reason = (
-                f"id {row.id!r} is that of {earlier.manifest}:{earlier.line} already: "
-                "folders of several manifests need different names, or their utterances other ids"
-            )
-            row = row.finding(Kind.DUPLICATE_ID, reason)
-        kept.append(row)
-    return kept
 
 
 def _with_duration(utterance: Utterance) -> Row:
@@ -210,6 +188,16 @@ def _with_duration(utterance: Utterance) -> Row:
         reason = f"offset {utterance.offset:g} s, expected less than the file's {length:g} s"
         return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
     return replace(utterance, duration=duration)
+
+
+def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:
+    """The rows that the alphabet can write; without one, that of all their characters."""
+    _check_some_left(rows)
+    texts = [each.text for each in utterances(rows)]
+    tokenizer = CharTokenizer.from_texts(texts) if alphabet is None else CharTokenizer(alphabet)
+    kept = sift(rows, lambda u: check_characters(u, tokenizer))
+    _check_some_left(kept)
+    return kept, tokenizer
 
 
 def _first(rows: Sequence[Row], limit: int | None) -> list[Row]:
@@ -235,10 +223,89 @@ def _check_some_left(rows: Sequence[Row]) -> None:
         )
 
 
-def _check_dev(faults: Sequence[Finding]) -> None:
-    if not faults:
-        return
-    first, *others = faults
-    more = f" (and {len(others)} more in dev: {summarise(others)})" if others else ""
-    remedy = "; correct the text, its rules (data.text) or data.alphabet"
-    raise ValueError(f"dev: {first}{more}{remedy if first.kind is Kind.UNKNOWN_CHARACTER else ''}")
+# --- folds -------------------------------------------------------------------------------------
+
+
+class Fold(NamedTuple):
+    """One fold to validate on, and the others to learn from, each in the order of the manifest."""
+
+    train: tuple[Utterance, ...]
+    dev: tuple[Utterance, ...]
+
+
+def cut_fold(
+    everything: Sequence[Utterance],
+    folds: int,
+    fold: int,
+    seed: int = 0,
+    notice: Callable[[str], None] = print,
+) -> Fold:
+    """Cut utterances into folds without a shared speaker and take one of them out.
+
+    Greedy: the speakers, longest first, each go into the fold that is shortest so far (Graham,
+    "Bounds on Multiprocessing Timing Anomalies", 1969), so that the longest fold is at most a third
+    longer than that of the best possible cut. The same utterances, in any order, give the same
+    folds.
+
+    Args:
+        everything: all utterances, durations known; equal names of speakers are one speaker.
+        folds: how many, 2 or more.
+        fold: the one to validate on, from 0.
+        seed: decides the order of speakers whose durations [s] are equal.
+        notice: told in a line how many utterances name no speaker; each of them counts as a speaker
+            of its own.
+
+    Raises:
+        ValueError: fewer speakers than folds.
+    """
+    nameless = sum(utterance.speaker is None for utterance in everything)
+    if nameless:
+        notice(
+            f"{nameless} of {len(everything)} utterances name no speaker: each counts as a speaker "
+            "of its own, and a voice may be in several folds"
+        )
+    parts: defaultdict[str, list[float]] = defaultdict(list)
+    for utterance in everything:
+        parts[_speaker(utterance)].append(seconds(utterance))
+    if len(parts) < folds:
+        raise ValueError(f"{len(parts)} speakers, expected at least {folds} for data.folds")
+    # Sorted before they are added up: the sum must not depend on the order of the manifest.
+    durations = {speaker: sum(sorted(own)) for speaker, own in parts.items()}
+
+    def place(speaker: str) -> tuple[float, str]:
+        return -durations[speaker], hashlib.sha256(f"{seed} {speaker}".encode()).hexdigest()
+
+    # Not scikit-learn's GroupKFold: it makes folds of like numbers of utterances, not seconds.
+    totals = [0.0] * folds
+    fold_of: dict[str, int] = {}
+    for speaker in sorted(durations, key=place):
+        shortest = totals.index(min(totals))
+        fold_of[speaker] = shortest
+        totals[shortest] += durations[speaker]
+    return Fold(
+        train=tuple(u for u in everything if fold_of[_speaker(u)] != fold),
+        dev=tuple(u for u in everything if fold_of[_speaker(u)] == fold),
+    )
+
+
+def _speaker(utterance: Utterance) -> str:
+    """A name that no utterance's id can be mistaken for."""
+    if utterance.speaker is None:
+        return f"utterance {utterance.id}"
+    return f"speaker {utterance.speaker}"
+
+
+def _check_fold(folds: int, fold: int, dev: object) -> None:
+    if folds < 0 or folds == 1:
+        raise ValueError(f"data.folds {folds}, expected 0 (off) or 2 and more")
+    if not folds and fold:
+        raise ValueError(f"data.fold {fold} of data.folds 0, expected data.folds of 2 and more")
+    if folds and not 0 <= fold < folds:
+        raise ValueError(f"data.fold {fold}, expected 0 to {folds - 1} of data.folds {folds}")
+    if folds and dev is not None:
+        raise ValueError(
+            f"data.dev {dev} beside data.folds {folds}, which takes dev from the train manifests: "
+            "expected data.dev=null"
+        )
+    if not folds and dev is None:
+        raise ValueError("data.dev is missing, expected data.dev=MANIFEST (or data.folds=5)")

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from asr.data.checks import check_characters, check_text
 from asr.data.dataset import Request
-from asr.data.doctor.checks import check_characters, check_text
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
 from asr.finding import Finding

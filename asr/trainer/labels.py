@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from asr.data.doctor.checks import check_frames
+from asr.data.checks import check_frames
 from asr.data.manifest import Utterance
 from asr.data.splits import seconds
 from asr.data.window import Tokens
@@ -44,7 +44,7 @@ def check_feasible(
     num_samples = torch.tensor([int(seconds(each) * rate / fastest) for each in utterances])
     frames = recognizer.output_length(num_samples).tolist()
     return [
-        check_frames(utterance, ids, seconds(utterance), available, required_frames, fastest)
+        check_frames(utterance, seconds(utterance), available, required_frames(ids), fastest)
         for utterance, ids, available in zip(utterances, tokens, frames, strict=True)
     ]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.cli.doctor import bar_line
 from asr.cli.main import main
 from asr.data.manifest import read_manifest
 
@@ -341,3 +342,8 @@ def test_a_model_listens_whether_the_text_is_said(
         capsys, "--model", model_file, "--clean", clean, "--clean-kinds", "text_misfit", manifest
     )
     assert [u.id for u in read_manifest(clean)] == [f"u{n}" for n in range(12) if n != 3]
+
+
+def test_bars_are_as_high_as_their_counts() -> None:
+    assert bar_line([0, 1, 40, 80, 79, 0]) == " ▁▄██ "
+    assert bar_line([0, 0]) == "  "

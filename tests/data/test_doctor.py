@@ -12,8 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.doctor.clean import clean_paths, clean_utterances, write_clean
-from asr.data.doctor.examine import Examination, Rules, examine
+from asr.data.doctor import (
+    Examination,
+    Rules,
+    clean_paths,
+    clean_utterances,
+    edges,
+    examine,
+    write_clean,
+)
 from asr.data.manifest import read_manifest
 from asr.finding import Finding, Kind, Severity
 from asr.text import TextNormalizer
@@ -395,3 +402,24 @@ def test_where_cleaned_manifests_go(tmp_path: Path) -> None:
         clean_paths([train, dev], tmp_path)
     with pytest.raises(ValueError, match=r"dev\.jsonl: two manifests would be written to it"):
         clean_paths([dev, tmp_path / "b" / "dev.tsv"], folder)
+
+
+# Histograms.
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+def test_bins_are_of_equal_width_or_ratio(is_log: bool) -> None:
+    low, high = 0.1, 39.9
+    bounds = edges(low, high, 12, is_log)
+    steps = [b / a if is_log else b - a for a, b in pairwise(bounds)]
+    assert len(steps) == 12
+    assert steps == pytest.approx([(high / low) ** (1 / 12) if is_log else (high - low) / 12] * 12)
+    assert (bounds[0], bounds[-1]) == (low, high)
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+def test_no_value_lies_outside_of_the_bins(is_log: bool) -> None:
+    values = np.random.default_rng(0).uniform(0.1, 40.0, (200, 2))
+    for low, high in np.sort(values).tolist():  # e^log(x) is below or above half of them
+        assert np.histogram([low, high], edges(low, high, 40, is_log))[0].sum() == 2
+        assert np.histogram([low, low], edges(low, low, 40, is_log))[0].sum() == 2

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.doctor.examine import Rules, examine
-from asr.data.doctor.examined import Examined
-from asr.data.doctor.outliers import find_misfits
-from asr.data.doctor.quantity import shortfall_quantity
+from asr.data.checks import Examined, find_misfits
+from asr.data.doctor import Rules, examine, shortfall_quantity
 from asr.data.manifest import Utterance
 from asr.finding import Kind
 from asr.text import TextNormalizer

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from asr.data.doctor.checks import check_duration
+from asr.data.checks import check_duration
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder

@@ -1,4 +1,4 @@
-"""What the doctor measures: levels, silence, usual ranges, histograms, against hand-made cases."""
+"""What is measured of audio and what is usual: levels, silence, ranges, by hand-made cases."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.doctor.measure import LOWEST_DB, measure_audio, measure_signal
-from asr.data.doctor.outliers import usual_range
-from asr.data.doctor.quantity import bar_line, count_bins, edges
+from asr.data.checks import LOWEST_DB, measure_audio, measure_signal, usual_range
 from asr.data.manifest import Utterance
 
 RATE = 8000  # [Hz]
@@ -96,31 +94,3 @@ def test_the_usual_range_is_that_of_a_normal_distribution_of_logarithms() -> Non
 def test_the_usual_range_of_equal_values_is_the_factor() -> None:
     assert usual_range([2.0] * 20, factor=3.0) == pytest.approx((2 / 3, 6.0))
     assert usual_range([2.0] * 19, factor=3.0) is None
-
-
-@pytest.mark.parametrize("is_log", [False, True])
-def test_bins_are_those_of_numpy(is_log: bool) -> None:
-    values = np.random.default_rng(0).gamma(3.0, 2.0, 500)
-    low, high = float(values.min()), float(values.max())
-    bounds = edges(low, high, 12, is_log)
-    space = np.geomspace if is_log else np.linspace
-    assert bounds == pytest.approx(space(low, high, 13))
-    counts = count_bins(values.tolist(), bounds)
-    inner = np.histogram(values, [-np.inf, *bounds[1:-1], np.inf])[0]
-    assert counts == inner.tolist()
-
-
-def test_one_value_alone_has_a_bin() -> None:
-    assert sum(count_bins([3.0, 3.0], edges(3.0, 3.0, 5, is_log=True))) == 2
-
-
-def test_no_value_lies_outside_of_logarithmic_bins() -> None:
-    values = np.random.default_rng(0).uniform(0.1, 40.0, (200, 2))
-    for low, high in np.sort(values).tolist():  # e^log(x) is below or above half of them
-        assert np.histogram([low, high], edges(low, high, 40, is_log=True))[0].sum() == 2
-        assert np.histogram([low], edges(low, low, 40, is_log=True))[0].sum() == 1
-
-
-def test_bars_are_as_high_as_their_counts() -> None:
-    assert bar_line([0, 1, 40, 80, 79, 0]) == " ▁▄██ "
-    assert bar_line([0, 0]) == "  "

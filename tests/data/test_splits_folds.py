@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.folds import Fold, cut_fold
 from asr.data.manifest import Utterance
-from asr.data.splits import Splits, load_splits
+from asr.data.splits import Fold, Splits, cut_fold, load_splits
 from asr.finding import Kind
 from asr.text import TextNormalizer
 

@@ -1,1 +1,0 @@
-"""What is wrong with manifests: checks that the doctor and the gate before a training share."""
