@@ -37,7 +37,7 @@ def headings(page: Path) -> set[str]:
 def commands(page: Path) -> list[list[str]]:
     """The words of the command lines of a page that call asr."""
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```|((?:^ {4}[^\n]*\n)+)", text, re.M | re.S)
     lines = "".join(fenced or indented for fenced, indented in blocks).replace("\\\n", " ")
     found = [line.strip() for line in lines.splitlines() if re.match(r"\s*asr \w", line)]
     return [shlex.split(line, comments=True)[1:] for line in found]
