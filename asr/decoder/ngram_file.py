@@ -1,5 +1,6 @@
 """Files of n-gram models: ARPA, the text that every toolkit reads and writes, and `.ngram`.
 
+A `.ngram` file is one of safetensors with the arrays of `NgramModel`, so that loading is reading.
 What a file is shows in its first bytes when it is read, and in its name when it is written.
 """
 
@@ -11,17 +12,19 @@ import hashlib
 import json
 import math
 import os
-import struct
 from array import array
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from numpy.typing import NDArray
 
-from asr.atomic_file import replacing
+from asr.atomic_file import replace_bytes, replacing
 from asr.decoder.ngram import (
     END,
     LOG10,
@@ -34,23 +37,11 @@ from asr.decoder.ngram import (
     build_tree,
 )
 from asr.memory import require_memory
-from asr.untrusted import HasLines, open_regular, parse_json, unpacked, whole_lines
+from asr.untrusted import HasLines, open_regular, parse_json, record, unpacked, whole_lines
 
 SUFFIXES = (".ngram", ".arpa", ".arpa.gz")
-
-MAGIC = b"asrngram"
-FORMAT_VERSION = 1
-MAX_HEADER_BYTES = 1 << 12
-WORD_BYTES = 20  # of memory a byte of words: they have five letters or more, and 57 bytes as text
-_PREFIX = struct.Struct("<8sII32s")
-_TYPES = {
-    "words": "<u1",
-    "log_probs": "<f4",
-    "backoffs": "<f4",
-    "word_ids": "<i4",
-    "first_children": "<i8",
-    "suffixes": "<i4",
-}
+_KENLM = b"mmap lm http://kheafield.com/code"
+_OLD_COMPACT = b"asrngram"
 
 UNLISTED = -100.0  # log10 P(<unk>) where an ARPA file does not list it, as KenLM takes it
 SHOWN_CHARACTERS = 60  # of a wrong line, in a message
@@ -60,23 +51,31 @@ _ALIASES = {b"<UNK>": UNKNOWN.encode()}
 
 
 class Form(enum.Enum):
-    """The forms of model files, by what these begin with."""
+    """The forms of model files."""
 
-    COMPACT = MAGIC
-    KENLM = b"mmap lm http://kheafield.com/code"  # which KenLM alone reads
-    ARPA = b""
+    ARPA = "arpa"
+    COMPACT = "compact"
+    KENLM = "kenlm"  # which KenLM alone reads
 
 
 def form_of(path: Path) -> Form:
     """Look what a model file is, whatever its name; what is of no other form may be ARPA.
 
     Raises:
-        ValueError: not a regular file.
+        ValueError: not a regular file, or a `.ngram` file of an older version.
         OSError: missing or unreadable.
     """
     with open_regular(path, "a language model") as file:
-        begin = file.read(max(len(form.value) for form in Form))
-    return next(form for form in Form if begin.startswith(form.value))
+        begin = file.read(len(_KENLM))
+    if begin.startswith(_OLD_COMPACT):
+        raise ValueError(
+            f"{path}: a .ngram file of an older version, expected one made anew: with `asr lm "
+            "train`, or with `asr lm convert` of its ARPA file"
+        )
+    if begin == _KENLM:
+        return Form.KENLM
+    # The length of a header, in eight bytes, then its JSON; no text has a NUL.
+    return Form.COMPACT if b"\0" in begin[:8] and begin[8:9] == b"{" else Form.ARPA
 
 
 def load_ngram_model(path: Path) -> NgramModel:
@@ -349,103 +348,99 @@ def _log10(nats: NDArray[np.float32]) -> list[float]:
     return values
 
 
-# --- the compact form ---------------------------------------------------------------------------
+# --- the compact form --------------------------------------------------------------------------
 
-# `.ngram` files: a model's arrays as they lie in memory, so that loading is reading.
-#
-# 8 bytes     b"asrngram"
-# 4 bytes     format version, little-endian
-# 4 bytes     length of the header, little-endian
-# header      JSON: order, sha256 of everything after the header, and of each part its name,
-#             number type and count
-# parts       one after the other: the words in UTF-8 with a line feed between them, then the
-#             arrays of `NgramModel`, little-endian
+MAX_HEADER_BYTES = 1 << 12
+FORMAT_VERSION = 2
+DESCRIPTION = "asr"  # in the metadata of safetensors
+WORD_BYTES = 20  # of memory a byte of words: five letters or more become an object of 57 bytes
+_DTYPES = {
+    "words": "U8",  # in UTF-8, with a line feed between them
+    "log_probs": "F32",
+    "backoffs": "F32",
+    "word_ids": "I32",
+    "first_children": "I64",
+    "suffixes": "I32",
+}
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a file says of its arrays: words of the longest n-gram, and a checksum over all."""
+
+    format_version: int
+    order: int
+    sha256: str
 
 
 def write_compact(path: Path, model: NgramModel) -> None:
-    """Write a model in the compact form; the file is there whole or not at all.
+    """Write a model's arrays as they lie in memory, in a file of safetensors.
 
     Raises:
         OSError: the file cannot be written; a former one is untouched.
     """
     words = np.frombuffer("\n".join(model.words).encode(), np.uint8)
-    values: list[NDArray[Any]] = [words, *model.ngrams]
-    parts = {name: a.astype(t) for (name, t), a in zip(_TYPES.items(), values, strict=True)}
-    shape = [[name, _TYPES[name], len(part)] for name, part in parts.items()]
-    header = json.dumps({"order": model.order, "parts": shape}).encode()
-    digest = hashlib.sha256(header)
-    for part in parts.values():
-        digest.update(part.data)
-    with replacing(path) as file:
-        file.write(_PREFIX.pack(MAGIC, FORMAT_VERSION, len(header), digest.digest()) + header)
-        for part in parts.values():
-            file.write(part.data.cast("B"))
+    arrays = {"words": words, **model.ngrams._asdict()}
+    description = _Description(FORMAT_VERSION, model.order, _digest(model.order, arrays))
+    metadata = {DESCRIPTION: json.dumps(asdict(description))}
+    replace_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
 def read_compact(path: Path) -> NgramModel:
     """Read a file of `write_compact`; nothing in it is run, and every byte is checked.
 
     Raises:
-        ValueError: no such file, damaged, of another size than it says, of another version.
+        ValueError: no such file, damaged, of another version, or too large for the memory.
         OSError: missing or unreadable.
     """
-    with open_regular(path, "a language model") as file:
-        content, sha256 = _read_header(path, file)
-        order, counts = _parse_header(path, content)
-        expected = file.tell() + sum(np.dtype(_TYPES[n]).itemsize * c for n, c in counts.items())
-        actual = os.fstat(file.fileno()).st_size
-        if actual != expected:
-            raise ValueError(f"{path}: {actual} bytes, expected {expected} as its header says")
-        # Words become objects; a file with holes in it may be of any size.
-        require_memory(expected + WORD_BYTES * counts["words"], str(path))
-        digest = hashlib.sha256(content)
-        parts = {name: _read_part(file, name, count, digest) for name, count in counts.items()}
-    if digest.digest() != sha256:
-        actual_hex = digest.hexdigest()[:12]
+    with open_regular(path, "a language model") as raw:
+        header_size, size = int.from_bytes(raw.read(8), "little"), raw.seek(0, os.SEEK_END)
+    if header_size > MAX_HEADER_BYTES:  # safetensors itself would parse 100 MB
         raise ValueError(
-            f"{path}: damaged: sha256 {actual_hex}..., expected {sha256.hex()[:12]}..."
+            f"{path}: header of {header_size} bytes, expected at most {MAX_HEADER_BYTES}"
+        )
+    require_memory(size, str(path))  # a file with holes in it may be of any size
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            description = _describe(path, file.metadata() or {})
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            dtypes = {name: each.get_dtype() for name, each in slices.items()}
+            shapes = {name: each.get_shape() for name, each in slices.items()}
+            if dtypes != _DTYPES or any(len(shape) != 1 for shape in shapes.values()):
+                raise ValueError(
+                    f"{path}: damaged header, expected the arrays {', '.join(_DTYPES)}"
+                )
+            require_memory(size + WORD_BYTES * shapes["words"][0], str(path))
+            arrays = {name: file.get_tensor(name) for name in slices}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error}), expected a language model") from error
+    if description.sha256 != (actual := _digest(description.order, arrays)):
+        raise ValueError(
+            f"{path}: damaged: sha256 {actual[:12]}..., expected {description.sha256[:12]}..."
         )
     try:
-        text = parts.pop("words").tobytes()
-        if text.count(b"\n") >= counts["log_probs"]:
+        text = arrays.pop("words").tobytes()
+        if text.count(b"\n") >= len(arrays["log_probs"]):
             raise ValueError("not an n-gram model: more words than nodes")
-        return NgramModel(order=order, words=tuple(text.decode().split("\n")), **parts)
+        return NgramModel(order=description.order, words=tuple(text.decode().split("\n")), **arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_part(file: BinaryIO, name: str, count: int, digest: hashlib._Hash) -> NDArray[Any]:
-    part = np.fromfile(file, _TYPES[name], count)
-    digest.update(part.data)
-    # Native and writable, as a trained model's: compiled code knows one kind of array.
-    return part.astype(part.dtype.newbyteorder("="), copy=False)
+def _describe(path: Path, metadata: Mapping[str, str]) -> _Description:
+    if metadata.keys() != {DESCRIPTION}:
+        raise ValueError(f"{path}: no language model or damaged, expected one description")
+    content = parse_json(metadata[DESCRIPTION], path, "a description")
+    description = record(_Description, content, path)
+    if description.format_version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: .ngram format version {description.format_version}, expected {FORMAT_VERSION}"
+        )
+    return description
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[bytes, bytes]:
-    """The header as it is, and the SHA-256 of it and the rest."""
-    prefix = file.read(_PREFIX.size)
-    if prefix[: len(MAGIC)] != MAGIC or len(prefix) < _PREFIX.size:
-        raise ValueError(f"{path}: begins with {prefix[:8]!r}, expected {MAGIC!r} and a header")
-    _, version, length, sha256 = _PREFIX.unpack(prefix)
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: .ngram format version {version}, expected {FORMAT_VERSION}")
-    if length > MAX_HEADER_BYTES:
-        raise ValueError(f"{path}: header of {length} bytes, expected at most {MAX_HEADER_BYTES}")
-    return file.read(length), sha256
-
-
-def _parse_header(path: Path, content: bytes) -> tuple[int, dict[str, int]]:
-    """The order, and how many numbers each part has."""
-    header = parse_json(content.decode(errors="replace"), path, "a header")
-    if not isinstance(header, dict) or header.keys() != {"order", "parts"}:
-        raise ValueError(f"{path}: damaged header, expected order and parts")
-    order, parts = header["order"], header["parts"]
-    if type(order) is not int:
-        raise ValueError(f"{path}: damaged header: order {order!r}, expected a whole number")
-    well_formed = isinstance(parts, list) and all(
-        isinstance(part, list) and len(part) == 3 and type(part[2]) is int and part[2] >= 0
-        for part in parts
-    )
-    if not well_formed or [part[:2] for part in parts] != [list(p) for p in _TYPES.items()]:
-        raise ValueError(f"{path}: damaged header, expected the parts {', '.join(_TYPES)}")
-    return order, {name: count for name, _, count in parts}
+def _digest(order: int, arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(b"%d" % order)
+    for name in _DTYPES:
+        digest.update(arrays[name].data)
+    return digest.hexdigest()

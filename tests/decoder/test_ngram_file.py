@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import math
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram import NgramModel
-from asr.decoder.ngram_file import load_ngram_model, read_arpa, read_compact, save_ngram_model
+from asr.decoder.ngram_file import (
+    _digest,
+    load_ngram_model,
+    read_arpa,
+    read_compact,
+    save_ngram_model,
+)
 from asr.untrusted import MAX_LINE_BYTES
 from tests.decoder.random_text import random_sentences
 
 FALLBACK = (0.5, 1.0, 1.5)
-PREFIX = struct.Struct("<8sII32s")
 
 # As SRILM writes: spaces before and after, no back-off where nothing follows, other order than
 # that of the words, no <unk>, text before the beginning.
@@ -223,14 +227,27 @@ def path(model: NgramModel, tmp_path: Path) -> Path:
 
 
 def forged(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    """The file with another header."""
+    """The file with another header: `change` is given its JSON, the description read too."""
     content = path.read_bytes()
-    magic, version, length, _ = PREFIX.unpack_from(content)
-    header = json.loads(content[PREFIX.size : PREFIX.size + length])
-    new = json.dumps(change(header) or header).encode()
-    rest = new + content[PREFIX.size + length :]
-    path.write_bytes(PREFIX.pack(magic, version, len(new), hashlib.sha256(rest).digest()) + rest)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"]["asr"] = json.loads(header["__metadata__"]["asr"])
+    header = change(header) or header
+    if isinstance(header.get("__metadata__"), dict):
+        header["__metadata__"] |= {"asr": json.dumps(header["__metadata__"]["asr"])}
+    new = json.dumps(header).encode()
+    path.write_bytes(len(new).to_bytes(8, "little") + new + content[end:])
     return path
+
+
+def described(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of the description; None takes a value away."""
+
+    def change(header: dict[str, Any]) -> None:
+        own = header["__metadata__"]["asr"] | changes
+        header["__metadata__"]["asr"] = {k: v for k, v in own.items() if v is not None}
+
+    return change
 
 
 def test_the_same_model_again(model: NgramModel, path: Path) -> None:
@@ -245,18 +262,16 @@ def test_the_same_model_again(model: NgramModel, path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_the_layout_is_the_one_described(model: NgramModel, path: Path) -> None:
+def test_the_layout_is_the_one_of_safetensors(model: NgramModel, path: Path) -> None:
     content = path.read_bytes()
-    magic, version, length, sha256 = PREFIX.unpack_from(content)
-    assert (magic, version) == (b"asrngram", 1)
-    header = json.loads(content[PREFIX.size : PREFIX.size + length])
-    assert sha256 == hashlib.sha256(content[PREFIX.size :]).digest()
-    assert header["order"] == 3
-    rest = content[PREFIX.size + length :]
-    words = "\n".join(model.words).encode()
-    assert rest.startswith(words)
-    log_probs = np.frombuffer(rest, "<f4", len(model.log_probs), len(words))
-    assert np.array_equal(log_probs, model.log_probs)
+    found = safetensors.numpy.load(content)
+    assert bytes(found.pop("words")) == "\n".join(model.words).encode()
+    assert found.keys() == model.ngrams._asdict().keys()
+    for name, array in found.items():
+        assert np.array_equal(array, getattr(model, name))
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    description = json.loads(header["__metadata__"]["asr"])
+    assert (description["format_version"], description["order"]) == (2, 3)
 
 
 def test_every_cut_and_every_flipped_bit_is_noticed(path: Path, tmp_path: Path) -> None:
@@ -267,7 +282,8 @@ def test_every_cut_and_every_flipped_bit_is_noticed(path: Path, tmp_path: Path) 
         with pytest.raises(ValueError, match=r"expected|damaged") as found:
             read_compact(damaged)
         assert "\n" not in str(found.value)
-    for place in range(0, len(content), 13):
+    header_end = 8 + int.from_bytes(content[:8], "little")
+    for place in (*range(header_end), *range(header_end, len(content), 13)):
         flipped = bytearray(content)
         flipped[place] ^= 1 << (place % 8)
         damaged.write_bytes(flipped)
@@ -277,10 +293,25 @@ def test_every_cut_and_every_flipped_bit_is_noticed(path: Path, tmp_path: Path) 
 
 def test_a_forged_header_costs_nothing(path: Path) -> None:
     def huge(header: dict[str, Any]) -> None:
-        header["parts"][1][2] = 1 << 60
+        header["suffixes"] |= {"shape": [1 << 60], "data_offsets": [0, 1 << 62]}
 
-    with pytest.raises(ValueError, match=r"model.ngram: \d+ bytes, expected \d{19,}"):
+    with pytest.raises(ValueError, match=r"model.ngram: damaged \(.*\), expected a language model"):
         read_compact(forged(path, huge))
+
+
+def test_a_file_of_holes_is_not_read(path: Path) -> None:
+    size = 1 << 43  # 8 TiB
+
+    def huge(header: dict[str, Any]) -> None:
+        begin = header["words"]["data_offsets"][0]  # which come last
+        header["words"] |= {"shape": [size], "data_offsets": [begin, begin + size]}
+
+    with forged(path, huge).open("r+b") as file:
+        header_end = 8 + int.from_bytes(file.read(8), "little")
+        begin = json.loads(file.read(header_end - 8))["words"]["data_offsets"][0]
+        file.truncate(header_end + begin + size)
+    with pytest.raises(ValueError, match=r"model\.ngram: needs .* GB of memory, expected at most"):
+        read_compact(path)
 
 
 def test_a_model_that_memory_does_not_hold_is_not_read(
@@ -291,52 +322,79 @@ def test_a_model_that_memory_does_not_hold_is_not_read(
         read_compact(path)
 
 
-def test_words_without_nodes_are_not_made_into_objects(path: Path) -> None:
-    content = path.read_bytes()
-    length = PREFIX.unpack_from(content)[2]
-    more = b"\n" * 1000
-
-    def longer(header: dict[str, Any]) -> None:
-        header["parts"][0][2] += len(more)
-
-    start = PREFIX.size + length
-    path.write_bytes(content[:start] + more + content[start:])
+def test_words_without_nodes_are_not_made_into_objects(model: NgramModel, path: Path) -> None:
+    forge_words(path, model, "\n".join(model.words) + "\n" * 1000)
     with pytest.raises(ValueError, match="not an n-gram model: more words than nodes"):
-        read_compact(forged(path, longer))
+        read_compact(path)
+
+
+def forge_words(path: Path, model: NgramModel, text: str) -> None:
+    """A file of a model with other words, of a right checksum."""
+    arrays = {"words": np.frombuffer(text.encode(), np.uint8), **model.ngrams._asdict()}
+    description = {
+        "format_version": 2,
+        "order": model.order,
+        "sha256": _digest(model.order, arrays),
+    }
+    content = safetensors.numpy.save(arrays, {"asr": json.dumps(description)})
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h | {"order": 2}, "not an n-gram model: more levels than its order"),
-        (lambda h: h | {"order": 1 << 40}, "not an n-gram model: order 1099511627776"),
-        (lambda h: h | {"order": "3"}, "damaged header: order '3', expected a whole number"),
-        (lambda h: h | {"order": True}, "damaged header: order True, expected a whole number"),
-        (lambda h: h | {"code": "x"}, "damaged header, expected order and parts"),
-        (lambda h: [1], "damaged header, expected order and parts"),
-        (lambda h: h | {"parts": h["parts"][:-1]}, "damaged header, expected the parts words, log"),
-        (lambda h: h | {"parts": [[*p[:2], -1] for p in h["parts"]]}, "damaged header, expected"),
-        (lambda h: h | {"parts": 5}, "damaged header, expected the parts"),
+        (described(format_version=9), ".ngram format version 9, expected 2"),
+        (described(order=None), "content has no order, expected one"),
+        (described(order="3"), "order is '3', expected a whole number"),
+        (described(order=True), "order is True, expected a whole number"),
+        (described(order=2), "damaged: sha256 .*, expected .*"),
+        (described(order=1 << 70), "order is 1180591620717411303424, expected a number of 64 bits"),
+        (described(sha256="0" * 64), r"damaged: sha256 .*, expected 000000000000\.\.\."),
+        (described(code="x"), "content has 'code': did you mean order"),
+        (lambda h: h["__metadata__"].update(more="x"), "expected one description"),
+        (lambda h: h["__metadata__"].update(asr=[1]), r"content is \[1\], expected names and"),
+        (lambda h: h.pop("__metadata__") and h, "expected one description"),
+        (lambda h: h["suffixes"].update(dtype="U32"), "damaged header, expected the arrays words"),
+        (lambda h: h.update(backoff=h.pop("backoffs")), "damaged header, expected the arrays"),
+        (lambda h: h["words"]["shape"].append(1), "damaged header, expected the arrays words, log"),
+        (lambda h: h["words"].update(shape=[-1]), r"damaged \(.*\), expected a language model"),
+        (lambda h: h["words"].update(shape=5), r"damaged \(.*\), expected a language model"),
     ],
 )
 def test_forged_headers_are_refused(
     change: Callable[[dict[str, Any]], Any], message: str, path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=f"model.ngram: {message}"):
+    with pytest.raises(ValueError, match=f"model.ngram: .*{message}") as found:
         read_compact(forged(path, change))
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("order", [2, 4, 0, 11, 1 << 40])
+def test_an_order_that_is_not_the_trees_is_refused(
+    order: int, model: NgramModel, path: Path
+) -> None:
+    arrays = safetensors.numpy.load_file(path)
+    description = {"format_version": 2, "order": order, "sha256": _digest(order, arrays)}
+    path.write_bytes(safetensors.numpy.save(arrays, {"asr": json.dumps(description)}))
+    if order == 4:  # a level without n-grams
+        assert read_compact(path).counts == [*model.counts, 0]
+        return
+    with pytest.raises(ValueError, match=r"model.ngram: not an n-gram model: (more levels|order)"):
+        read_compact(path)
 
 
 def test_other_files_and_versions_are_refused(path: Path, tmp_path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[8] = 9
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="format version 9, expected 1"):
-        load_ngram_model(path)
-    path.write_bytes(PREFIX.pack(b"asrngram", 1, 1 << 30, bytes(32)))
+    path.write_bytes((1 << 30).to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(ValueError, match="header of 1073741824 bytes, expected at most 4096"):
+        load_ngram_model(path)
+    path.write_bytes(b"asrngram\x01\0\0\0" + bytes(100))
+    with pytest.raises(ValueError, match=r"model\.ngram: a \.ngram file of an older version, exp"):
         load_ngram_model(path)
     path.write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0")
     with pytest.raises(ValueError, match="a binary of KenLM, expected the ARPA file"):
+        load_ngram_model(path)
+    path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3)}))
+    with pytest.raises(ValueError, match=r"model\.ngram: no language model or damaged, expected"):
         load_ngram_model(path)
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=":1: the file ends, expected"):
