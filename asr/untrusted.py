@@ -23,7 +23,7 @@ import time
 import types
 import typing
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol, TypeVar, Union
@@ -401,7 +401,7 @@ def check_arguments(
     parameters = inspect.signature(constructor).parameters
     for name in arguments:
         if name not in parameters:
-            raise ValueError(f"unknown setting {prefix}{name}: {_nearest(name, parameters)}")
+            raise ValueError(f"unknown setting {prefix}{name}: {nearest(name, parameters)}")
     for name, parameter in parameters.items():
         is_needed = parameter.default is inspect.Parameter.empty and not partial
         if is_needed and name not in arguments:
@@ -420,9 +420,12 @@ def annotations_of(constructor: Callable[..., Any]) -> dict[str, Any]:
     )
 
 
-def _nearest(name: object, known: Mapping[str, object]) -> str:
-    near = get_close_matches(str(name), list(known), n=1)
-    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+def nearest(name: object, known: Iterable[str], prefix: str = "") -> str:
+    """What a name that is not known was meant to be, or all that are, for a message."""
+    near = get_close_matches(str(name), known := list(known), n=1)
+    if near:
+        return f"did you mean {prefix}{near[0]}?"
+    return f"expected one of {', '.join(prefix + each for each in known)}"
 
 
 def _check(value: Any, kind: Any, name: str, depth: int) -> Any:
@@ -502,7 +505,7 @@ def _check_fields(value: Mapping[Any, Any], kind: Any, name: str, depth: int) ->
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for key in value:
         if key not in fields:
-            raise ValueError(f"{name or 'content'} has {shown(key)}: {_nearest(key, fields)}")
+            raise ValueError(f"{name or 'content'} has {shown(key)}: {nearest(key, fields)}")
     for key, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and key not in value:

@@ -16,6 +16,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from asr.cli import conf
+
 CONF = Path(__file__).parents[1] / "conf"
 COMMANDS = sorted(file.stem for file in CONF.glob("*.yaml"))
 OPTIONS = sorted(file.relative_to(CONF).with_suffix("") for file in CONF.glob("*/**/*.yaml"))
@@ -49,9 +51,29 @@ def owners(group: Path) -> list[list[str]]:
 
 
 def composed(command: str, *overrides: str) -> DictConfig:
-    """The config of a command as its program composes it."""
+    """The config of a command as its program composes it, and as it is read without Hydra."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(command, overrides=list(overrides))
+        config = compose(command, overrides=list(overrides))
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    expected = dict(leaves(plain))
+    chosen = dict(word.split("=") for word in overrides)
+    found = {key: str(each.value) for key, each in conf.compose(command, chosen).settings.leaves()}
+    assert list(found) == list(expected)
+    for key, value in found.items():
+        if "${" not in value or not isinstance(expected[key], list):
+            read = OmegaConf.to_container(OmegaConf.create(f"a: {value}"), resolve=False)
+            assert read == {"a": expected[key]}, key
+    return config
+
+
+def leaves(settings: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a plain config with its dotted key."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,6 +135,13 @@ def test_experiment_opens_with_its_command_and_composes_with_it(name: str) -> No
     assert said, f"opens with {comments[:1]}, expected '# asr <command> experiment={name}'"
     assert re.search(r"WER.*\d", " ".join(comments)), "expected the measured WER at the top"
     assert_builds(composed(said[1], f"experiment={name}"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_is_said_first_holds(name: str) -> None:
+    """The command line before a file, and the last file of the defaults before the others."""
+    composed("train", f"experiment={name}", "model=lstm_ctc_small", "debug=overfit")
+    composed("train", f"experiment={name}", "augment=none", "debug=one_batch", "sweep=grid")
 
 
 @pytest.mark.parametrize("group", ["features", "model", "optim"])

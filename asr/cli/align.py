@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-from asr.aligner import MAX_SHORTFALL, Aligner, Alignment
-from asr.audio import AUDIO_SUFFIXES, load_audio
-from asr.cli.align_output import FORMATS, OF_ONE, Aligned, open_output, output_files
-from asr.cli.attempt import attempt
+from asr.atomic_file import replace_text, replacing
 from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
-from asr.cli.progress import progress_bar
 from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
-from asr.data.dataset import load_utterance
-from asr.data.manifest import Utterance, findings, scan_manifest, utterances
-from asr.finding import Finding
-from asr.recognizer import Progress, Waveform
-from asr.text import printable
+from asr.text import printable, printable_json
 from asr.untrusted import read_text
 
+if TYPE_CHECKING:
+    from asr.aligner import Aligner, Alignment
+    from asr.data.manifest import Utterance
+    from asr.finding import Finding
+    from asr.recognizer import Waveform
+
+FORMATS = ("ctm", "json", "textgrid", "srt", "vtt")
+OF_ALL = {"ctm": "alignments.ctm", "json": "alignments.jsonl"}  # one file for all utterances
+OF_ONE = {"textgrid": ".TextGrid", "srt": ".srt", "vtt": ".vtt"}  # a file each
 MAX_TEXT_BYTES = 1 << 20  # of a recording: 4 hours have some 200,000
 LOW_CONFIDENCE_STATUS = 1
 
@@ -50,6 +55,9 @@ class Job:
     load: Callable[[int], Waveform]
 
 
+Write = Callable[[Job, "Alignment"], None]
+
+
 def main(arguments: list[str]) -> int:
     """Align.
 
@@ -57,14 +65,18 @@ def main(arguments: list[str]) -> int:
         0, or 1 where an alignment's confidence is below --min-confidence, or 2 where an input
         failed; all others are done and written all the same.
     """
-    options = _parser().parse_intermixed_args(arguments)
+    options = make_parser().parse_intermixed_args(arguments)
     formats = _formats(options)
+    # Imported from here on: `--help` and a mistake in the call need no torch.
     jobs, bad = _jobs(options)
     check_outputs(
         output_files(options.out, formats, [job.name for job in jobs]),
         [*(job.audio_filepath for job in jobs), options.model, options.manifest,
          options.text_file],
     )  # fmt: skip
+    from asr.aligner import Aligner
+    from asr.cli.attempt import attempt
+
     aligner = Aligner.load(options.model, options.device)
     failures, doubtful = len(bad), 0
     for problem in bad:
@@ -72,11 +84,8 @@ def main(arguments: list[str]) -> int:
     with open_output(options.out, formats) as write:
         for job, result in _align_all(aligner, jobs):
             if not isinstance(result, Exception):
-                aligned = Aligned(
-                    job.id, job.name, job.audio_filepath, job.text, job.offset, result
-                )
                 doubtful += _tell_doubts(job, result, options.min_confidence)
-                result = attempt(partial(write, aligned), job.id) or result
+                result = attempt(partial(write, job, result), job.id) or result
             if isinstance(result, Exception):
                 failures += 1
                 message = one_line(result)
@@ -89,8 +98,9 @@ def main(arguments: list[str]) -> int:
     return LOW_CONFIDENCE_STATUS if doubtful else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr align",
         usage="asr align --model MODEL AUDIO TEXT...\n"
         "       asr align --model MODEL AUDIO --text-file FILE\n"
@@ -119,7 +129,6 @@ def _parser() -> argparse.ArgumentParser:
         "of all characters), and end with status 1",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -145,10 +154,7 @@ def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
     if options.manifest is not None:
         if options.audio is not None or options.text_file is not None:
             raise ValueError("--manifest and AUDIO or --text-file, expected one of them")
-        rows = scan_manifest(options.manifest)
-        jobs = [_job_of(utterance) for utterance in utterances(rows)]
-        _check_names(jobs)
-        return jobs, findings(rows)
+        return _jobs_of_manifest(options.manifest)
     if options.audio is None:
         raise ValueError("no recording, expected AUDIO TEXT... or --manifest")
     if bool(options.text) == (options.text_file is not None):
@@ -157,60 +163,73 @@ def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
         text = " ".join(options.text)
     else:
         text = read_text(options.text_file, "text", MAX_TEXT_BYTES)
-    path = "stdin" if options.audio == STDIN else options.audio
+    is_piped = options.audio == STDIN
+    path = "stdin" if is_piped else options.audio
 
     def load(sample_rate: int) -> Waveform:
-        is_piped = options.audio == STDIN
+        from asr.audio import load_audio
+
         audio = read_standard_input("audio", MAX_STDIN_BYTES) if is_piped else options.audio
         return load_audio(audio, sample_rate)
 
     return [Job(path, _name(Path(path).name), options.audio, text, 0.0, load)], []
 
 
-def _job_of(utterance: Utterance) -> Job:
-    return Job(
-        utterance.id, _name(utterance.id), str(utterance.audio_filepath), utterance.text,
-        utterance.offset, lambda sample_rate: load_utterance(utterance, sample_rate),
-    )  # fmt: skip
+def _jobs_of_manifest(manifest: Path) -> tuple[list[Job], Sequence[Finding]]:
+    from asr.data.dataset import load_utterance
+    from asr.data.manifest import findings, scan_manifest, utterances
+
+    def job(utterance: Utterance) -> Job:
+        return Job(
+            utterance.id, _name(utterance.id), str(utterance.audio_filepath), utterance.text,
+            utterance.offset, lambda sample_rate: load_utterance(utterance, sample_rate),
+        )  # fmt: skip
+
+    rows = scan_manifest(manifest)
+    jobs: dict[str, Job] = {}
+    for new in map(job, utterances(rows)):
+        other = jobs.setdefault(new.name, new)
+        if other is not new:
+            raise ValueError(
+                f"ids {other.id!r} and {new.id!r} would both be written as {new.name!r}, expected "
+                "ids that differ in letters, digits, _ or -"
+            )
+    return list(jobs.values()), findings(rows)
 
 
 def _name(id: str) -> str:
     """The id without an audio file's suffix, with `_` for all but letters, digits, `_` and `-`."""
+    from asr.audio import AUDIO_SUFFIXES
+
     path = Path(id)
     stem = id[: -len(path.suffix)] if path.suffix.lower() in AUDIO_SUFFIXES else id
     return re.sub(r"[^\w-]", "_", stem)
-
-
-def _check_names(jobs: Sequence[Job]) -> None:
-    seen: dict[str, Job] = {}
-    for job in jobs:
-        other = seen.setdefault(job.name, job)
-        if other is not job:
-            raise ValueError(
-                f"ids {other.id!r} and {job.id!r} would both be written as {job.name!r}, expected "
-                "ids that differ in letters, digits, _ or -"
-            )
 
 
 def _align_all(
     aligner: Aligner, jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Alignment | Exception]]:
     """Each job's alignment, or what went wrong with it: the others still get theirs."""
+    from asr.cli.attempt import attempt
+    from asr.cli.progress import progress_bar
+
     alone = len(jobs) == 1
     with progress_bar("aligning", "frames" if alone else "utterances") as progress:
         for number, job in enumerate(jobs):
             told = [progress] if alone else []
-            yield job, attempt(partial(_align, aligner, job, *told), job.id)
+
+            def align(job: Job = job, told: list[Callable[[int, int], None]] = told) -> Alignment:
+                return aligner.align(job.load(aligner.sample_rate), job.text, *told)
+
+            yield job, attempt(align, job.id)
             if not alone:
                 progress(number + 1, len(jobs))
 
 
-def _align(aligner: Aligner, job: Job, *progress: Progress) -> Alignment:
-    return aligner.align(job.load(aligner.sample_rate), job.text, *progress)
-
-
 def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
     """Say where the text may be wrong; returns whether the confidence is below what was asked."""
+    from asr.aligner import MAX_SHORTFALL
+
     if not alignment.fits:
         tell(
             f"note: {job.id}: the text likely does not fit the audio: its path is "
@@ -221,3 +240,94 @@ def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
         return False
     tell(f"{job.id}: confidence {alignment.confidence:.4f}, expected at least {min_confidence:g}")
     return True
+
+
+# What is written.
+
+
+def render(job: Job, alignment: Alignment, format: str) -> str:
+    """An alignment in one of FORMATS; json is an object on a line."""
+    from asr.report.ctm import ctm
+    from asr.report.subtitles import srt, vtt
+    from asr.report.textgrid import Interval, textgrid
+
+    words = alignment.words
+    if format == "ctm":
+        return ctm(job.name, words)
+    if format == "srt":
+        return srt(words)
+    if format == "vtt":
+        return vtt(words)
+    if format == "textgrid":
+        characters = [each for word in words for each in word.characters]
+        tiers = {
+            "words": [Interval(word.start, word.end, word.word) for word in words],
+            "characters": [Interval(each.start, each.end, each.character) for each in characters],
+        }
+        return textgrid(alignment.duration, tiers)
+    row = {
+        "id": job.id,
+        "audio_filepath": job.audio_filepath,
+        "offset": job.offset,
+        "duration": alignment.duration,
+        "text": job.text,
+        "normalized_text": alignment.text,
+        "confidence": alignment.confidence,
+        "log_prob": alignment.log_prob,
+        "shortfall": alignment.shortfall,
+        "fits": alignment.fits,
+        "words": [asdict(word) for word in words],
+    }
+    return printable_json(row) + "\n"
+
+
+def output_files(
+    folder: Path | None, formats: Sequence[str], names: Sequence[str]
+) -> Iterator[Path]:
+    """The files that `open_output` writes; none without a folder.
+
+    Args:
+        folder: of them.
+        formats: some of FORMATS.
+        names: of the utterances.
+    """
+    if folder is None:
+        return
+    for format in formats:
+        if format in OF_ALL:
+            yield folder / OF_ALL[format]
+        else:
+            for name in names:
+                yield folder / f"{name}{OF_ONE[format]}"
+
+
+@contextmanager
+def open_output(folder: Path | None, formats: Sequence[str]) -> Iterator[Write]:
+    """Where alignments go while the block runs: into a folder, or to the terminal.
+
+    Files of one utterance are there at once, those of all when the block ends without an error.
+
+    Args:
+        folder: made where it is missing; None for the terminal.
+        formats: some of FORMATS.
+    """
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for format in formats:
+                if format in OF_ALL:
+                    files[format] = stack.enter_context(replacing(folder / OF_ALL[format]))
+
+        def write(job: Job, alignment: Alignment) -> None:
+            for format in formats:
+                text = render(job, alignment, format)
+                if folder is None:
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
+                elif format in OF_ALL:
+                    files[format].write(text.encode())
+                else:
+                    replace_text(folder / f"{job.name}{OF_ONE[format]}", text)
+
+        yield write

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
-from asr.model_file import average_models, save_model
 
 
 def main(arguments: list[str]) -> int:
@@ -17,10 +16,13 @@ def main(arguments: list[str]) -> int:
         ValueError: an output that exists, or models that have no average.
         OSError: a model that cannot be read, or an output that cannot be written.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     check_outputs([options.output], options.models)
     if options.output.exists() and not options.overwrite:
         raise ValueError(f"{options.output} exists, expected a new file or --overwrite")
+    # Imported here: `--help` and a mistake in the call need no torch.
+    from asr.model_file import average_models, save_model
+
     recognizer, training = average_models(options.models)
     save_model(options.output, recognizer, training)
     has_statistics = any(name.endswith("running_mean") for name, _ in recognizer.named_buffers())
@@ -29,8 +31,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr average",
         description="Write the arithmetic mean of models of one training, its last validations for "
         "instance: weights and batch norm's running statistics.",
@@ -38,5 +41,4 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("models", nargs="+", type=Path, help="model files, two or more")
     parser.add_argument("--output", required=True, type=Path, help="model file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

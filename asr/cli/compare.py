@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.measure import Measurement
-
 from asr.atomic_file import replace_text
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
-from asr.report import compare_evaluations, read_evaluation
-from asr.report.compare_page import render_comparison
-from asr.report.comparison import comparison_to_json
-from asr.report.comparison_table import comparison_notes, comparison_table, settings_table
-from asr.report.visible import visible
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"  # beside it
@@ -29,7 +21,17 @@ def main(arguments: list[str]) -> int:
         ValueError: fewer than two, or evaluations of other utterances or references.
         OSError: one that cannot be read, or an output that cannot be written.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    # Imported here: `--help` and a mistake in the call need none of it.
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    from asr.report import compare_evaluations, read_evaluation
+    from asr.report.compare_page import render_comparison
+    from asr.report.comparison import comparison_to_json
+    from asr.report.comparison_table import comparison_notes, comparison_table, settings_table
+    from asr.report.visible import visible
+
     folders = [folder for path in options.evaluations for folder in find_evaluations(path)]
     read = [_file(folder) for folder in folders]
     check_outputs([options.out, options.html], [*read, *(f.with_name(REPORT) for f in read)])
@@ -79,8 +81,9 @@ def _report(evaluation: Path, html: Path) -> str | None:
     return quote(os.path.relpath(report.resolve(), html.resolve().parent))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr compare",
         description="Hold evaluations of the same utterances against the first one: WER with 95 %% "
         "interval, difference, matched-pair test, probability of improvement.",
@@ -94,5 +97,4 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="JSON file to write the comparison to")
     parser.add_argument("--html", type=Path, help="page to write the comparison to")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+import yaml  # type: ignore[import-untyped]
 
-from asr.cli.construct import target
-from asr.cli.hydra_app import conf_dir
-from asr.cli.user_yaml import read_settings
+from asr.cli.conf import conf_dir
 from asr.untrusted import check_arguments
 
-if TYPE_CHECKING:  # `asr evaluate --help` needs no torch
+if TYPE_CHECKING:
     from asr.recognizer import Recognizer
     from asr.transcriber import Decoder
 
@@ -72,6 +69,8 @@ def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
         settings = _of_conf(name)
         if name == "beam" and options.language_model is not None:
             settings |= _of_conf("beam_ngram")
+    from asr.cli.construct import target
+
     constructor = target(settings["_target_"], "decoder", DECODERS)
     name = str(settings["_target_"]).rpartition(".")[-1]
     given = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
@@ -106,6 +105,8 @@ def build_decoder(
         ValueError: a `_target_` that is no decoder, or what its constructor refused.
         OSError: a file that cannot be read.
     """
+    from asr.cli.construct import target
+
     arguments = dict(settings)
     constructor = target(arguments.pop("_target_", None), "decoder", DECODERS)
     if "alphabet" in inspect.signature(constructor).parameters:
@@ -148,6 +149,9 @@ def read_decoder_file(path: Path) -> dict[str, Any]:
         ValueError: not YAML, none of a decoder, or values that the decoder does not take.
         OSError: missing or unreadable.
     """
+    from asr.cli.construct import target
+    from asr.cli.user_yaml import read_settings
+
     settings = read_settings(path, "decoder settings as in conf/decoder/")
     if "_target_" not in settings:
         raise ValueError(f"{path}: no _target_, expected decoder settings as in conf/decoder/")
@@ -168,6 +172,8 @@ def with_decoder_files(arguments: Iterable[str]) -> list[str]:
         ValueError: a file of no decoder settings.
         OSError: missing or unreadable.
     """
+    from hydra.core.config_store import ConfigStore
+
     rewritten = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -181,7 +187,6 @@ def with_decoder_files(arguments: Iterable[str]) -> list[str]:
 
 def _of_conf(name: str) -> dict[str, Any]:
     """A file of conf/decoder/, without those that its defaults name."""
-    settings = OmegaConf.to_container(OmegaConf.load(conf_dir() / "decoder" / f"{name}.yaml"))
-    assert isinstance(settings, dict)
+    settings = yaml.safe_load((conf_dir() / "decoder" / f"{name}.yaml").read_text("utf-8"))
     settings.pop("defaults", None)
     return {str(key): value for key, value in settings.items()}

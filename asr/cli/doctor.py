@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asr.atomic_file import replace_text
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
 from asr.cli.progress import progress_bar
 from asr.data.doctor import (
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
         ValueError: a mistake in the call.
         OSError: a manifest that cannot be read, or a file that cannot be written.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     _check(options)
     also = _kinds_to_drop(options)
     clean_to = clean_paths(options.manifests, options.clean) if options.clean else []
@@ -92,15 +93,15 @@ def main(arguments: list[str]) -> int:
     return ERRORS_STATUS if is_bad else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr doctor",
         description="Examine manifests and their audio before training on them. Give train first: "
         "audio that is also in a later manifest is an error of the earlier one.",
         epilog="Exit status: 0 no errors, 1 errors, 2 a mistake in the call.",
     )
     parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     model = parser.add_argument_group("what is expected")
     model.add_argument(
         "--model", type=Path, metavar="FILE",

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from asr.cli.conf import conf_dir
 from asr.cli.main import one_line
 from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
 from asr.cli.record import check_own_files, write_record
@@ -26,19 +27,6 @@ from asr.text import printable
 
 # Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
 PLUGINS = ("hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_")
-
-
-def conf_dir() -> Path:
-    """The folder of configs: inside the installed package, else beside it in a checkout.
-
-    Raises:
-        FileNotFoundError: where neither exists, that is, the installation is damaged.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(2, "the configs that ship with asr are missing", str(package / "conf"))
 
 
 def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments: list[str]) -> int:
@@ -131,13 +119,6 @@ def _log_printable_text() -> None:
         return record
 
     logging.setLogRecordFactory(make)
-
-
-def config_groups() -> dict[str, Path]:
-    """The groups of conf/ by name (`model`, `augment/noise`), each with its folder."""
-    root = conf_dir()
-    folders = [path for path in sorted(root.glob("**/")) if path != root]
-    return {path.relative_to(root).as_posix(): path for path in folders}
 
 
 def quoted(key: str, value: str) -> str:

@@ -5,28 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
-from rich.progress import track
-
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
-from asr.cli.sentences import Sentences
 from asr.cli.standard_input import STDIN
 from asr.cli.terminal import say
-from asr.decoder.kneser_ney import FALLBACK, Trained, encode, train
-from asr.decoder.ngram import (
-    END,
-    LOG10,
-    UNKNOWN,
-    NgramModel,
-    Perplexity,
-    check_words,
-    measure_perplexity,
-)
-from asr.decoder.ngram_file import check_model_name, load_ngram_model, save_ngram_model
 from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
 
+if TYPE_CHECKING:
+    from asr.decoder.kneser_ney import Trained
+    from asr.decoder.ngram import NgramModel, Perplexity
+
+# What needs the decoders is imported in the functions: `--help` and a mistake in the call do not.
+
+FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2 and from 3 up, as KenLM's --discount_fallback
 _T = TypeVar("_T")
 _RULES: dict[str, Any] = {
     "unicode_form": "NFC",
@@ -38,13 +31,17 @@ _RULES: dict[str, Any] = {
 
 def main(arguments: list[str]) -> int:
     """Run one of the subcommands."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     run(options)
     return 0
 
 
 def _train(options: argparse.Namespace) -> None:
+    from asr.cli.sentences import Sentences
+    from asr.decoder.kneser_ney import encode, train
+    from asr.decoder.ngram_file import check_model_name, save_ngram_model
+
     check_model_name(options.out)
     if not options.out.parent.is_dir():
         raise NotADirectoryError(
@@ -90,6 +87,10 @@ def describe(trained: Trained) -> list[str]:
 
 
 def _query(options: argparse.Namespace) -> None:
+    from asr.cli.sentences import Sentences
+    from asr.decoder.ngram import check_words
+    from asr.decoder.ngram_file import load_ngram_model
+
     model = load_ngram_model(options.model)
     normalize = _normalizer(options)
     sentences: Iterable[list[str]] = Sentences([STDIN], normalize)
@@ -102,6 +103,8 @@ def _query(options: argparse.Namespace) -> None:
 
 def answer(model: NgramModel, words: Sequence[str]) -> list[str]:
     """What a model says of a sentence: log10 P, length of the n-gram found, and word, of each."""
+    from asr.decoder.ngram import END, LOG10, UNKNOWN
+
     log_probs, lengths = model.found(words)
     rows = []
     for word, log_prob, length in zip([*words, END], log_probs, lengths, strict=True):
@@ -111,6 +114,10 @@ def answer(model: NgramModel, words: Sequence[str]) -> list[str]:
 
 
 def _perplexity(options: argparse.Namespace) -> None:
+    from asr.cli.sentences import Sentences
+    from asr.decoder.ngram import measure_perplexity
+    from asr.decoder.ngram_file import load_ngram_model
+
     model = load_ngram_model(options.model)
     sentences = Sentences(options.text, _normalizer(options))
     found = measure_perplexity(model, _shown(sentences, "scoring"))
@@ -132,6 +139,8 @@ def report(found: Perplexity) -> list[str]:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from asr.decoder.ngram_file import check_model_name, load_ngram_model, save_ngram_model
+
     check_model_name(options.target)
     check_outputs([options.target], [options.source])
     model = load_ngram_model(options.source)
@@ -145,6 +154,9 @@ def _left_out(count: int) -> str:
 
 def _shown(items: Iterable[_T], what: str, total: int | None = None) -> Iterable[_T]:
     """The items, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
     console = Console(stderr=True)
     hidden = not console.is_terminal
     return track(items, what, total=total, console=console, disable=hidden, transient=True)
@@ -161,10 +173,9 @@ def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:
     return TextNormalizer(**(_RULES | {name: rules[name] for name in changed}))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="asr lm", description="N-gram language models for the beam search."
-    )
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(prog="asr lm", description="N-gram language models for the beam search.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     rules = _text_parser()
     _add_train(commands, rules)
@@ -182,14 +193,11 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="ARPA to .ngram or back")
     convert.set_defaults(run=_convert)
     convert.add_argument("source", type=Path, help="ARPA (plain or gzip) or .ngram")
-    convert.add_argument("--debug", action="store_true", help="show the traceback of an error")
     convert.add_argument("target", type=Path, help="ends in .ngram, .arpa or .arpa.gz")
     return parser
 
 
-def _add_train(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], rules: argparse.ArgumentParser
-) -> None:
+def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> None:
     what = "Estimate a model by interpolated modified Kneser-Ney smoothing."
     command = commands.add_parser(
         "train", help="a model from text", description=what, parents=[rules]
@@ -244,9 +252,9 @@ class _Fallback(argparse.Action):
         setattr(namespace, self.dest, discounts)
 
 
-def _text_parser() -> argparse.ArgumentParser:
+def _text_parser() -> Parser:
     """Options for the rules of the text; those of a model's settings under data.text."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = Parser(add_help=False)
     rules = parser.add_argument_group(
         "text", "Rules as in training (data.text), so that the words are those of the recogniser."
     )
@@ -260,5 +268,4 @@ def _text_parser() -> argparse.ArgumentParser:
         help="default: --remove-punctuation",
     )  # fmt: skip
     rules.add_argument("--keep", help="punctuation that stays inside words; default: '")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -69,8 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        tell(f"error: unknown command {command!r}, expected one of {known}")
+        from asr.untrusted import nearest
+
+        tell(f"error: unknown command {command!r}: {nearest(command, COMMANDS)}")
         return USER_ERROR_STATUS
     debug = "--debug" in rest
     return _report_errors(command, [word for word in rest if word != "--debug"], debug)
@@ -126,6 +127,13 @@ def one_line(error: BaseException) -> str:
 
 
 def _run(command: str, arguments: list[str]) -> int:
+    if command in HYDRA_COMMANDS:
+        from asr.cli.overrides import check_overrides, explain
+
+        if {"--help", "-h"} & set(arguments):
+            print(explain(command, COMMANDS[command], arguments))
+            return 0
+        check_overrides(command, arguments)
     module = importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
     status: int = module.main(arguments)
     return status

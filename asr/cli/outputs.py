@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from omegaconf import ListConfig
 
 from asr.cli.standard_input import STDIN
 
@@ -50,7 +48,7 @@ def check_outputs(outputs: Iterable[Name], inputs: Iterable[Name]) -> None:
 
 def listed(setting: object) -> list[str]:
     """The files that a setting names: one, several in a list, or none."""
-    if isinstance(setting, ListConfig):
+    if isinstance(setting, Sequence) and not isinstance(setting, str):
         return [str(each) for each in setting]
     return [] if setting is None else [str(setting)]
 

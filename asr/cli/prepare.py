@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from asr.cli.conf import conf_dir
 from asr.cli.construct import construct
-from asr.cli.hydra_app import conf_dir, run_hydra
+from asr.cli.hydra_app import run_hydra
 from asr.cli.outputs import check_outputs, listed
 from asr.data.corpora.prepared import SPLITS, PreparedCorpus
 from asr.data.manifest import MANIFEST_SUFFIXES

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.measure import Measurement
+from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.main import one_line
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
-from asr.cli.record import CONFIG
-from asr.cli.settings import flat_settings
-from asr.cli.user_yaml import read_yaml
-from asr.report.runs import ERROR_TEXT, VALIDATIONS, Run, compare, read_run
-from asr.report.runs_picture import draw_runs
-from asr.report.runs_table import groups_table, others_table, runs_csv
-from asr.report.visible import visible
+
+if TYPE_CHECKING:
+    from asr.report.runs import Run
 
 OUTPUTS = ("runs.csv", "runs.png")
 
 
 def main(arguments: list[str]) -> int:
     """Compare the trainings below some folders."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if options.limit < 1:
         raise ValueError(f"--limit {options.limit}, expected at least 1 line")
+    # Imported here: `--help` and a mistake in the call need none of it.
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    from asr.cli.record import CONFIG
+    from asr.report.runs import ERROR_TEXT, VALIDATIONS, compare
+    from asr.report.runs_picture import draw_runs
+    from asr.report.runs_table import groups_table, others_table, runs_csv
+    from asr.report.visible import visible
+
     runs = [run for folder in find_runs(options.folders) if (run := _read(folder))]
     if not runs:
         raise ValueError(
@@ -62,6 +66,8 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     Raises:
         FileNotFoundError: a folder that is not there.
     """
+    from asr.cli.record import CONFIG
+
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -74,6 +80,11 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 def _read(folder: Path) -> Run | None:
     """A training, failed if its folder cannot be read; None for a run of another command."""
+    from asr.cli.record import CONFIG
+    from asr.cli.settings import flat_settings
+    from asr.cli.user_yaml import read_yaml
+    from asr.report.runs import Run, read_run
+
     try:
         config = read_yaml(folder / CONFIG, "the settings of a run")
     except (ValueError, OSError) as error:
@@ -87,8 +98,9 @@ def _read(folder: Path) -> Run | None:
         return Run(str(folder), settings, (), one_line(error))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr runs",
         description="Compare trainings: the settings that differ, the best dev WER, CER and loss. "
         "Runs that differ in seed and fold alone are one line, with mean and deviation.",
@@ -101,5 +113,4 @@ def _parser() -> argparse.ArgumentParser:
         "--by", metavar="KEY,...", help="settings to group by; default: all that differ"
     )
     parser.add_argument("--limit", type=int, default=30, help="lines of the table; default: 30")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
-from asr.data.manifest import read_manifest
-from asr.data.shar.index import INDEX_FILE, Shard
-from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
 
+if TYPE_CHECKING:
+    from asr.data.shar.index import Shard
+
+AUDIO_FORMATS = ("flac", "opus", "wav")
 SECONDS_PER_HOUR = 3600.0
 
 
 def main(arguments: list[str]) -> int:
     """Write the shards; after a kill the same command goes on."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    if options.num_workers < 1:
+        raise ValueError(f"--num-workers {options.num_workers}, expected at least 1")
+    # Imported here: `--help` and a mistake in the call need none of it.
+    from rich.console import Console
+    from rich.progress import track
+
+    from asr.data.manifest import read_manifest
+    from asr.data.shar.index import INDEX_FILE
+    from asr.data.shar.writer import SharSettings, SharWriter
+
     settings = SharSettings(
         audio_format=options.format,
         shard_duration_s=options.shard_duration_h * SECONDS_PER_HOUR,
@@ -29,8 +38,6 @@ def main(arguments: list[str]) -> int:
         seed=options.shuffle_seed,
         sample_rate=options.sample_rate,
     )
-    if options.num_workers < 1:
-        raise ValueError(f"--num-workers {options.num_workers}, expected at least 1")
     utterances = read_manifest(options.manifest)
     check_outputs(
         [options.folder / INDEX_FILE],
@@ -55,6 +62,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _conclude(folder: Path, shards: Sequence[Shard]) -> None:
+    from asr.data.shar.index import INDEX_FILE
+
     hours = sum(shard.duration_s for shard in shards) / SECONDS_PER_HOUR
     size = sum(shard.num_bytes or 0 for shard in shards) / 1e6
     say(
@@ -64,8 +73,9 @@ def _conclude(folder: Path, shards: Sequence[Shard]) -> None:
     say(f"next: asr train data=shar data.train={folder} data.dev=DEV_MANIFEST")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr shar",
         description="Write a manifest as shuffled shards in Lhotse's Shar format. "
         "After a kill the same command goes on.",
@@ -89,5 +99,4 @@ def _parser() -> argparse.ArgumentParser:
         "--num-workers", type=int, default=len(os.sched_getaffinity(0)),
         help="threads that encode; default: one a core",
     )  # fmt: skip
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -15,8 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from asr.atomic_file import replace_text
+from asr.cli.conf import config_groups
 from asr.cli.construct import check_settings
-from asr.cli.hydra_app import config_groups, quoted, run_hydra
+from asr.cli.hydra_app import quoted, run_hydra
 from asr.cli.main import one_line
 from asr.cli.outputs import check_outputs, listed
 from asr.cli.processes import (

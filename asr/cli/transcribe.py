@@ -9,24 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import track
+from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.audio import AUDIO_SUFFIXES
-from asr.cli.attempt import attempt
 from asr.cli.decoder_options import add_decoder_options, build_decoder, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS, one_line
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
 from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
 from asr.cli.terminal import tell
-from asr.model_file import load_model
-from asr.recognizer import choose_device
-from asr.report import read_calibration
-from asr.report.subtitles import srt, vtt
 from asr.text import printable, printable_json
-from asr.transcriber import Transcriber, Transcript
+
+if TYPE_CHECKING:
+    from asr.transcriber import Transcriber, Transcript
 
 FORMATS = ("text", "json", "srt", "vtt")
 
@@ -46,7 +41,7 @@ class Input:
 
 def main(arguments: list[str]) -> int:
     """Transcribe; returns 2 when an input failed, after all others are done."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     inputs = find_inputs(options.files, options.output_dir)
     if options.format in ("srt", "vtt") and len(inputs) > 1 and options.output_dir is None:
         raise ValueError(
@@ -64,7 +59,16 @@ def main(arguments: list[str]) -> int:
         [*(source.name for source in inputs), options.model, options.calibration,
          options.decoder_config, settings.get("language_model"), settings.get("lexicon")],
     )  # fmt: skip
-    calibrate = options.calibration and read_calibration(options.calibration).apply
+    # Imported here: `--help` and a mistake in the call need none of it.
+    from asr.model_file import load_model
+    from asr.recognizer import choose_device
+    from asr.transcriber import Transcriber
+
+    calibrate = None
+    if options.calibration:
+        from asr.report import read_calibration
+
+        calibrate = read_calibration(options.calibration).apply
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
     decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
@@ -84,6 +88,8 @@ def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[In
     Raises:
         ValueError: a folder without audio, or two inputs that would share one output file.
     """
+    from asr.audio import AUDIO_SUFFIXES
+
     inputs: list[Input] = []
     for name in names:
         path = Path(name)
@@ -109,10 +115,11 @@ def render(name: str, transcript: Transcript, format: str) -> str:
 
     text is `name<TAB>text` on a line; json one object on a line.
     """
-    if format == "srt":
-        return srt(transcript.words)
-    if format == "vtt":
-        return vtt(transcript.words)
+    if format in ("srt", "vtt"):
+        from asr.report import subtitles
+
+        write = subtitles.srt if format == "srt" else subtitles.vtt
+        return write(transcript.words)
     if format == "json":
         words = [asdict(word) for word in transcript.words]
         row = {"audio_filepath": name, "text": transcript.text, "words": words}
@@ -120,8 +127,9 @@ def render(name: str, transcript: Transcript, format: str) -> str:
     return f"{printable(name)}\t{printable(transcript.text)}\n"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr transcribe", description="Turn recordings into text, with word times."
     )
     parser.add_argument("files", nargs="+", help="audio files, folders, or - for standard input")
@@ -135,7 +143,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of asr evaluate fit_calibration=FILE: confidences become probabilities",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     add_decoder_options(parser)
     return parser
 
@@ -144,6 +151,11 @@ def _transcribe_all(
     transcriber: Transcriber, inputs: Sequence[Input], options: argparse.Namespace
 ) -> Iterator[Path | Exception | None]:
     """Each input transcribed and written, or what went wrong with it: the others go on."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from asr.cli.attempt import attempt
+
     console = Console(stderr=True)
     show = console.is_terminal and len(inputs) > 1
     for source in track(inputs, "transcribing", console=console, disable=not show, transient=True):

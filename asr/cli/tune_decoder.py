@@ -11,27 +11,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
-
 from asr.atomic_file import replace_bytes, replace_text
-from asr.cli.evaluate import plan
+from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
 from asr.cli.terminal import say
-from asr.data.dataset import load_utterance
-from asr.data.manifest import Utterance, read_manifest
-from asr.decoder import BeamSearch, Greedy
-from asr.decoder.ngram import NgramModel
-from asr.decoder.ngram_file import load_ngram_model
-from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
-from asr.report.tuning import Trial, best, draw_tuning
 from asr.text import printable
-from asr.transcriber import Decoder, Transcriber
 
 if TYPE_CHECKING:
     import optuna
+    from torch import Tensor
+
+    from asr.data.manifest import Utterance
+    from asr.decoder import BeamSearch
+    from asr.decoder.ngram import NgramModel
+    from asr.metrics.error_rate import ErrorCounts
+    from asr.report.tuning import Trial
+    from asr.transcriber import Decoder, Transcriber
 
 TUNED_FILE, TRIALS_FILE, PICTURE_FILE = "decoder.yaml", "tuning.json", "tuning.png"
 LM_WEIGHTS = (0.0, 2.0)
@@ -60,8 +55,18 @@ def main(arguments: list[str]) -> int:
         ValueError: an output that exists, a manifest without a word, no optuna.
         OSError: a model or manifest that cannot be read, or an output that cannot be written.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     _check(options)
+    # Imported here: `--help` and a mistake in the call need none of it.
+    from rich.console import Console
+    from rich.progress import track
+
+    from asr.data.manifest import read_manifest
+    from asr.decoder import BeamSearch, Greedy
+    from asr.decoder.ngram_file import load_ngram_model
+    from asr.report.tuning import best
+    from asr.transcriber import Transcriber
+
     console = Console(stderr=True)
     dev = read_manifest(options.manifest)
     check_outputs(
@@ -122,6 +127,8 @@ class Search:
 
     def decoder(self, lm_weight: float, word_bonus: float, unk_score: float) -> BeamSearch:
         """The beam search with these weights."""
+        from asr.decoder import BeamSearch
+
         return BeamSearch(
             self.beam_size,
             alphabet=self.tokenizer.alphabet,
@@ -133,6 +140,10 @@ class Search:
 
     def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
         """Word and character errors of a decoder."""
+        import torch
+
+        from asr.metrics.error_rate import character_errors, word_errors
+
         texts = [""] * len(self.references)
         size = 2 * torch.get_num_threads()
         for start in range(0, len(self.order), size):
@@ -145,6 +156,8 @@ class Search:
 
     def trials(self, count: int, seed: int) -> Iterator[Trial]:
         """Weights that the tree-structured Parzen estimator asks for, the usual ones first."""
+        from asr.report.tuning import Trial
+
         study = _study(seed)
         for _ in range(count):
             asked = study.ask()
@@ -169,6 +182,12 @@ def emit(
         utterances: of dev.
         batch_duration_s: largest padded batch [s of audio].
     """
+    from rich.console import Console
+    from rich.progress import track
+
+    from asr.cli.evaluate import plan
+    from asr.data.dataset import load_utterance
+
     console = Console(stderr=True)
     found: dict[int, DevUtterance] = {}
     batches = plan(utterances, batch_duration_s)
@@ -212,6 +231,8 @@ def _write(
     trials: Sequence[Trial],
     baselines: dict[str, float],
 ) -> None:
+    from asr.report.tuning import best, draw_tuning
+
     found = best(trials)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -243,6 +264,8 @@ def _write(
 
 
 def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) -> None:
+    from asr.report.tuning import best
+
     found = best(trials)
     for name, wer in baselines.items():
         say(f"{name:<8} dev WER {100 * wer:.2f} %")
@@ -260,8 +283,9 @@ def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) ->
     say(f"settings: {folder / TUNED_FILE}; picture: {folder / PICTURE_FILE}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The arguments of the command."""
+    parser = Parser(
         prog="asr tune-decoder",
         description="Search the weights of language model, words and unknown words that give the "
         "lowest WER on a dev manifest. The model listens once; every trial decodes anew.",
@@ -276,5 +300,4 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-duration-s", type=float, default=120.0, help="padded batch (120)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--overwrite", action="store_true", help="replace settings that exist")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -13,7 +13,6 @@ from asr.decoder.ngram import MARKS, MAX_ORDER, NEVER, NgramModel, check_words
 UNKNOWN_ID, START_ID, END_ID = range(len(MARKS))
 MAX_POSITIONS = (1 << 31) - 1  # words and marks of a text: nodes are int32
 BLOCK = 1 << 22  # positions that are sorted at a time
-FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2 and from 3 up, as KenLM's --discount_fallback
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,13 +33,38 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_command_names_the_known_ones(fails: Callable[..., str]) -> None:
-    assert fails("transcribr", "a.wav").startswith("unknown command 'transcribr', expected one of ")
+    assert fails("transcribr", "a.wav") == "unknown command 'transcribr': did you mean transcribe?"
+    assert fails("x").startswith("unknown command 'x': expected one of prepare, shar, doctor, ")
 
 
-def test_help_needs_no_torch() -> None:
-    check = "assert 'torch' not in sys.modules"
-    code = f"import sys; from asr.cli.main import main; main(['--help']); {check}"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+MISTAKES = (
+    ["trian"], ["train"], ["train", "optim.lrr=1"], ["train", "model=bilstm_ctc_smal"],
+    ["evaluate", "--multirn"], ["prepare", "corpus"], ["shar"], ["doctor", "--jobs", "x", "a"],
+    ["runs", "--limit", "x", "."], ["compare"], ["transcribe", "--modle", "x", "a.wav"],
+    ["lm", "trian"], ["align", "a.wav"], ["tune-decoder", "--trials", "x"], ["average"],
+)  # fmt: skip
+HELP = [["--help"], *([command, "--help"] for command in COMMANDS), ["lm", "train", "--help"]]
+
+
+def test_help_and_mistakes_wait_for_nothing_slow() -> None:
+    """What takes a second to import and is not needed to say what is wrong with the call."""
+    code = (
+        "import sys; from asr.cli.main import main\n"
+        "for words in ARGUMENTS:\n"
+        "    try: status = main(words)\n"
+        "    except SystemExit as left: status = left.code\n"
+        "    assert status == (0 if '--help' in words else 2), (words, status)\n"
+        "    slow = {'torch', 'hydra', 'omegaconf', 'numba', 'rich', 'numpy'} & set(sys.modules)\n"
+        "    assert not slow, (words, slow)\n"
+    )
+    words = [words for words in (*MISTAKES, *HELP) if words[0] != "doctor"]
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("ARGUMENTS", repr(words))],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == len([each for each in words if "--help" not in each])
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.align_output import OF_ALL
+from asr.cli.align import OF_ALL
 from asr.cli.main import COMMANDS, main
 from asr.cli.outputs import check_outputs
 from asr.decoder.ngram_file import save_ngram_model

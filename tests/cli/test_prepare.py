@@ -76,7 +76,7 @@ def test_text_rules_and_lists_come_from_the_command_line(source: Path, tmp_path:
     ("overrides", "message"),
     [
         (["corpus=manifest"], "corpus.name is missing, expected corpus.name=VALUE"),
-        (["corpus.sorce=x"], "unknown config key 'corpus.sorce': did you mean 'source'?"),
+        (["corpus.sorce=x"], "unknown setting corpus.sorce: did you mean corpus.source?"),
         (["+corpus.foo=1"], "unknown setting corpus.foo: expected one of data_dir, name,"),
         (["corpus.audio_format=mp3"], "audio_format is 'mp3', expected one of keep, wav, flac"),
         (["corpus=fsdd", "corpus.held_out_speaker=bob"], "held_out_speaker is 'bob', expected"),

@@ -181,7 +181,8 @@ def test_a_plugin_that_is_not_installed(words: list[str], plugin: str, tmp_path:
         "sys.modules['hydra_plugins'] = found\n"
         "from asr.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "train", *words, f"paths.run_dir={tmp_path}"]
+    paths = [f"paths.run_dir={tmp_path}", "data.train=x.jsonl"]
+    command = [sys.executable, "-c", code, "train", *words, *paths]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert result.stderr == (
         f"asr: error: {plugin} is not installed: pip install 'lstm-asr[sweep]'\n"

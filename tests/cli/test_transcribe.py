@@ -239,7 +239,7 @@ def test_other_faults_are_no_files_fault() -> None:
 def test_a_recording_that_memory_does_not_hold(
     model_file: Path, clip: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("asr.transcriber.available_memory", lambda: 10_000_000)
+    monkeypatch.setattr("asr.recognizer.available_memory", lambda: 10_000_000)
     assert main(["transcribe", "--model", str(model_file), clip]) == 2
     line = capsys.readouterr().err.splitlines()[0]
     assert line == (

@@ -1,0 +1,188 @@
+"""KEY=VALUE: what a command of Hydra's takes, explained and checked before Hydra starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from asr.cli.conf import MISSING, Composed, compose, config_groups, read_config
+from asr.untrusted import nearest
+
+# Hydra's options; those with a value, and those without.
+WITH_VALUE = (
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
+    "--config-dir", "-cd", "--experimental-rerun", "--info", "-i",
+)  # fmt: skip
+FLAGS = (
+    "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
+    "--shell-completion", "-sc",
+)  # fmt: skip
+# With these nothing runs, or what runs is not in conf/.
+UNCHECKED = {
+    "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--experimental-rerun",
+    "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--shell-completion",
+    "-sc",
+}  # fmt: skip
+EXAMPLES = {
+    "prepare": ("corpus=digits_synthetic", "corpus=manifest corpus.name=mine corpus.source=FOLDER"),
+    "train": (
+        "experiment=digits_demo",
+        "data.train=train.jsonl data.dev=dev.jsonl name=first",
+        "experiment=digits_demo model=bilstm_ctc_medium optim.lr=0.001 name=larger",
+        "experiment=digits_demo seed=0,1,2 name=seeds --multirun",
+        "resume=runs/train/first",
+    ),
+    "evaluate": (
+        "model_file=runs/train/first/best.safetensors manifest=test.jsonl",
+        "model_file=MODEL manifest=test.jsonl decoder=beam_ngram decoder.language_model=LM",
+    ),
+}
+PREFIXED = re.compile(r"(?P<prefix>~|\+\+|\+)?(?P<key>[\w./-]+)(?:=(?P<value>.*))?", re.DOTALL)
+NAME = re.compile(r"[\w-]+(/[\w-]+)*")  # of an option
+
+
+def explain(command: str, what: str, words: Sequence[str]) -> str:
+    """The text of `asr COMMAND --help`: its groups, settings with their comments, and examples.
+
+    Args:
+        command: one of Hydra's.
+        what: it does.
+        words: of the command line; options that they choose are those whose settings are shown.
+
+    Raises:
+        ValueError: an option that there is not.
+    """
+    composed = compose(command, _chosen(words)[0])
+    lines = [
+        f"usage: asr {command} [GROUP=OPTION | KEY=VALUE ...]", "", f"{what.capitalize()}.", "",
+        *(f"  asr {command} {example}" for example in EXAMPLES[command]), "",
+        "groups: choose a file conf/GROUP/OPTION.yaml; * is taken where you choose none",
+    ]  # fmt: skip
+    for group, taken in composed.choices.items():
+        for option in config_groups()[group]:
+            mark = "*" if option == taken else " "
+            about = read_config(f"{group}/{option}").about
+            lines.append(_line(f"{mark} {group}={option}", about))
+    lines += ["", f"settings, and the values that they have; you have to give those of {MISSING}"]
+    for key, setting in composed.settings.leaves():
+        if not key.rpartition(".")[2].startswith("_"):
+            lines.append(_line(f"  {key}={setting.value}", setting.comment))
+    lines += [
+        "", "options",
+        _line("  --multirun", "run every combination of KEY=VALUE,VALUE,..."),
+        _line("  --cfg job", "print the settings instead of running"),
+        _line("  --debug", "show the traceback of an error"),
+        _line("  --hydra-help", "what else Hydra takes"),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _line(left: str, comment: str) -> str:
+    return f"{left:<38}  {comment}".rstrip()
+
+
+def _chosen(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
+    """The options that words choose, by their group; and whether these are all files of conf/.
+
+    Raises:
+        ValueError: an option that there is not.
+    """
+    chosen: dict[str, str | None] = {}
+    are_files = True
+    for word in words:
+        found = PREFIXED.fullmatch(word)
+        group = found["key"] if found else ""
+        options = config_groups().get(group, ())
+        if not found or not options or found["value"] is None or found["prefix"] == "~":
+            continue
+        for name in found["value"].split(","):
+            if not NAME.fullmatch(name):
+                are_files = False  # a decoder file, or several in a list
+            elif name in (*options, "null"):
+                chosen[group] = None if name == "null" else name
+            else:
+                raise ValueError(
+                    f"{group}={name}: no conf/{group}/{name}.yaml, {nearest(name, options)}"
+                )
+    return chosen, are_files
+
+
+def check_overrides(command: str, words: Sequence[str]) -> None:
+    """Refuse what can be seen to be wrong without composing: misspelt and missing names.
+
+    What is left over is for Hydra to judge: a name that Hydra would take is never refused.
+
+    Args:
+        command: one of Hydra's.
+        words: of its command line.
+
+    Raises:
+        ValueError: a word that is no option and no KEY=VALUE, a group, an option of a group or a
+            setting that there is not, or a setting that has to be given and is not.
+    """
+    settings: list[str] = []
+    is_checked, takes_value = True, False
+    for word in words:
+        name = word.partition("=")[0]
+        if takes_value:
+            takes_value = False
+        elif not word.startswith("-"):
+            settings.append(word)
+        elif name.startswith("--") and name not in WITH_VALUE + FLAGS:
+            known = [each for each in WITH_VALUE + FLAGS if each.startswith("--")]
+            raise ValueError(f"unknown option {name}: {nearest(name, known)}")
+        else:
+            is_checked = is_checked and name not in UNCHECKED
+            takes_value = word in WITH_VALUE
+    for word in settings:
+        if "=" not in word and not word.startswith("~"):
+            raise ValueError(f"{word}: no KEY=VALUE, expected one (asr {command} --help)")
+    if not is_checked or any(re.match(r"resume=(?!null$|auto$|$)", word) for word in settings):
+        return  # the settings of another training come first
+    chosen, are_files = _chosen(settings)
+    if not are_files:
+        return
+    composed = compose(command, chosen)
+    given: set[str] = set()
+    for word in settings:
+        found = PREFIXED.fullmatch(word)
+        if not found or found["key"].startswith("hydra"):
+            return  # of which only Hydra knows the meaning
+        if found["key"] not in config_groups():
+            given.add(found["key"])
+        if not found["prefix"]:
+            _check_key(command, found["key"], composed)
+    for key, setting in composed.settings.leaves():
+        parents = [key.rsplit(".", count)[0] for count in range(key.count(".") + 1)]
+        if setting.value == MISSING and not given & {key, *parents}:
+            raise ValueError(f"{key} is missing, expected {key}=VALUE")
+
+
+def _check_key(command: str, key: str, composed: Composed) -> None:
+    """Refuse a group or a setting that there is not among those that were composed."""
+    if key in composed.choices:
+        return
+    if key in config_groups():
+        outer = key.rpartition("/")[0]
+        takers = [
+            f"{outer}={option}"
+            for option in config_groups().get(outer, ())
+            if outer in composed.choices and key in compose(command, {outer: option}).choices
+        ]
+        hint = " or ".join(takers) if takers else f"one of {', '.join(composed.choices)}"
+        raise ValueError(f"{key}: no group of asr {command} as it is set, expected {hint}")
+    parent, _, name = key.rpartition(".")
+    section = composed.settings.find(parent) if parent else composed.settings
+    if composed.settings.find(key) or section is None or section.value is not None:
+        return  # there, or inside of something that holds any names
+    leaves = [leaf for leaf, _ in composed.settings.leaves()]
+    elsewhere = [leaf for leaf in leaves if leaf.endswith(f".{name}")]
+    prefix = f"{parent}." if parent else ""
+    known = [each for each in section.parts if not each.startswith("_")]
+    if not parent:
+        known += composed.choices
+    if elsewhere or not known:
+        hint = f"did you mean {elsewhere[0] if elsewhere else '+' + key}?"
+    else:
+        hint = nearest(name, known, prefix)
+    raise ValueError(f"unknown setting {key}: {hint}")

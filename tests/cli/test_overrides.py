@@ -1,0 +1,108 @@
+"""KEY=VALUE: what is misspelt or missing is told, what Hydra takes is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from asr.cli.conf import compose, config_groups
+from asr.cli.main import HYDRA_COMMANDS
+from asr.cli.overrides import FLAGS, WITH_VALUE, check_overrides
+
+DATA = ["data.train=a.jsonl", "data.dev=b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=bilstm_ctc_smal"], "model=bilstm_ctc_smal: no conf/model/bilstm_ctc_smal.yaml, "
+         "did you mean bilstm_ctc_small?"),
+        (["optim=adam,sdg"], "optim=sdg: no conf/optim/sdg.yaml, did you mean sgd?"),
+        (["schedule=x"], "schedule=x: no conf/schedule/x.yaml, expected one of constant, cosine, "
+         "inverse_sqrt, linear"),
+        (["optim.lrr=1"], "unknown setting optim.lrr: did you mean optim.lr?"),
+        (["~optim.lrr", "num_layers=3"], "unknown setting num_layers: did you mean "
+         "model.num_layers?"),
+        (["modle=x"], "unknown setting modle: did you mean model?"),
+        (["sed=1"], "unknown setting sed: did you mean seed?"),
+        (["optim.betas.x=1", "augment.spec.x=1"], "unknown setting "
+         "augment.spec.x: expected one of augment.spec.freq_masks, augment.spec.freq_width, "
+         "augment.spec.time_masks_per_s, augment.spec.time_width, augment.spec.time_share, "
+         "augment.spec.frame_shift_ms"),
+        (["augment/noise=folder"], "augment/noise: no group of asr train as it is set, expected "
+         "augment=full or augment=noisy"),
+        (["decoder=beam"], "decoder: no group of asr train as it is set, expected one of data, "
+         "features, augment, model, optim, schedule, trainer, paths, experiment, sweep, debug"),
+        (["seed"], "seed: no KEY=VALUE, expected one (asr train --help)"),
+        (["--multirn"], "unknown option --multirn: did you mean --multirun?"),
+        (["--multi"], "unknown option --multi: did you mean --multirun?"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_told_with_the_nearest(
+    words: list[str], message: str, fails: Callable[..., str]
+) -> None:
+    assert fails("train", *DATA, *words) == message
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["train"], "data.train"),
+        (["train", "data=shar", DATA[0]], "data.dev"),
+        (["train", *DATA, "augment=noisy", "augment/noise=folder"],
+         "augment.waveform.noise.source.folder"),
+        (["evaluate", "model_file=x"], "manifest"),
+        (["evaluate", "model_file=x", "manifest=x", "decoder=beam_ngram"],
+         "decoder.language_model"),
+        (["prepare", "corpus=manifest", "--multirun"], "corpus.name"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_told(words: list[str], missing: str, fails: Callable[..., str]) -> None:
+    assert fails(*words) == f"{missing} is missing, expected {missing}=VALUE"
+
+
+@pytest.mark.parametrize("command", HYDRA_COMMANDS)
+def test_no_name_that_there_is_is_refused(command: str) -> None:
+    given = [f"{key}=x" for key, each in compose(command, {}).settings.leaves()
+             if each.value == "???"]  # fmt: skip
+    for group in compose(command, {}).choices:
+        for option in (*config_groups()[group], "null"):
+            chosen = {group: None if option == "null" else option}
+            for key, _ in compose(command, chosen).settings.leaves():
+                sections = [key.rsplit(".", count)[0] for count in range(key.count(".") + 1)]
+                rest = [] if "???" not in str(compose(command, chosen)) else [
+                    f"{each}=x" for each, setting in compose(command, chosen).settings.leaves()
+                    if setting.value == "???"
+                ]  # fmt: skip
+                for section in set(sections) - set(config_groups()):
+                    words = [*given, *rest, f"{group}={option}", f"{section}=1"]
+                    check_overrides(command, words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["+model.new=1"], ["++optim.x.y=1"], ["~augment.spec"], ["hydra.mode=RUN"],
+        ["hydra/launcher=joblib"], ["seed=1,2", "--multirun"], ["optim.lr=choice(1,2)", "-m"],
+        ["--config-dir", "elsewhere", "model=own"], ["--cfg", "job"], ["-c", "all", "--resolve"],
+        ["--info", "plugins"], ["experiment=[fsdd,digits_demo]"], ["model@other=lstm_ctc_small"],
+        ["augment=noisy", "augment.waveform.noise.probability=1"], ["'data.train=a b.jsonl'"],
+        ["resume=runs/train/x", "augment.waveform.noise.probability=1"], ["data={a: 1}"],
+        ["augment.waveform.speeds=[1]"], ["name=a=b"],
+    ],
+)  # fmt: skip
+def test_what_only_hydra_can_judge_is_left_to_it(words: list[str]) -> None:
+    check_overrides("train", [*DATA, *words])
+
+
+def test_a_decoder_file_has_its_own_settings() -> None:
+    given = ["model_file=x", "manifest=x", "decoder=tuned.yaml", "decoder.lm_weight=1"]
+    check_overrides("evaluate", given)
+
+
+def test_the_options_are_those_of_hydra() -> None:
+    from hydra._internal.utils import get_args_parser  # what `--hydra-help` prints
+
+    names = [name for action in get_args_parser()._actions for name in action.option_strings]
+    assert sorted(names) == sorted(WITH_VALUE + FLAGS)
