@@ -30,7 +30,7 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Emission:
-    """What a model says of a recording.
+    """The log-probabilities that a model gives a recording.
 
     Attributes:
         log_probs: `(T, V)`, of the frames that begin before the audio's end.
@@ -50,7 +50,7 @@ class Emission:
 
 @dataclass(frozen=True)
 class AlignedWord(Word):
-    """A word of the text, normalised, and when it is said; its confidence is not calibrated.
+    """A word of the text, normalised, and its times; its confidence is not calibrated.
 
     Attributes:
         characters: its own.
@@ -64,7 +64,7 @@ class AlignedWord(Word):
 
 @dataclass(frozen=True)
 class Alignment:
-    """When a text was said.
+    """The times of a text in a recording.
 
     Attributes:
         text: normalised.
@@ -72,8 +72,8 @@ class Alignment:
         duration: of the audio [s].
         log_prob: mean log-probability of a frame of the path [nats].
         shortfall: by how much that is behind the path that the model itself takes, 0 where the
-            text is what it hears [nats a frame]. What the model is unsure of whatever the text
-            costs nothing here.
+            text is its own hypothesis [nats a frame]. What the model is unsure of whatever the
+            text costs nothing here.
         confidence: geometric mean of all characters' probabilities, 0 to 1.
     """
 
@@ -86,12 +86,12 @@ class Alignment:
 
     @property
     def fits(self) -> bool:
-        """False where the text most likely is not what is said in the audio."""
+        """False where the text most likely is not that of the audio."""
         return self.shortfall <= MAX_SHORTFALL
 
 
 class Aligner:
-    """Finds when the words of a known text are said.
+    """Finds when the words of a known text are spoken.
 
     Args:
         recognizer: a trained model.
@@ -103,7 +103,11 @@ class Aligner:
 
     @classmethod
     def load(cls, model_file: Path | str, device: str = "auto") -> Aligner:
-        """An aligner of a model file.
+        """Load an aligner from a model file.
+
+        Args:
+            model_file: of `asr train`.
+            device: "auto", "cpu" or "cuda".
 
         Raises:
             ValueError: no model file, or no such device.
@@ -114,6 +118,10 @@ class Aligner:
 
     def align_file(self, source: Path | str | bytes, text: str) -> Alignment:
         """Align an audio file, or the bytes of one, with its text.
+
+        Args:
+            source: a path, or the bytes of a file.
+            text: as written; the model's text rules are applied.
 
         Raises:
             ValueError: audio that cannot be read, or as `align_emission`.
@@ -152,7 +160,7 @@ class Aligner:
 
 
 def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Alignment:
-    """Align what a model said of a recording with a text.
+    """Align the log-probabilities of a recording with a text.
 
     Args:
         recognizer: the model, for its text rules and alphabet.
@@ -181,7 +189,7 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
 
 
 def character_path(recognizer: Recognizer, emission: Emission, text: str) -> tuple[Character, ...]:
-    """Where the most likely path writes each character of a normalised text.
+    """Find where the most likely path writes each character of a normalised text.
 
     For pictures of a reference and a hypothesis over the same recording.
 

@@ -57,7 +57,7 @@ class AudioInfo:
 
     @property
     def duration(self) -> float:
-        """[s]."""
+        """Its length [s]."""
         return self.num_samples / self.sample_rate
 
 
@@ -90,7 +90,7 @@ def probe(source: Source) -> AudioInfo:
 
 
 def list_recordings(folder: Path | str) -> tuple[Recording, ...]:
-    """The audio files of a folder and the folders in it, each with its header read.
+    """List the audio files of a folder and the folders in it, each with its header read.
 
     Args:
         folder: audio files are those with a suffix of `AUDIO_SUFFIXES`; others (a licence, a

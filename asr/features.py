@@ -19,7 +19,7 @@ STD_FLOOR = 1e-2
 
 
 class LogMel(nn.Module):
-    """Natural logarithm of mel-filtered power spectra, normalised.
+    """Computes the natural logarithm of mel-filtered power spectra, normalised.
 
     Before normalisation, with the defaults the values equal librosa's
     `log(melspectrogram(center=True, pad_mode="constant"))`; with `center=False, mel_scale="kaldi",
@@ -106,7 +106,7 @@ class LogMel(nn.Module):
         return self.hop_length / self.sample_rate
 
     def frame_count(self, num_samples: Tensor) -> Tensor:
-        """Frames of waveforms of these lengths.
+        """Count the frames of waveforms of these lengths.
 
         Args:
             num_samples: int64, any shape [samples].
@@ -213,7 +213,7 @@ def _extension_stub() -> ModuleType:
 def mel_filterbank(
     kind: str, n_mels: int, n_fft: int, sample_rate: int, f_min: float, f_max: float
 ) -> Tensor:
-    """Triangular mel filters over the bins of a power spectrum.
+    """Make triangular mel filters over the bins of a power spectrum.
 
     Args:
         kind: "slaney" (librosa's default: mel scale and area norm of Slaney's Auditory Toolbox),
@@ -288,7 +288,7 @@ class NoNormalizer(nn.Module):
 
 
 class UtteranceNormalizer(nn.Module):
-    """Each mel bin of each utterance to mean 0 and standard deviation 1 over its own frames.
+    """Brings each mel bin of each utterance to mean 0 and deviation 1 over its own frames.
 
     Removes what stays the same in a recording (gain, microphone, room); needs the whole utterance.
     """
@@ -312,7 +312,7 @@ class UtteranceNormalizer(nn.Module):
 
 
 class StoredNormalizer(nn.Module):
-    """Each mel bin by a mean and standard deviation measured once on the training data.
+    """Normalises each mel bin by a mean and deviation measured once on the training data.
 
     Keeps loudness differences between utterances and works on a stream. The statistics are buffers,
     so they travel inside the model file.

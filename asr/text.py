@@ -111,7 +111,7 @@ class TextNormalizer:
         return " ".join(text.split())
 
     def rules(self) -> tuple[str, ...]:
-        """What is done to a text, in words and in this order, to stand beside an error rate."""
+        """Say what is done to a text, in this order, to stand beside an error rate."""
         punctuation = "punctuation becomes spaces" + (
             f" (inside words stays {self.keep})" if self.keep else ""
         )
@@ -171,7 +171,7 @@ class CharTokenizer:
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> CharTokenizer:
-        """The tokenizer of all characters that occur, sorted by code point.
+        """Make the tokenizer of all characters that occur, sorted by code point.
 
         Args:
             texts: normalised transcripts.
@@ -217,7 +217,7 @@ class CharTokenizer:
             raise ValueError(self._unknown(text)) from None
 
     def unknown_characters(self, text: str) -> str:
-        """The characters of a text that the alphabet lacks, sorted; empty where it has all."""
+        """Find the characters of a text that the alphabet lacks, sorted; none where it has all."""
         return "".join(sorted(set(text) - self._ids.keys()))
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -255,7 +255,7 @@ class CharTokenizer:
 
 
 def describe_character(character: str) -> str:
-    """A character as a message shows it: itself, its code point and its name."""
+    """Describe a character as a message shows it: itself, its code point and its name."""
     name = unicodedata.name(character, "unnamed")
     return f"{character!r} (U+{ord(character):04X} {name})"
 
@@ -283,7 +283,7 @@ def _check_alphabet(characters: list[str]) -> None:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with escapes (`\\x1b`) in the place of characters that are not printable.
+    r"""Show a text with escapes (`\x1b`) in the place of characters that are not printable.
 
     Args:
         text: of anybody: a file's name, a transcript, a value of a file.
@@ -296,7 +296,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def printable_json(value: object) -> str:
-    """A value as JSON on one line, its letters as they are and what would act as escapes.
+    """Write a value as JSON on one line, its letters as they are and what would act as escapes.
 
     Raises:
         ValueError: NaN or infinities.

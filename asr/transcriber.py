@@ -18,14 +18,14 @@ from asr.word import Word
 
 
 class Decoder(Protocol):
-    """Log-probabilities `(B, T, V)` and lengths `(B,)` to hypotheses, best first, an utterance."""
+    """Turns log-probabilities `(B, T, V)` and lengths `(B,)` into hypotheses, best first."""
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]: ...
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said.
+    """The text of a recording, and when each of its words is spoken.
 
     Attributes:
         text: the words with single spaces between.
@@ -63,7 +63,12 @@ class Transcriber:
     def load(
         cls, model_file: Path | str, device: str = "auto", decoder: Decoder | None = None
     ) -> Transcriber:
-        """A transcriber of a model file.
+        """Load a transcriber from a model file.
+
+        Args:
+            model_file: of `asr train`.
+            device: "auto", "cpu" or "cuda".
+            decoder: log-probabilities to hypotheses; None is greedy.
 
         Raises:
             ValueError: no model file, or no such device.
@@ -74,6 +79,9 @@ class Transcriber:
 
     def transcribe_file(self, source: Path | str | bytes) -> Transcript:
         """Transcribe an audio file, or the bytes of one.
+
+        Args:
+            source: a path, or the bytes of a file.
 
         Raises:
             ValueError: audio that cannot be read, or that would not fit into memory.

@@ -11,7 +11,7 @@ MAX_DB = 100.0  # [dB] more than the range of 16-bit samples
 def checked_range(
     name: str, pair: Sequence[float], lowest: float, highest: float, unit: str
 ) -> tuple[float, float]:
-    """A range as a pair.
+    """Check a range, and give it as a pair.
 
     Args:
         name: of the setting.
@@ -32,12 +32,12 @@ def checked_range(
 
 
 def checked_db(name: str, pair: Sequence[float]) -> tuple[float, float]:
-    """A range of levels [dB]; raises ValueError as `checked_range` does."""
+    """Check a range of levels [dB]; raises ValueError as `checked_range` does."""
     return checked_range(name, pair, -MAX_DB, MAX_DB, "dB")
 
 
 def checked_probability(probability: float) -> float:
-    """A probability.
+    """Check a probability.
 
     Raises:
         ValueError: not within 0 to 1.

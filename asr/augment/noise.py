@@ -35,7 +35,7 @@ class NoiseSource(Protocol):
 
 
 class Noise:
-    """Add noise to some utterances.
+    """Adds noise to some utterances.
 
     Args:
         source: of the noise.
@@ -89,7 +89,7 @@ def add_noise(
 
 
 def active_power(waveform: NDArray[np.float32], sample_rate: int) -> float:
-    """Mean power of the frames where somebody speaks: those at most 30 dB below the loudest.
+    """Measure the power of the frames where somebody speaks: at most 30 dB below the loudest.
 
     Pauses count for nothing, so that the same voice gets the same noise however long they are. A
     waveform without pauses has its mean power. ITU-T P.56 measures the same more finely.
@@ -113,13 +113,13 @@ def active_power(waveform: NDArray[np.float32], sample_rate: int) -> float:
 
 
 def mean_power(waveform: NDArray[np.float32]) -> float:
-    """Mean square of a waveform's samples; 0 for none."""
+    """Measure the mean square of a waveform's samples; 0 for none."""
     # Not by a dot product: that may round in another way on another number of threads.
     return float(np.square(waveform).mean(dtype=np.float64)) if len(waveform) else 0.0
 
 
 class SyntheticNoise:
-    """One of several kinds of noise, drawn evenly.
+    """Draws one of several kinds of noise, each as often as any other.
 
     A colour is a cycle of 60 s, made once in every process from the kind and `seed` alone, so that
     each process has the same; an utterance gets a stretch from anywhere in it. Hum is drawn anew
@@ -163,7 +163,7 @@ class SyntheticNoise:
 def coloured_cycle(
     slope: float, num_samples: int, sample_rate: int, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Gaussian noise whose power spectrum is a straight line above 20 Hz, drawn as a spectrum.
+    """Draw Gaussian noise whose power spectrum is a straight line above 20 Hz, as a spectrum.
 
     Args:
         slope: of the power over the logarithm of the frequency [dB a decade].
@@ -183,7 +183,7 @@ def coloured_cycle(
 
 
 def hum(sample_rate: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """A second of mains hum: harmonics that fall off, each of a drawn level and phase.
+    """Draw a second of mains hum: harmonics that fall off, each of its own level and phase.
 
     Args:
         sample_rate: [Hz].
@@ -197,13 +197,13 @@ def hum(sample_rate: int, generator: np.random.Generator) -> NDArray[np.float32]
     level = generator.uniform(0.1, 1.0, NUM_HARMONICS) / order
     phase = generator.uniform(0, 2 * np.pi, NUM_HARMONICS)
     spectrum = np.zeros(sample_rate // 2 + 1, dtype=np.complex64)  # bins 1 Hz apart
-    heard = order * mains_hz < sample_rate / 2
-    spectrum[order[heard] * mains_hz] = (level * np.exp(1j * phase))[heard]
+    below = order * mains_hz < sample_rate / 2
+    spectrum[order[below] * mains_hz] = (level * np.exp(1j * phase))[below]
     return np.fft.irfft(spectrum, sample_rate).astype(np.float32, copy=False)
 
 
 class NoiseFiles:
-    """Stretches of recordings, of which nothing stays in memory.
+    """Draws stretches of recordings, of which nothing stays in memory.
 
     A file is drawn, each as often as any other, then a place in it. A recording that is shorter
     than the utterance is repeated, its end faded into its beginning.
@@ -248,7 +248,7 @@ class NoiseFiles:
 def _read(
     recording: Recording, place: float, duration: float, sample_rate: int
 ) -> NDArray[np.float32]:
-    """So many seconds from a place between 0 and 1, or all of a recording that is shorter."""
+    """Read so many seconds from a place between 0 and 1, or all of a shorter recording."""
     spare = recording.info.duration - duration
     if spare <= 0:
         return load_audio(recording.path, sample_rate)
@@ -256,7 +256,7 @@ def _read(
 
 
 def loop(cycle: NDArray[np.float32], start: int, num_samples: int) -> NDArray[np.float32]:
-    """A stretch of a waveform that is repeated without end.
+    """Cut a stretch out of a waveform that is repeated without end.
 
     Args:
         cycle: `(n,)`, what is repeated; at least one sample.
@@ -271,7 +271,7 @@ def loop(cycle: NDArray[np.float32], start: int, num_samples: int) -> NDArray[np
 
 
 def seamless(recording: NDArray[np.float32], overlap: int) -> NDArray[np.float32]:
-    """A recording made a cycle: its end fades out while its beginning fades in.
+    """Make a recording a cycle: its end fades out while its beginning fades in.
 
     The fades keep the power of what is not correlated, as noise is.
 

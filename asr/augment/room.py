@@ -33,7 +33,7 @@ class RoomSource(Protocol):
 
 
 class Reverberation:
-    """Put some utterances into a room.
+    """Puts some utterances into a room.
 
     Args:
         source: of the rooms' impulse responses.
@@ -59,7 +59,7 @@ class Reverberation:
 def reverberate(
     waveform: NDArray[np.float32], response: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """A waveform in a room, no later and no louder than before.
+    """Put a waveform into a room, no later and no louder than before.
 
     Args:
         waveform: `(num_samples,)`, at least one sample.
@@ -68,16 +68,16 @@ def reverberate(
     Returns:
         `(num_samples,)` float32, scaled to the waveform's mean power; what rings on is cut off.
     """
-    heard = convolve(waveform, response)
-    power = mean_power(heard)
+    result = convolve(waveform, response)
+    power = mean_power(result)
     if not power:
-        return heard
-    heard *= np.float32(np.sqrt(mean_power(waveform) / power))
-    return heard
+        return result
+    result *= np.float32(np.sqrt(mean_power(waveform) / power))
+    return result
 
 
 def convolve(waveform: NDArray[np.float32], response: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The causal convolution, cut to the waveform's length.
+    """Convolve causally, and cut to the waveform's length.
 
     Args:
         waveform: `(num_samples,)`, at least one sample.
@@ -90,8 +90,8 @@ def convolve(waveform: NDArray[np.float32], response: NDArray[np.float32]) -> ND
     from scipy.signal import oaconvolve  # type: ignore[import-untyped]
 
     num_samples = len(waveform)
-    heard = oaconvolve(waveform, response[:num_samples])[:num_samples]
-    return np.ascontiguousarray(heard, dtype=np.float32)
+    result = oaconvolve(waveform, response[:num_samples])[:num_samples]
+    return np.ascontiguousarray(result, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Shoebox:
 
     @property
     def volume(self) -> float:
-        """[m3]."""
+        """Of the air in it [m3]."""
         return float(np.prod(self.size))
 
     @property
@@ -134,7 +134,7 @@ class Shoebox:
 
 
 class SimulatedRooms:
-    """A fixed number of simulated rooms, of which each utterance gets one.
+    """Simulates a fixed number of rooms, of which each utterance gets one.
 
     A room depends on `seed` and its number alone, and is made when a process first needs it, so
     every process has the same. A response is as long as its room's RT60.
@@ -183,7 +183,7 @@ class SimulatedRooms:
         return self._responses[key]
 
     def response(self, room: int, sample_rate: int) -> NDArray[np.float32]:
-        """The impulse response of one room, `(num_taps,)` float32 at `sample_rate` [Hz]."""
+        """Make the impulse response of one room, `(num_taps,)` float32 at `sample_rate` [Hz]."""
         generator = np.random.default_rng([self.seed, room])
         return room_response(self._draw(generator), sample_rate, generator)
 
@@ -203,7 +203,7 @@ class SimulatedRooms:
 def room_response(
     room: Shoebox, sample_rate: int, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A room's impulse response, as long as its RT60.
+    """Make a room's impulse response, as long as its RT60.
 
     Args:
         room: the room.
@@ -222,7 +222,7 @@ def room_response(
 
 
 def image_sources(room: Shoebox, num_taps: int, sample_rate: int) -> NDArray[np.float64]:
-    """Direct sound and reflections, each the sound of a mirrored source.
+    """Add up direct sound and reflections, each the sound of a mirrored source.
 
     Allen and Berkley, "Image method for efficiently simulating small-room acoustics", JASA 1979,
     equations 8 to 10, with the same reflection at all walls, the delay of the direct sound taken
@@ -231,7 +231,7 @@ def image_sources(room: Shoebox, num_taps: int, sample_rate: int) -> NDArray[np.
 
     Args:
         room: the room.
-        num_taps: of the response; images that are heard later are left out.
+        num_taps: of the response; images that arrive later are left out.
         sample_rate: [Hz].
 
     Returns:
@@ -248,17 +248,17 @@ def image_sources(room: Shoebox, num_taps: int, sample_rate: int) -> NDArray[np.
         order = np.add.outer(order, mirrored).reshape(-1)
     distance = np.sqrt(square)
     tap = np.rint((distance - room.distance) / SPEED_OF_SOUND * sample_rate).astype(np.int64)
-    heard = tap < num_taps
-    amplitude = room.reflection ** order[heard] * room.distance / distance[heard]
+    arrived = tap < num_taps
+    amplitude = room.reflection ** order[arrived] * room.distance / distance[arrived]
     response = np.zeros(num_taps)
-    np.add.at(response, tap[heard], amplitude)
+    np.add.at(response, tap[arrived], amplitude)
     return response
 
 
 def diffuse_tail(
     room: Shoebox, start: int, end: int, sample_rate: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """What image sources add up to when they are many: noise that decays by 60 dB in RT60.
+    """Draw what many image sources add up to: noise that decays by 60 dB in RT60.
 
     At the time t after the sound left, images lie at the distance c t: 4 pi c^3 t^2 / V of them a
     second, each with the energy (d_direct / (c t))^2 10^(-6 t / RT60) of what the walls leave. So
@@ -282,7 +282,7 @@ def diffuse_tail(
 
 
 def _without_offset(response: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """A response with a first-order high-pass, that leaves the direct sound as it is.
+    """Put a first-order high-pass behind a response; the direct sound stays as it is.
 
     All images push in the same direction, so a room would raise a recording's offset by tens of
     decibels. Allen and Berkley put a high-pass behind their method for this reason.
@@ -299,7 +299,7 @@ def _position(values: NDArray[np.float64]) -> Position:
 
 
 class RoomFiles:
-    """Recorded impulse responses, each drawn as often as any other.
+    """Draws recorded impulse responses, each as often as any other.
 
     The loudest sample of a recording is taken for the direct sound, and what comes before it is
     cut off, so that speech stays where it is in time.

@@ -13,7 +13,7 @@ MAX_MASKS = 1000  # of a kind, an utterance or a second: more hide everything an
 
 
 class SpecAugment:
-    """Time and frequency masking (Park et al., "SpecAugment", Interspeech 2019).
+    """Masks spans of frames and bands of mel bins (Park et al., "SpecAugment", Interspeech 2019).
 
     Masks are drawn for each utterance from its own seed and within its own length, so they depend
     neither on the batch nor on the worker. Normalised features are masked with zero, their mean.

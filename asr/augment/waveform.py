@@ -13,7 +13,7 @@ from asr.augment.room import Reverberation
 
 
 class WaveformAugment:
-    """Play an utterance faster or slower, in a room, in noise, louder or softer.
+    """Plays an utterance faster or slower, in a room, in noise, louder or softer.
 
     Speed changes tempo and pitch together by resampling (Ko et al., "Audio augmentation for speech
     recognition", Interspeech 2015). Noise comes after the room, for it has a place of its own.

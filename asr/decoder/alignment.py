@@ -165,8 +165,12 @@ def _search(log_probs: Array, labels: Array, penalty: Array, segment: int) -> tu
 def _keep_scores(
     log_probs: Array, labels: Array, penalty: Array, segment: int
 ) -> tuple[Array, Array]:
-    """Scores before the first frame of each segment: of blanks `(segments, U + 1)`, and of labels
-    `(segments, U + 2)`, label u at u + 1, so that there is something before the first."""
+    """Keep the scores before the first frame of each segment.
+
+    Returns:
+        Of blanks `(segments, U + 1)`, and of labels `(segments, U + 2)`, label u at u + 1, so that
+        there is something before the first.
+    """
     num_frames, pairs = len(log_probs), len(labels)
     num_segments = max(1, -(-num_frames // segment))
     kept_blanks = np.full((num_segments, pairs), -np.inf)
@@ -194,8 +198,9 @@ def _note_sources(
     kept_blanks: Array, kept_labels: Array, log_probs: Array, labels: Array, penalty: Array,
     first: int, lowest: int, base: int, sources: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """Fill `sources` `(K, pairs from base on)` for the frames from `first` on, as far as they lead
-    to pairs from `lowest` on in the last of them.
+    """Fill `sources` `(K, pairs from base on)` for the frames from `first` on.
+
+    Only as far as they lead to pairs from `lowest` on in the last of them.
 
     Returns:
         Scores in the end of the last pair's blank, and of the label before it.
@@ -224,8 +229,11 @@ def _advance(
     blanks: Array, before: Array, own: Array, new_blanks: Array, new_own: Array, labels: Array,
     penalty: Array, frame: Array,
 ) -> None:  # fmt: skip
-    """Scores of the next frame for a stretch of pairs; `before` are those of the labels one pair
-    before. Slices from 0, as indices that might be negative keep Numba from vectors."""
+    """Compute the scores of the next frame for a stretch of pairs.
+
+    `before` are those of the labels one pair before. Slices from 0, as indices that might be
+    negative keep Numba from vectors.
+    """
     for i in range(len(labels)):
         blank, label, other = blanks[i], own[i], before[i]
         best = label if label >= blank else blank
@@ -240,8 +248,10 @@ def _advance_and_note(
     blanks: Array, before: Array, own: Array, new_blanks: Array, new_own: Array, labels: Array,
     penalty: Array, frame: Array, sources: Array,
 ) -> None:  # fmt: skip
-    """`_advance`, and in each of `sources` how many states back the label (times 2) and the blank
-    (0 or 1) of a pair came from."""
+    """Do as `_advance`, and note where each pair came from.
+
+    In each of `sources`: how many states back the label (times 2) and the blank (0 or 1) came from.
+    """
     for i in range(len(labels)):
         blank, label, other = blanks[i], own[i], before[i]
         best, step = label, 0

@@ -27,11 +27,11 @@ class ReliabilityBin:
     """Words of low <= confidence < high (<= in the last bin) together.
 
     Attributes:
-        low: Lower bound of the confidence.
-        high: Upper bound of the confidence.
-        count: How many words.
-        confidence: Their mean confidence; the bin's middle where there are none.
-        accuracy: Share of them that is right; None where there are none.
+        low: lower bound of the confidence.
+        high: upper bound of the confidence.
+        count: how many words.
+        confidence: their mean confidence; the bin's middle where there are none.
+        accuracy: share of them that is right; None where there are none.
     """
 
     low: float
@@ -46,9 +46,9 @@ class Reliability:
     """A reliability diagram and what it adds up to.
 
     Attributes:
-        bins: Of equal width from 0 to 1.
-        num_words: In all bins.
-        ece: Expected calibration error: the mean of |accuracy - confidence| over the bins, each
+        bins: of equal width from 0 to 1.
+        num_words: in all bins.
+        ece: expected calibration error: the mean of |accuracy - confidence| over the bins, each
             with the weight of its words.
     """
 
@@ -62,7 +62,7 @@ class Calibration:
     """A confidence's log-odds, stretched and moved: `sigmoid(slope * logit(c) + offset)`.
 
     Attributes:
-        slope: Above 0, so that the order of confidences stays; below 1 where they are too sure.
+        slope: above 0, so that the order of confidences stays; below 1 where they are too sure.
         offset: [nats of log-odds].
     """
 
@@ -77,7 +77,7 @@ class Calibration:
             )
 
     def apply(self, confidence: float) -> float:
-        """The calibrated confidence of one word, 0 to 1."""
+        """Calibrate the confidence of one word, 0 to 1."""
         clipped = min(max(confidence, SMALLEST), 1 - SMALLEST)
         odds = self.slope * math.log(clipped / (1 - clipped)) + self.offset
         # Either form overflows on its own side.
@@ -87,15 +87,15 @@ class Calibration:
 def reliability(
     confidences: Sequence[float], is_correct: Sequence[bool], num_bins: int = NUM_BINS
 ) -> Reliability:
-    """The reliability diagram of some words.
+    """Make the reliability diagram of some words.
 
     Args:
-        confidences: Of each word, 0 to 1.
-        is_correct: Whether each word is right.
-        num_bins: Of equal width.
+        confidences: of each word, 0 to 1.
+        is_correct: whether each word is right.
+        num_bins: of equal width.
 
     Raises:
-        ValueError: No words, different numbers of both, or a confidence outside 0 to 1.
+        ValueError: no words, different numbers of both, or a confidence outside 0 to 1.
     """
     values, right = _checked(confidences, is_correct)
     place = np.minimum((values * num_bins).astype(np.int64), num_bins - 1)
@@ -117,17 +117,17 @@ def reliability(
 
 
 def fit_calibration(confidences: Sequence[float], is_correct: Sequence[bool]) -> Calibration:
-    """The calibration of the highest likelihood, with Platt's targets.
+    """Fit the calibration of the highest likelihood, with Platt's targets.
 
     The targets are a little inside 0 and 1, so that words which are parted without an error have a
     finite slope.
 
     Args:
-        confidences: Of each word of a set that is not reported on, 0 to 1.
-        is_correct: Whether each word is right.
+        confidences: of each word of a set that is not reported on, 0 to 1.
+        is_correct: whether each word is right.
 
     Raises:
-        ValueError: No words, only right or only wrong ones, or confidences that are not higher for
+        ValueError: no words, only right or only wrong ones, or confidences that are not higher for
             right words than for wrong ones.
     """
     values, right = _checked(confidences, is_correct)

@@ -106,7 +106,7 @@ class CorpusErrors:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """A reference word, the word heard in its place, and how often; None as in `AlignedWord`."""
+    """A reference word, the hypothesis's word in its place, how often; None as in `AlignedWord`."""
 
     reference: str | None
     hypothesis: str | None
@@ -123,22 +123,22 @@ class Confusions:
 
 
 def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
-    """The sum of counts; of none, all zero."""
+    """Add counts up; the sum of none is zero."""
     return sum(counts, start=NO_COUNTS)
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Word errors over a corpus.
+    """Count word errors over a corpus.
 
     Args:
-        references: What was said, one normalised text an utterance; may be empty.
-        hypotheses: What was recognised, in the same order.
+        references: one normalised text an utterance; may be empty.
+        hypotheses: of the same utterances, in the same order.
 
     Returns:
         Counts in words, summed over the utterances; `.rate` is the WER.
 
     Raises:
-        ValueError: The two have different lengths.
+        ValueError: the two have different lengths.
     """
     _check_lengths(references, hypotheses)
     found = jiwer.process_words(_single_spaced(references), _single_spaced(hypotheses))
@@ -146,7 +146,7 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCo
 
 
 def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
-    """Character errors over a corpus, as `word_errors`.
+    """Count character errors over a corpus, as `word_errors`.
 
     A character is a Unicode code point, and the space between two words is one.
     """
@@ -156,12 +156,12 @@ def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Er
 
 
 def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors:
-    """Word errors, character errors and word alignment of one utterance.
+    """Count word and character errors of one utterance, and align its words.
 
     Args:
-        id: Name of the utterance.
-        reference: What was said, normalised. Where it is empty, all that was heard is inserted.
-        hypothesis: What was recognised, normalised; may be empty.
+        id: name of the utterance.
+        reference: normalised. Where it is empty, every word of the hypothesis is an insertion.
+        hypothesis: normalised; may be empty.
     """
     reference, hypothesis = _single_spaced([reference, hypothesis])
     words = jiwer.process_words(reference, hypothesis)
@@ -174,15 +174,15 @@ def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors
 def score_corpus(
     references: Sequence[str], hypotheses: Sequence[str], ids: Sequence[str]
 ) -> CorpusErrors:
-    """Scores every utterance of a corpus and sums.
+    """Score every utterance of a corpus, and add up.
 
     Args:
-        references: What was said, one normalised text an utterance; some may be empty.
-        hypotheses: What was recognised, in the same order.
-        ids: Names of the utterances, in the same order, each once.
+        references: one normalised text an utterance; some may be empty.
+        hypotheses: of the same utterances, in the same order.
+        ids: names of the utterances, in the same order, each once.
 
     Raises:
-        ValueError: The lengths differ, an id comes twice, or there is no reference word at all,
+        ValueError: the lengths differ, an id comes twice, or there is no reference word at all,
             which leaves the rate undefined.
     """
     _check_lengths(references, hypotheses)
@@ -201,11 +201,11 @@ def score_corpus(
 
 
 def confusions(utterances: Iterable[UtteranceErrors], limit: int = 20) -> Confusions:
-    """The most frequent substitutions, deletions and insertions; equal counts in word order.
+    """Find the most frequent substitutions, deletions, insertions; equal counts in word order.
 
     Args:
-        utterances: Scored utterances.
-        limit: How many of each kind at most.
+        utterances: scored utterances.
+        limit: how many of each kind at most.
     """
     found: dict[AlignmentKind, Counter[tuple[str | None, str | None]]] = {
         "substitute": Counter(),
@@ -254,9 +254,9 @@ def _alignment(found: jiwer.WordOutput) -> Alignment:
     (reference,), (hypothesis,), (chunks,) = found.references, found.hypotheses, found.alignments
     words: list[AlignedWord] = []
     for chunk in chunks:
-        spoken: Sequence[str | None] = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        heard: Sequence[str | None] = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        pairs = zip(spoken or [None] * len(heard), heard or [None] * len(spoken), strict=True)
+        left: Sequence[str | None] = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        right: Sequence[str | None] = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        pairs = zip(left or [None] * len(right), right or [None] * len(left), strict=True)
         kind = cast(AlignmentKind, chunk.type)
         words.extend(AlignedWord(kind, *pair) for pair in pairs)
     return Alignment(tuple(words))

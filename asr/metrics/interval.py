@@ -33,11 +33,11 @@ class Interval:
     """A percentile bootstrap interval.
 
     Attributes:
-        low: Lower end, a fraction.
-        high: Upper end, a fraction; infinite where replicates without a reference word are common.
-        level: Share of such intervals that hold the true value.
-        block: What was resampled as a whole.
-        num_blocks: How many of these there are.
+        low: lower end, a fraction.
+        high: upper end, a fraction; infinite where replicates without a reference word are common.
+        level: share of such intervals that hold the true value.
+        block: what was resampled as a whole.
+        num_blocks: how many of these there are.
     """
 
     low: float
@@ -52,9 +52,9 @@ class Blocks:
     """Which block each utterance belongs to.
 
     Attributes:
-        kind: What a block is.
+        kind: what a block is.
         index: `(N,)` int64 of N utterances, from 0.
-        count: How many blocks.
+        count: how many blocks.
     """
 
     kind: BlockKind
@@ -63,10 +63,10 @@ class Blocks:
 
 
 def make_blocks(speakers: Sequence[str | None]) -> Blocks:
-    """The blocks of some utterances.
+    """Make the blocks of some utterances.
 
     Args:
-        speakers: Of each utterance; None where it is not known. With two known speakers or more,
+        speakers: of each utterance; None where it is not known. With two known speakers or more,
             utterances of unknown ones are blocks of their own.
     """
     known = {speaker for speaker in speakers if speaker is not None}
@@ -83,13 +83,13 @@ def make_blocks(speakers: Sequence[str | None]) -> Blocks:
 def resampled_sums(
     values: NDArray[np.int64], blocks: Blocks, replicates: int = REPLICATES, seed: int = SEED
 ) -> NDArray[np.float64]:
-    """Column sums of bootstrap replicates; the same draws for every column.
+    """Sum the columns of bootstrap replicates, with the same draws for every column.
 
     Args:
         values: `(N, K)` whole numbers of N utterances.
-        blocks: Of these utterances; at least one.
+        blocks: of these utterances; at least one.
         replicates: R.
-        seed: Of the draws; the same sums for the same seed on every machine.
+        seed: of the draws; the same sums for the same seed on every machine.
 
     Returns:
         `(R, K)`, exact.
@@ -110,7 +110,7 @@ def resampled_sums(
 
 
 def rates(errors: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Errors over reference length, as `ErrorCounts.rate` has it for empty references."""
+    """Divide errors by reference length, empty references as in `ErrorCounts.rate`."""
     empty = np.where(errors > 0, np.inf, 0.0)
     return np.where(lengths > 0, errors / np.maximum(lengths, 1), empty)
 
@@ -118,7 +118,7 @@ def rates(errors: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[
 def percentile_interval(
     replicates: NDArray[np.float64], blocks: Blocks, level: float = LEVEL
 ) -> Interval:
-    """The interval between two percentiles of a statistic's replicates `(R,)`."""
+    """Take the interval between two percentiles of a statistic's replicates `(R,)`."""
     tail = (1 - level) / 2
     # A value among the replicates, not one between two: infinities have no mean.
     low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
@@ -132,20 +132,20 @@ def rate_intervals(
     seed: int = SEED,
     level: float = LEVEL,
 ) -> list[Interval | None]:
-    """Intervals of several error rates of the same utterances.
+    """Compute intervals of several error rates of the same utterances.
 
     Args:
-        counts: Of each rate (WER and CER, say) the counts of every utterance.
-        speakers: Of every utterance; None where it is not known.
-        replicates: How many.
-        seed: Of the draws.
-        level: Share of such intervals that hold the true rate.
+        counts: of each rate (WER and CER, say) the counts of every utterance.
+        speakers: of every utterance; None where it is not known.
+        replicates: how many.
+        seed: of the draws.
+        level: share of such intervals that hold the true rate.
 
     Returns:
         One for each rate; None with a single block, from which nothing can be told.
 
     Raises:
-        ValueError: Counts and speakers are of different numbers of utterances.
+        ValueError: counts and speakers are of different numbers of utterances.
     """
     for row in counts:
         if len(row) != len(speakers):

@@ -33,12 +33,12 @@ class MatchedPairs:
     """Result of the matched-pair test; differences are errors of A less errors of B.
 
     Attributes:
-        num_segments: Segments in which at least one system errs.
-        mean: Of the differences [errors a segment].
-        deviation: Standard deviation of the differences; 0 with fewer than two segments.
-        z: Standard normal under the hypothesis of no difference; None where the differences do not
+        num_segments: segments in which at least one system errs.
+        mean: of the differences [errors a segment].
+        deviation: standard deviation of the differences; 0 with fewer than two segments.
+        z: standard normal under the hypothesis of no difference; None where the differences do not
             vary, which leaves nothing to measure their mean by (0 where there is no difference).
-        p: Two-tailed probability of such a z or a larger one; None with z.
+        p: two-tailed probability of such a z or a larger one; None with z.
     """
 
     num_segments: int
@@ -53,9 +53,9 @@ class Improvement:
     """How much lower the error rate of B is than that of A, by the bootstrap.
 
     Attributes:
-        difference: Rate of B less rate of A; below 0, B is better.
-        interval: Of the difference; None with a single block.
-        probability: Share of the replicates in which B is better, equal ones half; None likewise.
+        difference: rate of B less rate of A; below 0, B is better.
+        interval: of the difference; None with a single block.
+        probability: share of the replicates in which B is better, equal ones half; None likewise.
     """
 
     difference: float
@@ -64,7 +64,7 @@ class Improvement:
 
 
 def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> MatchedPairs:
-    """The matched-pair sentence-segment word error test.
+    """Do the matched-pair sentence-segment word error test.
 
     A segment begins at an error of either system and goes on until two reference words in a row
     are right in both, with nothing inserted between them, or the utterance ends: errors nearer to
@@ -72,11 +72,11 @@ def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> Ma
     difference as normal; with fewer than some 50 segments that is coarse.
 
     Args:
-        first: Alignments of system A.
-        second: Alignments of system B with the same references, in the same order.
+        first: alignments of system A.
+        second: alignments of system B with the same references, in the same order.
 
     Raises:
-        ValueError: The references differ.
+        ValueError: the references differ.
     """
     if len(first) != len(second):
         raise ValueError(f"alignments: got {len(second)}, expected {len(first)} as in the first")
@@ -95,10 +95,10 @@ def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> Ma
 
 
 def segments(first: Alignment, second: Alignment) -> Iterator[tuple[int, int]]:
-    """Errors of both systems in each segment of one utterance, as `matched_pairs` cuts it.
+    """Count the errors of both systems in each segment of an utterance, as `matched_pairs` cuts it.
 
     Raises:
-        ValueError: The references differ.
+        ValueError: the references differ.
     """
     a, b = _errors_at(first), _errors_at(second)
     if a[0] != b[0]:
@@ -130,20 +130,20 @@ def improvement(
     seed: int = SEED,
     level: float = LEVEL,
 ) -> Improvement:
-    """The difference of two error rates, and the bootstrap probability that it is below zero.
+    """Compute the difference of two error rates, and the probability that it is below zero.
 
     Both systems are resampled by the same draws, blocked by speaker as `rate_intervals` does.
 
     Args:
-        first: Counts of every utterance, system A.
-        second: Counts of the same utterances, system B.
-        speakers: Of every utterance; None where it is not known.
-        replicates: How many.
-        seed: Of the draws.
-        level: Of the interval.
+        first: counts of every utterance, system A.
+        second: counts of the same utterances, system B.
+        speakers: of every utterance; None where it is not known.
+        replicates: how many.
+        seed: of the draws.
+        level: of the interval.
 
     Raises:
-        ValueError: Utterances differ in number, or in reference length.
+        ValueError: utterances differ in number, or in reference length.
     """
     lengths = [each.reference_length for each in first]
     if lengths != [each.reference_length for each in second] or len(first) != len(speakers):
@@ -167,13 +167,13 @@ def improvement(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values of several tests, adjusted so that any false alarm has the stated probability.
+    """Adjust the p-values of several tests, so that any false alarm has the stated probability.
 
     (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
     Statistics 1979.)
 
     Args:
-        p_values: One a test.
+        p_values: one a test.
 
     Returns:
         The adjusted ones, in the same order.

@@ -16,8 +16,10 @@ BLANK = 0
 
 
 def required_frames(tokens: Sequence[int]) -> int:
-    """Fewest output frames in which CTC can write these labels: one each, and a blank between
-    equal neighbours (Graves et al., "Connectionist temporal classification", ICML 2006).
+    """Count the fewest output frames in which CTC can write these labels.
+
+    One each, and a blank between equal neighbours (Graves et al., "Connectionist temporal
+    classification", ICML 2006).
 
     Args:
         tokens: label ids without blanks.
