@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from asr.cli.conf import conf_dir
 from asr.cli.construct import construct
 from asr.cli.hydra_app import run_hydra
 from asr.cli.outputs import check_outputs, listed
-from asr.data.corpora.prepared import SPLITS, PreparedCorpus
+from asr.cli.progress import ProgressBar
 from asr.data.manifest import MANIFEST_SUFFIXES
+from asr.data.prepare import PreparedCorpus
+from asr.data.splits import SPLITS
 from asr.text import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml
-PLAIN_INTERVAL_S = 10.0  # [s] between the lines of a long step in a log
 
 
 def main(arguments: list[str]) -> int:
@@ -45,8 +44,8 @@ def _prepare(config: DictConfig) -> None:
     console = Console(highlight=False)
     folder = Path(str(config.paths.data_dir)) / str(config.corpus.get("name"))
     check_outputs((folder / f"{split}.jsonl" for split in SPLITS), _manifests(config.corpus))
-    with _Report(console) as report:
-        corpus: PreparedCorpus = construct(config, "corpus", progress=report)
+    with ProgressBar(console) as bar:
+        corpus: PreparedCorpus = construct(config, "corpus", say=bar.say, progress=bar.advance)
     _show(console, corpus)
     console.print(
         f"next: {next_command(corpus, config.paths.data_dir)}", markup=False, soft_wrap=True
@@ -118,44 +117,3 @@ def _value(text: str) -> str:
         return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return shlex.quote(f"'{escaped}'")
-
-
-class _Report:
-    """Steps as lines, and the long ones as a bar on a terminal or a line now and then in a log."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._told = time.monotonic()
-
-    def __enter__(self) -> _Report:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._bar.stop()
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar where there is one."""
-        self._console.print(printable(line), markup=False, soft_wrap=True)
-
-    def advance(self, step: str, done: int, total: int, unit: str) -> None:
-        """Move the bar, or say how far it is when nothing was said for a while."""
-        amount = f"{done:,} of {total:,} {unit}"
-        if self._console.is_terminal:
-            if step not in self._tasks:
-                self._tasks[step] = self._bar.add_task(step, amount=amount)
-            task = self._tasks[step]
-            self._bar.update(task, completed=done, total=total, amount=amount, visible=done < total)
-        elif time.monotonic() - self._told > PLAIN_INTERVAL_S:
-            self._told = time.monotonic()
-            self.say(f"{step}: {amount}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,9 @@ from asr.data.checks import check_characters, check_duration, check_file, check_
 from asr.data.manifest import Row, Utterance, findings, scan_manifest, sift, utterances
 from asr.finding import Finding, Kind, describe_error, summarise
 from asr.text import CharTokenizer, TextNormalizer
+
+SPLITS = ("train", "dev", "test")  # of a prepared corpus
+CARVE_BY = ("speaker", "utterance")
 
 
 @dataclass(frozen=True)
@@ -309,3 +312,52 @@ def _check_fold(folds: int, fold: int, dev: object) -> None:
         )
     if not folds and dev is None:
         raise ValueError("data.dev is missing, expected data.dev=MANIFEST (or data.folds=5)")
+
+
+# --- dev out of train --------------------------------------------------------------------------
+
+
+def carve_dev(
+    items: Sequence[Utterance], fraction: float, by: str, seed: int
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Part training utterances into train and dev, the same for the same seed.
+
+    Speakers or utterances are drawn in the order of a hash of seed and name, so that neither the
+    order of the manifest nor a new utterance changes who is drawn before whom.
+
+    Args:
+        items: training utterances.
+        fraction: of the utterances that dev is to get, in (0, 1).
+        by: "speaker" gives dev whole speakers, as many as bring it nearest to the fraction;
+            "utterance" draws single utterances of any speaker.
+        seed: of the draw.
+
+    Returns:
+        Train and dev, both in the order of the items.
+
+    Raises:
+        ValueError: for a value out of range, utterances without a speaker, or too few of either.
+    """
+    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
+        raise ValueError(f"dev_fraction is {fraction!r}, expected between 0 and 1")
+    if by not in CARVE_BY:
+        raise ValueError(f"dev_by is {by!r}, expected one of {', '.join(CARVE_BY)}")
+    names = []
+    for item in items:
+        if by == "speaker" and item.speaker is None:
+            raise ValueError(f"{item.where}: speaker is missing, expected one; or dev_by=utterance")
+        names.append(item.speaker if by == "speaker" and item.speaker is not None else item.id)
+    sizes = Counter(names)
+    if len(sizes) < 2:
+        raise ValueError(f"dev_by={by}: train has {len(sizes)} of them, expected at least 2")
+    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    target, drawn, total = fraction * len(items), set[str](), 0
+    for name in order[:-1]:  # never all
+        if abs(total + sizes[name] - target) < abs(total - target):
+            drawn.add(name)
+            total += sizes[name]
+    if not drawn:
+        drawn = {min(order, key=lambda name: (sizes[name], order.index(name)))}
+    train = [item for item, name in zip(items, names, strict=True) if name not in drawn]
+    dev = [item for item, name in zip(items, names, strict=True) if name in drawn]
+    return train, dev

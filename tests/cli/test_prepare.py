@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from asr.cli.main import main
 from asr.cli.prepare import next_command
-from asr.data.corpora.prepared import PreparedCorpus, SplitSummary
 from asr.data.manifest import read_manifest
+from asr.data.prepare import PreparedCorpus, SplitSummary
 
 RATE = 8_000  # [Hz]
 
@@ -118,7 +118,7 @@ def test_bad_lines_are_listed_and_stop(source: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert f"bad: {train}:2: audio_filepath is '\\x1b[2J.wav'" in out
     assert f"bad: {train}:3: bad JSON" in out
-    assert f"bad: {source}/test.jsonl:1: {source}/gone.wav: No such file" in out
+    assert f"bad: {source}/test.jsonl:1: {source}/gone.wav: no such file" in out
     assert err.startswith(f"asr: error: {train}:2: ")
     assert err.count("\n") == 1
     assert "\x1b" not in out + err
@@ -157,11 +157,11 @@ def test_every_corpus_config_names_all_arguments_of_its_function() -> None:
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         assert isinstance(config, dict)
         function = get_method(config.pop("_target_"))
-        assert config.keys() | {"progress"} == inspect.signature(function).parameters.keys()
+        assert config.keys() | {"say", "progress"} == inspect.signature(function).parameters.keys()
         defaults = {
             name: parameter.default
             for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.default is not parameter.empty and name not in ("progress", "text")
+            if parameter.default is not parameter.empty and name not in ("say", "progress", "text")
         }
         for name, default in defaults.items():
             value = tuple(config[name]) if isinstance(config[name], list) else config[name]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from asr.cli.main import main
-from asr.data.corpora.audio_journal import audio_name
 from asr.data.corpora.fsdd import prepare_fsdd
 from asr.data.corpora.manifest import prepare_manifest
+from asr.data.corpus_folder import audio_name
 from tests.reliability.corpus import write_corpus
 
 Survived = Callable[[str, int, int], None]

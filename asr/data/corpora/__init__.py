@@ -1,1 +1,1 @@
-"""Corpora: one `prepare_<corpus>` each, and what they share: folder, audio, manifests, report."""
+"""Corpora: one importer each, a function `prepare_<corpus>` that gives utterances to `prepare`."""

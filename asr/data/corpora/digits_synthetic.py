@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.data.corpora.manifest import prepare_manifest
-from asr.data.corpora.prepared import PreparedCorpus, Progress
+from asr.data.corpus_folder import Advance, Say
+from asr.data.prepare import PreparedCorpus, silent
 
 SHIPPED = Path("recipes") / "digits_synthetic"
 
@@ -18,7 +19,8 @@ def prepare_digits_synthetic(
     audio_format: str = "wav",
     sample_rate: int = 16_000,
     num_workers: int | None = None,
-    progress: Progress | None = None,
+    say: Say = silent,
+    progress: Advance = silent,
 ) -> PreparedCorpus:
     """Prepare the synthetic digits; nothing is downloaded.
 
@@ -30,7 +32,8 @@ def prepare_digits_synthetic(
         audio_format: "wav" or "flac" (16 bit, mono, written beside the manifests) or "keep".
         sample_rate: of written audio [Hz].
         num_workers: threads; None takes one a core.
-        progress: told about every step; None tells nobody.
+        say: told of every step, and of what is bad.
+        progress: told how far a long step is: what is done, its unit, how many of how many.
 
     Returns:
         The prepared corpus.
@@ -52,5 +55,6 @@ def prepare_digits_synthetic(
         audio_format=audio_format,
         sample_rate=sample_rate,
         num_workers=num_workers,
+        say=say,
         progress=progress,
     )

@@ -9,15 +9,13 @@ import hashlib
 import re
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from asr.data.corpora.archive import ARCHIVE_SUFFIXES, unpack
-from asr.data.corpora.assemble import assemble_corpus
-from asr.data.corpora.corpus_folder import DOWNLOAD_DIR, corpus_folder
-from asr.data.corpora.download import download
-from asr.data.corpora.prepared import PreparedCorpus, Progress, Silent
-from asr.data.corpora.settings import Settings
+from asr.data.archive import ARCHIVE_SUFFIXES, download, unpack
+from asr.data.corpus_folder import DOWNLOAD_DIR, Advance, Conversion, Say, corpus_folder
 from asr.data.manifest import Utterance
+from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
 from asr.lock import locked
 from asr.untrusted import read_bytes
 
@@ -50,7 +48,8 @@ def prepare_fsdd(
     audio_format: str = "wav",
     sample_rate: int = 8_000,
     num_workers: int | None = None,
-    progress: Progress | None = None,
+    say: Say = silent,
+    progress: Advance = silent,
 ) -> PreparedCorpus:
     """Prepare the Free Spoken Digit Dataset.
 
@@ -72,7 +71,8 @@ def prepare_fsdd(
         audio_format: "wav" or "flac" (16 bit, mono, written beside the manifests) or "keep".
         sample_rate: of written audio [Hz]; the recordings have 8000.
         num_workers: threads; None takes one a core.
-        progress: told about every step; None tells nobody.
+        say: told of every step.
+        progress: told how far a long step is: what is done, its unit, how many of how many.
 
     Returns:
         The prepared corpus.
@@ -81,12 +81,11 @@ def prepare_fsdd(
         ValueError: a wrong argument, or recordings that are not those expected.
         OSError: the network or a file fails.
     """
-    settings = Settings(audio_format=audio_format, sample_rate=sample_rate, num_workers=num_workers)
+    settings = Settings(Conversion(audio_format, sample_rate, num_workers))
     _check_split(held_out_speaker, dev_indices)
-    progress = progress or Silent()
     full_name = name if held_out_speaker is None else f"{name}_without_{held_out_speaker}"
     with corpus_folder(Path(data_dir), full_name) as folder:
-        recordings = find_recordings(Path(data_dir), source, archive_url, verify, progress)
+        recordings = find_recordings(Path(data_dir), source, archive_url, verify, say, progress)
         splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
         for utterance, index in read_recordings(recordings):
             if held_out_speaker is None:
@@ -96,11 +95,16 @@ def prepare_fsdd(
             split = "test" if for_test else "dev" if index in dev_indices else "train"
             splits[split].append(utterance)
         origin = ARCHIVE_URL if verify else str(recordings)
-        return assemble_corpus(folder, splits, settings, progress, source=origin)
+        return prepare_corpus(folder, splits, settings, source=origin, say=say, progress=progress)
 
 
 def find_recordings(
-    data_dir: Path, source: str | Path | None, archive_url: str, verify: bool, progress: Progress
+    data_dir: Path,
+    source: str | Path | None,
+    archive_url: str,
+    verify: bool,
+    say: Say = silent,
+    progress: Advance = silent,
 ) -> Path:
     """The folder with the wav files: the source's, unpacked or downloaded where it must be.
 
@@ -114,8 +118,8 @@ def find_recordings(
     else:
         downloads = data_dir.absolute() / DOWNLOAD_DIR
         downloads.mkdir(parents=True, exist_ok=True)
-        with locked(downloads / "fsdd.lock", "downloads it now", waiting=progress.say):
-            unpacked = _unpacked(downloads, source, archive_url, progress)
+        with locked(downloads / "fsdd.lock", "downloads it now", waiting=say):
+            unpacked = _unpacked(downloads, source, archive_url, say, progress)
         recordings = _recordings_in(unpacked)
     if verify:
         try:
@@ -125,12 +129,12 @@ def find_recordings(
             if unpacked is not None and not unpacked.is_symlink():
                 shutil.rmtree(unpacked)
             raise
-        progress.say(f"{recordings}: verified, the {NUM_RECORDINGS} recordings of {COMMIT}")
+        say(f"{recordings}: verified, the {NUM_RECORDINGS} recordings of {COMMIT}")
     return recordings
 
 
 def _unpacked(
-    downloads: Path, source: str | Path | None, archive_url: str, progress: Progress
+    downloads: Path, source: str | Path | None, archive_url: str, say: Say, progress: Advance
 ) -> Path:
     if source is None:
         archive = downloads / f"fsdd-{COMMIT}.zip"
@@ -141,13 +145,14 @@ def _unpacked(
         key = hashlib.sha256(content).hexdigest()[:16]
         unpacked = downloads / f"fsdd-{key}"
     if unpacked.is_dir():
-        progress.say(f"{unpacked}: already unpacked")
+        say(f"{unpacked}: already unpacked")
         return unpacked
     if source is None and not archive.is_file():
-        download(archive_url, archive, max_bytes=MAX_ARCHIVE_BYTES, progress=progress)
-        progress.say(f"{archive}: downloaded from {archive_url}")
+        told = partial(progress, "download", "bytes")
+        download(archive_url, archive, max_bytes=MAX_ARCHIVE_BYTES, progress=told)
+        say(f"{archive}: downloaded from {archive_url}")
     num_files = unpack(archive, unpacked, max_members=MAX_MEMBERS, max_bytes=MAX_UNPACKED_BYTES)
-    progress.say(f"{unpacked}: {num_files} files unpacked")
+    say(f"{unpacked}: {num_files} files unpacked")
     if source is None:
         archive.unlink()
     return unpacked

@@ -6,17 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from asr.data.corpora.assemble import assemble_corpus
-from asr.data.corpora.carve import carve_dev
-from asr.data.corpora.corpus_folder import corpus_folder
-from asr.data.corpora.prepared import (
-    SPLITS,
-    PreparedCorpus,
-    Progress,
-    Silent,
-)
-from asr.data.corpora.settings import Settings
+from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
 from asr.data.manifest import MANIFEST_SUFFIXES, Utterance, findings, scan_manifest, utterances
+from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
+from asr.data.splits import SPLITS, carve_dev
 from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 
@@ -41,7 +34,8 @@ def prepare_manifest(
     num_workers: int | None = None,
     duration_tolerance_s: float = 0.1,
     skip_bad: bool = False,
-    progress: Progress | None = None,
+    say: Say = silent,
+    progress: Advance = silent,
 ) -> PreparedCorpus:
     """Check manifests (JSON lines, CSV, TSV) and write them as train, dev and test of a corpus.
 
@@ -69,7 +63,8 @@ def prepare_manifest(
         num_workers: threads; None takes one a core.
         duration_tolerance_s: between a line's duration and the audio's [s].
         skip_bad: leave out what is bad instead of stopping.
-        progress: told about every step; None tells nobody.
+        say: told of every step, and of what is bad.
+        progress: told how far a long step is: what is done, its unit, how many of how many.
 
     Returns:
         The prepared corpus.
@@ -78,15 +73,8 @@ def prepare_manifest(
         ValueError: a wrong argument or anything bad, in one line.
         OSError: a manifest that cannot be read, or a file that cannot be written.
     """
-    settings = Settings(
-        text=text or TextNormalizer(),
-        alphabet=alphabet,
-        audio_format=audio_format,
-        sample_rate=sample_rate,
-        num_workers=num_workers,
-        duration_tolerance_s=duration_tolerance_s,
-        skip_bad=skip_bad,
-    )
+    conversion = Conversion(audio_format, sample_rate, num_workers, duration_tolerance_s)
+    settings = Settings(conversion, text or TextNormalizer(), alphabet, skip_bad)
     manifests = _manifests(source, {"train": train, "dev": dev, "test": test})
     if dev_fraction and "dev" in manifests:
         raise ValueError(
@@ -97,18 +85,21 @@ def prepare_manifest(
         splits = {split: read_split(folder, paths, rejected) for split, paths in manifests.items()}
         notes = []
         if dev_fraction:
-            splits, note = _with_dev(splits, dev_fraction, dev_by, seed)
-            notes.append(note)
+            train_items, dev_items = carve_dev(splits["train"], dev_fraction, dev_by, seed)
+            share = len(dev_items) / len(splits["train"])
+            splits |= {"train": train_items, "dev": dev_items}
+            notes.append(f"dev was taken from train by {dev_by}: {share:.1%} of its utterances.")
         elif "dev" not in splits:
             notes.append("There is no dev split; dev_fraction takes one from train.")
-        return assemble_corpus(
+        return prepare_corpus(
             folder,
-            splits,
+            {split: splits[split] for split in SPLITS if split in splits},
             settings,
-            progress or Silent(),
             source=", ".join(str(path) for paths in manifests.values() for path in paths),
             rejected=rejected,
             notes=notes,
+            say=say,
+            progress=progress,
         )
 
 
@@ -165,16 +156,6 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
         expected = ", ".join(f"train{suffix}" for suffix in MANIFEST_SUFFIXES)
         raise ValueError(f"{folder}: holds no manifest for training, expected one of {expected}")
     return found
-
-
-def _with_dev(
-    splits: Mapping[str, list[Utterance]], fraction: float, by: str, seed: int
-) -> tuple[dict[str, list[Utterance]], str]:
-    """The splits with dev taken out of train, in their order, and a note that says so."""
-    train, dev = carve_dev(splits["train"], fraction, by, seed)
-    share = len(dev) / len(splits["train"])
-    note = f"dev was taken from train by {by}: {share:.1%} of its utterances."
-    return {"train": train, "dev": dev} | {s: splits[s] for s in splits if s != "train"}, note
 
 
 def _manifests(

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO
 
+from asr.data.archive import tar_members
 from asr.data.shar.cuts import check_sha256
 from asr.data.shar.folder import SharFolder
-from asr.data.tar import tar_members
 
 MAX_AUDIO_BYTES = 2**31  # of one recording: 4 hours of 16-bit samples at 48 kHz take 1.4e9
 BLOCK_BYTES = 1 << 20  # that are hashed at a time

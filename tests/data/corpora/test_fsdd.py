@@ -19,18 +19,7 @@ from asr.data.corpora.fsdd import (
     prepare_fsdd,
     verify_recordings,
 )
-from asr.data.corpora.prepared import Silent
 from asr.data.manifest import Utterance, read_manifest
-
-
-class Lines(Silent):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 @pytest.fixture
@@ -124,16 +113,16 @@ def pack(recordings: Path, archive: Path) -> Path:
 
 def test_an_archive_of_the_user_is_unpacked_once(small: Path, tmp_path: Path) -> None:
     archive = pack(small, tmp_path / "mine.zip")
-    lines = Lines()
+    lines: list[str] = []
     for _ in range(2):
         corpus = prepare_fsdd(
-            tmp_path / "data", source=archive, verify=False, audio_format="keep", progress=lines
+            tmp_path / "data", source=archive, verify=False, audio_format="keep", say=lines.append
         )
     audio = split(corpus.folder, "train")[0].audio_filepath
     assert audio.is_file()
     assert audio.is_relative_to(tmp_path / "data" / "downloads")
-    assert sum("files unpacked" in line for line in lines.lines) == 1
-    assert sum("already unpacked" in line for line in lines.lines) == 1
+    assert sum("files unpacked" in line for line in lines) == 1
+    assert sum("already unpacked" in line for line in lines) == 1
     assert archive.is_file()
 
 

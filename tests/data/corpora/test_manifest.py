@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from asr.data.corpora.manifest import prepare_manifest
-from asr.data.corpora.prepared import PreparedCorpus, Silent
 from asr.data.manifest import read_manifest
+from asr.data.prepare import PreparedCorpus
 from asr.text import TextNormalizer
 
 RATE = 8_000  # [Hz]
@@ -62,16 +62,6 @@ def source(tmp_path: Path) -> Source:
     return Source(tmp_path)
 
 
-class Lines(Silent):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def test_a_folder_becomes_a_corpus(source: Source) -> None:
     source.manifest(
         "train.jsonl",
@@ -114,17 +104,18 @@ def test_corpus_json_describes_what_was_prepared(source: Source) -> None:
 def test_a_second_time_everything_is_already_done(source: Source) -> None:
     source.manifest("train.jsonl", {"text": "one"})
     source.manifest("dev.jsonl", {"text": "one"})
-    first, second = Lines(), Lines()
-    corpus = source.prepare(progress=first)
+    first: list[str] = []
+    second: list[str] = []
+    corpus = source.prepare(say=first.append)
     before = {path: path.stat().st_mtime_ns for path in corpus.folder.glob("*.json*")}
-    assert source.prepare(progress=second) == corpus
+    assert source.prepare(say=second.append) == corpus
     assert {path: path.stat().st_mtime_ns for path in corpus.folder.glob("*.json*")} == before
-    assert first.lines[-3:] == [
+    assert first[-3:] == [
         "train.jsonl: 1 utterances, written",
         "dev.jsonl: 1 utterances, written",
         "corpus.json: written",
     ]
-    assert second.lines[-3:] == [
+    assert second[-3:] == [
         "train.jsonl: 1 utterances, already done",
         "dev.jsonl: 1 utterances, already done",
         "corpus.json: already done",
@@ -136,10 +127,10 @@ def test_a_split_that_is_gone_is_removed(source: Source) -> None:
     dev = source.manifest("dev.jsonl", {"text": "one"})
     folder = source.prepare().folder
     dev.unlink()
-    lines = Lines()
-    source.prepare(progress=lines)
+    lines: list[str] = []
+    source.prepare(say=lines.append)
     assert not (folder / "dev.jsonl").exists()
-    assert "removed 2 files of an earlier preparation" in lines.lines
+    assert "removed 2 files of an earlier preparation" in lines
     assert len(list((folder / "audio").rglob("*.wav"))) == 1
 
 
@@ -157,13 +148,13 @@ def test_every_kind_of_bad_line_stops_in_one_line_and_is_listed(source: Source) 
         {"text": "devil", "audio_filepath": "/dev/zero"},
     )
     test = source.manifest("test.jsonl", {"text": "g\u00f6d"}, {"text": "dog"})
-    lines = Lines()
+    lines: list[str] = []
     with pytest.raises(ValueError, match="skip_bad=true leaves them out") as caught:
-        source.prepare(progress=lines)
+        source.prepare(say=lines.append)
     assert str(caught.value).startswith(f"{train}:2: bad JSON at column 2")
     assert "(and 4 more)" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert len([line for line in lines.lines if line.startswith("bad: ")]) == 5
+    assert len([line for line in lines if line.startswith("bad: ")]) == 5
     assert not (source.data / "mine" / "train.jsonl").exists()
 
     corpus = source.prepare(skip_bad=True)
@@ -175,7 +166,7 @@ def test_every_kind_of_bad_line_stops_in_one_line_and_is_listed(source: Source) 
     assert reasons[f"{train}:3"] == (
         "text is '?!', which the text rules leave empty, expected words"
     )
-    assert reasons[f"{train}:4"] == f"{source.folder}/audio/lost.wav: No such file or directory"
+    assert reasons[f"{train}:4"] == f"{source.folder}/audio/lost.wav: no such file, expected audio"
     assert reasons[f"{train}:5"].startswith("audio lasts 0.500 s, expected 5.000 s")
     assert "cannot be read as audio" in reasons[f"{train}:6"]
     assert reasons[f"{train}:7"] == "/dev/zero: not a regular file, expected audio"

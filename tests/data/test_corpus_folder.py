@@ -1,4 +1,4 @@
-"""Audio of a corpus: measured, cut, converted once, and taken up again after a kill."""
+"""The folder of a corpus: whose files it holds, its audio, and what a kill leaves."""
 
 from __future__ import annotations
 
@@ -12,17 +12,106 @@ import pytest
 import soundfile
 
 from asr.audio import load_audio
-from asr.data.corpora import audio_files
-from asr.data.corpora.audio_files import place_audio, remove_stale_audio
-from asr.data.corpora.corpus_folder import corpus_folder
+from asr.data import corpus_folder as module
 from asr.data.corpora.manifest import prepare_manifest
-from asr.data.corpora.prepared import Silent
-from asr.data.corpora.settings import Settings
+from asr.data.corpus_folder import (
+    Conversion,
+    Corpus,
+    PlacedAudio,
+    Say,
+    corpus_folder,
+    place_audio,
+    remove_stale_audio,
+    write_if_changed,
+)
 from asr.data.manifest import Utterance
+from asr.data.prepare import silent
+from asr.lock import locked
+
+
+def test_the_folder_is_made_and_kept_when_something_is_in_it(tmp_path: Path) -> None:
+    with corpus_folder(tmp_path / "data", "mine-1.0") as folder:
+        assert folder == tmp_path / "data" / "mine-1.0"
+        (folder / "train.jsonl").write_text("x")
+    with corpus_folder(tmp_path / "data", "mine-1.0") as folder:
+        assert (folder / "train.jsonl").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "/abs", ".hidden", "a b", "a\n", "downloads", 7, None]
+)
+def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(ValueError, match=r"corpus name is .*, expected letters"),
+        corpus_folder(tmp_path / "data", name),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "corpus.json"])
+def test_somebody_elses_files_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("precious")
+    with (
+        pytest.raises(ValueError, match=f"{name}: exists and was not written by asr prepare"),
+        corpus_folder(tmp_path, "mine"),
+    ):
+        pass
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == [name]
+
+
+def test_two_cannot_prepare_the_same_corpus(tmp_path: Path) -> None:
+    with (
+        corpus_folder(tmp_path, "mine"),
+        pytest.raises(ValueError, match=r"another process \(\d+ on .+\) prepares this corpus now"),
+        corpus_folder(tmp_path, "mine"),
+    ):
+        pass
+    with corpus_folder(tmp_path, "mine"), corpus_folder(tmp_path, "other"):
+        pass
+
+
+def prepare_and_fail(data_dir: Path, written: str | None) -> None:
+    with corpus_folder(data_dir, "mine") as folder:
+        if written is not None:
+            (folder / written).write_text("x")
+        raise KeyError
+
+
+def test_a_failure_before_the_first_file_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        prepare_and_fail(tmp_path, written=None)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyError):
+        prepare_and_fail(tmp_path, written="rejected.jsonl")
+    assert (tmp_path / "mine" / "rejected.jsonl").exists()
+
+
+def test_a_lock_is_let_go(tmp_path: Path) -> None:
+    waited: list[str] = []
+    for _ in range(2):
+        with locked(tmp_path / "lock", "writes", waiting=waited.append):
+            pass
+    assert waited == []
+
+
+def test_a_file_is_written_only_when_its_content_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    assert write_if_changed(path, b"1") is True
+    before = path.stat().st_ino
+    assert write_if_changed(path, b"1") is False
+    assert path.stat().st_ino == before
+    assert write_if_changed(path, b"2") is True
+    assert path.read_bytes() == b"2"
+
+
+# Audio of a corpus: measured, cut, converted once, and taken up again after a kill.
+
 
 RATE = 8_000  # [Hz]
-WAV = Settings(audio_format="wav", sample_rate=RATE, num_workers=2)
-KEEP = Settings(audio_format="keep")
+WAV = Conversion(audio_format="wav", sample_rate=RATE, num_workers=2)
+KEEP = Conversion(audio_format="keep")
 
 
 def samples(seconds: float, seed: int = 0) -> np.ndarray:
@@ -44,29 +133,23 @@ def utterance(
     return Utterance(path, "x", duration, name, None, offset, manifest=Path("m"), line=7)
 
 
+def place(folder: Path, splits: Corpus, conversion: Conversion, say: Say = silent) -> PlacedAudio:
+    return place_audio(folder, splits, conversion, say, silent)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     with corpus_folder(tmp_path / "data", "mine") as made:
         return made
 
 
-class Lines(Silent):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
 @pytest.mark.parametrize("audio_format", ["wav", "flac"])
 def test_16_bit_audio_at_its_own_rate_stays_bit_for_bit(
     tmp_path: Path, folder: Path, audio_format: str
 ) -> None:
-    settings = Settings(audio_format=audio_format, sample_rate=RATE)
+    settings = Conversion(audio_format=audio_format, sample_rate=RATE)
     source = write(tmp_path / "a.wav", 1.5)
-    result = place_audio(folder, {"train": [utterance(source)]}, settings, Silent())
+    result = place(folder, {"train": [utterance(source)]}, settings)
     (placed,) = result.splits["train"]
     written, rate = soundfile.read(placed.audio_filepath, dtype="int16")
     assert rate == RATE
@@ -82,7 +165,7 @@ def test_stereo_at_another_rate_becomes_what_training_would_read(
 ) -> None:
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (22_050, 2)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", stereo, 22_050, subtype="FLOAT")
-    result = place_audio(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV, Silent())
+    result = place(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV)
     (placed,) = result.splits["train"]
     direct = load_audio(tmp_path / "a.wav", RATE)
     stored = load_audio(placed.audio_filepath, RATE)
@@ -92,7 +175,7 @@ def test_stereo_at_another_rate_becomes_what_training_would_read(
 def test_full_scale_is_clipped_and_counted(tmp_path: Path, folder: Path) -> None:
     loud = np.array([0.5, 1.5, -1.5, -1.0] * 1000, dtype=np.float32)
     soundfile.write(tmp_path / "a.wav", loud, RATE, subtype="FLOAT")
-    result = place_audio(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV, Silent())
+    result = place(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV)
     path = result.splits["train"][0].audio_filepath
     assert soundfile.read(path, dtype="int16")[0][:4].tolist() == [16384, 32767, -32768, -32768]
     assert result.notes == ("1 audio files were clipped at full scale.",)
@@ -100,12 +183,12 @@ def test_full_scale_is_clipped_and_counted(tmp_path: Path, folder: Path) -> None
 
 @pytest.mark.parametrize("settings", [WAV, KEEP])
 def test_a_whole_file_must_last_as_long_as_its_line_says(
-    tmp_path: Path, folder: Path, settings: Settings
+    tmp_path: Path, folder: Path, settings: Conversion
 ) -> None:
     path = write(tmp_path / "a.wav", 1.0)
     near = write(tmp_path / "b.wav", 1.0)
     splits = {"train": [utterance(path, duration=1.2), utterance(near, duration=1.05)]}
-    result = place_audio(folder, splits, settings, Silent())
+    result = place(folder, splits, settings)
     assert [i.duration for i in result.splits["train"]] == [1.0]
     (rejection,) = result.rejected
     assert rejection.where == "m:7"
@@ -121,7 +204,7 @@ def test_parts_of_a_file_are_cut_out(tmp_path: Path, folder: Path) -> None:
         utterance(path, 0.5, 1.0, "1"),
         utterance(path, None, 2.0, "2"),
     ]
-    result = place_audio(folder, {"train": parts}, WAV, Silent())
+    result = place(folder, {"train": parts}, WAV)
     whole = samples(3.0)
     for placed, (start, end) in zip(
         result.splits["train"], [(0, 1), (1, 1.5), (2, 3)], strict=True
@@ -138,7 +221,7 @@ def test_parts_that_reach_beyond_their_file_are_rejected(tmp_path: Path, folder:
     ):
         path = write(tmp_path / "a.wav", 3.0)
         parts = [utterance(path, 2.0, 2.0, "0"), utterance(path, 1.0, 3.0, "1")]
-        result = place_audio(folder, {"train": parts}, settings, Silent())
+        result = place(folder, {"train": parts}, settings)
         assert result.splits == {"train": []}
         assert first in result.rejected[0].reason
         assert second in result.rejected[1].reason
@@ -150,7 +233,7 @@ def test_kept_audio_stays_where_it_is(tmp_path: Path, folder: Path) -> None:
         "train": [utterance(path), utterance(long, 1.0, 1.5)],
         "dev": [utterance(long, None, 2.0)],
     }
-    result = place_audio(folder, splits, KEEP, Silent())
+    result = place(folder, splits, KEEP)
     placed = [i for items in result.splits.values() for i in items]
     assert [(u.audio_filepath, u.offset, u.duration) for u in placed] == [
         (path, 0.0, 1.0),
@@ -164,7 +247,7 @@ def test_a_kept_part_that_begins_its_file_is_refused(tmp_path: Path, folder: Pat
     # Without an offset training takes the file for the utterance.
     long = write(tmp_path / "a.wav", 3.0)
     splits = {"train": [utterance(long, 1.0, 0.0, "0"), utterance(long, 2.0, 1.0, "1")]}
-    result = place_audio(folder, splits, KEEP, Silent())
+    result = place(folder, splits, KEEP)
     assert [r.reason for r in result.rejected] == [
         "begins at 0 s and ends before its file does, which needs audio_format wav or flac"
     ]
@@ -177,7 +260,7 @@ def test_what_is_no_audio_is_rejected_with_its_reason(tmp_path: Path, folder: Pa
     names = ["text.wav", "empty.wav", "fifo.wav", "missing.wav"]
     splits = {"train": [utterance(tmp_path / name) for name in names]}
     for settings in (WAV, KEEP):
-        result = place_audio(folder, splits, settings, Silent())
+        result = place(folder, splits, settings)
         reasons = [rejection.reason for rejection in result.rejected]
         expected = ["cannot be read as audio", "empty file", "not a regular file", "No such file"]
         for name, reason, part in zip(names, reasons, expected, strict=True):
@@ -190,7 +273,7 @@ def test_ids_of_all_kinds_become_file_names_of_their_own(tmp_path: Path, folder:
     path = write(tmp_path / "a.wav", 0.1)
     ids = ["a", "A", "../../a", "/etc/passwd", "x" * 500, "caf\u00e9", "\u4f60\u597d", ".", "a/b"]
     splits = {"train": [utterance(path, name=name) for name in ids]}
-    result = place_audio(folder, splits, WAV, Silent())
+    result = place(folder, splits, WAV)
     paths = [i.audio_filepath for i in result.splits["train"]]
     assert len({str(p).lower() for p in paths}) == len(ids)
     assert {p.parent for p in paths} == {folder / "audio" / "train"}
@@ -202,26 +285,26 @@ def test_a_second_time_nothing_is_decoded(
 ) -> None:
     paths = [write(tmp_path / f"{n}.wav", 0.1 * (n + 1), n) for n in range(5)]
     splits = {"train": [utterance(path) for path in paths]}
-    lines = Lines()
-    first = place_audio(folder, splits, WAV, lines)
+    lines: list[str] = []
+    first = place(folder, splits, WAV, lines.append)
     decoded: list[str] = []
 
     def counting(source: Path, *arguments: object, **options: object) -> object:
         decoded.append(source.name)
         return load_audio(source, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(audio_files, "load_audio", counting)
-    assert place_audio(folder, splits, WAV, lines) == first
+    monkeypatch.setattr(module, "load_audio", counting)
+    assert place(folder, splits, WAV, lines.append) == first
     assert decoded == []
     # A source that changed, a file that was cut short and one that is gone are made again.
     write(paths[1], 0.7, seed=99)
     placed = [i.audio_filepath for i in first.splits["train"]]
     placed[2].write_bytes(placed[2].read_bytes()[:-10])
     placed[3].unlink()
-    again = place_audio(folder, splits, WAV, lines)
+    again = place(folder, splits, WAV, lines.append)
     assert sorted(decoded) == ["1.wav", "2.wav", "3.wav"]
     assert [i.duration for i in again.splits["train"]] == [0.1, 0.7, 0.3, 0.4, 0.5]
-    assert lines.lines == [
+    assert lines == [
         "audio: 5 wav files at 8000 Hz written",
         "audio: 5 wav files at 8000 Hz already done, 0 written",
         "audio: 2 wav files at 8000 Hz already done, 3 written",
@@ -230,24 +313,24 @@ def test_a_second_time_nothing_is_decoded(
 
 def test_other_settings_write_again_and_leave_nothing_stale(tmp_path: Path, folder: Path) -> None:
     splits = {"train": [utterance(write(tmp_path / f"{n}.wav", 0.1)) for n in range(3)]}
-    place_audio(folder, splits, WAV, Silent())
+    place(folder, splits, WAV)
     foreign = folder / "audio" / "train" / "mine.wav"
     foreign.write_text("the user's own")
-    slower = place_audio(folder, splits, Settings(sample_rate=4_000), Silent())
+    slower = place(folder, splits, Conversion(sample_rate=4_000))
     assert soundfile.info(slower.splits["train"][0].audio_filepath).samplerate == 4_000
-    flac = place_audio(folder, splits, Settings(audio_format="flac", sample_rate=RATE), Silent())
-    assert remove_stale_audio(folder, flac.splits, Silent()) == 3
+    flac = place(folder, splits, Conversion(audio_format="flac", sample_rate=RATE))
+    assert remove_stale_audio(folder, flac.splits, silent) == 3
     left = {path.suffix for path in (folder / "audio").rglob("*.*") if path != foreign}
     assert left == {".flac"}
     assert foreign.exists()
-    kept = place_audio(folder, splits, KEEP, Silent())
-    assert remove_stale_audio(folder, kept.splits, Silent()) == 3
+    kept = place(folder, splits, KEEP)
+    assert remove_stale_audio(folder, kept.splits, silent) == 3
 
 
 def test_audio_in_the_folder_that_is_written_is_refused(folder: Path) -> None:
     inside = write(folder / "audio" / "train" / "a.wav")
     with pytest.raises(ValueError, match=r"m:7: its audio lies in .*, expected another"):
-        place_audio(folder, {"train": [utterance(inside)]}, WAV, Silent())
+        place(folder, {"train": [utterance(inside)]}, WAV)
 
 
 def test_a_full_disk_is_no_fault_of_the_utterance(
@@ -256,23 +339,21 @@ def test_a_full_disk_is_no_fault_of_the_utterance(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device", "x.wav")
 
-    monkeypatch.setattr(audio_files, "_encode", full)
+    monkeypatch.setattr(module, "_encode", full)
     with pytest.raises(OSError, match="No space left"):
-        place_audio(folder, {"train": [utterance(write(tmp_path / "a.wav"))]}, WAV, Silent())
+        place(folder, {"train": [utterance(write(tmp_path / "a.wav"))]}, WAV)
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
 from asr.data.corpora.manifest import prepare_manifest
-from asr.data.corpora.prepared import Silent
 
-class Killer(Silent):
-    def advance(self, step, done, total, unit):
-        if done == int(sys.argv[3]):
-            os._exit(9)
+def kill(doing, unit, done, total):
+    if done == int(sys.argv[3]):
+        os._exit(9)
 
-prepare_manifest("mine", sys.argv[1], train=sys.argv[2], sample_rate=8000, progress=Killer())
+prepare_manifest("mine", sys.argv[1], train=sys.argv[2], sample_rate=8000, progress=kill)
 """
 
 
@@ -290,9 +371,9 @@ def test_a_killed_preparation_goes_on_and_ends_as_if_it_had_not_been(tmp_path: P
     journal = folder / ".prepare" / "audio.jsonl"
     journal.write_text(journal.read_text() + '{"file": "audio/tr')  # a line cut by the kill
     (folder / "audio" / "train" / ".0123456789abcdef.part").write_text("half a file")
-    said = Lines()
-    prepare_manifest("mine", tmp_path / "data", train=manifest, sample_rate=8000, progress=said)
-    counts = next(line for line in said.lines if line.startswith("audio: ")).split()
+    said: list[str] = []
+    prepare_manifest("mine", tmp_path / "data", train=manifest, sample_rate=8000, say=said.append)
+    counts = next(line for line in said if line.startswith("audio: ")).split()
     assert int(counts[1]) >= 7
     assert int(counts[1]) + int(counts[-2]) == 20
     fresh = prepare_manifest("mine", tmp_path / "fresh", train=manifest, sample_rate=8000)

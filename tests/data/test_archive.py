@@ -1,21 +1,27 @@
-"""Archives: good ones come out whole, hostile ones not at all, and nothing lands outside."""
+"""Archives: unpacked within bounds or refused, a tar's members, downloads."""
 
 from __future__ import annotations
 
+import email.message
 import gzip
 import hashlib
+import http.client
 import io
 import random
 import stat
 import struct
 import tarfile
+import urllib.request
+import urllib.response
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from asr.data.corpora.archive import unpack
+from asr.data.archive import MAX_HEADER_BYTES, download, tar_members, unpack
+from asr.data.shar.folder import SharFolder
+from asr.data.shar.recordings import read_recordings
 
 MAX_MEMBERS = 50
 MAX_BYTES = 100_000
@@ -314,3 +320,204 @@ def test_damaged_archives_give_one_line_or_their_files(house: House, name: str) 
     for canary, digest in house.before.items():
         assert house.snapshot()[canary] == digest
     assert {p.name for p in house.root.iterdir()} == {"inner", "canary.txt", "archives"}
+
+
+# Tars from anybody: plain members come with their content, and forged headers cost nothing.
+
+
+def member(name: str, content: bytes = b"", **changes: object) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for key, value in changes.items():
+        setattr(info, key, value)
+    return info, content
+
+
+def tar(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as writer:
+        for info, content in members:
+            writer.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+class Counted(io.BytesIO):
+    """A file that knows how much of it was read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(size)
+        self.num_bytes = getattr(self, "num_bytes", 0) + len(block)
+        return block
+
+
+def read(content: bytes) -> list[tuple[str, bytes | None]]:
+    return [
+        (info.name, None if file is None else file.read())
+        for info, file in tar_members(io.BytesIO(content))
+    ]
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_members_come_in_order_with_their_content(form: int) -> None:
+    long = "d" * 100 + "/" + "n" * 90
+    large = bytes(range(256)) * 20_000
+    members = [member("a", b"1"), member(long, large), member("empty"), member("d", type=b"5")]
+    expected = [("a", b"1"), (long, large), ("empty", b""), ("d", None)]
+    assert read(tar(*members, form=form)) == expected
+
+
+def test_content_that_nobody_reads_is_passed_over() -> None:
+    content = tar(*(member(str(n), bytes(3_000_000)) for n in range(3)))
+    names = [info.name for info, _ in tar_members(io.BytesIO(content))]
+    assert names == ["0", "1", "2"]
+
+
+def test_names_of_a_thousand_characters() -> None:
+    name = "/".join(["é" * 100] * 9)
+    assert read(tar(member(name, b"1"))) == [(name, b"1")]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_have_no_content(kind: bytes) -> None:
+    content = tar(member("a", type=kind, linkname="/etc/passwd"), member("b", b"1"))
+    assert read(content) == [("a", None), ("b", b"1")]
+
+
+def sparse(num_holes: int) -> bytes:
+    """A file with holes as GNU tar writes it, format 1.0: the map is where the content begins."""
+    holes = f"{num_holes}\n" + "0\n" * (2 * num_holes)
+    holes += "\0" * (-len(holes) % tarfile.BLOCKSIZE)
+    headers = {
+        "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a",
+        "GNU.sparse.realsize": "0",
+    }  # fmt: skip
+    return tar(member("a", holes.encode(), pax_headers=headers))
+
+
+def test_a_file_with_holes_has_no_content() -> None:
+    assert read(sparse(3)) == [("a", None)]
+
+
+FORGED = {
+    "a map of a million holes": sparse(1_000_000),
+    "a PAX header of a megabyte": tar(member("a", pax_headers={"comment": "1" * 1_000_000})),
+    "a name of a megabyte": tar(member("n" * 1_000_000), form=tarfile.GNU_FORMAT),
+    "a PAX header of digits": tar(member("a", b"1" * 1_000_000, type=tarfile.XHDTYPE)),
+}
+
+
+@pytest.mark.parametrize("content", list(FORGED.values()), ids=list(FORGED))
+def test_forged_headers_are_not_read(content: bytes) -> None:
+    file = Counted(content)
+    with pytest.raises(tarfile.TarError):
+        list(tar_members(file))
+    assert file.num_bytes <= MAX_HEADER_BYTES
+
+
+def test_many_small_headers_do_not_add_up_to_a_large_one() -> None:
+    small = tar(*(member(str(n)) for n in range(500)))[: 500 * tarfile.BLOCKSIZE]
+    file = Counted(small + FORGED["a name of a megabyte"])
+    with pytest.raises(tarfile.ReadError, match="headers of more than 8192 bytes"):
+        list(tar_members(file))
+    assert file.num_bytes <= len(small) + MAX_HEADER_BYTES
+
+
+def test_damage_is_a_tar_error() -> None:
+    content = tar(member("a", b"x" * 4000))
+    negative = tarfile.TarInfo("a")
+    negative.size = -512
+    for damaged in (
+        b"no tar at all" * 100,
+        content[:700],
+        negative.tobuf(tarfile.GNU_FORMAT),
+        tarfile.TarInfo("é").tobuf(tarfile.GNU_FORMAT, "latin-1"),
+    ):
+        with pytest.raises(tarfile.TarError):
+            read(damaged)
+
+
+def test_a_shard_with_a_sparse_file_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "recording.000000.tar").write_bytes(FORGED["a map of a million holes"])
+    with pytest.raises(ValueError, match=r"tar: damaged tar \(headers of more than 8192 bytes\)"):
+        read_recordings(SharFolder(tmp_path), "recording.000000.tar", ["a"], ["a"])
+
+
+# Downloads, over urllib's own machinery with a connection that a test makes up.
+
+
+URL = "https://example.org/a.zip"
+
+
+class Answers(urllib.request.HTTPSHandler):
+    """Answers https requests by URL: status, headers, body."""
+
+    def __init__(self, answers: dict[str, tuple[int, dict[str, str], bytes]]) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        status, headers, body = self.answers[req.full_url]
+        message = email.message.Message()
+        for name, value in headers.items():
+            message[name] = value
+        response = urllib.response.addinfourl(io.BytesIO(body), message, req.full_url, status)
+        response.msg = "message"  # type: ignore[attr-defined]
+        return response  # type: ignore[return-value]
+
+
+def fetch(
+    target: Path, answers: dict[str, tuple[int, dict[str, str], bytes]], max_bytes: int = 10**6
+) -> list[tuple[int, int]]:
+    steps: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    download(URL, target, max_bytes=max_bytes, progress=progress, handlers=[Answers(answers)])
+    return steps
+
+
+def test_a_file_arrives_with_progress(tmp_path: Path) -> None:
+    body = bytes(range(256)) * 1000
+    steps = fetch(tmp_path / "a", {URL: (200, {"Content-Length": str(len(body))}, body)})
+    assert (tmp_path / "a").read_bytes() == body
+    assert steps[-1] == (len(body), len(body))
+    assert len(steps) > 2
+
+
+def test_a_redirection_to_https_is_followed(tmp_path: Path) -> None:
+    other = "https://cdn.example.org/b"
+    fetch(tmp_path / "a", {URL: (302, {"Location": other}, b""), other: (200, {}, b"body")})
+    assert (tmp_path / "a").read_bytes() == b"body"
+
+
+@pytest.mark.parametrize("other", ["http://example.org/b", "ftp://example.org/b", "file:///etc/x"])
+def test_a_redirection_to_anything_else_is_refused(tmp_path: Path, other: str) -> None:
+    with pytest.raises((ValueError, OSError), match=r"begins with https://|not allowed"):
+        fetch(tmp_path / "a", {URL: (302, {"Location": other}, b"")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://x/a", "file:///etc/passwd", "ftp://x/a", "x"])
+def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match="expected an address that begins with https://"):
+        download(url, tmp_path / "a", max_bytes=1)
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "101"}, {}])
+def test_too_much_is_refused_announced_or_not(tmp_path: Path, headers: dict[str, str]) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(ValueError, match="at least 101 bytes, expected at most 100"):
+        fetch(tmp_path / "a", {URL: (200, headers, bytes(101))}, max_bytes=100)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_connection_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="ended after 4 bytes, expected 10"):
+        fetch(tmp_path / "a", {URL: (200, {"Content-Length": "10"}, b"four")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_is_said_with_its_address(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"example\.org/a\.zip: cannot be downloaded \(message\)"):
+        fetch(tmp_path / "a", {URL: (404, {}, b"")})
