@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 MAX_SECONDS = 1e9  # [s] what is later is no time but a slip
@@ -33,7 +34,8 @@ class Word:
             ("confidence", self.confidence, 1),
         ):  # fmt: skip
             if not 0 <= value <= most:
-                raise ValueError(f"word {self.word!r}: {name} is {value}, expected 0 to {most:g}")
+                word = reprlib.repr(self.word)  # a file of somebody else's may hold a long one
+                raise ValueError(f"word {word}: {name} is {value}, expected 0 to {most:g}")
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,21 @@ def test_asr_comes_from_the_wheel(installed: Installed) -> None:
     assert Path(file).is_relative_to(installed.bin.parent)
 
 
+def test_the_pages_templates_are_in_the_wheel(installed: Installed) -> None:
+    program = (
+        "from asr.metrics.error_rate import score_utterance\n"
+        "from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription\n"
+        "from asr.report.html import render_evaluation\n"
+        "utterance = EvaluatedUtterance('u', None, 1.0, 'u.wav', score_utterance('u', 'a', 'b'))\n"
+        "evaluation = Evaluation('t', ModelDescription('m', 1), 'f', None, (utterance,))\n"
+        "print(render_evaluation(evaluation))"
+    )
+    page = installed.run("python", "-c", program)
+    assert page.startswith("<!doctype html>")
+    assert "PagedList" in page
+    assert "--paper" in page
+
+
 def test_help_names_the_commands(installed: Installed) -> None:
     text = installed.run("asr", "--help")
     assert all(command in text for command in ("prepare", "train", "evaluate", "transcribe"))

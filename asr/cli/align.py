@@ -247,9 +247,7 @@ def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
 
 def render(job: Job, alignment: Alignment, format: str) -> str:
     """An alignment in one of FORMATS; json is an object on a line."""
-    from asr.report.ctm import ctm
-    from asr.report.subtitles import srt, vtt
-    from asr.report.textgrid import Interval, textgrid
+    from asr.report.files import ctm, srt, textgrid, vtt
 
     words = alignment.words
     if format == "ctm":
@@ -260,11 +258,7 @@ def render(job: Job, alignment: Alignment, format: str) -> str:
         return vtt(words)
     if format == "textgrid":
         characters = [each for word in words for each in word.characters]
-        tiers = {
-            "words": [Interval(word.start, word.end, word.word) for word in words],
-            "characters": [Interval(each.start, each.end, each.character) for each in characters],
-        }
-        return textgrid(alignment.duration, tiers)
+        return textgrid(alignment.duration, {"words": words, "characters": characters})
     row = {
         "id": job.id,
         "audio_filepath": job.audio_filepath,

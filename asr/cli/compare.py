@@ -26,11 +26,10 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
     from rich.measure import Measurement
 
-    from asr.report import compare_evaluations, read_evaluation
-    from asr.report.compare_page import render_comparison
-    from asr.report.comparison import comparison_to_json
-    from asr.report.comparison_table import comparison_notes, comparison_table, settings_table
-    from asr.report.visible import visible
+    from asr.report.comparison import compare_evaluations, comparison_to_json
+    from asr.report.evaluation import read_evaluation
+    from asr.report.terminal import comparison_notes, comparison_table, settings_table
+    from asr.report.wording import visible
 
     folders = [folder for path in options.evaluations for folder in find_evaluations(path)]
     read = [_file(folder) for folder in folders]
@@ -42,6 +41,8 @@ def main(arguments: list[str]) -> int:
     if options.out is not None:
         written.append((options.out, comparison_to_json(comparison)))
     if options.html is not None:
+        from asr.report.html import render_comparison
+
         pages = [_report(folder, options.html) for folder in folders]
         written.append((options.html, render_comparison(comparison, pages)))
     for path, text in written:

@@ -36,8 +36,7 @@ from asr.data.doctor import (
 )
 from asr.data.manifest import Utterance
 from asr.finding import Finding, Kind, Severity
-from asr.report.number import counted, length, number, percent
-from asr.report.visible import visible
+from asr.report.wording import counted, length, number, percent, visible
 from asr.text import TextNormalizer
 
 ERRORS_STATUS = 1

@@ -24,8 +24,8 @@ from asr.untrusted import checked
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
-    from asr.report import EvaluatedUtterance, Evaluation
-    from asr.report.evaluation import Setting
+    from asr.report.evaluation import EvaluatedUtterance, Evaluation
+    from asr.report.wording import Setting
     from asr.transcriber import Transcriber
 
 Plan = Sequence[tuple[int, ...]]
@@ -60,9 +60,8 @@ def _job(config: DictConfig) -> None:
     from asr.data.manifest import read_manifest
     from asr.model_file import load_model
     from asr.recognizer import choose_device
-    from asr.report import read_calibration, write_report
-    from asr.report.slices import check_slice_by
-    from asr.report.write import FILES
+    from asr.report.evaluation import check_slice_by, read_calibration
+    from asr.report.files import REPORT_FILES, write_report
     from asr.transcriber import Transcriber
 
     check_settings(config, SETTINGS)
@@ -75,7 +74,7 @@ def _job(config: DictConfig) -> None:
     utterances = read_manifest(manifest)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     check_outputs(
-        [config.fit_calibration, *(run_dir / name for name in FILES)],
+        [config.fit_calibration, *(run_dir / name for name in REPORT_FILES)],
         [model_file, manifest, config.calibration, config.decoder.get("language_model"),
          config.decoder.get("lexicon"), *(each.audio_filepath for each in utterances)],
     )  # fmt: skip
@@ -121,7 +120,7 @@ def _evaluation(
     left_out: tuple[Finding, ...],
     seconds: float,
 ) -> Evaluation:
-    from asr.report import Evaluation, ModelDescription
+    from asr.report.evaluation import Evaluation, ModelDescription
 
     recognizer = transcriber.recognizer
     decoder: Any = OmegaConf.to_container(config.decoder, resolve=True)
@@ -150,7 +149,7 @@ def _evaluation(
 
 
 def _print(evaluation: Evaluation, num_worst: int) -> None:
-    from asr.report import confusion_table, slice_table, summary, worst_utterances
+    from asr.report.terminal import confusion_table, slice_table, summary, worst_utterances
 
     console = Console()
     for by in evaluation.slice_by:
@@ -163,7 +162,7 @@ def _print(evaluation: Evaluation, num_worst: int) -> None:
 def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
     """Fit on what was evaluated, write the file, say what it does to these words."""
     from asr.metrics.calibration import fit_calibration, reliability
-    from asr.report import word_outcomes, write_calibration
+    from asr.report.evaluation import word_outcomes, write_calibration
 
     confidences, is_correct = word_outcomes(evaluation.utterances)
     calibration = fit_calibration(confidences, is_correct)
@@ -231,7 +230,7 @@ def _evaluate(
     from asr.data.dataset import load_utterance
     from asr.data.snr import estimate_snr
     from asr.metrics.error_rate import score_utterance
-    from asr.report import EvaluatedUtterance, HeardWord
+    from asr.report.evaluation import EvaluatedUtterance
 
     text = transcriber.recognizer.text
     heard, waveforms = [], []
@@ -251,10 +250,7 @@ def _evaluate(
             score_utterance(each.id, text(each.text), transcript.text),
             {name: _as_text(value) for name, value in each.extra.items()},
             estimate_snr(waveform, transcriber.sample_rate),
-            tuple(
-                HeardWord(word.word, word.start, word.end, word.confidence)
-                for word in transcript.words
-            ),
+            transcript.words,
         )
         for each, waveform, transcript in zip(heard, waveforms, transcripts, strict=True)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,15 +9,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import track
 
-from asr.report.sound import SoundFormat
+from asr.report.clips import Clips, CtcPath, SoundFormat, listed, make_clip, within
+from asr.word import Character
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
     from asr.decoder import Hypothesis
     from asr.decoder.alignment import Frames
     from asr.recognizer import Recognizer
-    from asr.report import Evaluation
-    from asr.report.clip import Clip, Clips, CtcPath
+    from asr.report.clips import Clip
+    from asr.report.evaluation import Evaluation
     from asr.transcriber import Transcriber
 
 
@@ -61,8 +61,6 @@ def make_clips(
         ValueError: Audio that cannot be used.
         OSError: Audio that is missing or unreadable.
     """
-    from asr.report.clip import Clips, listed, within
-
     chosen = listed(evaluation, listening.listen)
     sources = {each.id: each for each in utterances}
     wanted = [(sources[each.id], each.errors.reference) for each in chosen]
@@ -89,7 +87,6 @@ def _clip(
     import torch
 
     from asr.data.dataset import load_utterance
-    from asr.report.clip import make_clip
 
     recognizer = transcriber.recognizer
     waveform = load_utterance(utterance, transcriber.sample_rate)
@@ -99,45 +96,42 @@ def _clip(
         features, _ = recognizer.features.log_mel(batch, num_samples)
     log_probs, lengths = recognizer.log_probs([waveform])
     best = transcriber.decoder(log_probs, lengths)[0][0]
-    said = _said(recognizer, log_probs[0, : int(lengths)].cpu().numpy(), reference)
+    frames = log_probs[0, : int(lengths)].cpu().numpy()
     return make_clip(
         utterance.id,
         waveform,
         transcriber.sample_rate,
         features[0].cpu().numpy(),
         recognizer.features.frame_shift_s,
-        [said, _path("heard", recognizer, best)],
+        [_reference_path(recognizer, frames, reference), _path("hypothesis", recognizer, best)],
         audio_format,
     )
 
 
-def _said(recognizer: Recognizer, log_probs: Frames, reference: str) -> CtcPath:
-    """The most likely path of what was said, or why there is none."""
+def _reference_path(recognizer: Recognizer, log_probs: Frames, reference: str) -> CtcPath:
+    """The most likely path of the reference, or why there is none."""
     from asr.decoder.alignment import forced_alignment
-    from asr.report.clip import CtcPath
 
     try:
         tokens = recognizer.tokenizer.encode(reference)
         hypothesis = forced_alignment(log_probs, tokens, "reference")
     except ValueError as error:
-        return CtcPath("said", (), str(error))
-    return _path("said", recognizer, hypothesis)
+        return CtcPath("reference", (), str(error))
+    return _path("reference", recognizer, hypothesis)
 
 
 def _path(name: str, recognizer: Recognizer, hypothesis: Hypothesis) -> CtcPath:
-    from asr.report.clip import CtcPath, Spike
-
     spans = zip(
         hypothesis.tokens, hypothesis.starts, hypothesis.ends, hypothesis.log_probs, strict=True
     )
     return CtcPath(
         name,
         tuple(
-            Spike(
+            Character(
                 recognizer.tokenizer.decode([token]),
                 start * recognizer.frame_shift_s,
                 end * recognizer.frame_shift_s,
-                math.exp(log_prob),
+                log_prob,
             )
             for token, start, end, log_prob in spans
         ),

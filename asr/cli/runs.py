@@ -27,10 +27,16 @@ def main(arguments: list[str]) -> int:
     from rich.measure import Measurement
 
     from asr.cli.record import CONFIG
-    from asr.report.runs import ERROR_TEXT, VALIDATIONS, compare
-    from asr.report.runs_picture import draw_runs
-    from asr.report.runs_table import groups_table, others_table, runs_csv
-    from asr.report.visible import visible
+    from asr.report.runs import (
+        ERROR_TEXT,
+        VALIDATIONS,
+        draw_runs,
+        group_runs,
+        groups_table,
+        others_table,
+        runs_csv,
+    )
+    from asr.report.wording import visible
 
     runs = [run for folder in find_runs(options.folders) if (run := _read(folder))]
     if not runs:
@@ -38,23 +44,23 @@ def main(arguments: list[str]) -> int:
             f"{', '.join(map(str, options.folders))}: no training below, expected folders of "
             "asr train"
         )
-    comparison = compare(runs, options.by and options.by.split(","))
+    grouped = group_runs(runs, options.by and options.by.split(","))
     output = options.output or options.folders[0]
     check_outputs(
         [output / name for name in OUTPUTS],
         [Path(run.folder) / name for run in runs for name in (CONFIG, VALIDATIONS, ERROR_TEXT)],
     )
     output.mkdir(parents=True, exist_ok=True)
-    replace_text(output / OUTPUTS[0], runs_csv(comparison))
-    replace_bytes(output / OUTPUTS[1], draw_runs(comparison))
+    replace_text(output / OUTPUTS[0], runs_csv(grouped))
+    replace_bytes(output / OUTPUTS[1], draw_runs(grouped))
     console = Console()
-    if comparison.groups:
-        table = groups_table(comparison, options.limit)
+    if grouped.groups:
+        table = groups_table(grouped, options.limit)
         # Cells that are cut say nothing: a line that is too long is for the terminal to wrap.
         needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
         Console(width=max(needed, console.width)).print(table)
-    if comparison.others:
-        console.print(others_table(comparison))
+    if grouped.others:
+        console.print(others_table(grouped))
     for name in OUTPUTS:
         console.print(visible(f"{output / name}"), markup=False, highlight=False, soft_wrap=True)
     return 0

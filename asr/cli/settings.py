@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from asr.cli.user_yaml import REFERENCE
-from asr.report.runs import Setting
+from asr.report.wording import Setting
 
 if TYPE_CHECKING:  # `asr runs` needs no torch
     from asr.recognizer import ModelSpec

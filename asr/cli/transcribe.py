@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
     calibrate = None
     if options.calibration:
-        from asr.report import read_calibration
+        from asr.report.evaluation import read_calibration
 
         calibrate = read_calibration(options.calibration).apply
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
@@ -116,10 +116,9 @@ def render(name: str, transcript: Transcript, format: str) -> str:
     text is `name<TAB>text` on a line; json one object on a line.
     """
     if format in ("srt", "vtt"):
-        from asr.report import subtitles
+        from asr.report.files import srt, vtt
 
-        write = subtitles.srt if format == "srt" else subtitles.vtt
-        return write(transcript.words)
+        return (srt if format == "srt" else vtt)(transcript.words)
     if format == "json":
         words = [asdict(word) for word in transcript.words]
         row = {"audio_filepath": name, "text": transcript.text, "words": words}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asr.decoder import BeamSearch
     from asr.decoder.ngram import NgramModel
     from asr.metrics.error_rate import ErrorCounts
-    from asr.report.tuning import Trial
+    from asr.report.plots import Trial
     from asr.transcriber import Decoder, Transcriber
 
 TUNED_FILE, TRIALS_FILE, PICTURE_FILE = "decoder.yaml", "tuning.json", "tuning.png"
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     from asr.data.manifest import read_manifest
     from asr.decoder import BeamSearch, Greedy
     from asr.decoder.ngram_file import load_ngram_model
-    from asr.report.tuning import best
+    from asr.report.plots import best
     from asr.transcriber import Transcriber
 
     console = Console(stderr=True)
@@ -156,7 +156,7 @@ class Search:
 
     def trials(self, count: int, seed: int) -> Iterator[Trial]:
         """Weights that the tree-structured Parzen estimator asks for, the usual ones first."""
-        from asr.report.tuning import Trial
+        from asr.report.plots import Trial
 
         study = _study(seed)
         for _ in range(count):
@@ -231,7 +231,7 @@ def _write(
     trials: Sequence[Trial],
     baselines: dict[str, float],
 ) -> None:
-    from asr.report.tuning import best, draw_tuning
+    from asr.report.plots import best, draw_tuning
 
     found = best(trials)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -264,7 +264,7 @@ def _write(
 
 
 def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) -> None:
-    from asr.report.tuning import best
+    from asr.report.plots import best
 
     found = best(trials)
     for name, wer in baselines.items():

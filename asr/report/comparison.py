@@ -1,7 +1,8 @@
-"""Systems on the same utterances, each held against the first."""
+"""Systems on the same utterances, each held against the first: figures, JSON, a page's data."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,11 +13,17 @@ from asr.metrics.significance import (
     improvement,
     matched_pairs,
 )
-from asr.report.evaluation import Evaluation, Setting
-from asr.report.json_file import counts_to_json, dump_json, interval_to_json
+from asr.report.evaluation import (
+    Evaluation,
+    counts_to_json,
+    dump_json,
+    interval_to_json,
+)
+from asr.report.wording import NOT_GIVEN, Setting, compact, percent, visible
 
-FORMAT = "asr comparison"
-VERSION = 1
+FORMAT, VERSION = "asr comparison", 1
+SIGNIFICANT = 0.05  # a p-value below it
+FEW_SEGMENTS = 50  # below that the test's normal approximation is coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +31,8 @@ class System:
     """One of the compared.
 
     Attributes:
-        name: As the user gave it.
-        evaluation: Its transcripts, scored; utterances in the order of the first system's.
+        name: as the user gave it.
+        evaluation: its hypotheses, scored; utterances in the order of the first system's.
     """
 
     name: str
@@ -37,21 +44,29 @@ class Pair:
     """A system held against the first one.
 
     Attributes:
-        system: Its place among the systems, from 1.
-        words: Difference of the WER (below 0: better than the first) and probability that it is
+        system: its place among the systems, from 1.
+        words: difference of the WER (below 0: better than the first) and probability that it is
             better.
-        matched: The matched-pair test of the first (A) and this one (B).
-        p_holm: Its p-value with Holm's correction for all pairs; None where it has none.
-        better: Utterances with fewer word errors than the first has.
-        worse: Utterances with more.
+        matched: the matched-pair test of the first (A) and this one (B).
+        p_holm: its p-value with Holm's correction for all pairs; None where it has none.
+        differences: of word errors, this one's less the first one's, with their utterances.
     """
 
     system: int
     words: Improvement
     matched: MatchedPairs
     p_holm: float | None
-    better: int
-    worse: int
+    differences: Mapping[int, int]
+
+    @property
+    def better(self) -> int:
+        """Utterances with fewer word errors than the first has."""
+        return sum(count for errors, count in self.differences.items() if errors < 0)
+
+    @property
+    def worse(self) -> int:
+        """Utterances with more."""
+        return sum(count for errors, count in self.differences.items() if errors > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +74,9 @@ class Comparison:
     """Systems on the same utterances.
 
     Attributes:
-        systems: At least two; the first is what the others are held against.
-        pairs: Of every further system with the first.
-        differing: By name the settings that are not the same for all, a value a system.
+        systems: at least two; the first is what the others are held against.
+        pairs: of every further system with the first.
+        differing: by name the settings that are not the same for all, a value a system.
     """
 
     systems: tuple[System, ...]
@@ -73,10 +88,10 @@ def compare_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> Compar
     """Hold evaluations against the first of them.
 
     Args:
-        evaluations: Names and evaluations, at least two, of the same utterances in any order.
+        evaluations: names and evaluations, at least two, of the same utterances in any order.
 
     Raises:
-        ValueError: Fewer than two, a name that comes twice, other utterances, other references or
+        ValueError: fewer than two, a name that comes twice, other utterances, other references or
             other text rules than the first has.
     """
     if len(evaluations) < 2:
@@ -89,13 +104,97 @@ def compare_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> Compar
     systems = [System(first_name, first)]
     for name, evaluation in evaluations[1:]:
         _check_same(first_name, first, name, evaluation)
-        systems.append(System(name, _reordered(evaluation, first)))
-    raw = [_pair(place, first, each.evaluation) for place, each in enumerate(systems[1:], 1)]
-    return Comparison(tuple(systems), _corrected(raw), _differing(systems))
+        order = {each.id: each for each in evaluation.utterances}
+        utterances = tuple(order[each.id] for each in first.utterances)
+        if utterances != evaluation.utterances:
+            evaluation = replace(evaluation, utterances=utterances)
+        systems.append(System(name, evaluation))
+    pairs = [_pair(place, first, each.evaluation) for place, each in enumerate(systems[1:], 1)]
+    tested = [(place, pair.matched.p) for place, pair in enumerate(pairs)]
+    known = [(place, p) for place, p in tested if p is not None]
+    adjusted = holm([p for _, p in known])
+    for (place, _), p in zip(known, adjusted, strict=True):
+        pairs[place] = replace(pairs[place], p_holm=p)
+    return Comparison(tuple(systems), tuple(pairs), _differing(systems))
+
+
+def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evaluation) -> None:
+    if first.text_rules != evaluation.text_rules:
+        raise ValueError(
+            f"{name}: text rules are {'; '.join(evaluation.text_rules) or 'not told'}, expected "
+            f"those of {first_name}: {'; '.join(first.text_rules) or 'not told'}"
+        )
+    ours = {each.id: each.errors.reference for each in first.utterances}
+    theirs = {each.id: each.errors.reference for each in evaluation.utterances}
+    missing, further = ours.keys() - theirs.keys(), theirs.keys() - ours.keys()
+    if missing or further:
+        # That audio is the reason is told where it is.
+        unread = {each.id for each in (*first.left_out, *evaluation.left_out)}
+        unread &= missing | further
+        why = f"; the audio of {len(unread)} of them could not be read" if unread else ""
+        raise ValueError(
+            f"{name}: {len(missing)} utterances of {first_name} are missing and {len(further)} "
+            f"are further ones ({min(missing | further)!r}), expected the same utterances{why}"
+        )
+    other = [id for id, reference in ours.items() if theirs[id] != reference]
+    if other:
+        raise ValueError(
+            f"{name}: {len(other)} references differ from those of {first_name}, the first of "
+            f"utterance {other[0]!r}: {theirs[other[0]]!r}, expected {ours[other[0]]!r}"
+        )
+
+
+def _pair(place: int, first: Evaluation, second: Evaluation) -> Pair:
+    ours = [each.errors for each in first.utterances]
+    theirs = [each.errors for each in second.utterances]
+    return Pair(
+        place,
+        improvement(
+            [each.words for each in ours],
+            [each.words for each in theirs],
+            [each.speaker for each in first.utterances],
+        ),
+        matched_pairs([each.alignment for each in ours], [each.alignment for each in theirs]),
+        None,
+        Counter(b.words.errors - a.words.errors for a, b in zip(ours, theirs, strict=True)),
+    )
+
+
+def _differing(systems: Sequence[System]) -> dict[str, tuple[Setting, ...]]:
+    every: list[dict[str, Setting]] = [
+        {"model": each.evaluation.model.name, **each.evaluation.settings} for each in systems
+    ]
+    names = dict.fromkeys(name for settings in every for name in settings)
+    values = {name: tuple(settings.get(name) for settings in every) for name in names}
+    return {name: value for name, value in values.items() if len(set(value)) > 1}
+
+
+def verdict(pair: Pair, first: str = "A", second: str = "B") -> str:
+    """Say whether one system of a pair is better, and what it means where that may be chance.
+
+    Args:
+        pair: of two systems.
+        first: name of the one that the other is held against.
+        second: name of the other.
+    """
+    if not pair.better and not pair.worse:
+        return f"Every utterance has as many errors in {second} as in {first}."
+    if pair.p_holm is None:
+        return "Nothing to test: the errors do not vary."
+    if pair.p_holm >= SIGNIFICANT:
+        return (
+            f"May well be chance: were {first} and {second} equally good, "
+            f"{percent(pair.p_holm)} of all test sets like this one would show a difference as "
+            f"large or larger (p = {pair.p_holm:.3f}; evidence begins below {SIGNIFICANT:g})."
+        )
+    better = f"{second if pair.words.difference < 0 else first} is better"
+    if pair.matched.num_segments < FEW_SEGMENTS:
+        return f"{better}, but the test is coarse with fewer than {FEW_SEGMENTS} segments."
+    return f"{better}."
 
 
 def comparison_to_json(comparison: Comparison) -> str:
-    """The whole comparison as strict JSON; texts stay in the evaluations' own files."""
+    """Write the whole comparison as strict JSON; texts stay in the evaluations' own files."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -112,103 +211,53 @@ def comparison_to_json(comparison: Comparison) -> str:
             }
             for k, each in enumerate(comparison.systems)
         ],
-        "pairs": [_pair_to_json(comparison, pair) for pair in comparison.pairs],
+        "pairs": [
+            {
+                "first": comparison.systems[0].name,
+                "second": comparison.systems[pair.system].name,
+                "wer_difference": pair.words.difference,
+                "wer_difference_interval": interval_to_json(pair.words.interval),
+                "probability_of_improvement": pair.words.probability,
+                "matched_pairs": {
+                    "num_segments": pair.matched.num_segments,
+                    "mean": pair.matched.mean,
+                    "deviation": pair.matched.deviation,
+                    "z": pair.matched.z,
+                    "p": pair.matched.p,
+                    "p_holm": pair.p_holm,
+                },
+                "utterances_better": pair.better,
+                "utterances_worse": pair.worse,
+            }
+            for pair in comparison.pairs
+        ],
     }
     return dump_json(content, indent=1) + "\n"
 
 
-def _pair_to_json(comparison: Comparison, pair: Pair) -> dict[str, object]:
-    matched = pair.matched
+def page_data(comparison: Comparison, pages: Sequence[str | None]) -> dict[str, object]:
+    """What the script of the comparison's page fills its list with, every text visible.
+
+    Args:
+        comparison: of two systems or more.
+        pages: for each system the address of its own report; None where there is none.
+    """
+    systems = comparison.systems
+    every = zip(*(each.evaluation.utterances for each in systems), strict=True)
     return {
-        "first": comparison.systems[0].name,
-        "second": comparison.systems[pair.system].name,
-        "wer_difference": pair.words.difference,
-        "wer_difference_interval": interval_to_json(pair.words.interval),
-        "probability_of_improvement": pair.words.probability,
-        "matched_pairs": {
-            "num_segments": matched.num_segments,
-            "mean": matched.mean,
-            "deviation": matched.deviation,
-            "z": matched.z,
-            "p": matched.p,
-            "p_holm": pair.p_holm,
-        },
-        "utterances_better": pair.better,
-        "utterances_worse": pair.worse,
+        "systems": [
+            {"name": visible(each.name), "page": page}
+            for each, page in zip(systems, pages, strict=True)
+        ],
+        "utterances": [
+            [
+                visible(group[0].id),
+                NOT_GIVEN if group[0].speaker is None else visible(group[0].speaker),
+                round(group[0].duration_s, 3),
+                group[0].errors.words.reference_length,
+                [each.errors.words.errors for each in group],
+                [compact(each.errors.alignment.words) for each in group],
+            ]
+            for group in every
+        ],
     }
-
-
-def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evaluation) -> None:
-    if first.text_rules != evaluation.text_rules:
-        raise ValueError(
-            f"{name}: text rules are {'; '.join(evaluation.text_rules) or 'not told'}, expected "
-            f"those of {first_name}: {'; '.join(first.text_rules) or 'not told'}"
-        )
-    ours = {each.id: each.errors.reference for each in first.utterances}
-    theirs = {each.id: each.errors.reference for each in evaluation.utterances}
-    missing, further = ours.keys() - theirs.keys(), theirs.keys() - ours.keys()
-    if missing or further:
-        raise ValueError(
-            f"{name}: {len(missing)} utterances of {first_name} are missing and {len(further)} "
-            f"are further ones ({min(missing | further)!r}), expected the same utterances"
-            f"{_unread(first, evaluation, missing | further)}"
-        )
-    other = [id for id, reference in ours.items() if theirs[id] != reference]
-    if other:
-        raise ValueError(
-            f"{name}: {len(other)} references differ from those of {first_name}, the first of "
-            f"utterance {other[0]!r}: {theirs[other[0]]!r}, expected {ours[other[0]]!r}"
-        )
-
-
-def _unread(first: Evaluation, evaluation: Evaluation, differing: set[str]) -> str:
-    """That audio is the reason, where it is."""
-    unread = differing & {each.id for each in (*first.left_out, *evaluation.left_out)}
-    return f"; the audio of {len(unread)} of them could not be read" if unread else ""
-
-
-def _reordered(evaluation: Evaluation, like: Evaluation) -> Evaluation:
-    """The same evaluation with its utterances in another one's order."""
-    order = {each.id: each for each in evaluation.utterances}
-    utterances = tuple(order[each.id] for each in like.utterances)
-    return (
-        evaluation
-        if utterances == evaluation.utterances
-        else replace(evaluation, utterances=utterances)
-    )
-
-
-def _pair(place: int, first: Evaluation, second: Evaluation) -> Pair:
-    ours = [each.errors for each in first.utterances]
-    theirs = [each.errors for each in second.utterances]
-    fewer = [b.words.errors - a.words.errors for a, b in zip(ours, theirs, strict=True)]
-    return Pair(
-        place,
-        improvement(
-            [each.words for each in ours],
-            [each.words for each in theirs],
-            [each.speaker for each in first.utterances],
-        ),
-        matched_pairs([each.alignment for each in ours], [each.alignment for each in theirs]),
-        None,
-        sum(each < 0 for each in fewer),
-        sum(each > 0 for each in fewer),
-    )
-
-
-def _corrected(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """The pairs with Holm's correction for all that have a p-value."""
-    tested = [(place, pair.matched.p) for place, pair in enumerate(pairs)]
-    known = [(place, p) for place, p in tested if p is not None]
-    adjusted = holm([p for _, p in known])
-    by_place = {place: p for (place, _), p in zip(known, adjusted, strict=True)}
-    return tuple(replace(pair, p_holm=by_place.get(k)) for k, pair in enumerate(pairs))
-
-
-def _differing(systems: Sequence[System]) -> dict[str, tuple[Setting, ...]]:
-    every: list[dict[str, Setting]] = [
-        {"model": each.evaluation.model.name, **each.evaluation.settings} for each in systems
-    ]
-    names = dict.fromkeys(name for settings in every for name in settings)
-    values = {name: tuple(settings.get(name) for settings in every) for name in names}
-    return {name: value for name, value in values.items() if len(set(value)) > 1}

@@ -1,17 +1,29 @@
-"""Trainings beside each other: what differs between them, what they reached, which are repeats."""
+"""Trainings beside each other: what differs, what they reached, as table, CSV and picture."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
+import os
 import statistics
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from asr.report.wording import Setting, counted, visible
 from asr.untrusted import read_text, shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ERROR_TEXT = "error.txt"  # in a run's folder: why it failed
 VALIDATIONS = "validations.csv"
@@ -20,7 +32,21 @@ REPEATS = ("data.fold", "data.fold_seed", "seed")  # runs that differ in these a
 MAX_LOG_BYTES = 1 << 26  # 64 MiB: a million validations
 MAX_COUNT = 10**12  # of steps and epochs
 
-Setting = str | int | float | bool | None
+MEASURED = ("n", "WER %", "sd", "range", "CER %", "loss", "step", "audio h", "min")
+OF_REPEATS = ("n", "sd", "range")  # columns that say nothing of single runs
+MEASURES = ("wer", "cer", "loss", "step", "epoch")  # of a run's best validation, in the CSV
+
+BEST, OTHER, UNDONE = "tab:red", "tab:blue", "0.6"
+MOST_PANELS = 6  # settings with a panel each; of more, the groups are drawn as bars
+MOST_BARS = 24
+PANELS_A_ROW = 3
+PANEL = (4.4, 3.6)  # width and height [inch]
+DECADE = 10.0  # a numeric setting that spans it has a logarithmic axis
+LABEL_LENGTH = 22  # characters of a value under a column
+MOST_TICKS = 7  # values of a numeric setting that are ticks themselves
+
+
+# --- the runs -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +98,14 @@ class Run:
         """done, failed, or unfinished: running still, interrupted or killed."""
         if self.error is not None:
             return "failed"
-        return "done" if self._is_at_its_end() else "unfinished"
-
-    def _is_at_its_end(self) -> bool:
         best, max_epochs = self.best, self.settings.get("trainer.max_epochs")
         if best is None or not isinstance(max_epochs, int):
-            return False
+            return "unfinished"
         patience = self.settings.get("trainer.patience")
         since_best = len(self.validations) - 1 - self.validations.index(best)
         ran_out = isinstance(patience, int) and 0 < patience <= since_best
-        return ran_out or self.validations[-1].epoch >= max_epochs
+        is_at_its_end = ran_out or self.validations[-1].epoch >= max_epochs
+        return "done" if is_at_its_end else "unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +130,7 @@ class Group:
     """Finished runs of the same settings, but for the fold and the seed.
 
     Attributes:
-        settings: a value for each of the comparison's columns.
+        settings: a value for each of the columns.
         runs: best first.
     """
 
@@ -114,8 +138,11 @@ class Group:
     runs: tuple[Run, ...]
 
     def spread(self, of: Callable[[ValidationRow], float]) -> Spread:
-        """A quantity of the runs' best validations."""
-        return _spread([of(best) for run in self.runs if (best := run.best)])
+        """Tell how a quantity of the runs' best validations spreads."""
+        values = [of(best) for run in self.runs if (best := run.best)]
+        has_deviation = len(values) > 1 and all(map(math.isfinite, values))
+        deviation = statistics.stdev(values) if has_deviation else math.nan
+        return Spread(statistics.fmean(values), deviation, min(values), max(values))
 
     @cached_property
     def wer(self) -> Spread:
@@ -129,7 +156,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GroupedRuns:
     """Runs side by side.
 
     Attributes:
@@ -144,9 +171,19 @@ class Comparison:
     groups: tuple[Group, ...]
     others: tuple[Run, ...]
 
+    @cached_property
+    def folder(self) -> str:
+        """The folder that all runs lie in."""
+        runs = [*self.others, *(run for group in self.groups for run in group.runs)]
+        return os.path.commonpath([os.path.dirname(os.path.abspath(run.folder)) for run in runs])
+
+    def name(self, run: Run) -> str:
+        """A run's folder, from the one that all runs lie in."""
+        return visible(os.path.relpath(run.folder, self.folder))
+
 
 def read_validations(folder: Path) -> tuple[ValidationRow, ...]:
-    """The validations of a run so far; a last line that is being written is left for later.
+    """Read the validations of a run so far; a last line that is being written is left for later.
 
     Raises:
         ValueError: a file of another form, or without a validation, with the file's name.
@@ -155,8 +192,16 @@ def read_validations(folder: Path) -> tuple[ValidationRow, ...]:
     path = folder / VALIDATIONS
     lines = read_text(path, "the validations of a training", MAX_LOG_BYTES).splitlines(True)
     reader = csv.DictReader([line for line in lines if line.endswith("\n")])
+    amounts = ("elapsed_s", "audio_h", "loss", "wer", "cer")
     try:
-        rows = tuple(_row(line) for line in reader)
+        rows = tuple(
+            ValidationRow(
+                step=_count(line["step"]),
+                epoch=_count(line["epoch"]),
+                **{name: _amount(line[name]) for name in amounts},
+            )
+            for line in reader
+        )
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}:{reader.line_num}: no validation: {error}") from error
     if not rows:
@@ -164,8 +209,22 @@ def read_validations(folder: Path) -> tuple[ValidationRow, ...]:
     return rows
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > len(str(MAX_COUNT)):
+        raise ValueError(f"{shown(text)}, expected a whole number up to {MAX_COUNT}")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    """A number from 0 on; infinite is the loss of a text that CTC cannot fit into its audio."""
+    amount = float(text)
+    if not amount >= 0:
+        raise ValueError(f"{shown(text)}, expected a number from 0 on")
+    return amount
+
+
 def read_run(folder: Path, settings: Mapping[str, Setting]) -> Run:
-    """A training off its folder.
+    """Read a training off its folder.
 
     Raises:
         ValueError: validations of another form.
@@ -179,7 +238,7 @@ def read_run(folder: Path, settings: Mapping[str, Setting]) -> Run:
     return Run(str(folder), settings, read_validations(folder) if begun else (), error)
 
 
-def compare(runs: Sequence[Run], columns: Sequence[str] | None = None) -> Comparison:
+def group_runs(runs: Sequence[Run], columns: Sequence[str] | None = None) -> GroupedRuns:
     """Group the repeats among runs, and sort by what they reached.
 
     Args:
@@ -203,8 +262,8 @@ def compare(runs: Sequence[Run], columns: Sequence[str] | None = None) -> Compar
     for run in runs:
         if run.state == "done":
             # With their types: 1, 1.0 and True are equal, and other settings.
-            values = tuple((type(v).__name__, v) for v in _values(run, columns))
-            members.setdefault(values, []).append(run)
+            values = [run.settings.get(key) for key in columns]
+            members.setdefault(tuple((type(v).__name__, v) for v in values), []).append(run)
     groups = [
         Group(tuple(value for _, value in values), tuple(sorted(some, key=_rank)))
         for values, some in members.items()
@@ -212,11 +271,7 @@ def compare(runs: Sequence[Run], columns: Sequence[str] | None = None) -> Compar
     groups.sort(key=lambda group: (group.wer.mean, group.cer.mean))
     others = sorted((run for run in runs if run.state != "done"), key=lambda run: run.folder)
     repeats = [key for key in REPEATS if key not in columns and _differs(key, runs)]
-    return Comparison(tuple(columns), tuple(repeats), tuple(groups), tuple(others))
-
-
-def _values(run: Run, columns: Sequence[str]) -> tuple[Setting, ...]:
-    return tuple(run.settings.get(key) for key in columns)
+    return GroupedRuns(tuple(columns), tuple(repeats), tuple(groups), tuple(others))
 
 
 def _differs(key: str, runs: Sequence[Run]) -> bool:
@@ -239,33 +294,308 @@ def _rank(run: Run) -> tuple[float, float]:
     return best.wer, best.cer
 
 
-def _row(line: Mapping[str, str]) -> ValidationRow:
-    return ValidationRow(
-        step=_count(line["step"]),
-        epoch=_count(line["epoch"]),
-        elapsed_s=_amount(line["elapsed_s"]),
-        audio_h=_amount(line["audio_h"]),
-        loss=_amount(line["loss"]),
-        wer=_amount(line["wer"]),
-        cer=_amount(line["cer"]),
-    )
+# --- table and CSV ------------------------------------------------------------------------------
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or len(text) > len(str(MAX_COUNT)):
-        raise ValueError(f"{shown(text)}, expected a whole number up to {MAX_COUNT}")
-    return int(text)
+def groups_table(runs: GroupedRuns, limit: int | None = None) -> Table:
+    """Show the finished runs, repeats in one line, the lowest mean dev WER first; never broken.
+
+    Args:
+        runs: side by side.
+        limit: how many lines at most; a last line says how many were left out. None: all.
+    """
+    has_repeats = any(len(group.runs) > 1 for group in runs.groups)
+    measures = [name for name in MEASURED if has_repeats or name not in OF_REPEATS]
+    table = _table("Best dev WER")
+    for name in (*map(visible, short_names(runs.columns)), *measures):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("best run" if has_repeats else "run", no_wrap=True)
+    for group in runs.groups[:limit]:
+        last = [run.validations[-1] for run in group.runs]
+        wer = group.wer
+        cells = {
+            "n": str(len(group.runs)),
+            "WER %": f"{100 * wer.mean:.2f}",
+            "sd": "" if math.isnan(wer.deviation) else f"{100 * wer.deviation:.2f}",
+            "range": f"{100 * wer.low:.1f}-{100 * wer.high:.1f}" if len(group.runs) > 1 else "",
+            "CER %": f"{100 * group.cer.mean:.2f}",
+            "loss": f"{group.spread(lambda row: row.loss).mean:.3g}",
+            "step": f"{group.spread(lambda row: row.step).mean:.0f}",
+            "audio h": f"{sum(row.audio_h for row in last) / len(last):.2f}",
+            "min": f"{sum(row.elapsed_s for row in last) / len(last) / 60:.1f}",
+        }
+        table.add_row(
+            *(Text(_tail(_text(value))) for value in group.settings),
+            *(Text(cells[name], "bold" if name == "WER %" else "") for name in measures),
+            Text(runs.name(group.runs[0])),
+        )
+    left_out = len(runs.groups) - len(runs.groups[:limit])
+    if left_out:
+        table.caption = f"{counted(left_out, 'line')} of higher WER left out: all are in runs.csv"
+    return table
 
 
-def _amount(text: str) -> float:
-    """A number from 0 on; infinite is the loss of a text that CTC cannot fit into its audio."""
-    amount = float(text)
-    if not amount >= 0:
-        raise ValueError(f"{shown(text)}, expected a number from 0 on")
-    return amount
+def others_table(runs: GroupedRuns) -> Table:
+    """Show the runs that are not done: how far they got, or why they failed."""
+    table = _table("Not done")
+    for name in ("run", "state", "epoch", "best WER % so far", "why"):
+        table.add_column(name, overflow="fold")
+    for run in runs.others:
+        table.add_row(
+            Text(runs.name(run)),
+            run.state,
+            str(run.validations[-1].epoch if run.validations else 0),
+            f"{100 * run.best.wer:.2f}" if run.best else "-",
+            Text(visible(run.error or "")),
+        )
+    return table
 
 
-def _spread(values: Sequence[float]) -> Spread:
-    has_deviation = len(values) > 1 and all(map(math.isfinite, values))
-    deviation = statistics.stdev(values) if has_deviation else math.nan
-    return Spread(statistics.fmean(values), deviation, min(values), max(values))
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Find the end of each dotted key that tells it from the others: `lr` of `optim.lr`."""
+    names = []
+    for key in keys:
+        parts = key.split(".")
+        ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+        others = [other for other in keys if other != key]
+        unique = (
+            end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)
+        )
+        names.append(next(unique, key))
+    return names
+
+
+def _text(value: Setting) -> str:
+    """A setting as a config writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
+
+
+def _tail(text: str, length: int = 24) -> str:
+    """The end of a text, which tells paths apart."""
+    return text if len(text) <= length else f"…{text[1 - length :]}"
+
+
+def runs_csv(runs: GroupedRuns) -> str:
+    """Write every run in a line: its group from 1 (none where it is not done), settings, measures.
+
+    `wer` and `cer` are fractions, `audio_h` [h] and `minutes` those of the whole training so far.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = (*runs.columns, *runs.repeats)
+    titles = ("group", "run", "state", *keys, *MEASURES, "audio_h", "minutes", "error")
+    writer.writerow(map(_cell, titles))
+    done = [(str(n), run) for n, group in enumerate(runs.groups, start=1) for run in group.runs]
+    for number, run in [*done, *(("", run) for run in runs.others)]:
+        settings = [run.settings.get(key) for key in keys]
+        measures = [""] * (len(MEASURES) + 2)
+        if run.best is not None:
+            last = run.validations[-1]
+            amounts = [*(getattr(run.best, name) for name in MEASURES), last.audio_h]
+            measures = [f"{amount:.6g}" for amount in (*amounts, last.elapsed_s / 60)]
+        writer.writerow(
+            [number, _cell(run.folder), run.state]
+            + [_cell("null" if value is None else str(value)) for value in settings]
+            + measures
+            + [_cell(run.error or "")]
+        )
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A text for a cell that a spreadsheet takes for a text, and not for something to compute.
+
+    OWASP, "CSV Injection": what begins with =, +, - or @ gets an apostrophe in front.
+    """
+    text = visible(text)
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return text
+
+
+# --- the picture --------------------------------------------------------------------------------
+
+
+def draw_runs(runs: GroupedRuns) -> bytes:
+    """Draw runs as PNG: dev WER against each setting, and the dev loss on the way.
+
+    A dot is a run; those of the best group are red. A bar is the mean over runs of equal value, a
+    thin line joins groups that differ in nothing else. The last panel has the dev loss of every
+    run, dotted where it is not done.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = runs.columns if 0 < len(runs.columns) <= MOST_PANELS else ()
+    count = max(len(drawn), 1) + 1
+    width = min(math.ceil(math.sqrt(count)), PANELS_A_ROW)
+    height = math.ceil(count / width)
+    figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height), layout="constrained")
+    grid = figure.add_gridspec(height, width)
+    panels = [figure.add_subplot(grid[place // width, place % width]) for place in range(count - 1)]
+    curves = figure.add_subplot(grid[height - 1, (count - 1) % width :])
+    for axes, key in zip(panels, drawn, strict=False):
+        _draw_setting(axes, key, runs)
+    if not drawn:
+        _draw_bars(panels[0], runs)
+    _draw_curves(curves, runs)
+    for axes in (*panels, curves):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+    image = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name may hold letters that the font lacks: boxes stand for them, the CSV has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
+
+
+def _draw_setting(axes: Axes, key: str, runs: GroupedRuns) -> None:
+    """One panel: WER of every run against one of its settings."""
+    column = runs.columns.index(key)
+    dots = [  # value of the setting, WER [%], of the best group
+        (group.settings[column], wer, number == 0)
+        for number, group in enumerate(runs.groups)
+        for wer in _finite_wers(group.runs)
+    ]
+    wers: dict[Setting, list[float]] = {}
+    for value, wer, _ in dots:
+        wers.setdefault(value, []).append(wer)
+    places = _set_axis(axes, {value: statistics.fmean(some) for value, some in wers.items()})
+    lines: dict[str, list[tuple[float, float]]] = {}  # of groups that differ in this setting alone
+    for group in runs.groups:
+        others = repr((group.settings[:column], group.settings[column + 1 :]))
+        if math.isfinite(group.wer.mean):
+            point = places[group.settings[column]], 100 * group.wer.mean
+            lines.setdefault(others, []).append(point)
+    for line in lines.values():
+        if len(line) > 1:
+            axes.plot(*zip(*sorted(line), strict=True), color="0.8", linewidth=0.8, zorder=1)
+    for value, some in wers.items():
+        if len(some) > 1:
+            # A marker, as it is equally wide on every axis.
+            axes.plot(places[value], statistics.fmean(some), color="0.25", marker="_",
+                      markersize=24, markeredgewidth=2)  # fmt: skip
+    for colour, is_best in ((OTHER, False), (BEST, True)):
+        own = [(places[value], wer) for value, wer, best in dots if best is is_best]
+        axes.scatter(
+            [place for place, _ in own], [wer for _, wer in own],
+            color=colour, s=24, alpha=0.9 if is_best else 0.5, linewidths=0, zorder=3,
+        )  # fmt: skip
+    axes.set_xlabel(_short(_text(key), 40), parse_math=False)
+    axes.set_ylabel("best dev WER [%]")
+
+
+def _finite_wers(runs: Sequence[Run]) -> list[float]:
+    """Best dev WERs of runs [%]."""
+    rates = [run.best.wer for run in runs if run.best]
+    return [100 * rate for rate in rates if math.isfinite(rate)]
+
+
+def _set_axis(axes: Axes, means: Mapping[Setting, float]) -> dict[Setting, float]:
+    """Set the horizontal axis for values of a setting; returns the place of each on it.
+
+    Args:
+        axes: to set.
+        means: WER by value, by which values that are no numbers are sorted.
+    """
+    numbers = [float(v) for v in means if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if numbers and len(numbers) == len(means):
+        _set_numeric_axis(axes, sorted(numbers))
+        return dict(zip(means, numbers, strict=True))
+    values = sorted(means, key=lambda value: means[value])
+    labels = [_short(_text(value)) for value in values]
+    is_long = max(map(len, labels), default=0) > 8
+    axes.set_xticks(
+        range(len(labels)), labels, parse_math=False,
+        rotation=20 if is_long else 0, ha="right" if is_long else "center",
+    )  # fmt: skip
+    axes.set_xlim(-0.6, max(len(values), 1) - 0.4)
+    return {value: float(place) for place, value in enumerate(values)}
+
+
+def _set_numeric_axis(axes: Axes, numbers: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    low, high = numbers[0], numbers[-1]
+    if low > 0 and high / low >= DECADE:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+    else:
+        margin = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
+        axes.set_xlim(low - margin, high + margin)
+    if len(numbers) <= MOST_TICKS:
+        axes.set_xticks(numbers, [f"{number:.4g}" for number in numbers])
+
+
+def _draw_bars(axes: Axes, runs: GroupedRuns) -> None:
+    """Groups from best to worst, or the runs of the only one: mean, range, and every run."""
+    rows: list[tuple[str, list[float]]] = []
+    if len(runs.groups) == 1:
+        for run in runs.groups[0].runs:
+            repeat = [
+                f"{k.removeprefix('data.')} {_text(run.settings.get(k))}" for k in runs.repeats
+            ]
+            rows.append((", ".join(repeat) or _tail(runs.name(run)), _finite_wers([run])))
+    else:
+        for group in runs.groups:
+            times = f" x{len(group.runs)}" if len(group.runs) > 1 else ""
+            rows.append((_tail(runs.name(group.runs[0])) + times, _finite_wers(group.runs)))
+    every = [row for row in rows if row[1]]
+    rows = every[:MOST_BARS]
+    if len(rows) < len(every):
+        axes.set_title(f"the best {len(rows)} of {len(every)}", fontsize=9)
+    for place, (_, wers) in enumerate(rows):
+        colour = BEST if place == 0 else OTHER
+        axes.barh(place, statistics.fmean(wers), height=0.6, color=colour, alpha=0.35)
+        axes.plot((min(wers), max(wers)), (place, place), color="0.25", linewidth=1)
+        axes.scatter(wers, [place] * len(wers), color=colour, s=20, linewidths=0, zorder=3)
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows], parse_math=False, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="best dev WER [%]", xlim=(0, None))
+
+
+def _draw_curves(axes: Axes, runs: GroupedRuns) -> None:
+    """The dev loss of every run over its steps, the best group on top."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    lines = [(run, UNDONE, ":") for run in runs.others if run.validations]
+    for number, group in reversed(list(enumerate(runs.groups))):
+        lines += [(run, BEST if number == 0 else OTHER, "-") for run in group.runs]
+    for run, colour, style in lines:
+        rows = [row for row in run.validations if math.isfinite(row.loss)]
+        axes.plot(
+            [row.step for row in rows], [row.loss for row in rows],
+            color=colour, linestyle=style, linewidth=1.1, marker="." if len(rows) == 1 else "",
+            alpha=0.4 if colour == OTHER else 0.9,
+        )  # fmt: skip
+    for label, colour, style in (
+        ("best", BEST, "-"),
+        ("others", OTHER, "-"),
+        ("not done", UNDONE, ":"),
+    ):
+        if any(line[1] == colour for line in lines):
+            axes.plot([], [], color=colour, linestyle=style, label=label)
+    axes.set(xlabel="step", ylabel="dev loss [nats a character]", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if lines:
+        axes.legend(frameon=False, loc="upper right")
+
+
+def _short(text: str, length: int = LABEL_LENGTH) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,8 +1,8 @@
-"""An evaluation on the terminal: totals, tables by slice, the utterances with most errors."""
+"""Evaluations and comparisons on the terminal: totals, tables, the utterances with most errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -12,44 +12,34 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from asr.metrics.error_rate import AlignedWord, Confusion, ErrorCounts, confusions
-from asr.report.alignment import Gap, excerpt
-from asr.report.evaluation import EvaluatedUtterance, Evaluation, worst
-from asr.report.number import between, bounds, counted, number, percent, told
-from asr.report.slices import Slice, Slices, cut
-from asr.report.visible import visible
+from asr.metrics.error_rate import AlignedWord, Confusion, confusions
+from asr.report.comparison import FEW_SEGMENTS, Comparison, Pair, verdict
+from asr.report.evaluation import Evaluation, Slice, Slices, cut, worst
+from asr.report.wording import (
+    NOT_GIVEN,
+    Gap,
+    between,
+    bounds,
+    counted,
+    excerpt,
+    number,
+    percent,
+    told,
+    visible,
+)
 
-_NOT_GIVEN = "(none given)"
-_NAME_WIDTH = 14  # cells of the first column, at least
-_STYLES = {"substitute": ("S", "yellow"), "delete": ("D", "cyan"), "insert": ("I", "green")}
-
-
-@dataclass(frozen=True, slots=True)
-class AlignedLines:
-    """A rich renderable: reference over hypothesis, each error marked S, D or I below.
-
-    Words stay in their columns; a line is broken between two columns where the console ends.
-    """
-
-    words: Sequence[AlignedWord | Gap]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = [_column(word) for word in self.words]
-        for group in _broken(columns, options.max_width):
-            for row, name in enumerate(("said   ", "heard  ", "       ")):
-                yield Text.assemble((name, "dim"), *(column.lines[row] for column in group))
+NAME_WIDTH = 14  # cells of the first column of a table of slices, at least
+LONGEST = 60  # characters of a setting, a thousand hotwords for instance
+MOST_COLUMNS = 2  # of settings beside the rates; more have a table of their own
+STYLES = {"substitute": ("S", "yellow"), "delete": ("D", "cyan"), "insert": ("I", "green")}
+LINES = ("ref  ", "hyp  ", "     ")  # what the lines of an alignment begin with
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """One aligned pair, its three lines padded to one width in cells."""
-
-    lines: tuple[Text, ...]
-    width: int
+# --- an evaluation ------------------------------------------------------------------------------
 
 
 def summary(evaluation: Evaluation) -> Text:
-    """The totals with their intervals, how sure the words are, and the text rules."""
+    """Tell the totals with their intervals, how sure the words are, and the text rules."""
     intervals = evaluation.intervals
     completeness = evaluation.completeness
     lines = [Text(completeness, "bold yellow")] if completeness else []
@@ -57,17 +47,18 @@ def summary(evaluation: Evaluation) -> Text:
         ("WER", "word", evaluation.words, intervals.words),
         ("CER", "character", evaluation.characters, intervals.characters),
     ):
-        lines.append(
-            Text.assemble(
-                (f"{name} {percent(counts.rate, 2)}", "bold"),
-                f"  {between(interval, 2)}  {_counts(counts, noun)}",
-            )
+        errors = (
+            f"{counted(counts.errors, 'error')} against {counted(counts.reference_length, noun)}: "
+            f"{number(counts.substitutions)} substituted, {number(counts.deletions)} deleted, "
+            f"{number(counts.insertions)} inserted"
         )
+        rate = (f"{name} {percent(counts.rate, 2)}", "bold")
+        lines.append(Text.assemble(rate, f"  {between(interval, 2)}  {errors}"))
     if intervals.words is not None:
         lines.append(Text(f"[ ]: {told(intervals.words)}", "dim"))
     found = evaluation.reliability
     if found is not None:
-        words = counted(found.num_words, "heard word")
+        words = counted(found.num_words, "recognised word")
         lines.append(Text(f"confidence: off by {percent(found.ece)} on average, of {words}"))
     if evaluation.text_rules:
         lines.append(Text("both texts: " + "; ".join(map(visible, evaluation.text_rules))))
@@ -75,17 +66,18 @@ def summary(evaluation: Evaluation) -> Text:
 
 
 def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Table:
-    """Errors by speaker, duration, reference length, signal-to-noise ratio or a field.
+    """Show errors by speaker, duration, reference length, signal-to-noise ratio or a field.
 
     Args:
-        evaluation: The scored evaluation.
-        by: What to cut by, see `asr.report.slices`.
-        limit: How many rows at most; a last line says how many were left out. None: all.
+        evaluation: the scored evaluation.
+        by: what to cut by, see `asr.report.evaluation.cut`.
+        limit: how many rows at most; a last line says how many were left out. None: all.
 
     Raises:
-        ValueError: Nothing is known by this name.
+        ValueError: nothing is known by this name.
     """
-    slices = cut(evaluation, by)
+    known = {slices.by: slices for slices in evaluation.slices}
+    slices = known[by] if by in known else cut(evaluation, by)
     unit = f" [{slices.unit}]" if slices.unit else ""
     table = Table(
         title=Text(f"By {visible(by)}{unit}"),
@@ -96,7 +88,7 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
         pad_edge=False,
     )
     total = evaluation.words
-    table.add_column("", "All", overflow="fold", min_width=_NAME_WIDTH)
+    table.add_column("", "All", overflow="fold", min_width=NAME_WIDTH)
     for name, footer in (
         ("Utt.", number(len(evaluation.utterances))),
         ("Words", number(total.reference_length)),
@@ -109,128 +101,218 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
     ):
         table.add_column(name, Text(footer), justify="right", no_wrap=True)
     for row in slices.rows[:limit]:
-        table.add_row(*_slice_cells(row, slices))
+        words = row.words
+        table.add_row(
+            Text(_slice_name(row, slices)),
+            Text(number(row.num_utterances)),
+            Text(number(words.reference_length)),
+            Text(number(words.substitutions)),
+            Text(number(words.deletions)),
+            Text(number(words.insertions)),
+            Text(percent(words.rate), "bold"),
+            Text(between(row.interval)),
+            Text(percent(row.characters.rate)),
+        )
     left_out = len(slices.rows) - len(slices.rows[:limit])
     if left_out:
         table.caption = f"{counted(left_out, 'row')} more in evaluation.json"
     return table
 
 
+def _slice_name(row: Slice, slices: Slices) -> str:
+    if row.low is not None and row.high is not None:
+        return bounds(row.low, row.high, last=row.high == slices.highest)
+    return NOT_GIVEN if row.value is None else visible(row.value)
+
+
 def confusion_table(evaluation: Evaluation, limit: int = 10) -> Table:
-    """The most frequent substitutions, deletions and insertions side by side.
+    """Show the most frequent substitutions, deletions and insertions side by side.
 
     Args:
-        evaluation: The scored evaluation.
-        limit: How many of each at most.
+        evaluation: the scored evaluation.
+        limit: how many of each at most.
     """
     found = confusions((each.errors for each in evaluation.utterances), limit)
     table = Table(title="Most frequent errors", title_justify="left")
-    for name in ("Said", "Heard", "Times", "Deleted", "Times", "Inserted", "Times"):
+    for name in ("Reference", "Hypothesis", "Times", "Deleted", "Times", "Inserted", "Times"):
         table.add_column(name, justify="right" if name == "Times" else "left", overflow="fold")
-    columns = (found.substitutions, found.deletions, found.insertions)
-    for substitution, deletion, insertion in zip_longest(*columns):
-        table.add_row(
-            *_confusion_cells(substitution, 3),
-            *_confusion_cells(deletion, 2),
-            *_confusion_cells(insertion, 2),
-        )
+
+    def cells(found: Confusion | None, columns: int) -> list[Text]:
+        if found is None:
+            return [Text("")] * columns
+        words = [word for word in (found.reference, found.hypothesis) if word is not None]
+        return [*(Text(visible(word)) for word in words), Text(number(found.count))]
+
+    for row in zip_longest(found.substitutions, found.deletions, found.insertions):
+        table.add_row(*cells(row[0], 3), *cells(row[1], 2), *cells(row[2], 2))
     return table
 
 
 def worst_utterances(evaluation: Evaluation, limit: int = 10) -> Group:
-    """The utterances with the most errors, word by word.
+    """Show the utterances with the most errors, word by word.
 
     Args:
-        evaluation: The scored evaluation.
-        limit: How many utterances at most.
+        evaluation: the scored evaluation.
+        limit: how many utterances at most.
     """
     if not evaluation.words.errors:
         return Group(Text("Every utterance is entirely right."))
     parts: list[Text | AlignedLines] = []
     for utterance in worst(evaluation, limit):
-        parts.append(_title(utterance))
+        words = utterance.errors.words
+        rest = (
+            f"  {counted(words.errors, 'error')} in {counted(words.reference_length, 'word')}, "
+            f"{percent(words.rate)}"
+        )
+        parts.append(Text.assemble((visible(utterance.id), "bold"), rest))
         parts.append(AlignedLines(tuple(excerpt(utterance.errors.alignment.words))))
     return Group(*parts)
 
 
-def _counts(counts: ErrorCounts, noun: str) -> str:
-    return (
-        f"{counted(counts.errors, 'error')} against {counted(counts.reference_length, noun)}: "
-        f"{number(counts.substitutions)} substituted, {number(counts.deletions)} deleted, "
-        f"{number(counts.insertions)} inserted"
+@dataclass(frozen=True, slots=True)
+class AlignedLines:
+    """A rich renderable: reference over hypothesis, each error marked S, D or I below.
+
+    Words stay in their columns; a line is broken between two columns where the console ends.
+    """
+
+    words: Sequence[AlignedWord | Gap]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for group in _broken(map(_column, self.words), options.max_width):
+            for row, name in enumerate(LINES):
+                yield Text.assemble((name, "dim"), *(column[row] for column in group))
+
+
+def _column(word: AlignedWord | Gap) -> list[Text]:
+    """The three lines of one aligned pair, padded to one width in cells, a space after them."""
+    if isinstance(word, Gap):
+        cut_words = (f"({word.num_words} words)", "dim")
+        cells = [cut_words, cut_words, ("", "")]
+    else:
+        mark, style = STYLES.get(word.kind, ("", ""))
+        reference, hypothesis = visible(word.reference or ""), visible(word.hypothesis or "")
+        if word.reference is None:
+            reference = "*" * cell_len(hypothesis)
+        if word.hypothesis is None:
+            hypothesis = "*" * cell_len(reference)
+        cells = [(reference, style), (hypothesis, style or "dim"), (mark, style)]
+    width = max(cell_len(text) for text, _ in cells)
+    return [Text(text + " " * (width - cell_len(text) + 1), style) for text, style in cells]
+
+
+def _broken(columns: Iterable[list[Text]], max_width: int) -> Iterator[list[list[Text]]]:
+    """Columns in groups that fit beside the names of the lines."""
+    group: list[list[Text]] = []
+    used = len(LINES[0])
+    for column in columns:
+        width = column[0].cell_len
+        if group and used + width > max_width:
+            yield group
+            group, used = [], len(LINES[0])
+        group.append(column)
+        used += width
+    if group:
+        yield group
+
+
+# --- a comparison -------------------------------------------------------------------------------
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Show a line a system, those after the first with what parts them from it."""
+    first = comparison.systems[0].evaluation
+    table = Table(
+        title=f"{counted(len(first.utterances), 'utterance')}, "
+        f"{counted(first.words.reference_length, 'word')}",
+        title_justify="left",
     )
+    table.add_column("")
+    settings = comparison.differing if len(comparison.differing) <= MOST_COLUMNS else {}
+    for name in settings:
+        table.add_column(Text(visible(name)))
+    is_corrected = len(comparison.pairs) > 1
+    for name in (
+        *("WER", "95 %", "CER", "Difference", "95 %", "p"),
+        *(["p (Holm)"] if is_corrected else []),
+        *("P(better)", "Utterances better", "worse"),
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    pairs: list[Pair | None] = [None, *comparison.pairs]
+    for place, (system, pair) in enumerate(zip(comparison.systems, pairs, strict=True)):
+        evaluation = system.evaluation
+        table.add_row(
+            Text(visible(system.name)),
+            *(Text(_setting(values[place])) for values in settings.values()),
+            Text(percent(evaluation.words.rate, 2), "bold"),
+            Text(between(evaluation.intervals.words, 2)),
+            Text(percent(evaluation.characters.rate, 2)),
+            *([] if pair is None else _pair_cells(pair, is_corrected)),
+        )
+    return table
 
 
-def _slice_cells(row: Slice, slices: Slices) -> list[Text]:
-    words = row.words
+def _pair_cells(pair: Pair, is_corrected: bool) -> list[Text]:
+    words = pair.words
+    ends = (words.interval.low, words.interval.high) if words.interval else ()
     return [
-        Text(_slice_name(row, slices)),
-        Text(number(row.num_utterances)),
-        Text(number(words.reference_length)),
-        Text(number(words.substitutions)),
-        Text(number(words.deletions)),
-        Text(number(words.insertions)),
-        Text(percent(words.rate), "bold"),
-        Text(between(row.interval)),
-        Text(percent(row.characters.rate)),
+        Text(f"{100 * words.difference:+.2f}", "bold"),
+        Text(f"[{', '.join(f'{100 * end:+.2f}' for end in ends)}]" if ends else "—"),
+        Text(_p_value(pair.matched.p)),
+        *([Text(_p_value(pair.p_holm))] if is_corrected else []),
+        Text("—" if words.probability is None else percent(words.probability)),
+        Text(number(pair.better)),
+        Text(number(pair.worse)),
     ]
 
 
-def _slice_name(row: Slice, slices: Slices) -> str:
-    if row.low is not None and row.high is not None:
-        return bounds(row.low, row.high, last=row.high == slices.highest)
-    return _NOT_GIVEN if row.value is None else visible(row.value)
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "—"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _confusion_cells(found: Confusion | None, columns: int) -> list[Text]:
-    if found is None:
-        return [Text("")] * columns
-    words = [word for word in (found.reference, found.hypothesis) if word is not None]
-    return [*(Text(visible(word)) for word in words), Text(number(found.count))]
+def settings_table(comparison: Comparison) -> Table | None:
+    """Show a line a setting that differs; None where they stand beside the rates."""
+    if len(comparison.differing) <= MOST_COLUMNS:
+        return None
+    table = Table(title="What differs", title_justify="left")
+    for name in ("", *(system.name for system in comparison.systems)):
+        table.add_column(Text(visible(name)), overflow="fold")
+    for name, values in comparison.differing.items():
+        table.add_row(Text(visible(name)), *(Text(_setting(value)) for value in values))
+    return table
 
 
-def _title(utterance: EvaluatedUtterance) -> Text:
-    words = utterance.errors.words
-    rest = (
-        f"  {counted(words.errors, 'error')} in {counted(words.reference_length, 'word')}, "
-        f"{percent(words.rate)}"
-    )
-    return Text.assemble((visible(utterance.id), "bold"), rest)
+def _setting(value: object) -> str:
+    if value is None:
+        return "—"
+    text = str(value)
+    return visible(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
-def _column(word: AlignedWord | Gap) -> _Column:
-    if isinstance(word, Gap):
-        cells: tuple[tuple[str, str], ...] = ((f"({word.num_words} words)", "dim"),) * 2 + (
-            ("", ""),
-        )
-    else:
-        mark, style = _STYLES.get(word.kind, ("", ""))
-        said, heard = (
-            "*" * _width(other) if text is None else visible(text)
-            for text, other in (
-                (word.reference, word.hypothesis),
-                (word.hypothesis, word.reference),
-            )
-        )
-        cells = (said, style), (heard, style or "dim"), (mark, style)
-    width = max(cell_len(text) for text, _ in cells)
-    lines = tuple(Text(text + " " * (width - cell_len(text) + 1), style) for text, style in cells)
-    return _Column(lines, width + 1)
-
-
-def _width(text: str | None) -> int:
-    return cell_len(visible(text or ""))
-
-
-def _broken(columns: Iterable[_Column], max_width: int) -> Iterable[list[_Column]]:
-    """Columns in groups that fit beside the names of the lines."""
-    group: list[_Column] = []
-    used = len("heard  ")
-    for column in columns:
-        if group and used + column.width > max_width:
-            yield group
-            group, used = [], len("heard  ")
-        group.append(column)
-        used += column.width
-    if group:
-        yield group
+def comparison_notes(comparison: Comparison) -> Text:
+    """Say which differences count, and what the numbers of the table are."""
+    interval = comparison.systems[0].evaluation.intervals.words
+    names = [visible(system.name) for system in comparison.systems]
+    lines = [Text(verdict(pair, names[0], names[pair.system])) for pair in comparison.pairs]
+    notes = [
+        f"Differences, p and probabilities: against {names[0]}; below 0 is better.",
+        "p: matched-pair sentence-segment word error test, two-tailed"
+        + ("; Holm: corrected for all lines." if len(comparison.pairs) > 1 else "."),
+        "P(better): bootstrap probability of improvement.",
+    ]
+    if interval is not None:
+        notes.append(f"[ ]: {told(interval)}.")
+    notes += [
+        f"{name}: {system.evaluation.completeness}."
+        for name, system in zip(names, comparison.systems, strict=True)
+        if system.evaluation.completeness
+    ]
+    notes += [
+        f"{names[pair.system]}: p is coarse, from "
+        f"{counted(pair.matched.num_segments, 'segment')} with an error; {FEW_SEGMENTS} are wanted."
+        for pair in comparison.pairs
+        if pair.matched.num_segments < FEW_SEGMENTS
+    ]
+    return Text("\n").join([*lines, *(Text(note, "dim") for note in notes)])

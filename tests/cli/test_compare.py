@@ -12,7 +12,8 @@ import pytest
 
 from asr.cli.main import main
 from asr.metrics.error_rate import score_utterance
-from asr.report import EvaluatedUtterance, Evaluation, ModelDescription, write_report
+from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report.files import write_report
 
 REFERENCES = {"u1": "a b c", "u2": "d e f", "u3": "g h i"}
 

@@ -15,7 +15,12 @@ import soundfile
 
 from asr.cli.main import main
 from asr.metrics.calibration import Calibration, fit_calibration, reliability
-from asr.report import read_calibration, read_evaluation, word_outcomes, write_calibration
+from asr.report.evaluation import (
+    read_calibration,
+    read_evaluation,
+    word_outcomes,
+    write_calibration,
+)
 
 
 def test_report_and_json_agree_with_the_terminal(
@@ -247,12 +252,12 @@ def test_the_report_can_be_heard(model_file: Path, noisy: Path, tmp_path: Path) 
     steps = [data["utterances"][int(place)][-1] for place in data["clips"]]
     assert sum(len(each) == len(each[0]) == 1 for each in steps) == 1  # one of five is right
     for place, clip in data["clips"].items():
-        said, heard = clip["paths"]
+        reference, hypothesis = clip["paths"]
         steps = data["utterances"][int(place)][-1]
-        for path, side in ((said, 0), (heard, -1)):
-            text = "".join(spike[0] for spike in path["spikes"])
+        for path, side in ((reference, 0), (hypothesis, -1)):
+            text = "".join(character[0] for character in path["characters"])
             assert (path["missing"], text) == ("", " ".join(s[side] for s in steps if s[side]))
-            times = [time for spike in path["spikes"] for time in spike[1:3]]
+            times = [time for character in path["characters"] for time in character[1:3]]
             assert times == sorted(times)
         sound = base64.b64decode(clip["audio"].split(",")[1])
         assert soundfile.info(io.BytesIO(sound)).duration == pytest.approx(clip["seconds"])

@@ -15,7 +15,7 @@ import torch
 from asr.cli.attempt import attempt
 from asr.cli.main import main
 from asr.metrics.calibration import Calibration
-from asr.report import write_calibration
+from asr.report.evaluation import write_calibration
 from asr.transcriber import Transcriber, Transcript
 
 Fails = Callable[..., str]

@@ -14,22 +14,20 @@ import pytest
 from rich.console import Console, RenderableType
 
 from asr.metrics.error_rate import score_utterance
-from asr.report import (
-    EvaluatedUtterance,
-    Evaluation,
-    HeardWord,
-    ModelDescription,
-    compare_evaluations,
+from asr.report.clips import Clips, CtcPath, make_clip
+from asr.report.comparison import compare_evaluations
+from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report.files import write_report
+from asr.report.html import render_comparison, render_evaluation
+from asr.report.terminal import (
+    comparison_notes,
+    comparison_table,
     confusion_table,
     slice_table,
     summary,
     worst_utterances,
-    write_report,
 )
-from asr.report.clip import Clips, CtcPath, Spike, make_clip
-from asr.report.compare_page import render_comparison
-from asr.report.comparison_table import comparison_notes, comparison_table
-from asr.report.page import render_page
+from asr.word import Character, Word
 from tests.report.reading import PAYLOADS, Reader
 
 PLACES = ("reference", "hypothesis", "id", "path", "speaker", "field", "title", "system")
@@ -55,7 +53,7 @@ def make_evaluation(place: str, text: str) -> Evaluation:
             score_utterance(each, said, heard),
             {at("field", "room"): at("field", "hall")},
             12.5 + number,
-            tuple(HeardWord(word, 0.0, 0.5, 0.9) for word in heard.split()),
+            tuple(Word(word, 0.0, 0.5, 0.9) for word in heard.split()),
         )
         for number, each in enumerate((id, "u2"))
     ]
@@ -81,7 +79,10 @@ def make_clips(evaluation: Evaluation, text: str) -> Clips:
             16_000,
             np.zeros((10, 4), np.float32),
             0.01,
-            [CtcPath("heard", (Spike(text, 0.0, 0.1, 0.5),)), CtcPath("said", (), text)],
+            [
+                CtcPath("hypothesis", (Character(text, 0.0, 0.1, -0.5),)),
+                CtcPath("reference", (), text),
+            ],
         )
         for each in evaluation.utterances
     ]
@@ -112,7 +113,7 @@ def pages(place: str, text: str) -> list[str]:
     evaluation = make_evaluation(place, text)
     name = text if place == "system" else "A"
     return [
-        render_page(evaluation, make_clips(evaluation, text)),
+        render_evaluation(evaluation, make_clips(evaluation, text)),
         make_comparison(evaluation, name),
     ]
 

@@ -17,7 +17,7 @@ import pytest
 
 from asr.metrics.error_rate import character_errors, score_corpus, score_utterance, word_errors
 from asr.report.evaluation import EvaluatedUtterance
-from asr.report.sclite import hypothesis_trn, reference_trn
+from asr.report.files import hypothesis_trn, reference_trn
 from tests.metrics.noisy_texts import noisy_pairs
 
 ADVERSARIAL, REALISTIC = 2000, 1000

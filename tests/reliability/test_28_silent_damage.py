@@ -28,22 +28,20 @@ from asr.metrics.calibration import Calibration
 from asr.metrics.error_rate import score_utterance
 from asr.model_file import load_model, save_model
 from asr.recognizer import ModelSpec, Part, Recognizer
-from asr.report import (
+from asr.report.evaluation import (
     EvaluatedUtterance,
     Evaluation,
-    HeardWord,
     ModelDescription,
+    evaluation_to_json,
     read_calibration,
     read_evaluation,
-    slice_table,
-    summary,
-    worst_utterances,
     write_calibration,
 )
-from asr.report.json_file import evaluation_to_json
-from asr.report.page import render_page
+from asr.report.html import render_evaluation
+from asr.report.terminal import slice_table, summary, worst_utterances
 from asr.trainer.run import Run
 from asr.trainer.state import Progress
+from asr.word import Word
 from tests.forgeries import forgeries
 from tests.reliability.driver import recipe
 from tests.reliability.training import Training
@@ -389,7 +387,7 @@ def evaluation() -> Evaluation:
         EvaluatedUtterance(
             f"u{k}", None if k == 1 else f"s{k}", 1.5 + k, f"{k}.wav",
             score_utterance(f"u{k}", reference, hypothesis), {"age": f"{20 + k}"}, 12.5 * k,
-            tuple(HeardWord(w, 0.1 * n, 0.1 * n + 0.05, 0.5) for n, w in
+            tuple(Word(w, 0.1 * n, 0.1 * n + 0.05, 0.5) for n, w in
                   enumerate(hypothesis.split())),
         )
         for k, (reference, hypothesis) in enumerate(texts)
@@ -435,7 +433,7 @@ def is_rendered(evaluation: Evaluation) -> bool:
     for by in evaluation.slice_by:
         console.print(slice_table(evaluation, by))
     console.print(summary(evaluation), worst_utterances(evaluation))
-    page = render_page(evaluation)
+    page = render_evaluation(evaluation)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     return "\x1b" not in shown + page and bool(evaluation_to_json(evaluation))
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from asr.metrics.error_rate import score_utterance
-from asr.report import EvaluatedUtterance, Evaluation, ModelDescription
-from asr.report.clip import Clips, CtcPath, Spike, make_clip
-from asr.report.compare_page import render_comparison
+from asr.report.clips import Clips, CtcPath, make_clip
 from asr.report.comparison import compare_evaluations
-from asr.report.page import render_page
+from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report.html import render_comparison, render_evaluation
+from asr.word import Character
 from tests.report.reading import PAYLOADS
 
 pytestmark = pytest.mark.browser
@@ -65,7 +65,7 @@ def opened(chromium, tmp_path):
 
 
 def make_evaluation(texts, **changes):
-    """An utterance of one second each text, of said and heard; the last is of another speaker."""
+    """An utterance of one second each pair of texts; the last is of another speaker."""
     utterances = [
         EvaluatedUtterance(
             f"u{place}", "s2" if place == len(texts) - 1 else "s1", 1.0, f"{place}.wav",
@@ -92,10 +92,10 @@ def make_clips(evaluation, ids):
     sample_rate, seconds = 16_000, 2.0
     phase = 2 * np.pi * 330 * np.arange(int(sample_rate * seconds)) / sample_rate
     log_mel = np.add.outer(np.arange(200.0), np.arange(80.0)).astype(np.float32)
-    spikes = tuple(
-        Spike(letter, 0.2 * k, 0.2 * k + 0.1, 0.9) for k, letter in enumerate("word0 odd")
+    characters = tuple(
+        Character(letter, 0.2 * k, 0.2 * k + 0.1, -0.1) for k, letter in enumerate("word0 odd")
     )
-    paths = [CtcPath("said", (), "too short"), CtcPath("heard", spikes)]
+    paths = [CtcPath("reference", (), "too short"), CtcPath("hypothesis", characters)]
     made = (
         make_clip(id, 0.1 * np.sin(phase).astype(np.float32), sample_rate, log_mel, 0.01, paths)
         for id in ids
@@ -116,7 +116,7 @@ def shown(page):
 
 
 def test_list_sorts_and_filters(opened, evaluation):
-    page = opened(render_page(evaluation))
+    page = opened(render_evaluation(evaluation))
     wrong = sorted([*range(0, 60, 3), 4])
     right = [place for place in range(60) if place not in wrong]
     assert shown(page) == [f"u{place}" for place in (wrong + right)[:50]]
@@ -147,8 +147,8 @@ def test_list_sorts_and_filters(opened, evaluation):
 
 
 def test_links_filter(opened, evaluation):
-    page = opened(render_page(replace(evaluation, slice_by=("speaker",))))
-    page.click("#confusions a[data-said=other][data-heard=odd]")
+    page = opened(render_evaluation(replace(evaluation, slice_by=("speaker",))))
+    page.click("#confusions a[data-reference=other][data-hypothesis=odd]")
     assert len(shown(page)) == 20
     assert page.inner_text("#pair") == "other → odd ✕"
     page.click("#pair")
@@ -158,7 +158,7 @@ def test_links_filter(opened, evaluation):
 
 
 def test_keyboard_alone(opened, evaluation):
-    page = opened(render_page(evaluation, make_clips(evaluation, ["u0"])))
+    page = opened(render_evaluation(evaluation, make_clips(evaluation, ["u0"])))
     page.keyboard.press("/")
     page.keyboard.type("word1")
     assert shown(page)[:2] == ["u12", "u15"]
@@ -180,7 +180,7 @@ def test_keyboard_alone(opened, evaluation):
 
 
 def test_player_plays_and_seeks(opened, evaluation):
-    page = opened(render_page(evaluation, make_clips(evaluation, ["u0", "u3"])))
+    page = opened(render_evaluation(evaluation, make_clips(evaluation, ["u0", "u3"])))
     player = page.locator("#worst .player").first
     stage = player.locator(".stage")
     player.locator(".play").click()
@@ -193,7 +193,7 @@ def test_player_plays_and_seeks(opened, evaluation):
     box = stage.bounding_box()
     stage.click(position={"x": box["width"] / 2, "y": 40})
     assert float(stage.get_attribute("aria-valuenow")) == pytest.approx(1.0, abs=0.02)
-    assert "no path of what was said: too short" in stage.inner_text()
+    assert "no path of the reference: too short" in stage.inner_text()
     letters = stage.locator(".path text").all_text_contents()
     assert "".join(letters) == "word0·odd"
     assert stage.locator(".path text.sub").count() == 3
@@ -205,7 +205,7 @@ def test_player_plays_and_seeks(opened, evaluation):
 
 
 def test_one_player_at_a_time_and_none_that_left(opened, evaluation):
-    page = opened(render_page(evaluation, make_clips(evaluation, ["u0", "u3"])))
+    page = opened(render_evaluation(evaluation, make_clips(evaluation, ["u0", "u3"])))
     first, second = (page.locator("#worst .player .play").nth(place) for place in (0, 1))
     first.click()
     until(page, "document.querySelector('[role=slider]').ariaValueNow > 0.1")
@@ -223,8 +223,8 @@ def test_one_player_at_a_time_and_none_that_left(opened, evaluation):
 
 def test_theme_follows_the_system_and_the_switch(opened, evaluation):
     ground = "getComputedStyle(document.body).backgroundColor"
-    dark = opened(render_page(evaluation), color_scheme="dark")
-    light = opened(render_page(evaluation), color_scheme="light")
+    dark = opened(render_evaluation(evaluation), color_scheme="dark")
+    light = opened(render_evaluation(evaluation), color_scheme="light")
     assert dark.evaluate(ground) != light.evaluate(ground)
     assert light.inner_text("#theme") == "Dark colours"
     light.click("#theme")
@@ -238,7 +238,7 @@ def test_theme_follows_the_system_and_the_switch(opened, evaluation):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_sticks_out(opened, evaluation, width):
     page = opened(
-        render_page(replace(evaluation, slice_by=("speaker", "duration")),
+        render_evaluation(replace(evaluation, slice_by=("speaker", "duration")),
                     make_clips(evaluation, ["u0"])),
         viewport={"width": width, "height": 800},
     )  # fmt: skip
@@ -247,7 +247,7 @@ def test_nothing_sticks_out(opened, evaluation, width):
 
 
 def test_named_utterance_is_opened(opened, evaluation):
-    page = opened(render_page(evaluation), address="#utt=u58")
+    page = opened(render_evaluation(evaluation), address="#utt=u58")
     assert page.get_attribute("button.open:focus", "aria-expanded") == "true"
     assert page.is_visible("#detail-58")
     page.evaluate("location.hash = '#utt=u2'")
@@ -265,8 +265,10 @@ def test_comparison(opened, evaluation):
     better[1] = replace(better[1], errors=worse)
     other = replace(evaluation, utterances=tuple(better))
     comparison = compare_evaluations([("old", evaluation), ("new", other)])
-    opened(render_page(other), name="new report.html")
+    opened(render_evaluation(other), name="new report.html")
     page = opened(render_comparison(comparison, [None, "new%20report.html"]), name="compare.html")
+    assert shown(page)[:2] == ["u3", "u6"]  # what got better comes first
+    page.click("[data-key=difference]")
     assert shown(page)[0] == "u1"
     page.select_option("#choice", "better")
     assert shown(page) == ["u3", "u6"]
@@ -282,7 +284,7 @@ def test_no_payload_acts(opened, tmp_path):
     """Without the policy, which would stop scripts by itself, and with every detail open."""
     texts = [("a b", f"a {'/'.join(payload.split())}") for payload in PAYLOADS]
     evaluation = make_evaluation(texts)
-    source = render_page(evaluation).replace("Content-Security-Policy", "no-policy")
+    source = render_evaluation(evaluation).replace("Content-Security-Policy", "no-policy")
     page = opened(source)
     dialogs = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
@@ -297,7 +299,7 @@ def test_no_payload_acts(opened, tmp_path):
 def test_only_its_own_script_runs(chromium, tmp_path, evaluation):
     foreign = "<script>document.title = 'attacked'</script><img src=x onerror=\"title='attacked'\">"
     path = tmp_path / "report.html"
-    path.write_text(render_page(evaluation).replace("</body>", f"{foreign}</body>"), "utf-8")
+    path.write_text(render_evaluation(evaluation).replace("</body>", f"{foreign}</body>"), "utf-8")
     page = chromium.new_page()
     page.goto(path.as_uri())
     assert page.title() == "17.50\u202f% WER, t"
@@ -319,7 +321,7 @@ def test_ten_thousand_utterances(opened, capsys):
         for lap in range(50)
         for each in few.utterances
     )
-    source = render_page(replace(few, utterances=many))
+    source = render_evaluation(replace(few, utterances=many))
     start = time.perf_counter()
     page = opened(source)
     page.wait_for_selector("#browser")

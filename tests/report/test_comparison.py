@@ -10,8 +10,8 @@ from rich.console import Console
 
 from asr.metrics.error_rate import score_utterance
 from asr.report.comparison import compare_evaluations, comparison_to_json
-from asr.report.comparison_table import comparison_notes, comparison_table, settings_table
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report.terminal import comparison_notes, comparison_table, settings_table
 
 REFERENCES = ("a b c", "d e f", "g h i", "j k l")
 

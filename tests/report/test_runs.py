@@ -16,14 +16,17 @@ from asr.report.runs import (
     ERROR_TEXT,
     VALIDATIONS,
     Run,
-    Setting,
     ValidationRow,
-    compare,
+    draw_runs,
+    group_runs,
+    groups_table,
+    others_table,
     read_run,
     read_validations,
+    runs_csv,
+    short_names,
 )
-from asr.report.runs_picture import draw_runs
-from asr.report.runs_table import groups_table, others_table, runs_csv, short_names
+from asr.report.wording import Setting
 
 BASE: Mapping[str, Setting] = {
     "seed": 0, "data.fold": 0, "model.hidden_size": 96, "optim": "AdamW", "optim.lr": 0.001,
@@ -45,9 +48,9 @@ def run(name: str, *wers: float, **settings: Setting) -> Run:
 def test_runs_that_differ_in_fold_and_seed_alone_are_one_group() -> None:
     """Mean 0.3 and deviation 0.1 of 0.2, 0.3 and 0.4, by hand."""
     runs = [run(f"r{n}", 0.9, wer, data__fold=n, seed=n) for n, wer in enumerate([0.4, 0.2, 0.3])]
-    comparison = compare(runs)
-    assert (comparison.columns, comparison.repeats) == ((), ("data.fold", "seed"))
-    (group,) = comparison.groups
+    grouped = group_runs(runs)
+    assert (grouped.columns, grouped.repeats) == ((), ("data.fold", "seed"))
+    (group,) = grouped.groups
     assert [each.folder for each in group.runs] == ["r1", "r2", "r0"]
     assert group.wer.mean == pytest.approx(0.3)
     assert group.wer.deviation == pytest.approx(0.1)
@@ -63,31 +66,31 @@ def test_groups_are_sorted_by_mean_wer_then_cer() -> None:
     ]
     lower_cer = replace(runs[0], folder="e", settings=runs[0].settings | {"optim.lr": 0.4},
                         validations=(row(2, 0.5, cer=0.4),))  # fmt: skip
-    comparison = compare([*runs, lower_cer])
-    assert comparison.columns == ("optim.lr",)
-    assert [group.settings for group in comparison.groups] == [(0.3,), (0.4,), (0.1,), (0.2,)]
-    assert math.isnan(comparison.groups[0].wer.deviation)
+    grouped = group_runs([*runs, lower_cer])
+    assert grouped.columns == ("optim.lr",)
+    assert [group.settings for group in grouped.groups] == [(0.3,), (0.4,), (0.1,), (0.2,)]
+    assert math.isnan(grouped.groups[0].wer.deviation)
 
 
 def test_values_that_python_calls_equal_are_different_settings() -> None:
     runs = [run("a", 1.0, 1.0, x=1), run("b", 1.0, 1.0, x=True), run("c", 1.0, 1.0, x=1.0)]
-    assert len(compare(runs).groups) == 3
+    assert len(group_runs(runs).groups) == 3
 
 
 def test_what_comes_with_a_class_is_no_column_but_what_varies_within_it_is() -> None:
     sgd: dict[str, Setting] = {"optim": "SGD", "optim__betas": None, "optim__momentum": 0.9}
     runs = [run("a", 1, 1), run("b", 1, 1, **sgd), run("c", 1, 1, optim__lr=0.1, **sgd)]
-    assert compare(runs).columns == ("optim", "optim.lr")
+    assert group_runs(runs).columns == ("optim", "optim.lr")
 
 
 def test_columns_that_are_asked_for_group_what_they_do_not_tell_apart() -> None:
     runs = [run(f"{n}", 1.0, n / 10, optim__lr=n, model__hidden_size=n % 2) for n in range(4)]
-    comparison = compare(runs, ["model.hidden_size"])
-    assert [(group.settings, len(group.runs)) for group in comparison.groups] == [
+    grouped = group_runs(runs, ["model.hidden_size"])
+    assert [(group.settings, len(group.runs)) for group in grouped.groups] == [
         ((0,), 2), ((1,), 2)
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"'optim\.l': did you mean 'optim\.lr'\?"):
-        compare(runs, ["optim.l"])
+        group_runs(runs, ["optim.l"])
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,9 @@ def test_columns_that_are_asked_for_group_what_they_do_not_tell_apart() -> None:
 )
 def test_the_state_of_a_run(made: Run, state: str) -> None:
     assert made.state == state
-    comparison = compare([made])
-    assert len(comparison.groups) == (state == "done")
-    assert comparison.others == (() if state == "done" else (made,))
+    grouped = group_runs([made])
+    assert len(grouped.groups) == (state == "done")
+    assert grouped.others == (() if state == "done" else (made,))
 
 
 def test_the_best_validation_is_the_first_of_lowest_wer_then_cer() -> None:
@@ -158,13 +161,13 @@ def printed(table: object) -> str:
 def test_the_table_shows_mean_deviation_range_and_count() -> None:
     runs = [run(f"x/r{n}", 0.9, w, seed=n) for n, w in enumerate([0.2, 0.3, 0.4])]
     single = run("x/single", 0.9, 0.05, optim__lr=0.12345678)
-    text = printed(groups_table(compare([*runs, single])))
+    text = printed(groups_table(group_runs([*runs, single])))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "lr n WER % sd range CER % loss step audio h min best run" in lines
     assert "0.1235 1 5.00 50.00 1 20 1.00 2.0 single" in lines
     assert "0.001 3 30.00 10.00 20.0-40.0 50.00 1 20 1.00 2.0 r0" in lines
-    assert "sd" not in printed(groups_table(compare([single])))
-    assert "1 line of higher WER left out" in printed(groups_table(compare([*runs, single]), 1))
+    assert "sd" not in printed(groups_table(group_runs([single])))
+    assert "1 line of higher WER left out" in printed(groups_table(group_runs([*runs, single]), 1))
 
 
 def test_text_that_would_act_on_the_terminal_is_shown(tmp_path: Path) -> None:
@@ -173,9 +176,9 @@ def test_text_that_would_act_on_the_terminal_is_shown(tmp_path: Path) -> None:
         run(f"a{acting}", 1.0, 1.0, data__train=f"b{acting}"),
         replace(run(f"c{acting}"), error=f"d{acting}", settings={**BASE, f"e{acting}": 1}),
     ]
-    comparison = compare(made)
-    text = printed(groups_table(comparison)) + printed(others_table(comparison))
-    for shown in (text, runs_csv(comparison)):
+    grouped = group_runs(made)
+    text = printed(groups_table(grouped)) + printed(others_table(grouped))
+    for shown in (text, runs_csv(grouped)):
         assert not set(acting[0] + acting[-1]) & set(shown)
         assert "␛[2J<U+202E>" in shown
 
@@ -187,7 +190,7 @@ def test_the_csv_has_every_run_once_with_its_group() -> None:
         run("open", 0.75, optim__lr=None),
         replace(run("broken", optim__lr=0.3), error="no, not so"),
     ]
-    rows = list(csv.DictReader(io.StringIO(runs_csv(compare(runs)))))
+    rows = list(csv.DictReader(io.StringIO(runs_csv(group_runs(runs)))))
     assert [(r["group"], r["run"], r["state"], r["seed"], r["optim.lr"]) for r in rows] == [
         ("1", "best", "done", "0", "0.1"),
         ("1", "again", "done", "5", "0.1"),
@@ -223,7 +226,7 @@ def test_the_csv_has_every_run_once_with_its_group() -> None:
     ],
 )
 def test_the_picture_is_drawn_whatever_the_runs_are(runs: list[Run]) -> None:
-    assert draw_runs(compare(runs)).startswith(b"\x89PNG")
+    assert draw_runs(group_runs(runs)).startswith(b"\x89PNG")
 
 
 def axes_of(comparison_runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -232,7 +235,7 @@ def axes_of(comparison_runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> list
 
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
-    draw_runs(compare(comparison_runs))
+    draw_runs(group_runs(comparison_runs))
     return list(figures[0].axes)
 
 

@@ -7,18 +7,16 @@ import pytest
 from rich.console import Console
 
 from asr.metrics.error_rate import score_utterance
-from asr.report import (
-    EvaluatedUtterance,
-    Evaluation,
-    HeardWord,
-    ModelDescription,
+from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report.terminal import (
+    AlignedLines,
     confusion_table,
     slice_table,
     summary,
     worst_utterances,
 )
-from asr.report.alignment import Gap
-from asr.report.terminal import AlignedLines
+from asr.report.wording import Gap
+from asr.word import Word
 
 
 def printed(*renderables, width=100, colour=False):
@@ -42,11 +40,11 @@ def test_summary_by_hand(make_evaluation):
 
 def test_summary_tells_confidence_and_text_rules(make_evaluation):
     made = make_evaluation()
-    words = (HeardWord("all", 0, 1, 0.75), HeardWord("right", 1, 2, 0.55))
+    words = (Word("all", 0, 1, 0.75), Word("right", 1, 2, 0.55))
     utterance = replace(made.utterances[1], words=words)
     rich = replace(made, utterances=(utterance,), text_rules=("lower case", "a\x1brule"))
     *_, confidence, rules = printed(summary(rich), width=200).splitlines()
-    assert confidence == "confidence: off by 35.0\u202f% on average, of 2 heard words"
+    assert confidence == "confidence: off by 35.0\u202f% on average, of 2 recognised words"
     assert rules == "both texts: lower case; a␛rule"
 
 
@@ -68,29 +66,29 @@ def test_slices(make_evaluation):
 def test_most_frequent_errors(make_evaluation):
     lines = printed(confusion_table(make_evaluation())).splitlines()
     assert lines[0].strip() == "Most frequent errors"
-    assert "Said" in lines[2]
+    assert "Reference" in lines[2]
     assert "big" in lines[4] or "plain3" in lines[4]
 
 
 def test_alignment_lines_by_hand():
     words = score_utterance("u", "the cat sat on mats", "the big bat sat mats").alignment.words
     assert printed(AlignedLines(words)).splitlines() == [
-        "said   the *** cat sat on mats ",
-        "heard  the big bat sat ** mats ",
-        "           I   S       D       ",
+        "ref  the *** cat sat on mats ",
+        "hyp  the big bat sat ** mats ",
+        "         I   S       D       ",
     ]
-    assert printed(AlignedLines((Gap(7),))).splitlines()[0] == "said   (7 words) "
+    assert printed(AlignedLines((Gap(7),))).splitlines()[0] == "ref  (7 words) "
 
 
 def test_alignment_breaks_between_columns_and_counts_cells():
     words = score_utterance("u", "声音 ab cde", "x ab cde").alignment.words
-    assert printed(AlignedLines(words), width=15).splitlines() == [
-        "said   声音 ab ",
-        "heard  x    ab ",
-        "       S       ",
-        "said   cde ",
-        "heard  cde ",
-        "           ",
+    assert printed(AlignedLines(words), width=13).splitlines() == [
+        "ref  声音 ab ",
+        "hyp  x    ab ",
+        "     S       ",
+        "ref  cde ",
+        "hyp  cde ",
+        "         ",
     ]
 
 

@@ -1,0 +1,307 @@
+"""Files for other programs: golden lines, and what others read and count in them."""
+
+import errno
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from asr.metrics.error_rate import score_utterance, total
+from asr.report.evaluation import EvaluatedUtterance, read_evaluation
+from asr.report.files import (
+    ctm,
+    cues,
+    has_times,
+    hypothesis_ctm,
+    hypothesis_trn,
+    reference_stm,
+    reference_trn,
+    srt,
+    textgrid,
+    vtt,
+    write_report,
+)
+from asr.word import Character, Word
+from tests.report.textgrids import read_textgrid
+
+VALIDATOR = Path("/usr/lib/sctk/bin/ctmValidator.pl")
+SCLITE = shutil.which("sclite", path="/usr/lib/sctk/bin") or shutil.which("sclite")
+TRN = ("-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "spu_id")
+STM = ("-r", "ref.stm", "stm", "-h", "hyp.ctm", "ctm")
+needs_sclite = pytest.mark.skipif(
+    SCLITE is None, reason="NIST sclite (Debian: sctk) is not installed"
+)
+
+# --- subtitles ----------------------------------------------------------------------------------
+
+
+def word(text: str, start: float, end: float) -> Word:
+    return Word(text, start, end, 1.0)
+
+
+def test_srt_by_hand() -> None:
+    words = [word("hello", 0.5, 0.9), word("world", 1.0, 1.4), word("again", 3661.25, 3661.9)]
+    assert srt(words) == (
+        "1\n00:00:00,500 --> 00:00:01,400\nhello world\n\n2\n01:01:01,250 --> 01:01:01,900\nagain\n"
+    )
+
+
+def test_vtt_by_hand() -> None:
+    assert vtt([word("hi", 59.9996, 60.2)]) == ("WEBVTT\n\n00:01:00.000 --> 00:01:00.200\nhi\n")
+
+
+def test_markup_of_words_is_text_in_vtt() -> None:
+    assert vtt([word("<b>&", 0, 1)]).endswith("\n&lt;b&gt;&amp;\n")
+    assert srt([word("<b>&", 0, 1)]).endswith("\n<b>&\n")
+
+
+def test_subtitles_of_no_words() -> None:
+    assert srt([]) == ""
+    assert vtt([]) == "WEBVTT\n"
+
+
+def test_cues_end_at_pauses_width_and_time() -> None:
+    pause = [word("a", 0, 1), word("b", 1.9, 2)]
+    assert [len(cue) for cue in cues(pause)] == [1, 1]
+    wide = [word("abcdefghij", i, i + 0.9) for i in range(5)]
+    assert [len(cue) for cue in cues(wide)] == [3, 2]
+    slow = [word("a", i, i + 0.9) for i in range(9)]
+    assert [len(cue) for cue in cues(slow)] == [6, 3]
+
+
+# --- Praat ---------------------------------------------------------------------------------------
+
+
+def test_textgrid_by_hand() -> None:
+    # The example of the Praat manual, "TextGrid file formats", with other numbers.
+    assert textgrid(2.3, {"words": [Character('a "b"', 0.5, 1.25, 0.0)]}) == (
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0 \nxmax = 2.3 \n'
+        "tiers? <exists> \nsize = 1 \nitem []: \n    item [1]:\n"
+        '        class = "IntervalTier" \n        name = "words" \n        xmin = 0 \n'
+        "        xmax = 2.3 \n        intervals: size = 3 \n"
+        "        intervals [1]:\n            xmin = 0 \n            xmax = 0.5 \n"
+        '            text = "" \n'
+        "        intervals [2]:\n            xmin = 0.5 \n            xmax = 1.25 \n"
+        '            text = "a ""b""" \n'
+        "        intervals [3]:\n            xmin = 1.25 \n            xmax = 2.3 \n"
+        '            text = "" \n'
+    )
+
+
+def test_read_back_with_silences_between() -> None:
+    words = [
+        Word('say "é"', 0.0, 0.4, 1.0),
+        Word("二", 0.4, 1.0, 1.0),
+        Word('"', 3599.98, 3600, 1.0),
+    ]
+    characters = [Character("é", 0.0, 0.4, -0.5)]
+    grid = read_textgrid(textgrid(3600.0, {'w"s': words, "none": [], "c": characters}))
+    assert grid.duration == 3600
+    assert grid.tiers == {
+        'w"s': [
+            (0.0, 0.4, 'say "é"'),
+            (0.4, 1.0, "二"),
+            (1.0, 3599.98, ""),
+            (3599.98, 3600, '"'),
+        ],
+        "none": [(0, 3600, "")],
+        "c": [(0, 0.4, "é"), (0.4, 3600, "")],
+    }
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        pytest.param([Character("a", 0.5, 0.5, 0.0)], id="no length"),
+        pytest.param([Character("b", 0.5, 0.7, 0.0), Character("a", 0.6, 0.8, 0.0)], id="overlap"),
+        pytest.param([Character("a", 0.5, 1.1, 0.0)], id="beyond the end"),
+        pytest.param([Character("a", -0.1, 0.1, 0.0)], id="before the start"),
+    ],
+)
+def test_intervals_that_praat_would_refuse(intervals: list[Character]) -> None:
+    with pytest.raises(ValueError, match=r"tier words: 'a' from .* s, expected a length, and with"):
+        textgrid(1.0, {"words": intervals})
+
+
+# --- NIST ----------------------------------------------------------------------------------------
+
+
+def test_ctm_by_hand(tmp_path: Path) -> None:
+    words = [Word("don't", 0.5, 0.9, 0.75), Word("stop", 3661.25, 3661.9, 1.0)]
+    text = ctm("clip_1-a", words)
+    assert text == ("clip_1-a 1 0.500 0.400 don't 0.7500\nclip_1-a 1 3661.250 0.650 stop 1.0000\n")
+    if not VALIDATOR.is_file():
+        pytest.skip("NIST's ctmValidator.pl is not here (Debian: sctk)")
+    path = tmp_path / "a.ctm"
+    path.write_text(text)
+    checked = subprocess.run(
+        ["perl", VALIDATOR, "-i", path], capture_output=True, text=True, check=False
+    )
+    assert checked.stdout.strip() == f"Validated {path}"
+
+
+def test_ctm_of_no_words() -> None:
+    assert ctm("clip", []) == ""
+
+
+@pytest.mark.parametrize(("name", "word"), [("my clip", "a"), ("clip", "a b"), ("", "a")])
+def test_fields_that_would_be_two(name: str, word: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand in a CTM file, expected no white space"):
+        ctm(name, [Word(word, 0, 1, 1)])
+
+
+def utterance(id, reference, hypothesis, speaker="s1"):
+    words = hypothesis.split()
+    heard = tuple(Word(word, 0.5 * k, 0.5 * k + 0.4, 0.75) for k, word in enumerate(words))
+    errors = score_utterance(id, reference, hypothesis)
+    return EvaluatedUtterance(id, speaker, 20.0, "a.wav", errors, words=heard)
+
+
+# Characters that sclite gives a meaning to, in ids, speakers and words; empty texts; other scripts.
+HOSTILE = (
+    utterance("plain", "the cat sat", "the cat"),
+    utterance("b (x)/1_2-3", "a b", "a b", speaker="s-1_(2)"),
+    utterance("größe;;", "schöne größe", "schöne grösse", speaker=None),
+    utterance("empty", "one two", ""),
+    utterance("noise", "", "uh"),
+    utterance("braces", "{ a / b } (c) @ ;; d", "{ a / x } (c) @ ;; d"),
+    utterance("PLAIN", "Case Matters here", "case Matters here", speaker="S1"),
+    utterance("percent", "5 % and %28", "5 % and ( 28"),
+)
+
+
+def test_sclite_lines_by_hand():
+    assert reference_trn(HOSTILE).splitlines()[:5] == [
+        "the cat sat (s1-plain)",
+        "a b (s%2d1%5f%282%29-b%20%28x%29%2f1_2-3)",
+        "schöne größe (unknown-gr%c3%b6%c3%9fe%3b%3b)",
+        "one two (s1-empty)",
+        " (s1-noise)",
+    ]
+    assert hypothesis_trn(HOSTILE).splitlines()[3] == " (s1-empty)"
+    assert "%7b a %2f b %7d %28c%29 %40 %3b%3b d (s1-braces)" in reference_trn(HOSTILE)
+    assert reference_stm(HOSTILE[:1]) == "s1-plain 1 s1 0.00 20.000 the cat sat\n"
+    assert hypothesis_ctm(HOSTILE[:1]) == (
+        "s1-plain 1 0.000 0.400 the 0.7500\ns1-plain 1 0.500 0.400 cat 0.7500\n"
+    )
+
+
+def test_ids_stay_different_and_words_stay_equal_or_different():
+    ids = ["a b", "a%20b", "a-b", "a_b", "A-b", "ä", "a\ud800"]
+    made = [utterance(id, "x", "x") for id in ids]
+    assert len(set(reference_trn(made).splitlines())) == len(ids)
+    assert reference_trn(made).isascii()
+
+
+def test_controls_and_lone_surrogates_of_words_are_written_out():
+    made = [utterance("u", "\x1b[2J \x9b \ud800", "\x7f")]
+    assert reference_trn(made) == "%1b[2J %c2%9b %ed%a0%80 (s1-u)\n"
+    assert hypothesis_trn(made) == "%7f (s1-u)\n"
+
+
+def test_a_word_that_ends_where_it_begins_has_a_duration():
+    errors = score_utterance("u", "a", "a")
+    made = EvaluatedUtterance("u", None, 0.0, "u.wav", errors, words=(Word("a", 0, 0, 1),))
+    assert hypothesis_ctm([made]) == "unknown-u 1 0.000 0.010 a 1.0000\n"
+    assert reference_stm([made]) == "unknown-u 1 unknown 0.00 0.010 a\n"
+
+
+def test_times_are_there_or_not():
+    errors = score_utterance("u", "a", "a")
+    timeless = EvaluatedUtterance("u", None, 1.0, "u.wav", errors)
+    assert not has_times([*HOSTILE, timeless])
+    assert has_times(HOSTILE)
+
+
+def sclite_sums(folder, *arguments):
+    """Sentences, words, correct, substituted, deleted and inserted by sclite's own count."""
+    run = subprocess.run(
+        [SCLITE, *arguments, "-e", "utf-8", "-s", "-o", "rsum", "stdout"],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    row = re.search(r"\| Sum +\| +(\d+) +(\d+) \| +(\d+) +(\d+) +(\d+) +(\d+)", run.stdout)
+    assert row, run.stdout
+    return tuple(map(int, row.groups()))
+
+
+def write(folder, utterances):
+    for name, text in (
+        ("ref.trn", reference_trn(utterances)),
+        ("hyp.trn", hypothesis_trn(utterances)),
+        ("ref.stm", reference_stm(utterances)),
+        ("hyp.ctm", hypothesis_ctm(utterances)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@needs_sclite
+def test_sclite_counts_the_same_in_trn_and_in_ctm_with_stm(tmp_path):
+    write(tmp_path, HOSTILE)
+    words = total(each.errors.words for each in HOSTILE)
+    expected = (
+        len(HOSTILE), words.reference_length, words.hits, words.substitutions, words.deletions,
+        words.insertions,
+    )  # fmt: skip
+    assert sclite_sums(tmp_path, *TRN) == expected
+    assert sclite_sums(tmp_path, *STM) == expected
+
+
+@needs_sclite
+def test_sclite_finds_the_speakers(tmp_path):
+    write(tmp_path, HOSTILE)
+    run = subprocess.run(
+        [SCLITE, *TRN, "-e", "utf-8", "-s", "-o", "sum", "stdout"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    found = set(re.findall(r"^ *\| ([sS]\S*1\S*|unknown) *\|", run.stdout, re.M))
+    assert found == {"s1", "s%2d1%5f%282%29", "S1", "unknown"}
+
+
+# --- the folder of a report ----------------------------------------------------------------------
+
+
+def test_all_files_and_no_other(tmp_path, make_evaluation):
+    evaluation = make_evaluation(text="\ud800")
+    paths = write_report(evaluation, tmp_path / "new" / "folder")
+    assert paths.json == tmp_path / "new" / "folder" / "evaluation.json"
+    assert paths.html == tmp_path / "new" / "folder" / "report.html"
+    folder = paths.json.parent
+    # No times of words, so nothing with times for sclite.
+    assert paths.sclite == (folder / "ref.trn", folder / "hyp.trn")
+    assert set(folder.iterdir()) == {paths.json, paths.html, *paths.sclite}
+    assert read_evaluation(paths.json) == evaluation
+    assert paths.html.read_text(encoding="utf-8").startswith("<!doctype html>")
+    (tmp_path / "other").touch()
+    assert paths.html.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_earlier_report_is_replaced(tmp_path, make_evaluation):
+    write_report(make_evaluation(text="earlier"), tmp_path)
+    paths = write_report(make_evaluation(text="later"), tmp_path)
+    for path in (paths.json, paths.html):
+        assert "later" in path.read_text(encoding="utf-8")
+        assert "earlier" not in path.read_text(encoding="utf-8")
+
+
+def test_failure_leaves_what_was_there(tmp_path, make_evaluation, monkeypatch):
+    paths = write_report(make_evaluation(text="earlier"), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(source, target):
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(
+        OSError, match=r"cannot be written, \d+ bytes needed: No space left on device"
+    ):
+        write_report(make_evaluation(text="later"), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert paths.json in before
