@@ -1,7 +1,24 @@
 """Log-probabilities to hypotheses."""
 
-from asr.decoder.beam_search import BeamSearch
+from typing import TYPE_CHECKING, Any
+
 from asr.decoder.greedy import Greedy, Hypothesis
-from asr.decoder.lexicon import LexiconBeamSearch
+
+if TYPE_CHECKING:
+    from asr.decoder.beam_search import BeamSearch
+    from asr.decoder.lexicon import LexiconBeamSearch
 
 __all__ = ["BeamSearch", "Greedy", "Hypothesis", "LexiconBeamSearch"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a beam search when it is asked for: greedy decoding need not wait for Numba."""
+    if name == "BeamSearch":
+        from asr.decoder.beam_search import BeamSearch
+
+        return BeamSearch
+    if name == "LexiconBeamSearch":
+        from asr.decoder.lexicon import LexiconBeamSearch
+
+        return LexiconBeamSearch
+    raise AttributeError(f"module 'asr.decoder' has no attribute {name!r}")

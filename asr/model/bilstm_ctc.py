@@ -223,7 +223,8 @@ class ConvSubsampling(nn.Module):
         for stride in self.strides:
             convolution = nn.Conv2d(previous, channels, 3, (stride, 2), padding=1)
             # torch's default leaves a sixth of the signal's power after each (He et al., 2015).
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            if not convolution.weight.is_meta:  # there torch would import its compiler, for seconds
+                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
             # The kernels for channels-last are up to twice as fast, on CPUs and GPUs.

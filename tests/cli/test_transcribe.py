@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,3 +248,20 @@ def test_a_recording_that_memory_does_not_hold(
         f"asr: error: {clip}: 0.48 s of audio: needs 0.07 GB of memory, expected at most the "
         "0.01 GB that are free"
     )
+
+
+def test_no_more_is_imported_than_a_transcript_takes(model_file: Path, clip: str) -> None:
+    code = (
+        "import sys; from asr.cli.main import main\n"
+        f"assert main(['transcribe', '--model', {str(model_file)!r}, {clip!r}]) == 0\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported = done.stderr.splitlines()[-1].split()
+    assert done.stdout == f"{clip}\tc a\n"
+    for package in (
+        "asr.trainer", "asr.data", "asr.report", "asr.augment", "asr.metrics", "hydra", "lightning",
+        "asr.decoder.beam_search", "asr.decoder.lexicon", "torch._dynamo", "sympy", "matplotlib",
+    ):  # fmt: skip
+        assert package not in imported
+    assert len([name for name in imported if name.split(".")[0] == "asr"]) <= 45
