@@ -265,7 +265,7 @@ def _check_alphabet(characters: list[str]) -> None:
         raise ValueError("the alphabet is empty, expected at least one character")
     for entry in characters:
         if not isinstance(entry, str) or len(entry) != 1:
-            raise ValueError(f"alphabet entry {entry!r} is not one character")
+            raise ValueError(f"alphabet entry {entry!r} is not one character, expected one")
         category = unicodedata.category(entry)
         if category == "Cs":
             raise ValueError(f"alphabet entry {entry!r} is half a surrogate pair, no character")

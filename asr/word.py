@@ -10,7 +10,7 @@ MAX_SECONDS = 1e9  # [s] what is later is no time but a slip
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it is said.
+    """A word and when it is spoken.
 
     Attributes:
         word: its characters.

@@ -85,6 +85,8 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
         for word in recorded
         if not str(word).startswith(RESUME)
     ]
+    # What was added to the settings of its day, +key=value, may be one of today's.
+    earlier = [re.sub(r"^\+(?!\+)", "++", word) for word in earlier]
     # A job of a sweep goes on by itself.
     return [*earlier, *arguments, quoted("hydra.run.dir", str(folder)), "hydra.mode=RUN"]
 

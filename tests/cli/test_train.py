@@ -197,6 +197,17 @@ def test_what_is_refused_leaves_the_settings_for_the_next_resume(
     assert not list(accepted.iterdir())
 
 
+def test_a_setting_that_a_run_added_may_have_become_one_of_conf(
+    run_dir: Path, fails: Fails
+) -> None:
+    record = run_dir / ".hydra" / "overrides.yaml"
+    before = record.read_text()
+    record.write_text(before + "- +data.text.lowercase=true\n")
+    line = fails("train", f"resume={run_dir}", "trainer.batch_duration_s=2")
+    assert line.endswith("now: trainer.batch_duration_s 3 -> 2")
+    record.write_text(before)
+
+
 def test_settings_that_changed_are_told_in_one_line(
     corpus: Path, tmp_path: Path, tiny: tuple[str, ...]
 ) -> None:
