@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import track
 
 from asr.cli.construct import check_settings, plain
 from asr.cli.decoder_options import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
 from asr.cli.outputs import check_outputs
+from asr.cli.progress import track
 from asr.cli.terminal import say, tell
 from asr.finding import Finding, Kind, describe_error
 from asr.untrusted import checked
@@ -200,9 +200,8 @@ def evaluate_utterances(
             faults[each.id] = each.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
     sources = {each.id: each for each in utterances}
     batches = plan(timed, batch_duration_s) if timed else []
-    console = Console(stderr=True)
     scored: dict[str, EvaluatedUtterance] = {}
-    for batch in track(batches, "evaluating", console=console, disable=not console.is_terminal):
+    for batch in track(batches, "evaluating", "batches"):
         members = [sources[timed[position].id] for position in batch]
         scored |= {each.id: each for each in _evaluate(transcriber, members, faults)}
     return (

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-
+from asr.cli.progress import track
 from asr.report.clips import Clips, CtcPath, SoundFormat, listed, make_clip, within
 from asr.word import Character
 
@@ -74,10 +72,7 @@ def _clips(
     wanted: Sequence[tuple[Utterance, str]],
     audio_format: SoundFormat,
 ) -> Iterator[Clip]:
-    console = Console(stderr=True)
-    for utterance, reference in track(
-        wanted, "making the report", console=console, disable=not console.is_terminal
-    ):
+    for utterance, reference in track(wanted, "making the report", "clips"):
         yield _clip(transcriber, utterance, reference, audio_format)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.cli.options import Parser
 from asr.cli.outputs import check_outputs
+from asr.cli.progress import track
 from asr.cli.standard_input import STDIN
 from asr.cli.terminal import say
 from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
@@ -50,14 +51,16 @@ def _train(options: argparse.Namespace) -> None:
     check_outputs([options.out], options.text)
     sentences = Sentences(options.text, _normalizer(options))
     text = encode(
-        _shown(sentences, "reading"), min_count=options.min_count, max_words=options.max_words
+        track(sentences, "reading", "sentences"),
+        min_count=options.min_count,
+        max_words=options.max_words,
     )
     trained = train(
         text,
         options.order,
         prune=options.prune,
         fallback=options.discount_fallback,
-        progress=lambda levels, count: _shown(levels, "counting", count),
+        progress=lambda levels, count: track(levels, "counting", "orders", count),
     )
     save_ngram_model(options.out, trained.model)
     say(
@@ -120,7 +123,7 @@ def _perplexity(options: argparse.Namespace) -> None:
 
     model = load_ngram_model(options.model)
     sentences = Sentences(options.text, _normalizer(options))
-    found = measure_perplexity(model, _shown(sentences, "scoring"))
+    found = measure_perplexity(model, track(sentences, "scoring", "sentences"))
     say("\n".join(report(found)) + _left_out(sentences.without_words))
 
 
@@ -150,16 +153,6 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _left_out(count: int) -> str:
     return f" ({count} lines without words left out)" if count else ""
-
-
-def _shown(items: Iterable[_T], what: str, total: int | None = None) -> Iterable[_T]:
-    """The items, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    return track(items, what, total=total, console=console, disable=hidden, transient=True)
 
 
 def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:

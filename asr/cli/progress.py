@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, TypeVar
 
 from asr.text import printable
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
 PLAIN_INTERVAL_S = 10.0  # [s] between the lines that stand in for a bar where there is no terminal
+BAR_INTERVAL_S = 0.05  # [s] between moves of the bar: an n-gram takes less than a move
 
 T = TypeVar("T")
 
@@ -25,6 +27,9 @@ class ProgressBar:
     """
 
     def __init__(self, console: Console) -> None:
+        # Imported here, as all commands import this file: their help needs none of it.
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         self.console = console
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"),
@@ -32,7 +37,7 @@ class ProgressBar:
             disable=not console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
-        self._told = time.monotonic()
+        self._told = self._moved = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -54,17 +59,23 @@ class ProgressBar:
             done: so many of them.
             total: of so many; None where nobody knows.
         """
+        now, is_last = time.monotonic(), done == total
+        is_terminal = self.console.is_terminal
+        if is_terminal and not is_last and now - self._moved < BAR_INTERVAL_S:
+            return
+        if not is_terminal and now - self._told <= PLAIN_INTERVAL_S:
+            return
         amount = f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
-        if self.console.is_terminal:
-            if doing not in self._tasks:
-                self._tasks[doing] = self._bar.add_task(doing, total=total, amount=amount)
-            is_shown = total is None or done < total
-            self._bar.update(
-                self._tasks[doing], completed=done, total=total, amount=amount, visible=is_shown
-            )
-        elif time.monotonic() - self._told > PLAIN_INTERVAL_S:
-            self._told = time.monotonic()
+        if not is_terminal:
+            self._told = now
             self.say(f"{doing}: {amount}")
+            return
+        self._moved = now
+        if doing not in self._tasks:
+            self._tasks[doing] = self._bar.add_task(doing, total=total, amount=amount)
+        self._bar.update(
+            self._tasks[doing], completed=done, total=total, amount=amount, visible=not is_last
+        )
 
 
 @contextmanager
@@ -78,7 +89,7 @@ def progress_bar(doing: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         A function to tell how many of how many are done.
     """
-    with ProgressBar(Console(stderr=True, highlight=False)) as bar:
+    with _on_standard_error() as bar:
         yield lambda done, total: bar.advance(doing, unit, done, total)
 
 
@@ -93,8 +104,14 @@ def track(items: Iterable[T], doing: str, unit: str, total: int | None = None) -
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    with ProgressBar(Console(stderr=True, highlight=False)) as bar:
+    with _on_standard_error() as bar:
         bar.advance(doing, unit, 0, total)
         for number, item in enumerate(items, start=1):
             yield item
             bar.advance(doing, unit, number, total)
+
+
+def _on_standard_error() -> ProgressBar:
+    from rich.console import Console
+
+    return ProgressBar(Console(stderr=True, highlight=False))

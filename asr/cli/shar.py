@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"--num-workers {options.num_workers}, expected at least 1")
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
-    from rich.progress import track
 
+    from asr.cli.progress import track
     from asr.data.manifest import read_manifest
     from asr.data.shar.index import INDEX_FILE
     from asr.data.shar.writer import SharSettings, SharWriter
@@ -46,14 +46,8 @@ def main(arguments: list[str]) -> int:
     writer = SharWriter(utterances, options.folder, settings)
     console = Console(stderr=True)
     shards: list[Shard] = []
-    for shard in track(
-        writer.write(options.num_workers),
-        "shards",
-        total=len(writer.shares),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ):
+    written = writer.write(options.num_workers)
+    for shard in track(written, "writing", "shards", len(writer.shares)):
         shards.append(shard)
         if not console.is_terminal:
             say(f"{shard.recording}: {shard.utterances} utterances, {shard.duration_s:.0f} s")

@@ -150,14 +150,11 @@ def _transcribe_all(
     transcriber: Transcriber, inputs: Sequence[Input], options: argparse.Namespace
 ) -> Iterator[Path | Exception | None]:
     """Each input transcribed and written, or what went wrong with it: the others go on."""
-    from rich.console import Console
-    from rich.progress import track
-
     from asr.cli.attempt import attempt
+    from asr.cli.progress import track
 
-    console = Console(stderr=True)
-    show = console.is_terminal and len(inputs) > 1
-    for source in track(inputs, "transcribing", console=console, disable=not show, transient=True):
+    sources = track(inputs, "transcribing", "recordings") if len(inputs) > 1 else inputs
+    for source in sources:
         result = attempt(partial(_transcribe, transcriber, source), source.name)
         if isinstance(result, Exception):
             yield result

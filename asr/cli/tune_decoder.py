@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> int:
     _check(options)
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
-    from rich.progress import track
 
+    from asr.cli.progress import track
     from asr.data.manifest import read_manifest
     from asr.decoder import BeamSearch, Greedy
     from asr.decoder.ngram_file import load_ngram_model
@@ -85,10 +85,8 @@ def main(arguments: list[str]) -> int:
         "beam": search.errors(BeamSearch(options.beam_size))[0].rate,
     }
     trials = []
-    for trial in track(
-        search.trials(options.trials, options.seed), "tuning", options.trials,
-        console=console, disable=not console.is_terminal,
-    ):  # fmt: skip
+    tried = search.trials(options.trials, options.seed)
+    for trial in track(tried, "tuning", "trials", options.trials):
         trials.append(trial)
         if not console.is_terminal and len(trials) % 10 == 0:
             console.print(f"trial {len(trials)}: best {100 * best(trials).words.rate:.2f} %")
@@ -182,16 +180,13 @@ def emit(
         utterances: of dev.
         batch_duration_s: largest padded batch [s of audio].
     """
-    from rich.console import Console
-    from rich.progress import track
-
     from asr.cli.evaluate import plan
+    from asr.cli.progress import track
     from asr.data.dataset import load_utterance
 
-    console = Console(stderr=True)
     found: dict[int, DevUtterance] = {}
     batches = plan(utterances, batch_duration_s)
-    for batch in track(batches, "listening", console=console, disable=not console.is_terminal):
+    for batch in track(batches, "listening", "batches"):
         members = [utterances[position] for position in batch]
         waveforms = [load_utterance(each, transcriber.sample_rate) for each in members]
         log_probs, lengths = transcriber.recognizer.log_probs(waveforms)
