@@ -273,8 +273,8 @@ def test_infeasible_utterances_are_named(
     run = arguments(corpus, tmp_path, "x", tiny)
     line = fails(*run, *coarse)
     assert line == (
-        "no training utterance left of 12: 12 texts too long for CTC; first: 00.wav: 0.32 s give "
-        "1 output frames, expected at least 2 for its 2 characters"
+        "no training utterance left of 12: 12 texts too long for CTC; first: "
+        f"{corpus}:1: 00.wav: 0.32 s give 1 output frames, expected at least 2 for its 2 characters"
     )
     reasons = (tmp_path / "train" / "x" / "left_out.jsonl").read_text().splitlines()
     assert len(reasons) == 12
