@@ -64,6 +64,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in headings(file), f"{target}: no such heading"
 
 
+@each_page
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(
+        r"(?<![\w/.])(?:asr|benchmarks|conf|recipes|tests)/[\w/]+\.(?:py|yaml)\b",
+        page.read_text(encoding="utf-8"),
+    )
+    missing = sorted({name for name in named if not (ROOT / name).is_file()})
+    assert not missing
+
+
 def test_the_index_has_every_page() -> None:
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     missing = [page.name for page in DOCS.glob("*.md") if f"]({page.name})" not in index]
