@@ -27,16 +27,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from asr.model.kernels.compiled import compiled
-from asr.model.kernels.cpu_arrays import Drawn, Kept, State
 from asr.model.kernels.cpu_backward import run_backward
 from asr.model.kernels.cpu_forward import run_forward
-from asr.model.kernels.cpu_parameters import Direction, for_loops
-from asr.model.kernels.cpu_products import pack
-from asr.model.kernels.cpu_tile import COLUMNS, add_product
-from asr.model.kernels.fused_cpu import _empty_output, _gradient_room, _kept_shapes
+from asr.model.kernels.cpu_launch import Kind, Packing, Parameters, Saved, Share, State, arrays
+from asr.model.kernels.cpu_tile import COLUMNS, add_product, compiled, pack
+from asr.model.kernels.fused_cpu import gradient_arrays, padded_output, saved_shapes
 from asr.model.kernels.memory import empty
-from asr.model.kernels.packing import Packing, Share, arrays
+from asr.model.lstm_cell import Masks, Weights
 
 Run = Callable[[], object]
 SOURCE = Path(__file__).with_name("lstm_loop.c")
@@ -110,23 +107,23 @@ class Pass:
 
 def forward_pass(arguments: Any, library: ctypes.CDLL) -> Pass:
     """Of the arguments of `run_forward`."""
-    _, parameters, _, kept, inputs, state, output, starts, rows, share = arguments
-    keeps = len(kept.c) > 0
+    _, parameters, _, saved, inputs, state, output, starts, rows, share = arguments
+    keeps = len(saved.c) > 0
     in_c = call(
-        library.run_forward, kept.gates, kept.recurrent, kept.c if keeps else None, *state,
-        output, inputs if len(inputs) else None, parameters.panels_ih, parameters.panels,
+        library.run_forward, saved.gates, saved.recurrent, saved.c if keeps else None, *state,
+        output, inputs if len(inputs) else None, parameters.panels_ih, parameters.panels_hh,
         parameters.start, starts, rows, len(starts) - 1, state.c.shape[2], inputs.shape[1],
         share.low, share.high,
     )  # fmt: skip
-    results = (*state, output, *((kept.gates, kept.recurrent, kept.c) if keeps else ()))
-    return Pass(partial(run_forward, *arguments), in_c, (kept.gates, *state), results)
+    results = (*state, output, *((saved.gates, saved.recurrent, saved.c) if keeps else ()))
+    return Pass(partial(run_forward, *arguments), in_c, (saved.gates, *state), results)
 
 
 def backward_pass(arguments: Any, library: ctypes.CDLL) -> Pass:
     """Of the arguments of `run_backward`."""
-    _, parameters, _, kept, gradients, d_output, d_h, d_c, starts, rows, share = arguments
+    _, parameters, _, saved, gradients, d_output, d_h, d_c, starts, rows, share = arguments
     in_c = call(
-        library.run_backward, kept.gates, kept.c, d_output, parameters.panels, gradients.input,
+        library.run_backward, saved.gates, saved.c, d_output, parameters.panels_hh, gradients.input,
         gradients.bias, d_h, d_c, starts, rows, len(starts) - 1, d_c.shape[2], share.low,
         share.high,
     )  # fmt: skip
@@ -147,22 +144,23 @@ def make_pass(case: Case, library: ctypes.CDLL) -> Pass:
     packing = Packing.of(lengths, case.frames)
     where = packing.starts, packing.rows, Share(0, 0, case.batch)
     weights = uniform(4 * units, 2 * units), uniform(4 * units, units)
-    layer = [Direction(*weights, *torch.rand(2, 4 * units), *torch.empty(6, 0))]
+    layer = [Weights(*weights, *torch.rand(2, 4 * units))]
     h, c = torch.rand(2, 1, case.batch, units)
     rows, keeps = (0 if has_inputs else len(packing.rows)), case.mode in ("keeping", "backward")
-    kept = Kept(*(empty(shape, h) for shape in _kept_shapes(layer, rows, False, keeps)))
-    kept.gates.normal_()
+    saved = Saved(*(empty(shape, h) for shape in saved_shapes(layer, rows, False, keeps)))
+    saved.gates.normal_()
     inputs = torch.randn(case.batch * case.frames if has_inputs else 0, 2 * units)
-    output = _empty_output(case.batch * case.frames, (1, units), packing, h)
-    kind, drawn = layer[0].kind(False), Drawn(*torch.empty(3, 0, 1, 1))
-    ahead = kind, for_loops(layer), drawn, kept, inputs, State(h, c, h.clone()), output, *where
+    output = padded_output(case.batch * case.frames, (1, units), packing, h)
+    kind, masks = Kind(gates=4, reads_c=False), Masks(*torch.empty(3, 0, 1, 1))
+    parameters, state = Parameters.of(layer), State(h, c, h.clone())
+    forward = kind, parameters, masks, saved, inputs, state, output, *where
     if case.mode != "backward":
-        return forward_pass(views(*ahead), library)
-    run_forward(*views(*ahead))
-    parameters, ends = for_loops(layer, backward=True), torch.randn(2, *h.shape)
-    gradients, d_output = _gradient_room(parameters, kept, h), torch.randn(output.shape)
-    back = kind, parameters, drawn, kept, gradients, d_output, *ends, *where
-    return backward_pass(views(*back), library)
+        return forward_pass(views(*forward), library)
+    run_forward(*views(*forward))
+    parameters, ends = Parameters.of(layer, backward=True), torch.randn(2, *h.shape)
+    gradients, d_output = gradient_arrays(parameters, saved, h), torch.randn(output.shape)
+    backward = kind, parameters, masks, saved, gradients, d_output, *ends, *where
+    return backward_pass(views(*backward), library)
 
 
 def views(*arguments: Any) -> tuple[Any, ...]:

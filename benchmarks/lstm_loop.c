@@ -1,6 +1,6 @@
 /* The time loop of the plain LSTM cell in C, to be measured beside the project's own in Numba.
 
-It reads and writes the arrays of `asr/model/kernels/cpu_arrays.py` in float32, direction 0 of 1: N
+It reads and writes the arrays of `asr/model/kernels/cpu_launch.py` in float32, direction 0 of 1: N
 packed frames, S utterances of a share, H units (a multiple of 16), W = 4 * H sums of a frame, in
 the order i, f, g, o. Matrices, and what the recurrent one read at each frame, lie in panels of 16
 columns, `(columns / 16, K, 16)`.

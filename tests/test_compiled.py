@@ -16,7 +16,7 @@ from numba.core import caching
 
 import asr.compiled
 from asr.compiled import compiled, fingerprint
-from asr.model.kernels.compiled import compiled as compiled_kernel
+from asr.model.kernels.cpu_tile import compiled as compiled_kernel
 
 CALLER = """
 import sys

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels import memory
-from asr.model.kernels.compiled import compiled
-from asr.model.kernels.cpu_parameters import to_list
-from asr.model.kernels.cpu_pointwise import tanh
+from asr.model.kernels.cpu_tile import compiled, tanh
+from asr.model.kernels.fused_cpu import to_list
 from asr.model.kernels.memory import Pool
 from asr.model.lstm import LSTM
 from asr.model.lstm_cell import CELLS
@@ -162,12 +161,12 @@ def test_torch_knows_its_shapes_and_gradients(cell: str, keep: bool) -> None:
     weights = to_list([layer.weights("l0"), layer.weights("l0_reverse")])
     width = layer.recurrent_size
     sizes = [(3, 5, 7), (2, 3, width), (2, 3, 5), (2, 3, width), (2, 3, 5, width), (2, 3, 5, 5)]
-    x, h_0, c_0, *drawn = (torch.rand(size, dtype=torch.float64) for size in sizes)
+    x, h_0, c_0, *masks = (torch.rand(size, dtype=torch.float64) for size in sizes)
     tensors = [*weights, x, h_0, c_0]
     *weights, x, h_0, c_0 = (tensor.detach().requires_grad_(keep) for tensor in tensors)
     lengths = torch.tensor([5, 2, 0])
     operator = torch.ops.asr.lstm_fused_cpu.default
-    arguments = (x, lengths, weights, drawn, h_0, c_0, cell == "cell_recurrent", keep)
+    arguments = (x, lengths, weights, masks, h_0, c_0, cell == "cell_recurrent", keep)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(operator, arguments, test_utils=tests)
     output, h_n, c_n, _ = operator(*arguments)
