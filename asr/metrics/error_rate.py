@@ -17,7 +17,7 @@ from typing import Literal, cast
 
 import jiwer
 
-AlignmentKind = Literal["equal", "substitute", "delete", "insert"]
+PairKind = Literal["equal", "substitute", "delete", "insert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +62,15 @@ NO_COUNTS = ErrorCounts(hits=0, substitutions=0, deletions=0, insertions=0)
 
 
 @dataclass(frozen=True, slots=True)
-class AlignedWord:
-    """One step of an alignment.
+class WordPair:
+    """A word of a reference and the hypothesis's word in its place: one step of an alignment.
 
     An insertion has no reference (None), a deletion no hypothesis.
     """
 
-    kind: AlignmentKind
+    kind: PairKind
     reference: str | None
     hypothesis: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """Reference and hypothesis word by word, with the fewest errors."""
-
-    words: tuple[AlignedWord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +82,12 @@ class UtteranceErrors:
     hypothesis: str
     words: ErrorCounts
     characters: ErrorCounts
-    alignment: Alignment
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusErrors:
-    """A corpus, scored; the totals are the sums over its utterances.
-
-    `words.rate` is the corpus WER, all errors over all reference words, not a mean of rates.
-    """
-
-    utterances: tuple[UtteranceErrors, ...]
-    words: ErrorCounts
-    characters: ErrorCounts
+    alignment: tuple[WordPair, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """A reference word, the hypothesis's word in its place, how often; None as in `AlignedWord`."""
+    """A reference word, the hypothesis's word in its place, how often; None as in `WordPair`."""
 
     reference: str | None
     hypothesis: str | None
@@ -171,35 +152,6 @@ def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors
     )
 
 
-def score_corpus(
-    references: Sequence[str], hypotheses: Sequence[str], ids: Sequence[str]
-) -> CorpusErrors:
-    """Score every utterance of a corpus, and add up.
-
-    Args:
-        references: one normalised text an utterance; some may be empty.
-        hypotheses: of the same utterances, in the same order.
-        ids: names of the utterances, in the same order, each once.
-
-    Raises:
-        ValueError: the lengths differ, an id comes twice, or there is no reference word at all,
-            which leaves the rate undefined.
-    """
-    _check_lengths(references, hypotheses)
-    if len(ids) != len(references):
-        raise ValueError(f"ids: got {len(ids)}, expected one for each of {len(references)} texts")
-    id, times = next(iter(Counter(ids).most_common(1)), ("", 0))
-    if times > 1:
-        raise ValueError(f"id {id!r} names {times} utterances, expected each id once")
-    utterances = tuple(map(score_utterance, ids, references, hypotheses))
-    words = total(utterance.words for utterance in utterances)
-    if words.reference_length == 0:
-        raise ValueError(
-            f"references: no word in {len(utterances)} utterances, expected at least one"
-        )
-    return CorpusErrors(utterances, words, total(each.characters for each in utterances))
-
-
 def confusions(utterances: Iterable[UtteranceErrors], limit: int = 20) -> Confusions:
     """Find the most frequent substitutions, deletions, insertions; equal counts in word order.
 
@@ -207,13 +159,13 @@ def confusions(utterances: Iterable[UtteranceErrors], limit: int = 20) -> Confus
         utterances: scored utterances.
         limit: how many of each kind at most.
     """
-    found: dict[AlignmentKind, Counter[tuple[str | None, str | None]]] = {
+    found: dict[PairKind, Counter[tuple[str | None, str | None]]] = {
         "substitute": Counter(),
         "delete": Counter(),
         "insert": Counter(),
     }
     for utterance in utterances:
-        for word in utterance.alignment.words:
+        for word in utterance.alignment:
             if word.kind != "equal":
                 found[word.kind][word.reference, word.hypothesis] += 1
     return Confusions(
@@ -250,13 +202,13 @@ def _counts(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
     return ErrorCounts(found.hits, found.substitutions, found.deletions, found.insertions)
 
 
-def _alignment(found: jiwer.WordOutput) -> Alignment:
+def _alignment(found: jiwer.WordOutput) -> tuple[WordPair, ...]:
     (reference,), (hypothesis,), (chunks,) = found.references, found.hypotheses, found.alignments
-    words: list[AlignedWord] = []
+    words: list[WordPair] = []
     for chunk in chunks:
         left: Sequence[str | None] = reference[chunk.ref_start_idx : chunk.ref_end_idx]
         right: Sequence[str | None] = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
         pairs = zip(left or [None] * len(right), right or [None] * len(left), strict=True)
-        kind = cast(AlignmentKind, chunk.type)
-        words.extend(AlignedWord(kind, *pair) for pair in pairs)
-    return Alignment(tuple(words))
+        kind = cast(PairKind, chunk.type)
+        words.extend(WordPair(kind, *pair) for pair in pairs)
+    return tuple(words)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.metrics.error_rate import Alignment, ErrorCounts
+from asr.metrics.error_rate import ErrorCounts, WordPair
 from asr.metrics.interval import (
     LEVEL,
     REPLICATES,
@@ -26,6 +26,8 @@ from asr.metrics.interval import (
 )
 
 BOUNDARY_WORDS = 2  # that both systems have right, between two segments: NIST's choice
+
+WordPairs = Sequence[WordPair]  # the alignment of an utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Improvement:
     probability: float | None
 
 
-def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> MatchedPairs:
+def matched_pairs(first: Sequence[WordPairs], second: Sequence[WordPairs]) -> MatchedPairs:
     """Do the matched-pair sentence-segment word error test.
 
     A segment begins at an error of either system and goes on until two reference words in a row
@@ -94,7 +96,7 @@ def matched_pairs(first: Sequence[Alignment], second: Sequence[Alignment]) -> Ma
     return MatchedPairs(count, mean, deviation, z, p)
 
 
-def segments(first: Alignment, second: Alignment) -> Iterator[tuple[int, int]]:
+def segments(first: WordPairs, second: WordPairs) -> Iterator[tuple[int, int]]:
     """Count the errors of both systems in each segment of an utterance, as `matched_pairs` cuts it.
 
     Raises:
@@ -186,12 +188,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _errors_at(alignment: Alignment) -> tuple[list[str], list[tuple[int, int]]]:
+def _errors_at(alignment: WordPairs) -> tuple[list[str], list[tuple[int, int]]]:
     """The reference, and for each word and the end: insertions before it, whether it is wrong."""
     reference: list[str] = []
     places: list[tuple[int, int]] = []
     inserted = 0
-    for word in alignment.words:
+    for word in alignment:
         if word.reference is None:
             inserted += 1
         else:

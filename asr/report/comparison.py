@@ -256,7 +256,7 @@ def page_data(comparison: Comparison, pages: Sequence[str | None]) -> dict[str, 
                 round(group[0].duration_s, 3),
                 group[0].errors.words.reference_length,
                 [each.errors.words.errors for each in group],
-                [compact(each.errors.alignment.words) for each in group],
+                [compact(each.errors.alignment) for each in group],
             ]
             for group in every
         ],

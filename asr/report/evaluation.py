@@ -316,7 +316,7 @@ def word_outcomes(utterances: Iterable[EvaluatedUtterance]) -> tuple[list[float]
     is_correct: list[bool] = []
     for utterance in utterances:
         if utterance.words:
-            steps = utterance.errors.alignment.words
+            steps = utterance.errors.alignment
             confidences += [word.confidence for word in utterance.words]
             is_correct += [step.kind == "equal" for step in steps if step.hypothesis is not None]
     return confidences, is_correct

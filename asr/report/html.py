@@ -312,7 +312,7 @@ def _evaluation_data(evaluation: Evaluation, clips: Clips) -> dict[str, object]:
                     of_name[each.fields[name]] if name in each.fields else None
                     for name, of_name in zip(names, places, strict=True)
                 ],
-                compact(each.errors.alignment.words),
+                compact(each.errors.alignment),
             ]
             for each in utterances
         ],

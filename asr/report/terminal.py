@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from asr.metrics.error_rate import AlignedWord, Confusion, confusions
+from asr.metrics.error_rate import Confusion, WordPair, confusions
 from asr.report.comparison import FEW_SEGMENTS, Comparison, Pair, verdict
 from asr.report.evaluation import Evaluation, Slice, Slices, cut, worst
 from asr.report.wording import (
@@ -165,7 +165,7 @@ def worst_utterances(evaluation: Evaluation, limit: int = 10) -> Group:
             f"{percent(words.rate)}"
         )
         parts.append(Text.assemble((visible(utterance.id), "bold"), rest))
-        parts.append(AlignedLines(tuple(excerpt(utterance.errors.alignment.words))))
+        parts.append(AlignedLines(tuple(excerpt(utterance.errors.alignment))))
     return Group(*parts)
 
 
@@ -176,7 +176,7 @@ class AlignedLines:
     Words stay in their columns; a line is broken between two columns where the console ends.
     """
 
-    words: Sequence[AlignedWord | Gap]
+    words: Sequence[WordPair | Gap]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for group in _broken(map(_column, self.words), options.max_width):
@@ -184,7 +184,7 @@ class AlignedLines:
                 yield Text.assemble((name, "dim"), *(column[row] for column in group))
 
 
-def _column(word: AlignedWord | Gap) -> list[Text]:
+def _column(word: WordPair | Gap) -> list[Text]:
     """The three lines of one aligned pair, padded to one width in cells, a space after them."""
     if isinstance(word, Gap):
         cut_words = (f"({word.num_words} words)", "dim")

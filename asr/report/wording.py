@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `asr runs` needs no NumPy
-    from asr.metrics.error_rate import AlignedWord
+    from asr.metrics.error_rate import WordPair
     from asr.metrics.interval import Interval
 
 Setting = str | int | float | bool | None  # a value of a config
@@ -102,7 +102,7 @@ class Gap:
     num_words: int
 
 
-def excerpt(words: Iterable[AlignedWord]) -> Iterator[AlignedWord | Gap]:
+def excerpt(words: Iterable[WordPair]) -> Iterator[WordPair | Gap]:
     """Cut every long run of right words in an alignment to the four at each end.
 
     Args:
@@ -121,7 +121,7 @@ def excerpt(words: Iterable[AlignedWord]) -> Iterator[AlignedWord | Gap]:
             yield from group
 
 
-def compact(words: Iterable[AlignedWord]) -> list[list[str]]:
+def compact(words: Iterable[WordPair]) -> list[list[str]]:
     """Write an alignment as a page's script reads it: [right words], [reference, hypothesis].
 
     An empty text stands for what is absent: of an insertion the reference, of a deletion the other.

@@ -71,7 +71,7 @@ def test_most_frequent_errors(make_evaluation):
 
 
 def test_alignment_lines_by_hand():
-    words = score_utterance("u", "the cat sat on mats", "the big bat sat mats").alignment.words
+    words = score_utterance("u", "the cat sat on mats", "the big bat sat mats").alignment
     assert printed(AlignedLines(words)).splitlines() == [
         "ref  the *** cat sat on mats ",
         "hyp  the big bat sat ** mats ",
@@ -81,7 +81,7 @@ def test_alignment_lines_by_hand():
 
 
 def test_alignment_breaks_between_columns_and_counts_cells():
-    words = score_utterance("u", "声音 ab cde", "x ab cde").alignment.words
+    words = score_utterance("u", "声音 ab cde", "x ab cde").alignment
     assert printed(AlignedLines(words), width=13).splitlines() == [
         "ref  声音 ab ",
         "hyp  x    ab ",

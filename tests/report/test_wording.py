@@ -36,7 +36,7 @@ def test_no_control_of_unicode_is_left():
 
 
 def shown(reference, hypothesis):
-    words = score_utterance("u", reference, hypothesis).alignment.words
+    words = score_utterance("u", reference, hypothesis).alignment
     return [each.num_words if isinstance(each, Gap) else each.reference for each in excerpt(words)]
 
 
@@ -52,7 +52,7 @@ def test_long_stretches_keep_both_ends():
 
 
 def test_an_alignment_as_scripts_read_it():
-    words = score_utterance("u", "the cat sat on mats", "the big bat sat mats").alignment.words
+    words = score_utterance("u", "the cat sat on mats", "the big bat sat mats").alignment
     steps = [["the"], ["", "big"], ["cat", "bat"], ["sat"], ["on", ""], ["mats"]]
     assert compact(words) == steps
-    assert compact(score_utterance("u", "a\x1b b", "a\x1b b").alignment.words) == [["a␛ b"]]
+    assert compact(score_utterance("u", "a\x1b b", "a\x1b b").alignment) == [["a␛ b"]]
