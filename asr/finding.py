@@ -56,13 +56,11 @@ class Kind(Enum):
     UNREADABLE_AUDIO = (
         "unreadable_audio", Severity.ERROR, "unreadable audio", "unreadable audio"
     )  # fmt: skip
-    # Found while training: features, a loss or a gradient that are no numbers; too little memory;
-    # a noise or a room that cannot be read, which is no fault of the utterance and stops it.
+    # Found while training: features, a loss or a gradient that are no numbers; too little memory.
     NOT_FINITE = "not_finite", Severity.ERROR, "not finite in training", "not finite in training"
     OUT_OF_MEMORY = (
         "out_of_memory", Severity.ERROR, "too large for memory", "too large for memory"
     )  # fmt: skip
-    NOT_VARIED = "not_varied", Severity.ERROR, "not to be varied", "not to be varied"
     AUDIO_OVERLAP = (
         "audio_overlap", Severity.ERROR, "audio of another split", "audio of another split"
     )  # fmt: skip

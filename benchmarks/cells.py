@@ -38,9 +38,8 @@ from torch import Tensor
 from asr.cli.build import build_recipe
 from asr.cli.hydra_app import conf_dir
 from asr.model.lstm_cell import CELLS
-from asr.trainer.recipe import Recipe
-from asr.trainer.run import STATE_FOLDER
-from asr.trainer.store import StateStore
+from asr.trainer import Recipe
+from asr.trainer.checkpoint import STATE_FOLDER, StateStore
 
 EPOCHS = 11  # of the plain cell: some 15 minutes of one core of the machine in docs/results.md
 TESTS = ("speechocean762", "librispeech_dev_clean_part")

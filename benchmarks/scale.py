@@ -190,15 +190,14 @@ def write_manifest(path: Path, count: int) -> None:
 CORPUS = """
 import sys, time
 from asr.data.plan import plan_epoch
-from asr.data.source import ManifestSource, Ranks
+from asr.data.dataset import label_manifest
 from asr.data.splits import load_splits, seconds
-from asr.data.window import no_gate
 from asr.text import TextNormalizer, CharTokenizer
 from benchmarks.scale import resident
 before, start = resident(), time.perf_counter()
 splits = load_splits(sys.argv[1] + "/train.jsonl", sys.argv[1] + "/dev.jsonl", TextNormalizer())
 tokenizer = CharTokenizer(splits.alphabet)
-windows = ManifestSource(splits.train).open(tokenizer, no_gate, 0, Ranks())
+windows = label_manifest(splits.train, tokenizer, lambda some, _: [None] * len(some))
 durations = [seconds(u) for u in splits.train]
 read_s, memory, start = time.perf_counter() - start, resident() - before, time.perf_counter()
 plan_epoch(durations, seed=0, epoch=1, batch_duration_s=160, world_size=8)
@@ -236,9 +235,8 @@ from pathlib import Path
 import torch
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.trainer.distributed import join_world
-from asr.trainer.gradients import Gradients
-from asr.trainer.state import Origin, Progress, pack_state
-from asr.trainer.store import StateStore
+from asr.trainer.checkpoint import Origin, Progress, StateStore, pack_state
+from asr.trainer.step import Gradients
 folder, hidden_size, num_layers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
 world = join_world("cpu", 2, 1, "32-true")

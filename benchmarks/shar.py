@@ -31,20 +31,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from asr.data.batch import BatchLoader
-from asr.data.dataset import RequestDataset
+from asr.data.dataset import ManifestWindows, Planner, Window, batch_loader, label_manifest
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import read_index
 from asr.data.shar.source import SharSource, SharWindows
 from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
-from asr.data.source import ManifestSource, Ranks, Windows
-from asr.data.window import Window, no_gate
 from asr.text import CharTokenizer, TextNormalizer
 
 BATCH_DURATION_S = 60.0
 SAMPLE_RATE = 16_000  # [Hz]
 TRAINED_SPEED = 1000.0  # [h of audio an h] of the stand-in for training
+
+
+def no_gate(utterances: Sequence[Utterance], tokens: object) -> list[None]:
+    """Lets all pass."""
+    return [None] * len(utterances)
 
 
 def repeated(utterances: Sequence[Utterance], times: int) -> list[Utterance]:
@@ -70,13 +72,13 @@ def open_shards(folder: Path) -> tuple[SharSource, CharTokenizer]:
     return SharSource(place, index, TextNormalizer()), CharTokenizer(sorted(index.characters))
 
 
-def read(windows: Windows, workers: int) -> tuple[float, float, list[Window]]:
+def read(windows: ManifestWindows | SharWindows, workers: int) -> tuple[float, float, list[Window]]:
     """Load every batch of an epoch; returns processor time [s], audio [s] and the windows."""
-    loader = BatchLoader(RequestDataset(SAMPLE_RATE), num_workers=workers)
+    loader = batch_loader(SAMPLE_RATE, num_workers=workers)
     start, seconds, seen = time.process_time(), 0.0, []
     for window in windows.epoch(0):
-        plan = window.plan(seed=0, epoch=0, batch_duration_s=BATCH_DURATION_S)
-        for batch in loader.load(window.requests(0, plan)):
+        plan = Planner(0, BATCH_DURATION_S).batches(window, 0)
+        for batch in loader.load([window.request(0, k) for k in members] for members in plan):
             seconds += float(batch.num_samples.sum()) / SAMPLE_RATE
         seen.append(window)
     return time.process_time() - start, seconds, seen
@@ -120,7 +122,7 @@ def main() -> None:
     waits = Table("source", "waited, read ahead", "longest", "waited, not", "longest")
     normalised = [replace(item, text=TextNormalizer()(item.text)) for item in utterances]
     tokenizer = CharTokenizer.from_texts(item.text for item in normalised)
-    files = ManifestSource(normalised).open(tokenizer, no_gate, 0, Ranks())
+    files = label_manifest(normalised, tokenizer, no_gate)
     took, seconds, _ = read(files, 0)
     files_mb = sum(item.audio_filepath.stat().st_size for item in utterances) / 1e6
     table.add_row(
@@ -132,10 +134,10 @@ def main() -> None:
             settings = SharSettings(audio_format, 3600 * options.shard_duration_h)
             writing_s = write(utterances, folder, settings)
             source, alphabet = open_shards(folder)
-            windows = source.open(alphabet, no_gate, 0, Ranks())
+            windows = source.open(alphabet, no_gate, 0)
             size_mb = sum(shard.num_bytes or 0 for shard in source.index.shards) / 1e6
             took, seconds, seen = read(windows, 0)
-            largest_mb = max(window.num_bytes for window in seen) / 1e6
+            largest_mb = max(sum(map(len, window.audio.values())) for window in seen) / 1e6
             del seen
             start = time.process_time()
             for _ in without_read_ahead(windows):

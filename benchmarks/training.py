@@ -33,15 +33,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.cli.build import build_recipe
 from asr.cli.hydra_app import conf_dir
-from asr.data.batch import Batch, BatchLoader
-from asr.data.dataset import SpeechDataset
-from asr.data.plan import plan_epoch
-from asr.data.splits import seconds
+from asr.data.dataset import Batch, Planner, batch_loader, label_manifest
+from asr.features import StoredNormalizer
 from asr.model.ctc import ctc_loss
 from asr.model.lstm import LSTM
-from asr.trainer.parameters import make_optimizer
-from asr.trainer.recipe import Recipe
-from asr.trainer.statistics import measure_features
+from asr.trainer import Recipe
+from asr.trainer.optim import make_optimizer
 
 STEPS = 40
 WARMUP = 5
@@ -150,26 +147,23 @@ def main() -> None:
         config = compose("train", sys.argv[1:])
     recipe = build_recipe(config, logging.warning)
     recognizer = recipe.recognizer.train()
-    utterances = recipe.splits.train
-    dataset = SpeechDataset(
-        utterances,
-        [recognizer.tokenizer.encode(utterance.text) for utterance in utterances],
-        recognizer.features.sample_rate,
-        config.seed,
-        recipe.augment.waveform,
-    )
-    plan = plan_epoch(
-        [seconds(utterance) for utterance in utterances],
-        seed=config.seed,
-        epoch=1,
-        batch_duration_s=config.trainer.batch_duration_s,
-    )
-    loader = BatchLoader(dataset, config.trainer.num_workers or 0)
-    measure_features(
-        recognizer, loader.batches(0, plan), config.trainer.batch_duration_s, torch.device("cpu")
-    )
+    (window,) = label_manifest(
+        recipe.splits.train, recognizer.tokenizer, lambda some, _: [None] * len(some)
+    ).epoch(1)
+    plan = Planner(config.seed, config.trainer.batch_duration_s).batches(window, 1)
+    loader = batch_loader(
+        recognizer.features.sample_rate, config.seed, recipe.augment.waveform,
+        num_workers=config.trainer.num_workers or 0,
+    )  # fmt: skip
+
+    def load(epoch: int) -> Iterator[Batch]:
+        return loader.load([window.request(epoch, position) for position in b] for b in plan)
+
+    normalizer, log_mel = recognizer.features.normalizer, recognizer.features.log_mel
+    if isinstance(normalizer, StoredNormalizer):
+        normalizer.measure(log_mel(each.waveforms, each.num_samples) for each in load(0))
     running = contenders(recipe)
-    batches = loader.batches(1, plan[: STEPS + WARMUP])
+    batches = load(1)
     audio = []
     for number in range(min(STEPS + WARMUP, len(plan))):
         batch = running[OWN].step(batches)

@@ -13,8 +13,7 @@ from asr.cli.construct import construct, plain, target
 from asr.data.shar.load import StreamedSplits
 from asr.data.splits import Splits
 from asr.recognizer import ModelSpec, Part, Recognizer
-from asr.trainer import Trainer
-from asr.trainer.recipe import Recipe
+from asr.trainer import Recipe, Trainer
 from asr.untrusted import check_arguments
 
 

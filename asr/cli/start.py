@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.model_file import origin_of, save_model, transfer_model
-from asr.trainer.recipe import Recipe
+from asr.trainer import Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -180,6 +180,7 @@ def _train(config: DictConfig) -> None:
     from asr.cli.build import build_recipe, build_trainer
     from asr.cli.settings import deciding_settings
     from asr.cli.start import start_recipe
+    from asr.trainer.checkpoint import BEST_FILE
     from asr.trainer.distributed import Stopped
 
     logger = logging.getLogger("asr")
@@ -198,6 +199,8 @@ def _train(config: DictConfig) -> None:
     except Stopped as stopped:
         logger.warning("%s", stopped)
         leave_stopped()
+    best = os.path.relpath(run_dir / BEST_FILE)
+    logger.info("next: asr evaluate model_file=%s manifest=TEST_MANIFEST", best)
 
 
 def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
@@ -206,7 +209,7 @@ def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
     Raises:
         ValueError: no state to go on from, one that would be lost, or no lasting name for `auto`.
     """
-    from asr.trainer.run import STATE_FOLDER
+    from asr.trainer.checkpoint import STATE_FOLDER
 
     has_state = _has_state(run_dir)
     if config.resume == AUTO:
@@ -226,7 +229,6 @@ def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
 
 
 def _has_state(run_dir: Path) -> bool:
-    from asr.trainer.run import STATE_FOLDER
-    from asr.trainer.store import StateStore
+    from asr.trainer.checkpoint import STATE_FOLDER, StateStore
 
     return StateStore(run_dir / STATE_FOLDER).exists()

@@ -1,18 +1,49 @@
-"""Utterances to examples: waveform and tokens, loaded and varied reproducibly."""
+"""Utterances to examples to batches: what is asked for, loaded and varied reproducibly, padded."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from asr.audio import load_audio
-from asr.augment.waveform import WaveformAugment
+from asr.augment import WaveformAugment
+from asr.data.checks import check_characters, check_text
 from asr.data.manifest import Utterance
+from asr.data.plan import Order, plan_epoch, plan_window
+from asr.data.workers import SILENCE_S, Workers
 from asr.finding import Finding, Kind, describe_error
+from asr.text import CharTokenizer
+
+Tokens = Sequence[int]  # label ids of an utterance, without blanks
+# Of utterances and their tokens, what is wrong with each; None for one to train on.
+Gate = Callable[[Sequence[Utterance], Sequence[Tokens]], Sequence[Finding | None]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a loading process needs to make one example, wherever that process runs.
+
+    Attributes:
+        epoch: from 0.
+        utterance: what to load.
+        tokens: its label ids.
+        audio: the encoded bytes; None where `utterance.audio_filepath` is to be read.
+        is_varied: whether the waveform is augmented, if any is.
+    """
+
+    epoch: int
+    utterance: Utterance
+    tokens: Tokens
+    audio: bytes | None = None
+    is_varied: bool = True
 
 
 @dataclass(frozen=True)
@@ -27,26 +58,73 @@ class Example:
     """
 
     waveform: NDArray[np.float32]
-    tokens: Sequence[int]
+    tokens: Tokens
     seed: int
     utterance: Utterance
 
 
 @dataclass(frozen=True)
-class Request:
-    """All that a loading process needs to make one example, wherever that process runs.
+class Batch:
+    """Padded utterances.
 
     Attributes:
-        epoch: from 0.
-        utterance: what to load.
-        tokens: its label ids.
-        audio: the encoded bytes; None where `utterance.audio_filepath` is to be read.
+        waveforms: `(B, N)` float32, zero padded.
+        num_samples: `(B,)` int64.
+        tokens: `(B, U)` int64, zero padded.
+        token_lengths: `(B,)` int64.
+        seeds: B seeds for draws on the features.
+        utterances: where the rows come from.
+        faults: utterances that should be here and cannot be used; they have no rows.
     """
 
-    epoch: int
-    utterance: Utterance
-    tokens: Sequence[int]
-    audio: bytes | None = None
+    waveforms: Tensor
+    num_samples: Tensor
+    tokens: Tensor
+    token_lengths: Tensor
+    seeds: tuple[int, ...]
+    utterances: tuple[Utterance, ...]
+    faults: tuple[Finding, ...] = ()
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its tensors on another device."""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory."""
+        return self._with_tensors(Tensor.pin_memory)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The first and the second half of the rows, each padded to its own longest."""
+        rows = torch.arange(len(self.utterances))
+        first = rows < (len(rows) + 1) // 2
+        return self.keep(first).trimmed(), self.keep(~first).trimmed()
+
+    def trimmed(self) -> Batch:
+        """The batch without samples that are padding in every row."""
+        longest = int(self.num_samples.max()) if len(self.num_samples) else 0
+        return replace(self, waveforms=self.waveforms[:, :longest])
+
+    def keep(self, rows: Tensor) -> Batch:
+        """The batch without the rows where `(B,)` bool is False, nor its faults."""
+        chosen = [row for row, kept in enumerate(rows.tolist()) if kept]
+        return replace(
+            self._with_tensors(lambda tensor: tensor[chosen]),
+            seeds=tuple(self.seeds[row] for row in chosen),
+            utterances=tuple(self.utterances[row] for row in chosen),
+            faults=(),
+        )
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            waveforms=change(self.waveforms),
+            num_samples=change(self.num_samples),
+            tokens=change(self.tokens),
+            token_lengths=change(self.token_lengths),
+        )
+
+
+# --- loading -----------------------------------------------------------------------------------
 
 
 def draw_seed(seed: int, epoch: int, utterance_id: str) -> int:
@@ -81,89 +159,294 @@ def load_request(request: Request, sample_rate: int) -> NDArray[np.float32]:
         raise ValueError(f"{utterance.audio_filepath}: {error}") from error
 
 
-class RequestDataset:
-    """Makes examples of requests, and holds no data of its own.
+def load_example(
+    request: Request, sample_rate: int, seed: int = 0, augment: WaveformAugment | None = None
+) -> Example | Finding:
+    """Load and vary one utterance; a function of its arguments alone, in whichever process.
 
     Args:
-        sample_rate: of the waveforms [Hz].
+        request: what to load.
+        sample_rate: of the waveform [Hz].
         seed: of the run.
         augment: variation of the waveform, None for none.
+
+    Returns:
+        The example, or what is wrong with its audio: whether that stops anything is not decided
+        in a loading process.
+
+    Raises:
+        ValueError: the audio is good, but a noise, say, cannot be read.
     """
-
-    def __init__(
-        self, sample_rate: int, seed: int = 0, augment: WaveformAugment | None = None
-    ) -> None:
-        self.sample_rate = sample_rate
-        self.seed = seed
-        self.augment = augment
-
-    def name(self, request: Request) -> str:
-        """The id of an utterance."""
-        return request.utterance.id
-
-    def __getitem__(self, request: Request) -> Example | Finding:
-        """Load one utterance.
-
-        Returns:
-            The example, or what is wrong with its audio: whether that stops anything is not decided
-            in a loading process, which an error that leaves it would end. NOT_VARIED where the
-            audio is good and a noise, say, cannot be read.
-        """
-        utterance = request.utterance
+    utterance = request.utterance
+    try:
+        waveform = load_request(request, sample_rate)
+    except OSError as error:
+        reason = f"{utterance.audio_filepath}: {error.strerror or error}"
+        return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
+    except ValueError as error:
+        return utterance.finding(Kind.UNREADABLE_AUDIO, str(error))
+    generator = np.random.default_rng(draw_seed(seed, request.epoch, utterance.id))
+    if augment is not None and request.is_varied:
         try:
-            waveform = load_request(request, self.sample_rate)
-        except OSError as error:
-            reason = f"{utterance.audio_filepath}: {error.strerror or error}"
-            return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
-        except ValueError as error:
-            return utterance.finding(Kind.UNREADABLE_AUDIO, str(error))
-        generator = np.random.default_rng(draw_seed(self.seed, request.epoch, utterance.id))
-        if self.augment is not None:
-            try:
-                waveform = self.augment(waveform, self.sample_rate, generator)
-            except (OSError, ValueError) as error:
-                reason = f"cannot vary {utterance.id}: {describe_error(error)}"
-                return utterance.finding(Kind.NOT_VARIED, reason)
-        leftover = int(generator.integers(2**63 - 1))
-        return Example(waveform, request.tokens, leftover, utterance)
+            waveform = augment(waveform, sample_rate, generator)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot vary {utterance.id}: {describe_error(error)}") from error
+    leftover = int(generator.integers(2**63 - 1))
+    return Example(waveform, request.tokens, leftover, utterance)
 
 
-class SpeechDataset:
-    """Loads the utterances of a manifest by (epoch, position).
+def collate(loaded: Sequence[Example | Finding]) -> Batch:
+    """Pad examples to a batch, which also names what could not be loaded."""
+    examples = [item for item in loaded if isinstance(item, Example)]
+    waveforms = [example.waveform for example in examples]
+    tokens = [np.asarray(example.tokens, dtype=np.int64) for example in examples]
+    return Batch(
+        waveforms=_pad(waveforms, np.float32),
+        num_samples=torch.tensor([len(waveform) for waveform in waveforms], dtype=torch.int64),
+        tokens=_pad(tokens, np.int64),
+        token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
+        seeds=tuple(example.seed for example in examples),
+        utterances=tuple(example.utterance for example in examples),
+        faults=tuple(item for item in loaded if isinstance(item, Finding)),
+    )
+
+
+def _pad(rows: Sequence[NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+    # By NumPy: torch would copy in several threads, and take them from the training.
+    padded = np.zeros((len(rows), max(map(len, rows), default=0)), dtype)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return torch.from_numpy(padded)
+
+
+def batch_loader(
+    sample_rate: int,
+    seed: int = 0,
+    augment: WaveformAugment | None = None,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    is_stop: Callable[[], bool] = lambda: False,
+    silence_s: float = SILENCE_S,
+) -> Workers[Request, Batch]:
+    """What makes batches of requests, ahead of the training where there are loading processes.
 
     Args:
-        utterances: a manifest.
-        tokens: label ids of each utterance.
         sample_rate: of the waveforms [Hz].
         seed: of the run.
-        augment: variation of the waveform, None for none.
+        augment: variation of the waveforms, None for none.
+        num_workers: loading processes; 0 loads in this one, when asked.
+        pin_memory: page-locked batches, for faster copies to a GPU.
+        is_stop: asked while a batch does not come; True gives up waiting for it.
+        silence_s: time that a process may take for an utterance [s]; another one then replaces it.
     """
 
-    def __init__(
-        self,
-        utterances: Sequence[Utterance],
-        tokens: Sequence[Sequence[int]],
-        sample_rate: int,
-        seed: int = 0,
-        augment: WaveformAugment | None = None,
-    ) -> None:
-        assert len(utterances) == len(tokens)
-        self.utterances = utterances
-        self.tokens = tokens
-        self._examples = RequestDataset(sample_rate, seed, augment)
+    def finish(loaded: list[Example | Finding]) -> Batch:
+        batch = collate(loaded)
+        return batch.pin_memory() if pin_memory else batch
 
-    def __len__(self) -> int:
-        return len(self.utterances)
+    # `load_example` is looked up when a request is there.
+    def load(request: Request) -> Example | Finding:
+        return load_example(request, sample_rate, seed, augment)
 
-    def name(self, key: tuple[int, int]) -> str:
-        """The id of an utterance."""
-        return self.utterances[key[1]].id
+    return Workers(
+        load, finish, lambda request: request.utterance.id, num_workers, is_stop, silence_s
+    )
 
-    def __getitem__(self, key: tuple[int, int]) -> Example | Finding:
-        """Load one utterance, as `RequestDataset` does.
 
-        Args:
-            key: epoch and position in the manifest.
-        """
-        epoch, position = key
-        return self._examples[Request(epoch, self.utterances[position], self.tokens[position])]
+# --- what an epoch asks for --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """Utterances that are planned and held as a whole: a manifest in every epoch, or some shards.
+
+    Attributes:
+        index: within the epoch, from 0.
+        utterances: of all ranks, with normalised text and known durations.
+        tokens: label ids of each, in arrays: a tuple takes eight bytes a character.
+        left_out: utterances that belong here and cannot be trained on.
+        shares: of the epoch's audio, before this window and after it, from 0 to 1.
+        owners: the rank that holds each utterance's audio; None where any rank can read any file.
+        audio: encoded bytes by position, of the utterances that this rank holds.
+    """
+
+    index: int
+    utterances: tuple[Utterance, ...]
+    tokens: tuple[Tokens, ...]
+    left_out: tuple[Finding, ...] = ()
+    shares: tuple[float, float] = (0.0, 1.0)
+    owners: tuple[int, ...] | None = None
+    audio: Mapping[int, bytes] = field(default_factory=dict)
+
+    @property
+    def durations(self) -> list[float]:
+        """Of each utterance [s]."""
+        return [utterance.duration or 0.0 for utterance in self.utterances]
+
+    def request(self, epoch: int, position: int, is_varied: bool = True) -> Request:
+        """Ask for one utterance, whose audio this rank must hold if it has an owner."""
+        audio = None if self.owners is None else self.audio[position]
+        return Request(epoch, self.utterances[position], self.tokens[position], audio, is_varied)
+
+
+@dataclass(frozen=True)
+class ManifestWindows:
+    """The utterances of a manifest, which are the one window of every epoch.
+
+    Attributes:
+        window: what can be trained on.
+        left_out: what cannot, known before the first epoch: no window names it again.
+    """
+
+    window: Window
+    left_out: tuple[Finding, ...] = ()
+
+    @property
+    def num_utterances(self) -> int:
+        """To train on."""
+        return len(self.window.utterances)
+
+    @property
+    def seconds(self) -> float:
+        """Of audio to train on [s]."""
+        return sum(self.window.durations)
+
+    @property
+    def longest_s(self) -> float:
+        """Of the utterances to train on [s]."""
+        return max(self.window.durations, default=0.0)
+
+    def count(self) -> int:
+        """Windows of an epoch."""
+        return 1
+
+    def load(self, epoch: int, number: int) -> Window:
+        """The window."""
+        assert number == 0, "there is one"
+        return self.window
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
+        """The window, unless it is done."""
+        yield from (self.window,)[start:]
+
+
+def label_manifest(
+    utterances: Sequence[Utterance], tokenizer: CharTokenizer, gate: Gate
+) -> ManifestWindows:
+    """The utterances that can be trained on, with their tokens, and the others."""
+    labels = label(utterances, tokenizer, gate)
+    rows = zip(utterances, labels, strict=True)
+    kept = [(item, tokens) for item, tokens in rows if not isinstance(tokens, Finding)]
+    window = Window(0, tuple(item for item, _ in kept), tuple(tokens for _, tokens in kept))
+    return ManifestWindows(window, tuple(each for each in labels if isinstance(each, Finding)))
+
+
+def label(
+    utterances: Sequence[Utterance], tokenizer: CharTokenizer, gate: Gate
+) -> list[Tokens | Finding]:
+    """Each utterance's tokens, or why it is left out: no text, unknown characters, or the gate.
+
+    Args:
+        utterances: with normalised text.
+        tokenizer: turns texts into label ids.
+        gate: says which of those that have ids are left out.
+    """
+    size = tokenizer.vocab_size
+    code = "B" if size <= 1 << 8 else "H" if size <= 1 << 16 else "I"  # 1, 2 or 4 bytes an id
+    found: list[Tokens | Finding] = [
+        check_text(each)
+        or check_characters(each, tokenizer)
+        or array(code, tokenizer.encode(each.text))
+        for each in utterances
+    ]
+    labels = {place: each for place, each in enumerate(found) if not isinstance(each, Finding)}
+    faults = gate([utterances[place] for place in labels], list(labels.values()))
+    for place, fault in zip(labels, faults, strict=True):
+        found[place] = fault or found[place]
+    return found
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What one optimiser step learns from.
+
+    Attributes:
+        window: its window, from 0 within the epoch.
+        group: the step, from 0 within the window.
+        epochs_done: epochs trained in its middle.
+        num_utterances: of all ranks.
+        num_tokens: of all ranks.
+        audio_s: of all ranks [s].
+        requests: this rank's batches; none for a window of which nothing can be trained on.
+        left_out: with a window's first step, the utterances of it that cannot be trained on.
+    """
+
+    window: int
+    group: int
+    epochs_done: float
+    num_utterances: int = 0
+    num_tokens: int = 0
+    audio_s: float = 0.0
+    requests: tuple[list[Request], ...] = ()
+    left_out: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Cuts epochs into optimiser steps, as a pure function: the same on every rank.
+
+    Attributes:
+        seed: of the run.
+        batch_duration_s: largest padded batch of a rank [s].
+        accumulate: batches of a rank for one optimiser step.
+        sort_first_epoch: start with the shortest utterances, of a window at a time.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    seed: int
+    batch_duration_s: float
+    accumulate: int = 1
+    sort_first_epoch: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    def batches(self, window: Window, epoch: int) -> list[tuple[int, ...]]:
+        """The batches of all ranks, of positions in a window: `plan_epoch` or `plan_window`."""
+        is_sorted = epoch == 0 and self.sort_first_epoch
+        order = Order.ASCENDING if is_sorted else Order.SHUFFLED
+        settings: dict[str, Any] = {
+            "seed": self.seed, "epoch": epoch, "batch_duration_s": self.batch_duration_s,
+            "world_size": self.world_size, "accumulate": self.accumulate, "order": order,
+        }  # fmt: skip
+        if window.owners is None:
+            return plan_epoch(window.durations, **settings)
+        return plan_window(window.durations, window.owners, window=window.index, **settings)
+
+    def steps(self, windows: Iterable[Window], epoch: int, group: int = 0) -> Iterator[PlannedStep]:
+        """The steps of the windows that are left of an epoch, from number `group` of the first."""
+        for window in windows:
+            batches, durations = self.batches(window, epoch), window.durations
+            size = self.world_size * self.accumulate
+            groups = [batches[start : start + size] for start in range(0, len(batches), size)]
+            if group > len(groups):
+                raise ValueError(
+                    f"the state is of step {group} of a window, expected at most {len(groups)}"
+                )
+            before, after = window.shares
+            if not groups:
+                yield PlannedStep(window.index, 0, epoch + after, left_out=window.left_out)
+            for number in range(group, len(groups)):
+                members = [position for batch in groups[number] for position in batch]
+                own = groups[number][self.rank :: self.world_size]
+                yield PlannedStep(
+                    window=window.index,
+                    group=number,
+                    epochs_done=epoch + before + (after - before) * (number + 0.5) / len(groups),
+                    num_utterances=len(members),
+                    num_tokens=sum(len(window.tokens[position]) for position in members),
+                    audio_s=sum(durations[position] for position in members),
+                    requests=tuple([window.request(epoch, k) for k in batch] for batch in own),
+                    left_out=() if number else window.left_out,
+                )
+            group = 0

@@ -10,6 +10,7 @@ import pickle
 import signal
 import socket
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,8 +69,9 @@ class Workers(Generic[Key, Result]):
     A request is some keys, of which the process makes a list of what `load` makes of each. Nothing
     waits without end: neither for a process that was killed, which another one replaces, nor for
     one that was stopped or hangs, which is killed. As `load` is a function of the key alone, the
-    results are the same whichever process they come from. Where processes cannot be started, the
-    others load, or the calling process itself.
+    results are the same whichever process they come from, and so is an error, which is raised where
+    the result would be returned. Where processes cannot be started, the others load, or the calling
+    process itself.
 
     Args:
         load: what a process does with a key.
@@ -123,7 +125,8 @@ class Workers(Generic[Key, Result]):
 
         Raises:
             Interrupted: nothing came, and `is_stop` was true.
-            ValueError: two processes were lost at the same request; or what `finish` raises.
+            ValueError: two processes were lost at the same request, or `load` failed in one.
+            OSError: as `load` raised it.
         """
         rest, coming = iter(requests), deque[_Task]()
         try:
@@ -160,7 +163,7 @@ class Workers(Generic[Key, Result]):
         with other:
             try:
                 process = get_context("fork").Process(
-                    target=_serve, args=(other, self._load, os.getpid()), daemon=True
+                    target=_serve, args=(other, self._load, self._name, os.getpid()), daemon=True
                 )
                 process.start()
             except OSError:
@@ -234,7 +237,10 @@ class Workers(Generic[Key, Result]):
                 worker.tasks.popleft().answer = self._thread.submit(self._read, file)
 
     def _read(self, file: int) -> Result:
-        return self._finish(_content(file))
+        loaded = _content(file)
+        if isinstance(loaded, Exception):
+            raise loaded
+        return self._finish(loaded)
 
     def _replace(self, worker: _Worker, how: str) -> None:
         """Give the requests of a process that was lost to others.
@@ -310,21 +316,35 @@ class _Worker:
         return f"was killed by {names.get(-code, f'signal {-code}')}{hint}"
 
 
-def _serve(channel: socket.socket, load: Callable[[Any], Any], parent: int) -> None:
+def _serve(
+    channel: socket.socket, load: Callable[[Any], Any], name: Callable[[Any], str], parent: int
+) -> None:
     """What a loading process does: answer one request after another, until it is killed."""
     end_with_parent(parent)
     for each in STOP_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     told = time.monotonic()
     while files := socket.recv_fds(channel, 1, 1)[1]:
-        loaded = []
+        loaded: list[Any] = []
+        failure: Exception | None = None
         for key in _content(files[0]):
-            loaded.append(load(key))
+            try:
+                loaded.append(load(key))
+            except MemoryError:
+                raise  # the process that takes this one's place may have more
+            except (ValueError, OSError) as error:
+                failure = error
+                break
+            except Exception as error:
+                traceback.print_exc()  # a fault of the program: told here, once
+                what = f"{type(error).__name__}: {error}"
+                failure = ValueError(f"{name(key)} cannot be loaded: {what}")
+                break
             if time.monotonic() - told > SIGN_S:
                 told = time.monotonic()
                 with suppress(BlockingIOError):  # so many that nobody has looked at
                     channel.send(b"+", socket.MSG_DONTWAIT)
-        _send(channel, loaded)
+        _send(channel, failure or loaded)
 
 
 def _send(channel: socket.socket, content: Any) -> None:

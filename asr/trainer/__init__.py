@@ -1,5 +1,5 @@
 """Training: the loop, schedules, resumable state and logs."""
 
-from asr.trainer.trainer import Trainer
+from asr.trainer.trainer import Recipe, Trainer
 
-__all__ = ["Trainer"]
+__all__ = ["Recipe", "Trainer"]

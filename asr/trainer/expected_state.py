@@ -29,7 +29,7 @@ class Stateful(Protocol):
 def fitting_states(
     found: object, parts: Mapping[str, Stateful], passed_over: Container[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """The states of a training's parts, once they are known to be what it would have saved.
+    """The states of a training's parts, once they are known to be what it would have saved itself.
 
     Args:
         found: by the parts' names, their states as torch.load gives them.
@@ -44,36 +44,43 @@ def fitting_states(
         ValueError: a difference: it names the entry, what it is and what was expected.
     """
     states = _entries(found, parts, "parts", may_lack=passed_over)
-    return {
-        name: _optimizer_state(states[name], part, name)
-        if isinstance(part, Optimizer)
-        else _plain_state(states[name], part, name)
-        for name, part in parts.items()
-        if name not in passed_over
-    }
-
-
-def _plain_state(found: object, part: Stateful, name: str) -> dict[str, Any]:
-    expected = part.state_dict()
-    _compare(found, expected, name)
-    assert isinstance(found, Mapping), "compared"
-    _check_finite(found, name)
-    return dict(found)  # without the attributes that torch.load gives back with a mapping
+    fitting = {}
+    for name, part in parts.items():
+        if name in passed_over:
+            continue
+        if isinstance(part, Optimizer):
+            fitting[name] = _optimizer_state(states[name], part, name)
+        else:
+            _compare(states[name], part.state_dict(), name)
+            _check_finite(states[name], name)
+            fitting[name] = dict(states[name])  # without attributes that torch.load gives back
+    return fitting
 
 
 def _optimizer_state(found: object, optimizer: Optimizer, name: str) -> dict[str, Any]:
-    before, after = optimizer.state_dict(), _after_a_step(optimizer)
+    before = optimizer.state_dict()
     entries = _entries(found, before, name)
     has_other_settings = _compare_groups(
         entries["param_groups"], before["param_groups"], f"{name}.param_groups"
     )
-    expected, where = after["state"], f"{name}.state"
+    # A step on copies of the parameters, with gradients of zero, makes the state that is expected:
+    # no formula for its shapes would hold for every optimiser.
+    twin = deepcopy(optimizer)
+    for group in twin.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    twin.step()
+    expected, where = twin.state_dict()["state"], f"{name}.state"
     state = _mapping(entries["state"], where)
     if not state and not before["state"]:  # saved before the first step
         return before
     if has_other_settings:  # these may need less: no momentum, say
         state = {
-            key: _only(entry, expected[key]) for key, entry in state.items() if key in expected
+            key: {each: value for each, value in entry.items() if each in expected[key]}
+            if isinstance(entry, Mapping)
+            else entry
+            for key, entry in state.items()
+            if key in expected
         }
     _compare(state, expected, where)
     # Optimisers go over a weight and its moments side by side, in the order of their memory.
@@ -88,28 +95,6 @@ def _laid_out(value: Any, expected: Any) -> Any:
     if not isinstance(value, Tensor) or value.stride() == expected.stride():
         return value
     return value.new_empty_strided(expected.size(), expected.stride()).copy_(value)
-
-
-def _after_a_step(optimizer: Optimizer) -> dict[str, Any]:
-    """The state that an optimiser has after a step, without the memory of its tensors.
-
-    The step is one on copies of the parameters, with gradients of zero: no formula for the state's
-    shapes would hold for every optimiser.
-    """
-    twin = deepcopy(optimizer)
-    for group in twin.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    twin.step()
-    state = twin.state_dict()
-    entries = {
-        key: {
-            name: value.to("meta") if isinstance(value, Tensor) else value
-            for name, value in entry.items()
-        }
-        for key, entry in state["state"].items()
-    }
-    return {**state, "state": entries}
 
 
 def _compare_groups(found: object, expected: list[dict[str, Any]], name: str) -> bool:
@@ -148,32 +133,22 @@ def _is_like(value: object, other: object) -> bool:
     return isinstance(value, str) and isinstance(other, str)
 
 
-def _only(entry: object, wanted: Mapping[Any, Any]) -> object:
-    if not isinstance(entry, Mapping):
-        return entry
-    return {key: value for key, value in entry.items() if key in wanted}
-
-
 def _compare(found: object, expected: object, name: str) -> None:
     """Compare a value and what is in it by keys, shapes, dtypes and kinds."""
     if isinstance(expected, Mapping):
         for key, value in _entries(found, expected, name).items():
             _compare(value, expected[key], f"{name}.{key}")
     elif isinstance(expected, Tensor):
-        _compare_tensor(found, expected, name)
+        was, wanted = _named(found), _named(expected)
+        if not isinstance(found, Tensor) or was != wanted:
+            raise ValueError(f"{name} is {was}, expected {wanted}")
+        is_sparse, is_elsewhere = found.layout != torch.strided, found.device.type != "cpu"
+        if type(found) is not Tensor or is_sparse or is_elsewhere or found.requires_grad:
+            raise ValueError(f"{name} is no plain tensor, expected one")
     elif type(found) is not type(expected):
         raise ValueError(f"{name} is {_named(found)}, expected one like {_named(expected)}")
     elif isinstance(found, int | float) and not 0 <= found < float("inf"):
         raise ValueError(f"{name} is {found}, expected a finite number from 0 up")
-
-
-def _compare_tensor(found: object, expected: Tensor, name: str) -> None:
-    was, wanted = _named(found), _named(expected)
-    if not isinstance(found, Tensor) or was != wanted:
-        raise ValueError(f"{name} is {was}, expected {wanted}")
-    is_sparse, is_elsewhere = found.layout != torch.strided, found.device.type != "cpu"
-    if type(found) is not Tensor or is_sparse or is_elsewhere or found.requires_grad:
-        raise ValueError(f"{name} is no plain tensor, expected one")
 
 
 def _check_finite(found: Mapping[Any, Any], name: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from asr.data.checks import check_frames
+from asr.data.dataset import Tokens
 from asr.data.manifest import Utterance
 from asr.data.splits import seconds
-from asr.data.window import Tokens
 from asr.finding import Finding, append_findings, summarise
 from asr.model.ctc import required_frames
 from asr.recognizer import Recognizer

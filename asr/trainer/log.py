@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from asr.atomic_file import append_text, replace_text
-from asr.trainer.diagnosis import Point
-from asr.trainer.picture import draw_curves
 from asr.untrusted import read_text, shown
 
 logger = logging.getLogger(__name__)
@@ -32,6 +30,10 @@ VALIDATION_FIELDS = (
 EXACT = ("loss", "train_loss")  # columns with every digit, so that two curves can be compared
 MAX_LOG_BYTES = 1 << 30  # 1 GiB: ten million rows
 PLAIN_EVERY_S = 15.0  # [s] between the lines that stand in for a bar where there is no terminal
+UNITS = (
+    "units: loss in nats a character; lr learning rate; utt/s utterances a second; h/h hours of "
+    "audio an hour; waiting, share of the time without a batch"
+)
 
 
 class RunLog:
@@ -40,6 +42,7 @@ class RunLog:
     Args:
         run_dir: folder of the run.
         is_writer: True on rank 0.
+        max_epochs: of the training.
         blocks: parts of the model, whose gradient norms have columns in steps.csv.
         step: the step that a resumed training goes on from; later rows of steps.csv are cut.
         validations: validations it has done by then; later rows of validations.csv are cut.
@@ -53,6 +56,7 @@ class RunLog:
         self,
         run_dir: Path,
         is_writer: bool,
+        max_epochs: int,
         blocks: Sequence[str] = (),
         step: int = 0,
         validations: int = 0,
@@ -60,8 +64,10 @@ class RunLog:
     ) -> None:
         self.run_dir = run_dir
         self.is_writer = is_writer
+        self.max_epochs = max_epochs
         self.step_fields = (*STEP_FIELDS, *(f"grad_norm_{block}" for block in blocks))
         self._spoke = 0.0
+        self._began: tuple[float, float] | None = None  # epochs done then, and when [s]
         self._board = _open_board(run_dir) if tensorboard and is_writer else None
         self._bar: Progress | None = None
         if is_writer:
@@ -81,39 +87,19 @@ class RunLog:
         if self.is_writer:
             logger.warning(message, *arguments)
 
-    def points(self) -> list[Point]:
-        """The validations so far, oldest first."""
-        rows = [
-            dict(zip(VALIDATION_FIELDS, row, strict=True))
-            for row in rows_of(self.run_dir / "validations.csv")
-        ]
-        return [
-            Point(
-                train_loss=float(row["train_loss"]),
-                dev_loss=float(row["loss"]),
-                cer=float(row["cer"]),
-                blank_share=float(row["blank_share"]),
-                clipped_share=float(row["clipped_share"]),
-            )
-            for row in rows
-        ]
-
-    def start_epoch(self, epoch: int, max_epochs: int, done: int, groups: int) -> None:
-        """Open the bar of an epoch of `groups` optimiser steps, `done` of them already taken."""
+    def start_epoch(self, epoch: int) -> None:
+        """Open the bar of an epoch, from 0."""
         if not self.is_writer or not sys.stderr.isatty():
             return
         self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn(f"epoch {epoch + 1}/{self.max_epochs}"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.percentage:.0f} %"),
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
             transient=True,
         )
-        self._bar.add_task(
-            "", total=groups, completed=done, epoch=f"{epoch + 1}/{max_epochs}", state=""
-        )
+        self._bar.add_task("", total=1.0, state="")
         self._bar.start()
 
     def end_epoch(self) -> None:
@@ -122,11 +108,12 @@ class RunLog:
             self._bar.stop()
             self._bar = None
 
-    def step(self, row: Mapping[str, Any], wer: float, record: bool) -> None:
+    def step(self, row: Mapping[str, Any], epochs_done: float, wer: float, record: bool) -> None:
         """Show an optimiser step, and record it where asked.
 
         Args:
             row: a value for each of `step_fields`.
+            epochs_done: epochs of the training that are done with it.
             wer: the last dev WER, a fraction; NaN before the first.
             record: also write it to steps.csv and TensorBoard.
         """
@@ -134,33 +121,46 @@ class RunLog:
             return
         validated = "" if math.isnan(wer) else f"dev WER {100 * wer:.1f} %  "
         state = (
-            f"loss {row['loss']:.3f}  {validated}"
+            f"loss {row['loss']:.3f}  lr {row['lr']:.3g}  {validated}"
             f"{row['utterances_per_s']:.1f} utt/s  {row['audio_h_per_h']:.0f} h/h  "
-            f"waiting {100 * row['wait_share']:.1f} %"
+            f"waiting {100 * row['wait_share']:.1f} %{self._left(epochs_done)}"
         )
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], advance=1, state=state)
+            share = epochs_done - row["epoch"]
+            self._bar.update(self._bar.task_ids[0], completed=share, state=state)
         elif time.monotonic() - self._spoke > PLAIN_EVERY_S:
             self._spoke = time.monotonic()
-            logger.info("step %d  epoch %d  %s", row["step"], row["epoch"] + 1, state)
+            epoch = f"{row['epoch'] + 1}/{self.max_epochs}"
+            logger.info("step %d  epoch %s  %s", row["step"], epoch, state)
         if record:
             self._record("steps", self.step_fields, row)
 
     def validation(self, row: Mapping[str, Any]) -> None:
-        """Record a validation and draw the curves anew.
+        """Record a validation.
 
         Args:
             row: a value for each of VALIDATION_FIELDS.
         """
         if self.is_writer:
             self._record("validations", VALIDATION_FIELDS, row)
-            draw_curves(self.run_dir)
 
     def close(self) -> None:
         """Finish what is open."""
         self.end_epoch()
         if self._board is not None:
             self._board.close()
+
+    def _left(self, epochs_done: float) -> str:
+        """The time to the last epoch, at the speed since the first step; nothing with that one."""
+        now = time.monotonic()
+        self._began = self._began or (epochs_done, now)
+        before, began = self._began
+        if epochs_done <= before:
+            return ""
+        left_s = (self.max_epochs - epochs_done) * (now - began) / (epochs_done - before)
+        minutes = math.ceil(left_s / 60)
+        hours = f"{minutes // 60} h " if minutes >= 60 else ""
+        return f"  {hours}{minutes % 60} min left"
 
     def _record(self, name: str, names: tuple[str, ...], row: Mapping[str, Any]) -> None:
         values = [row[key] if key in EXACT else _short(row[key]) for key in names]

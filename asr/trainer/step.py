@@ -1,10 +1,10 @@
-"""One optimiser step: the loss of its batches, the gradient, the update, and their faults."""
+"""One optimiser step: forward, loss, backward, all-reduce, clipping, and what may go wrong."""
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,41 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from asr.augment import SpecAugment
-from asr.data.batch import Batch
+from asr.data.dataset import Batch
 from asr.finding import Finding, Kind
 from asr.memory import is_out_of_memory
 from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import World
-from asr.trainer.gradients import Gradients
 
-
-@dataclass(frozen=True)
-class StepResult:
-    """What an optimiser step was.
-
-    Attributes:
-        loss: CTC loss over all ranks and accumulated batches [nats a character].
-        grad_norm: before clipping; not finite where the step was skipped.
-        block_norms: of the gradients of the model's parts, in the order of `block_names`.
-        blank_share: share of the output frames, over all ranks, whose best label is the blank.
-        losses: of this rank's utterances by id [nats a character].
-        incidents: what went wrong on this rank.
-        num_left_out: utterances of all ranks that were not learnt from.
-        num_incidents: of all ranks.
-        is_stop: a rank was asked to stop.
-    """
-
-    loss: float
-    grad_norm: float
-    block_norms: tuple[float, ...]
-    blank_share: float
-    losses: tuple[tuple[str, float], ...]
-    incidents: Incidents
-    num_left_out: int
-    num_incidents: int
-    is_stop: bool
+ALIGNMENT = 16  # [elements] between starts of gradients, for vectors of 64 bytes
 
 
 @dataclass(frozen=True)
@@ -60,6 +34,31 @@ class Incidents:
 
     left_out: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an optimiser step was.
+
+    Attributes:
+        loss: CTC loss over all ranks and accumulated batches [nats a character].
+        grad_norm: before clipping; not finite where the step was skipped.
+        block_norms: of the gradients of the model's parts, in the order of `block_names`.
+        blank_share: share of the output frames, over all ranks, whose best label is the blank.
+        losses: of this rank's utterances by id [nats a character].
+        incidents: what went wrong on this rank.
+        num_incidents: of all ranks.
+        is_stop: a rank was asked to stop.
+    """
+
+    loss: float
+    grad_norm: float
+    block_norms: tuple[float, ...]
+    blank_share: float
+    losses: tuple[tuple[str, float], ...]
+    incidents: Incidents
+    num_incidents: int
+    is_stop: bool
 
 
 @dataclass
@@ -94,8 +93,8 @@ class Stepper:
     ) -> None:
         self.world = world
         self.features = recognizer.features
-        self.blocks = _named_blocks(recognizer.model)
         self.model, self.optimizer = recognizer.model, optimizer
+        self.blocks = _named_blocks(recognizer.model)
         self.gradients = Gradients(p for p in self.model.parameters() if p.requires_grad)
         self.spec_augment = spec_augment
         self.clip_norm = clip_norm
@@ -143,9 +142,9 @@ class Stepper:
                 found = self._leave_out_culprits(pieces, num_tokens, seed, incidents)
                 if not any(self._meet(found)):
                     break  # the sum overflows, no single utterance does
-        nats, characters, blanks, frames, stops, lacks, *counts = self._meet(
+        nats, characters, blanks, frames, stops, lacks, num_incidents = self._meet(
             tally.nats, tally.characters, tally.blanks, tally.frames, is_stop, batches is None,
-            len(incidents.left_out), len(incidents.left_out) + len(incidents.notes),
+            len(incidents.left_out) + len(incidents.notes),
         )  # fmt: skip
         if lacks:
             restore()
@@ -158,8 +157,7 @@ class Stepper:
             blank_share=blanks / max(frames, 1),
             losses=tuple(tally.losses),
             incidents=incidents,
-            num_left_out=int(counts[0]),
-            num_incidents=int(counts[1]),
+            num_incidents=int(num_incidents),
             is_stop=stops > 0,
         )
 
@@ -247,7 +245,10 @@ class Stepper:
         """
         if not batch.utterances:
             return batch, None
-        features, lengths = self._features(batch)
+        with torch.no_grad():
+            features, lengths = self.features(batch.waveforms, batch.num_samples)
+            if self.spec_augment is not None:
+                features = self.spec_augment(features, lengths, batch.seeds)
         finite = torch.isfinite(features).flatten(1).all(dim=1)
         if not bool(finite.all()):
             batch = _leave_out("features are not finite", batch, finite, incidents)
@@ -265,13 +266,6 @@ class Stepper:
                 batch = _leave_out("loss is not finite", batch, finite, incidents)
                 features, lengths = features[finite], lengths[finite]
         return batch, None
-
-    @torch.no_grad()
-    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        features, lengths = self.features(batch.waveforms, batch.num_samples)
-        if self.spec_augment is not None:
-            features = self.spec_augment(features, lengths, batch.seeds)
-        return features, lengths
 
     def _leave_out_culprits(
         self, pieces: list[Batch], num_tokens: int, seed: int, incidents: Incidents
@@ -313,16 +307,60 @@ class Stepper:
         if factor:
             self.scaler.unscale_(self.optimizer)
         if factor not in (0.0, 1.0):
-            self.gradients.scale(factor)
+            self.gradients.flat.mul_(factor)
         norm = self.gradients.norm()
         block_norms = self.gradients.norms(list(self.blocks.values()))
         is_finite = math.isfinite(norm)
         if is_finite and 0 < self.clip_norm < norm:
-            self.gradients.scale(self.clip_norm / norm)
+            self.gradients.flat.mul_(self.clip_norm / norm)
         if factor and (is_finite or self.scaler.is_enabled()):
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return norm, block_norms
+
+
+class Gradients:
+    """The gradients of a model in one buffer: one all-reduce a step, one norm, one look for NaN.
+
+    Every parameter's `.grad` is a view of the buffer, which backward passes add into.
+
+    Args:
+        parameters: of one dtype and device; their gradients are replaced.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        starts, size = [], 0
+        for parameter in self.parameters:
+            starts.append(size)
+            size += math.ceil(parameter.numel() / ALIGNMENT) * ALIGNMENT
+        first = self.parameters[0]
+        self.flat = torch.zeros(size, dtype=first.dtype, device=first.device)
+        self.views = [
+            # In the parameter's own memory layout: optimisers go over both side by side.
+            self.flat.as_strided(parameter.size(), parameter.stride(), start)
+            for parameter, start in zip(self.parameters, starts, strict=True)
+        ]
+        self.zero()
+
+    def zero(self) -> None:
+        """Before the first backward pass of a step."""
+        self.flat.zero_()
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            parameter.grad = view
+
+    def norm(self) -> float:
+        """Of all gradients together; infinite or NaN where one is."""
+        return float(torch.linalg.vector_norm(self.flat))
+
+    def norms(self, blocks: Sequence[Iterable[nn.Parameter]]) -> list[float]:
+        """Of each block's gradients; 0 where none of it learns."""
+        views = zip(self.parameters, self.views, strict=True)
+        squares = {parameter: view.square().sum() for parameter, view in views}
+        zero = self.flat.new_zeros(())
+        sums = [sum((squares.get(p, zero) for p in block), zero) for block in blocks]
+        norms: list[float] = torch.stack(sums).sqrt().tolist()
+        return norms
 
 
 def _named_blocks(model: BiLstmCtc) -> dict[str, list[nn.Parameter]]:

@@ -1,24 +1,108 @@
-"""Training: an epoch plan in, the best model file out, every step reproducible."""
+"""A training, to be read from top to bottom: its settings, epochs, steps, validations and saves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import hashlib
+import json
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import tee
 from pathlib import Path
+from typing import Any, NoReturn
 
-from asr.trainer.distributed import World, join_world
-from asr.trainer.recipe import Recipe, Settings
-from asr.trainer.run import Run
-from asr.trainer.state import Progress
+from asr.augment import Augment
+from asr.data.dataset import (
+    Batch,
+    ManifestWindows,
+    PlannedStep,
+    Planner,
+    Request,
+    Tokens,
+    batch_loader,
+    draw_seed,
+    label_manifest,
+)
+from asr.data.manifest import Utterance
+from asr.data.plan import plan_evaluation, rank_batches
+from asr.data.shar.load import StreamedSplits
+from asr.data.shar.source import SharWindows
+from asr.data.splits import Splits, seconds
+from asr.data.workers import Interrupted
+from asr.features import StoredNormalizer
+from asr.finding import Finding, append_findings, summarise
+from asr.recognizer import Recognizer
+from asr.text import printable
+from asr.trainer.checkpoint import (
+    BEST_FILE,
+    STATE_FOLDER,
+    AudioStamps,
+    Origin,
+    Progress,
+    StateStore,
+    differences,
+    drop_models,
+    pack_state,
+    save_models,
+    unpack_state,
+)
+from asr.trainer.diagnostics import GIB, Diagnostics, scan_memory
+from asr.trainer.distributed import Stopped, StopRequest, World, join_world
+from asr.trainer.expected_state import Stateful
+from asr.trainer.labels import check_feasible, check_misfits, report_misfits
+from asr.trainer.log import UNITS, RunLog
+from asr.trainer.optim import MakeOptimizer, Schedule, WeightAverage, freeze, make_optimizer
+from asr.trainer.step import Stepper, StepResult
+from asr.trainer.validation import Validation, check_readable, validate
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT_FILE = "left_out.jsonl"
+SHOWN = 10  # utterances that were left out, in the log; the file has all
+GPU_WORKERS = 4  # loading processes a rank, where the settings leave their number open
+MEASURED_S = 3600.0  # [s] audio that stored feature statistics are measured on
+STATE_SLACK = 1 << 30  # [bytes] of a state beside its weights and moments
+LACKS = (Interrupted, ValueError, OSError)  # why a rank may have no batch
+
+
+# --- what a training is made of ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, and how it is varied.
+
+    Attributes:
+        recognizer: the model to train, with its features and alphabet.
+        splits: utterances to learn from and to validate on.
+        optimizer: makes the optimiser of parameter groups; its learning rate is the schedule's 1.
+        schedule: factor on the learning rate at a share of the training.
+        augment: how the utterances are varied.
+        start: where the weights came from, for the training summary; empty for fresh ones.
+        settings: by the keys of the config, what the weights depend on, as text: what differs from
+            those of a state is told where a training goes on from it.
+    """
+
+    recognizer: Recognizer
+    splits: Splits | StreamedSplits
+    optimizer: MakeOptimizer
+    schedule: Schedule
+    augment: Augment
+    start: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
-class Trainer(Settings):
+class Trainer:
     """Trains a recogniser with CTC, as its settings say.
 
-    The loss of an optimiser step is the sum of its utterances' losses over the number of their
-    characters, all ranks and accumulated batches counted together: two ranks, or two accumulated
-    batches, take the same step as each other.
+    What each setting means stands beside its default, in conf/trainer/default.yaml. The loss of an
+    optimiser step is the sum of its utterances' losses over the number of their characters, all
+    ranks and accumulated batches counted together: two ranks, or two accumulated batches, take the
+    same step as each other.
 
     Attributes:
         world: device, precision and ranks, which are joined when a trainer is made.
@@ -27,10 +111,45 @@ class Trainer(Settings):
         ValueError: a setting out of its range, or a device or precision that is not there.
     """
 
+    max_epochs: int
+    batch_duration_s: float
+    accumulate: int
+    frozen_layers: int
+    layer_decay: float
+    ema_decay: float
+    clip_norm: float
+    sort_first_epoch: bool
+    validate_every: int
+    patience: int
+    save_every_s: float
+    save_every_steps: int
+    keep_states: int
+    keep_models: int
+    log_every: int
+    num_workers: int | None
+    max_left_out: float
+    scan_memory: bool
+    worst: int
+    precision: str
+    accelerator: str
+    devices: int
+    num_nodes: int
+    tensorboard: bool
+    seed: int
     world: World = field(init=False)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for name, least in (
+            ("max_epochs", 1), ("accumulate", 1), ("validate_every", 1), ("save_every_steps", 0),
+            ("keep_states", 1), ("keep_models", 0), ("log_every", 1), ("worst", 0), ("devices", 1),
+            ("num_nodes", 1), ("num_workers", 0), ("max_left_out", 0), ("clip_norm", 0),
+            ("save_every_s", 0), ("patience", 0),
+        ):  # fmt: skip
+            count = getattr(self, name)
+            if count is not None and count < least:
+                raise ValueError(f"trainer.{name} {count}, expected {least} or more")
+        if self.max_left_out > 1:
+            raise ValueError(f"trainer.max_left_out {self.max_left_out:g}, expected 0 to 1")
         self.world = join_world(self.accelerator, self.devices, self.num_nodes, self.precision)
 
     def fit(
@@ -61,6 +180,539 @@ class Trainer(Settings):
                 saved.
             OSError: a full disk; the states before are as they were.
         """
-        run = Run(self, self.world, recipe, run_dir, resume)
+        training = Training(self, recipe, run_dir, resume)
         ready()
-        return run.run()
+        return training.run()
+
+
+# --- one training ------------------------------------------------------------------------------
+
+
+class Training:
+    """One call of `Trainer.fit`: what is fixed during it, and where it stands.
+
+    Args:
+        settings: how the training goes.
+        recipe: what is trained.
+        run_dir: folder of the run, which the ranks share.
+        resume: go on from the newest state in it.
+    """
+
+    def __init__(self, settings: Trainer, recipe: Recipe, run_dir: Path, resume: bool) -> None:
+        self.settings, self.recipe, self.run_dir = settings, recipe, run_dir
+        self.world = settings.world
+        self.is_writer = self.world.rank == 0
+        self.recognizer = recipe.recognizer.to(self.world.device)
+        self.stop = StopRequest()
+        self.progress = Progress()
+
+        # What it learns from.
+        self.left_out: list[Finding] = []  # before the first step
+        self.epoch_left_out: list[Finding] = []  # while this epoch is trained
+        self.num_named = 0  # of those that were left out while training
+        self.windows = self._open_data(resume)
+        self.planner = Planner(
+            settings.seed, settings.batch_duration_s, settings.accumulate,
+            settings.sort_first_epoch, self.world.rank, self.world.size,
+        )  # fmt: skip
+        is_cuda = self.world.device.type == "cuda"
+        workers = settings.num_workers
+        self.loader = batch_loader(
+            self.recognizer.features.sample_rate,
+            settings.seed,
+            recipe.augment.waveform,
+            # On a CPU, loading ahead would only take the cores from training.
+            num_workers=workers if workers is not None else GPU_WORKERS if is_cuda else 0,
+            pin_memory=is_cuda,
+            is_stop=lambda: self.stop.is_made,
+        )
+
+        # What learns.
+        freeze(self.recognizer.model, settings.frozen_layers)
+        optimizer = make_optimizer(recipe.optimizer, self.recognizer.model, settings.layer_decay)
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.average = WeightAverage(self.recognizer.model, settings.ema_decay)
+        self.stepper = Stepper(
+            self.world, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
+        )
+
+        # What a resume needs.
+        self.dev_audio = AudioStamps(recipe.splits.dev, self.is_writer)
+        self.parts: dict[str, Stateful] = {
+            "model": self.recognizer, "optimizer": optimizer, "precision": self.stepper.scaler,
+            "average": self.average, "dev_audio": self.dev_audio,
+        }  # fmt: skip
+        if isinstance(recipe.splits, Splits):  # shards have a sha256
+            self.parts["audio"] = AudioStamps(recipe.splits.train, self.is_writer)
+        # Moments and an average take a few times what the weights take, for any optimiser we know.
+        weights = sum(value.nbytes for value in self.recognizer.state_dict().values())
+        self.store = StateStore(
+            run_dir / STATE_FOLDER, settings.keep_states, STATE_SLACK + 16 * weights
+        )
+        self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
+        plan = [
+            settings.batch_duration_s, settings.accumulate, settings.sort_first_epoch,
+            settings.seed, self.world.size, self.windows.num_utterances, self.data_fingerprint,
+        ]  # fmt: skip
+        self.origin = Origin(
+            run=secrets.token_hex(8),
+            plan=hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
+            surroundings=self.world.surroundings(),
+            optimizer=type(optimizer).__name__,
+            settings=recipe.settings,
+        )
+        if resume:
+            self._restore()
+
+        # The run's folder is touched once nothing can be refused any more.
+        self._check_dev()
+        if self.is_writer and not resume:
+            self.store.clear()
+        if self.is_writer and (settings.keep_models or not resume):
+            drop_models(run_dir, self.progress.step, settings.keep_models)
+        self._measure_features()
+        self.log = RunLog(
+            run_dir, self.is_writer, settings.max_epochs, self.stepper.block_names,
+            self.progress.step, self.progress.validations, settings.tensorboard,
+        )  # fmt: skip
+        self.diagnostics = Diagnostics(self.recognizer, self.world, self.log, settings.worst)
+        self.last_save = time.monotonic()
+        self.last_wer = math.nan
+
+    def run(self) -> Progress:
+        """Train the epochs that are left."""
+        with self.stop:
+            try:
+                # Before any thread reads ahead: a fork copies a lock that another thread holds.
+                self.loader.start()
+                self._announce()
+                if not self.progress.step:
+                    self.save()  # a folder that cannot be written to is found out now
+                while self.progress.epoch < self.settings.max_epochs and self._has_patience():
+                    self._train_epoch()
+                    self._end_epoch()
+            finally:
+                self.log.close()
+                self.loader.close()
+        best = self.progress
+        self.log.say(
+            "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
+            100 * best.best_wer, 100 * best.best_cer, best.best_step, best.elapsed_s / 60,
+            self.run_dir / BEST_FILE,
+        )  # fmt: skip
+        return self.progress
+
+    # --- an epoch ------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> None:
+        """Take the optimiser steps that are left of an epoch."""
+        progress = self.progress
+        self.recognizer.train()
+        self.diagnostics.worst.take()
+        self.epoch_left_out = []
+        self.log.start_epoch(progress.epoch)
+        windows = self.windows.epoch(progress.epoch, progress.window)
+        # The loading processes are some batches ahead of the steps.
+        steps, ahead = tee(self.planner.steps(windows, progress.epoch, progress.group))
+        batches = self.loader.load(batch for step in ahead for batch in step.requests)
+        for step in steps:
+            if step.left_out:
+                self._leave_out(f"window {step.window + 1}", step.left_out)
+            if not step.requests:
+                continue  # nothing of its window can be trained on
+            start = time.monotonic()
+            try:
+                own, lack = [next(batches) for _ in step.requests], None
+            except LACKS as error:
+                own, lack = None, error
+            waited_s = time.monotonic() - start
+            factor = self.recipe.schedule(step.epochs_done / self.settings.max_epochs)
+            for group, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = factor * lr
+            result = self.stepper.step(
+                own,
+                num_tokens=step.num_tokens,
+                # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
+                seed=draw_seed(self.settings.seed, progress.step, f"rank {self.world.rank}"),
+                is_stop=self.stop.is_made,
+            )
+            if result is None:  # some rank had no batch, and no rank has taken the step
+                self._leave(self._reason(lack))
+            self.average.update()
+            self._after_step(step, result, waited_s, time.monotonic() - start)
+            if result.is_stop:
+                self._leave(self._stopped())
+            if self._is_time_to_save():
+                self.save()
+        self.log.end_epoch()
+
+    def _after_step(
+        self, step: PlannedStep, result: StepResult, waited_s: float, step_s: float
+    ) -> None:
+        """Count a step, and tell of it."""
+        progress, settings = self.progress, self.settings
+        progress.step += 1
+        progress.window, progress.group = step.window, step.group + 1
+        progress.audio_s += step.audio_s
+        progress.elapsed_s += step_s
+        progress.train_s += step_s
+        # Sums for the next validation, which a resume needs too.
+        progress.recent_steps += 1
+        progress.recent_loss += result.loss
+        progress.recent_blanks += result.blank_share
+        progress.recent_clipped += 0 < settings.clip_norm < result.grad_norm
+        if not (math.isfinite(result.grad_norm) or self.stepper.scaler.is_enabled()):
+            self.log.warn("step %d: gradient is not finite, step skipped", progress.step)
+        requests = {each.utterance.id: each for batch in step.requests for each in batch}
+        self.diagnostics.worst.add(result.losses, requests)
+        row = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "loss": result.loss,
+            "lr": self.stepper.optimizer.param_groups[-1]["lr"],  # of the uppermost block
+            "grad_norm": result.grad_norm,
+            "blank_share": result.blank_share,
+            "step_s": step_s,
+            "utterances_per_s": step.num_utterances / step_s,
+            "audio_h_per_h": step.audio_s / step_s,
+            "wait_share": waited_s / step_s,
+        }
+        for name, norm in zip(self.stepper.block_names, result.block_norms, strict=True):
+            row[f"grad_norm_{name}"] = norm
+        is_recorded = progress.step == 1 or progress.step % settings.log_every == 0
+        self.log.step(row, step.epochs_done, self.last_wer, is_recorded)
+        if result.num_incidents:
+            incidents = self.world.gather(result.incidents)
+            for note in (note for each in incidents for note in each.notes):
+                self.log.warn("step %d: %s", progress.step, note)
+            found = [finding for each in incidents for finding in each.left_out]
+            self._leave_out(f"step {progress.step}", found)
+
+    def _end_epoch(self) -> None:
+        """Validate where it is time to; the epoch counts as done only after that."""
+        progress, settings = self.progress, self.settings
+        epochs = progress.epoch + 1
+        is_due = epochs % settings.validate_every == 0 or epochs == settings.max_epochs
+        leaving = None
+        with self.average.applied():
+            try:
+                result = self._validate() if is_due else None
+            except _Leaving as error:
+                leaving = error.reason
+            else:
+                progress.epoch, progress.left_out = epochs, 0
+                progress.window = progress.group = 0
+                if result is not None:
+                    self._after_validation(result)
+        if leaving is not None:
+            self._leave(leaving)
+        self.save()  # outside of `applied`: a state has the training's own weights
+
+    def _validate(self) -> Validation:
+        """Decode dev; all ranks leave where one is asked to stop or has no batch."""
+        start = time.monotonic()
+        # The running statistics of batch norm are each rank's own until here.
+        for buffer in self.recognizer.model.buffers():
+            self.world.copy_from_first(buffer)
+        result = validate(self.recognizer, self._dev_batches_of_all(), self.world)
+        self.progress.elapsed_s += time.monotonic() - start
+        return result
+
+    def _after_validation(self, result: Validation) -> None:
+        """Tell of a validation, and save its model."""
+        progress, settings = self.progress, self.settings
+        wer, cer = result.words.rate, result.characters.rate
+        self.last_wer = wer
+        steps = max(progress.recent_steps, 1)
+        self.log.validation({
+            "step": progress.step, "epoch": progress.epoch, "elapsed_s": progress.elapsed_s,
+            "audio_h": progress.audio_s / 3600, "loss": result.loss, "wer": wer, "cer": cer,
+            "train_loss": progress.recent_loss / steps,
+            "blank_share": progress.recent_blanks / steps,
+            "clipped_share": progress.recent_clipped / steps,
+        })  # fmt: skip
+        progress.recent_steps = progress.recent_clipped = 0
+        progress.recent_loss = progress.recent_blanks = 0.0
+        self.log.say(
+            "epoch %d  step %d  dev loss %.3f  WER %.2f %%  CER %.2f %%  (%.0f h/h, %.1f min)",
+            progress.epoch, progress.step, result.loss, 100 * wer, 100 * cer,
+            progress.audio_s / max(progress.train_s, 1e-9), progress.elapsed_s / 60,
+        )  # fmt: skip
+        for sample in result.samples:
+            self.log.say("    reference  %s", sample.reference)
+            self.log.say("    hypothesis %s", sample.hypothesis)
+        is_last = progress.epoch == settings.max_epochs
+        self.diagnostics.validation(self.recipe.splits.dev, is_last)
+
+        progress.validations += 1
+        progress.since_best += 1
+        is_best = (wer, cer) < (progress.best_wer, progress.best_cer)
+        if is_best:
+            progress.best_wer, progress.best_cer = wer, cer
+            progress.best_step, progress.since_best = progress.step, 0
+        if self.is_writer:
+            self._check_weights()
+            summary = {
+                **self.recipe.start,
+                "data_fingerprint": self.data_fingerprint,
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "audio_h": round(progress.audio_s / 3600, 3),
+                "dev_wer": wer,
+                "dev_cer": cer,
+            }
+            save_models(self.run_dir, self.recognizer, summary, is_best, settings.keep_models)
+
+    def _has_patience(self) -> bool:
+        patience = self.settings.patience
+        if not patience or self.progress.since_best < patience:
+            return True
+        self.log.say("stopped early: no better dev WER in %d validations", patience)
+        return False
+
+    # --- saves and stops -----------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Save the state, by rank 0 alone; nobody waits for it."""
+        self.last_save = time.monotonic()
+        if self.is_writer:
+            self._check_weights()
+            content = pack_state(self.progress, self.parts, self.origin)
+            self.store.save(self.progress.step, self.origin.run, content)
+
+    def _is_time_to_save(self) -> bool:
+        every = self.settings.save_every_steps
+        is_step = every > 0 and self.progress.step % every == 0
+        return is_step or time.monotonic() - self.last_save > self.settings.save_every_s
+
+    def _check_weights(self) -> None:
+        for name, value in self.recognizer.state_dict().items():
+            if not bool(value.isfinite().all()):
+                raise ValueError(
+                    f"weight {name} is not finite after step {self.progress.step}, nothing was "
+                    f"saved: go on from the last state with a lower rate, resume={self.run_dir} "
+                    "optim.lr=..."
+                )
+
+    def _leave(self, reason: Exception) -> NoReturn:
+        """Save, and end the training.
+
+        Raises:
+            Stopped: it was asked to.
+            ValueError, OSError: batches cannot be loaded.
+        """
+        self.save()
+        self.log.close()
+        raise reason
+
+    def _reason(self, lack: Exception | None) -> Exception:
+        """Why all ranks leave, the same on each: an error of the first that has one, or a stop."""
+        lacks = self.world.gather(lack)
+        errors = [each for each in lacks if isinstance(each, (ValueError, OSError))]
+        return errors[0] if errors else self._stopped()
+
+    def _stopped(self) -> Stopped:
+        asked = self.stop.signal.name if self.stop.signal else "another process's signal"
+        where = f"at step {self.progress.step}, saved"
+        return Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
+
+    def _restore(self) -> None:
+        """Rank 0 reads the newest whole state, and all go on from it."""
+
+        def read() -> tuple[bytes, Path]:
+            self.store.clean()
+            return self.store.load()
+
+        content, path = self.world.broadcast(read)
+        now = self.origin
+        self.progress, was = unpack_state(content, self.parts, now, path)
+        self.origin = replace(now, run=was.run, surroundings=was.surroundings)
+        if self.progress.window >= self.windows.count():
+            raise ValueError(
+                f"{path}: window {self.progress.window}, expected one of the "
+                f"{self.windows.count()} of an epoch"
+            )
+        if not self.is_writer:
+            return
+        if changed := differences(was.surroundings, now.surroundings):
+            logger.warning("resumed, but not to the last bit: %s", changed)
+        if was.settings and (changed := differences(was.settings, now.settings)):
+            logger.warning("resumed with other settings than before: %s", changed)
+        audio = self.parts.get("audio")
+        if isinstance(audio, AudioStamps) and audio.changed:
+            paths = dict.fromkeys(audio.paths[position] for position in audio.changed)
+            logger.warning(
+                "resumed on other audio than before: %d of %d files have another size or time of "
+                "change than when the state's training began to read them, %s first; it goes on "
+                "with them as they are (files that were copied without their times look so too)",
+                len(paths), len(set(audio.paths)), printable(str(next(iter(paths)))),
+            )  # fmt: skip
+
+    # --- data ----------------------------------------------------------------------------------
+
+    def _open_data(self, resume: bool) -> ManifestWindows | SharWindows:
+        """The training utterances, without those that CTC cannot learn from, which are told.
+
+        Raises:
+            ValueError: nothing left to learn from, too much left out, an utterance longer than a
+                batch, too few shards for the ranks.
+        """
+        settings, splits = self.settings, self.recipe.splits
+        windows = self._open(self.world.rank, self.world.size)
+        if isinstance(splits, Splits) and isinstance(windows, ManifestWindows):
+            # Of shards, it is told window by window.
+            self.left_out = [*splits.left_out, *windows.left_out]
+        if self.is_writer:
+            report_misfits(self.left_out, self.run_dir / LEFT_OUT_FILE, resume)
+        check_misfits(self.left_out, windows.num_utterances, settings.max_left_out)
+        if windows.longest_s > settings.batch_duration_s:
+            raise ValueError(
+                f"the longest training utterance lasts {windows.longest_s:.2f} s, expected at most "
+                f"batch_duration_s = {settings.batch_duration_s:g} s"
+            )
+        return windows
+
+    def _open(self, rank: int, world_size: int) -> ManifestWindows | SharWindows:
+        """The training data as that rank reads it."""
+        waveform = self.recipe.augment.waveform
+        fastest = waveform.fastest if waveform else 1.0
+        tokenizer = self.recognizer.tokenizer
+
+        def gate(some: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Finding | None]:
+            return check_feasible(some, tokens, self.recognizer, fastest)
+
+        splits = self.recipe.splits
+        if isinstance(splits, Splits):
+            return label_manifest(splits.train, tokenizer, gate)
+        return splits.train.open(tokenizer, gate, self.settings.seed, rank, world_size)
+
+    def _leave_out(self, when: str, found: Sequence[Finding]) -> None:
+        """Name utterances that are left out while training, and stop where they are too many.
+
+        Raises:
+            ValueError: more of the utterances left out than may be; on all ranks at once.
+        """
+        path, progress = self.run_dir / LEFT_OUT_FILE, self.progress
+        progress.left_out += len(found)
+        for each in found[: max(SHOWN - self.num_named, 0)]:
+            self.log.warn("%s: left out %s", when, printable(str(each)))
+        self.num_named += len(found)
+        if self.is_writer:
+            append_findings(path, found)
+        self.epoch_left_out += found
+        total = self.windows.num_utterances + len(self.left_out)
+        num_left_out = progress.left_out + len(self.left_out)
+        if num_left_out > self.settings.max_left_out * total:
+            raise ValueError(
+                f"{num_left_out} of {total} training utterances cannot be used, expected at most "
+                f"{self.settings.max_left_out:.0%} (trainer.max_left_out): "
+                f"{summarise([*self.left_out, *self.epoch_left_out])}, all in {path}; "
+                f"last: {found[-1]}"
+            )
+
+    def _dev_batches(self, positions: Sequence[int]) -> Iterator[Batch]:
+        """This rank's share of some dev utterances."""
+        dev, encode = self.recipe.splits.dev, self.recognizer.tokenizer.encode
+        plan = plan_evaluation(
+            [seconds(dev[position]) for position in positions],
+            batch_duration_s=self.settings.batch_duration_s,
+            world_size=self.world.size,
+        )
+        return self.loader.load(
+            [
+                Request(0, dev[positions[k]], encode(dev[positions[k]].text), is_varied=False)
+                for k in batch
+            ]
+            for batch in rank_batches(plan, self.world.size, self.world.rank)
+        )
+
+    def _dev_batches_of_all(self) -> Iterator[Batch]:
+        """This rank's share of dev, as long as every rank has its own and none is asked to stop.
+
+        Raises:
+            _Leaving: on every rank at once.
+        """
+        batches = self._dev_batches(range(len(self.recipe.splits.dev)))
+        while True:
+            batch, lack = None, None
+            try:
+                batch = next(batches, None)
+                if batch is not None and batch.faults:
+                    fault = batch.faults[0]
+                    raise ValueError(f"dev utterance {fault.id}: {fault.reason}")
+            except LACKS as error:
+                lack = error
+            if self.world.any(self.stop.is_made or lack is not None):
+                raise _Leaving(self._reason(lack))
+            if batch is None:
+                return
+            yield batch
+
+    def _check_dev(self) -> None:
+        """Read dev before the first step; where a state says so, only what has changed since.
+
+        Raises:
+            ValueError: audio that cannot be used.
+        """
+        dev, changed = self.recipe.splits.dev, self.dev_audio.changed
+        positions = self.world.broadcast(lambda: range(len(dev)) if changed is None else changed)
+        if positions:
+            check_readable(self._dev_batches(positions), dev, self.world)
+
+    # --- before the first step -----------------------------------------------------------------
+
+    def _measure_features(self) -> None:
+        """Stored feature statistics, on about an hour; nothing where they are known or not used."""
+        normalizer = self.recognizer.features.normalizer
+        if not isinstance(normalizer, StoredNormalizer) or normalizer.is_measured:
+            return
+        # As one rank alone would have it: the same on every rank.
+        window = self._open(0, 1).load(0, 0)
+        plan = replace(self.planner, rank=0, world_size=1).batches(window, 0)
+        batches = self.loader.load(
+            [window.request(0, position, is_varied=False) for position in batch]
+            for batch in plan[: math.ceil(MEASURED_S / self.settings.batch_duration_s)]
+        )
+        on_device = (batch.to(self.world.device) for batch in batches)
+        log_mel = self.recognizer.features.log_mel
+        normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
+
+    def _announce(self) -> None:
+        """Tell what is trained, and try the largest batch."""
+        settings, windows, log = self.settings, self.windows, self.log
+        parameters = sum(parameter.numel() for parameter in self.recognizer.model.parameters())
+        log.say(
+            "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
+            windows.num_utterances, windows.seconds / 3600, parameters / 1e6,
+            self.world.device, self.world.precision, self.world.size,
+        )  # fmt: skip
+        if self.progress.step:
+            log.say("resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1)
+        if settings.scan_memory:
+            window, waveform = windows.load(1, 0), self.recipe.augment.waveform
+            scan = scan_memory(
+                self.stepper, self.planner.batches(window, 1), window.durations, window.tokens,
+                slowest=waveform.slowest if waveform else 1.0,
+            )  # fmt: skip
+            log.say(
+                "largest batch: %d utterances of up to %.1f s; %.1f of %.1f GiB of memory in use",
+                scan.utterances, scan.longest_s, scan.peak / GIB, scan.total / GIB,
+            )  # fmt: skip
+            for note in scan.notes:
+                log.warn(
+                    "the largest batch does not fit: %s; expected a smaller "
+                    "trainer.batch_duration_s than %g", note, settings.batch_duration_s,
+                )  # fmt: skip
+        log.say(UNITS)
+
+
+class _Leaving(Exception):  # noqa: N818 -- it carries one
+    """The training is to end where its state can be saved.
+
+    Args:
+        reason: what is to be raised then.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 
 import torch
 
-from asr.data.batch import Batch
+from asr.data.dataset import Batch
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
@@ -52,7 +52,7 @@ def check_readable(batches: Iterable[Batch], utterances: Sequence[Utterance], wo
     """Read a split's audio once, before a training that it would stop after its first epoch.
 
     Args:
-        batches: this rank's share of the split.
+        batches: this rank's share of what is to be read.
         utterances: of the whole split.
         world: the ranks, which all hear of what one of them finds.
 
@@ -69,9 +69,9 @@ def check_readable(batches: Iterable[Batch], utterances: Sequence[Utterance], wo
             told = time.monotonic()
             share = read * world.size / len(utterances)
             logger.info("reading dev audio, before the first step: %.0f %%", 100 * share)
-    total = int(world.sum(torch.tensor(float(len(found)), device=world.device)))
+    total = sum(world.gather(len(found)))
     if total:
-        first = min(each for found in world.gather(sorted(found)[:1]) for each in found)
+        first = min(each for some in world.gather(sorted(found)[:1]) for each in some)
         raise ValueError(
             f"{total} of {len(utterances)} dev utterances cannot be used, expected all of them, as "
             f"error rates without them would be those of another split; first: {first[1]}"
@@ -79,28 +79,18 @@ def check_readable(batches: Iterable[Batch], utterances: Sequence[Utterance], wo
 
 
 def validate(
-    recognizer: Recognizer,
-    batches: Iterable[Batch],
-    world: World,
-    before_batch: Callable[[], None] = lambda: None,
-    num_samples: int = 3,
+    recognizer: Recognizer, batches: Iterable[Batch], world: World, num_samples: int = 3
 ) -> Validation:
     """Decode a split greedily and score it.
 
     Args:
         recognizer: is left in the mode it came in.
-        batches: this rank's share of the split.
-        world: sums the counts over the ranks.
-        before_batch: called before each batch, once it is there and can be used; it may end the
-            validation by raising.
+        batches: this rank's share of the split, all of whose utterances can be used.
+        world: the counts are summed over its ranks.
         num_samples: transcripts to return.
 
     Returns:
         Totals over all ranks, samples of this one.
-
-    Raises:
-        ValueError: an utterance whose audio cannot be used: without it, the rates would be those
-            of another split.
     """
     was_training = recognizer.training
     recognizer.eval()
@@ -108,25 +98,22 @@ def validate(
     loss, characters = 0.0, 0
     with torch.inference_mode():
         for batch in batches:
-            if batch.faults:
-                raise ValueError(f"dev utterance {batch.faults[0].id}: {batch.faults[0].reason}")
-            before_batch()
-            if not batch.utterances:
-                continue
-            found, nats = _decode(recognizer, batch.to(world.device))
-            samples += found
-            loss += nats
-            characters += int(batch.token_lengths.sum())
+            assert not batch.faults, "rates without them would be those of another split"
+            if batch.utterances:
+                found, nats = _decode(recognizer, batch.to(world.device))
+                samples += found
+                loss += nats
+                characters += int(batch.token_lengths.sum())
     recognizer.train(was_training)
     references = [sample.reference for sample in samples]
     hypotheses = [sample.hypothesis for sample in samples]
     words, letters = word_errors(references, hypotheses), character_errors(references, hypotheses)
-    sums = torch.tensor([*_row(words), *_row(letters), loss, characters], dtype=torch.float64)
-    total = world.sum(sums.to(world.device)).tolist()
+    row = [*astuple(words), *astuple(letters), loss, characters]
+    sums = world.sum(torch.tensor(row, dtype=torch.float64, device=world.device)).tolist()
     return Validation(
-        loss=total[8] / max(total[9], 1),
-        words=ErrorCounts(*map(int, total[:4])),
-        characters=ErrorCounts(*map(int, total[4:8])),
+        loss=sums[8] / max(sums[9], 1),
+        words=ErrorCounts(*map(int, sums[:4])),
+        characters=ErrorCounts(*map(int, sums[4:8])),
         samples=tuple(samples[:: max(len(samples) // num_samples, 1)][:num_samples]),
     )
 
@@ -141,7 +128,3 @@ def _decode(recognizer: Recognizer, batch: Batch) -> tuple[list[Sample], float]:
         for utterance, text in zip(batch.utterances, texts, strict=True)
     ]
     return samples, float(losses.sum())
-
-
-def _row(counts: ErrorCounts) -> tuple[int, int, int, int]:
-    return counts.hits, counts.substitutions, counts.deletions, counts.insertions

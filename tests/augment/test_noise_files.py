@@ -11,9 +11,9 @@ import soundfile
 
 from asr.augment import Noise, Reverberation, SimulatedRooms, WaveformAugment
 from asr.augment.noise import NoiseFiles
-from asr.data.batch import BatchLoader
-from asr.data.dataset import SpeechDataset
+from asr.data.dataset import batch_loader
 from asr.data.manifest import Utterance
+from tests.data.loading import requests_of
 
 RATE = 8_000  # [Hz]
 
@@ -119,8 +119,9 @@ def test_workers_draw_what_one_process_draws(tmp_path: Path) -> None:
         noise=Noise(NoiseFiles(tmp_path / "noises"), [0.0, 10.0], 0.8),
     )
     augment = pickle.loads(pickle.dumps(augment))
-    dataset = SpeechDataset(utterances, [[1]] * 8, RATE, seed=3, augment=augment)
-    plan = [(0, 5, 2), (7, 1), (3, 4, 6)]
-    alone, several = (list(BatchLoader(dataset, n).batches(2, plan)) for n in (0, 2))
+    requests = requests_of(utterances, [[1]] * 8, 2, [(0, 5, 2), (7, 1), (3, 4, 6)])
+    alone, several = (
+        list(batch_loader(RATE, 3, augment, num_workers=n).load(requests)) for n in (0, 2)
+    )
     for one, other in zip(alone, several, strict=True):
         np.testing.assert_array_equal(one.waveforms, other.waveforms)

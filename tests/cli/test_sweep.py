@@ -40,7 +40,7 @@ def train(corpus: Path, tmp_path: Path, tiny: tuple[str, ...]) -> list[str]:
 @pytest.fixture(autouse=True)
 def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of a second."""
-    monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
 
 
 @pytest.fixture

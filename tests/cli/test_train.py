@@ -58,13 +58,13 @@ def test_resuming_a_stopped_run_ends_in_the_same_weights(
     whole = arguments(corpus, tmp_path, "whole", tiny)
     assert main([*whole, "trainer.max_epochs=4"]) == 0
     code = (
-        "import sys; from asr.trainer.run import Run; from asr.cli.main import main\n"
-        "step = Run._after_step\n"
-        "def stop(run, *rest):\n"
-        "    step(run, *rest)\n"
-        "    run._save()\n"
-        "    if run.progress.step == 7: sys.exit(9)\n"
-        "Run._after_step = stop\n"
+        "import sys; from asr.trainer.trainer import Training; from asr.cli.main import main\n"
+        "step = Training._after_step\n"
+        "def stop(training, *rest):\n"
+        "    step(training, *rest)\n"
+        "    training.save()\n"
+        "    if training.progress.step == 7: sys.exit(9)\n"
+        "Training._after_step = stop\n"
         "main(sys.argv[1:])\n"
     )
     parts = [*arguments(corpus, tmp_path, "parts", tiny), "trainer.max_epochs=4"]

@@ -139,18 +139,15 @@ def test_one_that_is_lost_while_it_has_nothing_to_do_is_replaced_too(
     assert len(warnings(caplog)) == 1
 
 
-@pytest.mark.parametrize("ending", ["SIGKILL", "status 3", "error", "SIGSTOP"])
+@pytest.mark.parametrize("ending", ["SIGKILL", "status 3", "SIGSTOP"])
 def test_a_batch_at_which_two_are_lost_ends_it_by_name(
     pool: Callable[..., Workers[int, list[int]]],
     caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
     ending: str,
 ) -> None:
     def load(key: int) -> int:
         if key == 3 and ending == "status 3":
             os._exit(3)
-        if key == 3 and ending == "error":
-            raise KeyError("a mistake in a program")
         if key == 3:
             os.kill(os.getpid(), signal.Signals[ending])
         return -key
@@ -160,7 +157,6 @@ def test_a_batch_at_which_two_are_lost_ends_it_by_name(
     how = {
         "SIGKILL": "was killed by SIGKILL (lack of memory?)",
         "SIGSTOP": "did not answer for 0.5 s",
-        "error": "ended with status 1",
     }.get(ending, "ended with status 3")
     message = (
         "the batch of u2, u3, u4 and 2 more cannot be loaded: the second loading process "
@@ -170,7 +166,38 @@ def test_a_batch_at_which_two_are_lost_ends_it_by_name(
         next(results)
     assert str(caught.value) == message
     assert len(warnings(caplog)) == 1
-    assert ("a mistake in a program" in capfd.readouterr().err) == (ending == "error")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("no noise"), None),
+        (FileNotFoundError(2, "No such file", "a.wav"), None),
+        (KeyError("a mistake"), "u3 cannot be loaded: KeyError: 'a mistake'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_is_raised_with_its_result_and_a_fault_of_the_program_told_once(
+    pool: Callable[..., Workers[int, list[int]]],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    told: str | None,
+) -> None:
+    def load(key: int) -> int:
+        if key == 3:
+            raise error
+        return -key
+
+    workers = pool(load)
+    results = workers.load([[1], [2, 3, 4], [7]])
+    assert next(results) == [-1]
+    with pytest.raises(ValueError if told else type(error)) as caught:
+        next(results)
+    assert str(caught.value) == (told or str(error))
+    assert capfd.readouterr().err.count("Traceback") == (told is not None)
+    assert warnings(caplog) == []
+    assert list(workers.load([[7]])) == [[-7]], "by the same processes"
 
 
 def test_slow_is_not_silent(
@@ -295,22 +322,23 @@ def test_a_process_without_its_parent_ends() -> None:
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from asr.data.batch import BatchLoader
-from asr.data.dataset import SpeechDataset
+from asr.data import dataset
 from asr.data.manifest import Utterance
 
-class Stuck(SpeechDataset):
-    def __getitem__(self, key):
-        if key[1]:
-            time.sleep(10_000)
-        return super().__getitem__(key)
+load = dataset.load_example
+
+def stuck(request, *rest):
+    if request.utterance.id != "u0":
+        time.sleep(10_000)
+    return load(request, *rest)
 
 path, ending = Path(sys.argv[1]), sys.argv[2]
-utterances = [Utterance(path, "a", 0.1, f"u{k}") for k in range(6)]
-kind, num_workers = (Stuck, 1) if ending == "stuck" else (SpeechDataset, 2)
-loader = BatchLoader(kind(utterances, [[1]] * 6, 8000), num_workers)
-batches = loader.batches(0, [(k,) for k in range(6)])
-first, pids = next(batches), loader.workers.pids
+if ending == "stuck":
+    dataset.load_example = stuck
+loader = dataset.batch_loader(8000, num_workers=1 if ending == "stuck" else 2)
+requests = [[dataset.Request(0, Utterance(path, "a", 0.1, f"u{k}"), [1])] for k in range(6)]
+batches = loader.load(requests)
+first, pids = next(batches), loader.pids
 print(first.utterances[0].id, *pids, flush=True)
 if ending == "without its loader":
     del loader

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 
 from asr.augment import Augment, SpecAugment, WaveformAugment
-from asr.data.batch import BatchLoader
+from asr.data.dataset import batch_loader
 from asr.data.shar.load import load_shar
 from asr.data.splits import load_splits
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer
-from asr.trainer import Trainer, run, step, store, supply, validation
+from asr.trainer import Recipe, checkpoint, step, trainer, validation
 from asr.trainer.distributed import Stopped
-from asr.trainer.recipe import Recipe
-from asr.trainer.schedule import Constant
+from asr.trainer.optim import Constant
+from tests.trainer.fitting import trainer_of
 
 RATE = 8000  # [Hz]
 STOPPED_STATUS = 75
@@ -66,10 +66,10 @@ class Events:
 
 def instrument(spec: dict[str, Any], events: Events) -> None:
     """Tell of steps, saves and validations; kill this process where the spec says so."""
-    save, learn, decode = store.StateStore.save, step.Stepper.step, validation._decode
-    after_step = run.Run._after_step
+    save, learn, decode = checkpoint.StateStore.save, step.Stepper.step, validation._decode
+    after_step = trainer.Training._after_step
     kill_at = dict(spec.get("kill_at", {})).get(os.environ.get("RANK", "0"), [])
-    begin = run.Run.__init__
+    begin = trainer.Training.__init__
 
     def told_save(self: Any, number: int, *rest: Any) -> Path:
         events.tell("saving", step=number)
@@ -81,8 +81,8 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
         events.tell("learning", ids=[u.id for batch in batches or () for u in batch.utterances])
         return learn(self, batches, *rest, **named)
 
-    def told_after(self: Any, feed: Any, group: Any, result: Any, *rest: Any) -> None:
-        after_step(self, feed, group, result, *rest)
+    def told_after(self: Any, planned: Any, result: Any, *rest: Any) -> None:
+        after_step(self, planned, result, *rest)
         progress = self.progress
         events.tell("step", step=progress.step, epoch=progress.epoch, loss=result.loss.hex())
         killed = [row for row in read(events.path) if row["event"] == "killed"]
@@ -98,17 +98,17 @@ def instrument(spec: dict[str, Any], events: Events) -> None:
         begin(self, *arguments)
         events.tell("begun", step=self.progress.step, group=self.progress.group)
 
-    store.StateStore.save = told_save  # type: ignore[method-assign]
+    checkpoint.StateStore.save = told_save  # type: ignore[method-assign]
     step.Stepper.step = told_learn  # type: ignore[method-assign]
-    run.Run._after_step = told_after  # type: ignore[method-assign]
-    run.Run.__init__ = padded  # type: ignore[method-assign]
+    trainer.Training._after_step = told_after  # type: ignore[method-assign]
+    trainer.Training.__init__ = padded  # type: ignore[method-assign]
     validation._decode = told_decode
     if "out_of_memory" in spec:
         run_short_of_memory(spec, events)
     if "pad_mb" in spec:
         pad_states(spec["pad_mb"])
     if "silence_s" in spec:
-        supply.BatchLoader = partial(BatchLoader, silence_s=spec["silence_s"])  # type: ignore[misc]
+        trainer.batch_loader = partial(batch_loader, silence_s=spec["silence_s"])  # type: ignore[misc]
     if "forks" in spec:
         limit_forks(spec["forks"])
 
@@ -133,7 +133,7 @@ def run_short_of_memory(spec: dict[str, Any], events: Events) -> None:
 
 def pad_states(mebibytes: int) -> None:
     """Make the states as large as those of a large model."""
-    pack, unpack = run.pack_state, run.unpack_state
+    pack, unpack = trainer.pack_state, trainer.unpack_state
     padding = Padding(mebibytes)
 
     def pack_padded(progress: Any, parts: Any, origin: Any) -> bytes:
@@ -142,7 +142,7 @@ def pad_states(mebibytes: int) -> None:
     def unpack_padded(content: bytes, parts: Any, *rest: Any) -> Any:
         return unpack(content, {**parts, "padding": padding}, *rest)
 
-    run.pack_state, run.unpack_state = pack_padded, unpack_padded
+    trainer.pack_state, trainer.unpack_state = pack_padded, unpack_padded
 
 
 def limit_forks(possible: int) -> None:
@@ -194,11 +194,10 @@ def main(spec: dict[str, Any]) -> int:
     run_dir.mkdir(parents=True, exist_ok=True)
     events = Events(spec)
     instrument(spec, events)
-    settings = {"accelerator": "cpu", "num_workers": 0, "log_every": 1, "scan_memory": False}
-    trainer = Trainer(**(settings | spec["settings"]))
-    resume = store.StateStore(run_dir / run.STATE_FOLDER).exists()
+    settings = {"log_every": 1, "scan_memory": False, "batch_duration_s": 60.0} | spec["settings"]
+    resume = checkpoint.StateStore(run_dir / checkpoint.STATE_FOLDER).exists()
     try:
-        trainer.fit(recipe(spec), run_dir, resume)
+        trainer_of(**settings).fit(recipe(spec), run_dir, resume)
     except Stopped as stopped:
         events.tell("stopped", message=str(stopped))
         if torch.distributed.is_initialized():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.data.batch import Batch
+from asr.data.dataset import Batch
 from asr.data.manifest import Utterance
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.trainer.distributed import join_world

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.trainer.store import StateStore
+from asr.trainer.checkpoint import StateStore
 from tests.reliability.training import Training
 
 KILLS = 50

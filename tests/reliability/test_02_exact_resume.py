@@ -39,7 +39,7 @@ def losses(training: Training) -> dict[int, str]:
 
 def weights(training: Training) -> str:
     """sha256 of all weights and all of the optimiser's moments."""
-    parts = training.state()["parts"]
+    parts = training.state().parts
     values = [*parts["model"].values()]
     for moments in parts["optimizer"]["state"].values():
         values += moments.values()

@@ -61,7 +61,7 @@ def test_it_saves_and_leaves(
         else [0]
     )
     stopped = training.events("stopped")
-    state = training.state()["progress"]
+    state = training.state().progress
     checks = {
         "exit status": status == (STOPPED_STATUS if ranks == 1 else 1),  # torchrun's own is 1
         "time": took_s < LIMIT_S,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.trainer.store import StateStore
+from asr.trainer.checkpoint import StateStore
 from tests.reliability.training import LIMIT_S, ROOT, limit_memory
 
 TINY = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.trainer.state import Progress, read_state
-from asr.trainer.store import StateStore
+from asr.trainer.checkpoint import Progress, StateStore, read_state
+from asr.trainer.trainer import Training
 from tests.reliability.driver import recipe
 from tests.trainer.fitting import trainer_of
 
@@ -56,7 +56,7 @@ def damages(seed: int) -> list[tuple[str, Callable[[Path, Path], None]]]:
         store = StateStore(newest.parent.parent / "other" / "state")
         shutil.copytree(newest.parent, store.folder)
         content, _ = store.load()
-        changed = content.replace(read_state(content, "")["origin"].run.encode(), b"0" * 16)
+        changed = content.replace(read_state(content, "").origin.run.encode(), b"0" * 16)
         newest.with_name("999999-step-999.pt").write_bytes(changed)
 
     def other_model(newest: Path, older: Path) -> None:
@@ -119,10 +119,8 @@ def test_a_model_of_another_size_is_refused(
 
 def begin(folder: Path, spec: dict[str, str]) -> Progress | str:
     """Where a run goes on, or why it does not."""
-    from asr.trainer.run import Run
-
     trainer = trainer_of(max_epochs=3, scan_memory=False)
     try:
-        return Run(trainer, trainer.world, recipe(spec), folder, resume=True).progress
+        return Training(trainer, recipe(spec), folder, resume=True).progress
     except ValueError as error:
         return str(error)

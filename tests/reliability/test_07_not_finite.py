@@ -120,7 +120,7 @@ def test_nothing_that_is_no_number_is_learnt_or_saved(
         spec = {"train": str(corpus(60, letters=(3, 3))), "dev": str(corpus(6, "dev"))}
         saboteur = Saboteur(place, step, np.nan if step == 10 else np.inf)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("asr.trainer.log.draw_curves", lambda folder: None)
+            patch.setattr("asr.trainer.diagnostics.draw_curves", lambda folder: None)
             saboteur.install(patch)
             trainer = trainer_of(
                 max_epochs=1, batch_duration_s=1.3, save_every_steps=1, scan_memory=False
@@ -128,7 +128,7 @@ def test_nothing_that_is_no_number_is_learnt_or_saved(
             assert trainer.fit(recipe(spec), folder).step == STEPS[-1]
         lines = (folder / "left_out.jsonl").read_text().splitlines()
         named = [json.loads(line)["id"] for line in lines]
-        state = state_of(folder)["parts"]
+        state = state_of(folder).parts
         moments = [m for each in state["optimizer"]["state"].values() for m in each.values()]
         weights = [*state["model"].values(), *moments]
         weights += load_model(folder / "best.safetensors")[0].state_dict().values()

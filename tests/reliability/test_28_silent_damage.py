@@ -39,8 +39,8 @@ from asr.report.evaluation import (
 )
 from asr.report.html import render_evaluation
 from asr.report.terminal import slice_table, summary, worst_utterances
-from asr.trainer.run import Run
-from asr.trainer.state import Progress
+from asr.trainer import trainer as one_training
+from asr.trainer.checkpoint import Progress
 from asr.word import Word
 from tests.forgeries import forgeries
 from tests.reliability.driver import recipe
@@ -309,7 +309,7 @@ def test_replaced_audio_is_told_on_a_resume(
 def begin(folder: Path, spec: dict[str, str], resume: bool = False) -> None:
     """A training up to its first step, whose state is saved."""
     trainer = trainer_of(max_epochs=1, scan_memory=False)
-    Run(trainer, trainer.world, recipe(spec), folder, resume)._save()
+    one_training.Training(trainer, recipe(spec), folder, resume).save()
 
 
 # --- dev ----------------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asr.trainer.state import read_state
-from asr.trainer.store import StateStore
+from asr.trainer.checkpoint import State, StateStore, read_state
 from tests.reliability.driver import read
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +99,7 @@ class Training:
             assert time.monotonic() < end, "waited in vain"
             time.sleep(0.002)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """The newest whole state."""
         content, path = StateStore(self.folder / "state").load()
         return read_state(content, path)

@@ -85,7 +85,7 @@ def make_recognizer() -> MakeRecognizer:
 def _no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of a second."""
     if "picture" not in request.node.name:
-        monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+        monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
 
 
 @pytest.fixture

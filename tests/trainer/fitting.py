@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from asr.audio import load_audio
@@ -20,12 +21,11 @@ from asr.data.splits import Splits
 from asr.model.ctc import ctc_loss
 from asr.model_file import load_model
 from asr.recognizer import Recognizer
-from asr.trainer import Trainer
-from asr.trainer.recipe import Recipe
-from asr.trainer.schedule import Constant
-from asr.trainer.state import read_state
-from asr.trainer.store import StateStore
+from asr.trainer import Recipe, Trainer
+from asr.trainer.checkpoint import State, StateStore, read_state
+from asr.trainer.optim import Constant
 
+CONF = Path(__file__).parents[2] / "conf"
 RATE = 8000  # [Hz]
 STEPS_AN_EPOCH = 5  # of `trainer_of` on `make_splits`
 PLAIN = Augment()
@@ -41,8 +41,11 @@ MakeUtterance = Callable[..., Utterance]
 
 
 def trainer_of(**settings: Any) -> Trainer:
+    """A quick one; what is not given is as in conf/."""
+    usual = yaml.safe_load((CONF / "trainer" / "default.yaml").read_text())
+    del usual["_target_"]
     quick = {"max_epochs": 2, "batch_duration_s": 1.5, "num_workers": 0, "accelerator": "cpu"}
-    return Trainer(**{**quick, **settings})
+    return Trainer(**{**usual, "seed": 0, **quick, **settings})
 
 
 def recipe_of(
@@ -61,7 +64,7 @@ def varied_recipe(make_recognizer: MakeRecognizer, splits: Splits, **other: Any)
     return recipe_of(recognizer, splits, augment=VARIED, **other)
 
 
-def state_of(run_dir: Path) -> dict[str, Any]:
+def state_of(run_dir: Path) -> State:
     """The newest training state of a run."""
     content, path = StateStore(run_dir / "state").load()
     return read_state(content, path)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from asr.data import dataset
 from asr.data.manifest import Utterance
-from asr.finding import Kind
 from asr.model.ctc import ctc_loss
 from asr.model_file import load_model
 from tests.trainer.fitting import (
@@ -78,7 +77,7 @@ def test_an_utterance_of_nan_is_named_and_left_out(
     for value in load_model(run_dir / "last.safetensors")[0].state_dict().values():
         assert value.isfinite().all()
     state = state_of(run_dir)
-    for moments in state["parts"]["optimizer"]["state"].values():
+    for moments in state.parts["optimizer"]["state"].values():
         assert all(value.isfinite().all() for value in moments.values())
     assert all(np.isfinite(float(row["loss"])) for row in rows_of(run_dir / "steps.csv"))
 
@@ -203,30 +202,30 @@ def test_a_batch_that_cannot_be_loaded_stops_it_and_nothing_is_lost(
     num_workers: int,
 ) -> None:
     """Without a worker the dataset fails, with one the worker is lost twice; then all is well."""
-    splits, load, me = make_splits(), dataset.RequestDataset.__getitem__, os.getpid()
+    splits, load, me = make_splits(), dataset.load_example, os.getpid()
     bad = {"train": splits.train[7].id, "dev": splits.dev[-1].id}[place]
 
-    def lost(self: Any, request: dataset.Request) -> Any:
+    def lost(request: dataset.Request, *rest: Any) -> Any:
         has_begun = (tmp_path / "parts" / "steps.csv").exists()  # dev is read before, too
         if request.utterance.id != bad or not has_begun:
-            return load(self, request)
+            return load(request, *rest)
         if os.getpid() != me:
             os._exit(4)
-        return request.utterance.finding(Kind.NOT_VARIED, "no noise")
+        raise ValueError("no noise")
 
     settings = {"num_workers": num_workers, "log_every": 1}
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
     trainer_of(**settings).fit(varied_recipe(make_recognizer, splits), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(dataset.RequestDataset, "__getitem__", lost)
+        patch.setattr(dataset, "load_example", lost)
         reason = {0: "no noise", 1: "cannot be loaded: the second loading process"}
         with pytest.raises(ValueError, match=reason[num_workers]):
             trainer_of(**settings).fit(varied_recipe(make_recognizer, splits), tmp_path / "parts")
     steps = len(rows_of(tmp_path / "parts" / "steps.csv"))
     assert 0 < steps <= STEPS_AN_EPOCH
     assert (steps == STEPS_AN_EPOCH) == (place == "dev")
-    assert state_of(tmp_path / "parts")["progress"].step == steps
+    assert state_of(tmp_path / "parts").progress.step == steps
     trainer_of(**settings).fit(varied_recipe(make_recognizer, splits), tmp_path / "parts", True)
     digests = [digest(tmp_path / name / "last.safetensors") for name in ("whole", "parts")]
     assert digests[0] == digests[1]

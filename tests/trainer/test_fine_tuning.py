@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asr.model_file import average_models, load_model
 from asr.trainer.distributed import Stopped
-from asr.trainer.run import Run
+from asr.trainer.trainer import Training
 from asr.trainer.validation import Validation
 from tests.trainer.fitting import (
     STEPS_AN_EPOCH,
@@ -58,7 +58,7 @@ def test_layers_learn_at_their_rates(
     recognizer = make_recognizer(num_layers=1)
     recipe = recipe_of(recognizer, make_splits(), partial(torch.optim.SGD, lr=0.08))
     trainer_of(layer_decay=0.5, log_every=1).fit(recipe, run_dir)
-    groups = state_of(run_dir)["parts"]["optimizer"]["param_groups"]
+    groups = state_of(run_dir).parts["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == [0.02, 0.02, 0.04, 0.04, 0.08, 0.08]
     assert {row["lr"] for row in rows_of(run_dir / "steps.csv")} == {"0.08"}  # of the head
 
@@ -100,7 +100,7 @@ def test_the_average_is_validated_and_saved_and_does_not_touch_the_training(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path, averaged: Path
 ) -> None:
     trainer_of().fit(varied_recipe(make_recognizer, make_splits()), run_dir)
-    plain, parts = state_of(run_dir)["parts"], state_of(averaged)["parts"]
+    plain, parts = state_of(run_dir).parts, state_of(averaged).parts
     assert not changed(plain["model"], parts["model"])
     losses = [[row["loss"] for row in rows_of(each / "validations.csv")]
               for each in (run_dir, averaged)]  # fmt: skip
@@ -147,7 +147,7 @@ def test_an_interrupted_average_goes_on_as_if_nothing_had_been(
 
 def assert_same_end(run_dir: Path, other: Path) -> None:
     assert digest(run_dir / "last.safetensors") == digest(other / "last.safetensors")
-    one, two = (state_of(folder)["parts"] for folder in (run_dir, other))
+    one, two = (state_of(folder).parts for folder in (run_dir, other))
     assert not changed(one["model"], two["model"])
     assert not changed(one["average"]["average"], two["average"]["average"])
 
@@ -159,18 +159,18 @@ def test_a_stop_within_a_validation_saves_the_trainings_own_weights(
     averaged: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    validate = Run._validate
+    validate = Training._validate
 
-    def asked(run: Run) -> Validation:
-        run.stop.signal = signal.SIGTERM
-        return validate(run)
+    def asked(training: Training) -> Validation:
+        training.stop.signal = signal.SIGTERM
+        return validate(training)
 
-    monkeypatch.setattr(Run, "_validate", asked)
+    monkeypatch.setattr(Training, "_validate", asked)
     splits = make_splits()
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {STEPS_AN_EPOCH}, saved"):
         trainer_of(**AVERAGE).fit(varied_recipe(make_recognizer, splits), run_dir)
     monkeypatch.undo()
-    monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
     trainer_of(**AVERAGE).fit(varied_recipe(make_recognizer, splits), run_dir, resume=True)
     assert_same_end(run_dir, averaged)
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from asr.data.batch import Batch, collate
-from asr.data.dataset import Example, SpeechDataset
+from asr.data.dataset import Batch, batch_loader
 from asr.data.splits import Splits
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import join_world
 from asr.trainer.step import Stepper, StepResult
+from tests.data.loading import requests_of
 from tests.trainer.fitting import (
     RATE,
     MakeRecognizer,
@@ -107,10 +107,8 @@ def test_a_batch_that_memory_is_too_small_for_is_split_and_the_step_is_the_same(
 ) -> None:
     utterances = list(long_splits.train[:8]) * 8
     tokens = [make_recognizer().tokenizer.encode(utterance.text) for utterance in utterances]
-    dataset = SpeechDataset(utterances, tokens, RATE)
-    examples = [dataset[0, position] for position in range(len(utterances))]
-    assert all(isinstance(example, Example) for example in examples)
-    batch = collate(examples)
+    plan = [range(len(utterances))]
+    (batch,) = batch_loader(RATE).load(requests_of(utterances, tokens, 0, plan))
 
     stepper, result = step_on(large_recognizer(make_recognizer), "32-true", batch)
     assert not result.incidents.notes
@@ -121,7 +119,7 @@ def test_a_batch_that_memory_is_too_small_for_is_split_and_the_step_is_the_same(
     torch.cuda.set_per_process_memory_fraction(0.7 * peak / total)
     stepper, result = step_on(large_recognizer(make_recognizer), "32-true", batch)
     assert result.incidents.notes[0].startswith("out of memory, batch split in two: ")
-    assert result.num_left_out == 0
+    assert result.incidents.left_out == []
     assert torch.cuda.max_memory_reserved() <= 0.7 * peak
     for name, value in stepper.model.state_dict().items():
         torch.testing.assert_close(value.cpu(), whole[name], rtol=1e-4, atol=1e-5)

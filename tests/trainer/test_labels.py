@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from asr.augment.waveform import change_speed
+from asr.data.dataset import label
 from asr.data.manifest import Utterance
-from asr.data.window import label
 from asr.finding import Finding
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer

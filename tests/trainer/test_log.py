@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from matplotlib.image import imread
 
-from asr.trainer.diagnosis import Point
 from asr.trainer.log import STEP_FIELDS, VALIDATION_FIELDS, RunLog
-from asr.trainer.picture import draw_curves
 
 
 def step_row(step: int, **other: float) -> dict[str, float]:
@@ -39,9 +36,9 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def filled(folder: Path) -> RunLog:
     """A log with steps 1 to 6 and validations after 3 and 6."""
-    log = RunLog(folder, is_writer=True)
+    log = RunLog(folder, True, 2)
     for step in range(1, 7):
-        log.step(step_row(step), wer=0.5, record=True)
+        log.step(step_row(step), epochs_done=0.5, wer=0.5, record=True)
         if step % 3 == 0:
             log.validation(validation_row(step))
     log.close()
@@ -70,30 +67,30 @@ def test_columns_and_rows(tmp_path: Path) -> None:
 
 
 def test_the_gradients_of_the_models_parts_have_columns(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, is_writer=True, blocks=("layers", "head"))
-    log.step(step_row(1, grad_norm_layers=0.5, grad_norm_head=0.25), wer=0.5, record=True)
+    log = RunLog(tmp_path, True, 2, blocks=("layers", "head"))
+    log.step(
+        step_row(1, grad_norm_layers=0.5, grad_norm_head=0.25),
+        epochs_done=0.5,
+        wer=0.5,
+        record=True,
+    )
     header, row = rows_of(tmp_path / "steps.csv")
     assert header == [*STEP_FIELDS, "grad_norm_layers", "grad_norm_head"]
     assert row[-2:] == ["0.5", "0.25"]
 
 
-def test_points_are_what_was_recorded(tmp_path: Path) -> None:
-    expected = [Point(1.25, 1 / step, 0.25, 0.5, 0.125) for step in (3, 6)]
-    assert filled(tmp_path).points() == expected
-
-
 def test_steps_that_are_not_to_be_recorded_are_not(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, is_writer=True)
-    log.step(step_row(1), wer=0.5, record=False)
+    log = RunLog(tmp_path, True, 2)
+    log.step(step_row(1), epochs_done=0.5, wer=0.5, record=False)
     assert len(rows_of(tmp_path / "steps.csv")) == 1
 
 
 def test_a_resumed_training_keeps_the_rows_up_to_its_state(tmp_path: Path) -> None:
     filled(tmp_path)
-    log = RunLog(tmp_path, is_writer=True, step=4, validations=1)
+    log = RunLog(tmp_path, True, 2, step=4, validations=1)
     assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4"]
     assert [row[0] for row in rows_of(tmp_path / "validations.csv")[1:]] == ["3"]
-    log.step(step_row(5), wer=0.5, record=True)
+    log.step(step_row(5), epochs_done=0.5, wer=0.5, record=True)
     assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4", "5"]
     assert rows_of(tmp_path / "steps.csv")[0] == list(STEP_FIELDS)
 
@@ -104,20 +101,20 @@ def test_a_row_that_was_cut_while_written_is_dropped(tmp_path: Path, cut: int) -
     for name in ("steps", "validations"):
         path = tmp_path / f"{name}.csv"
         path.write_bytes(path.read_bytes()[:-cut])
-    RunLog(tmp_path, is_writer=True, step=6, validations=2)
+    RunLog(tmp_path, True, 2, step=6, validations=2)
     assert [row[0] for row in rows_of(tmp_path / "steps.csv")[1:]] == ["1", "2", "3", "4", "5"]
     assert [row[0] for row in rows_of(tmp_path / "validations.csv")[1:]] == ["3"]
 
 
 def test_a_new_training_starts_new_files(tmp_path: Path) -> None:
     filled(tmp_path)
-    RunLog(tmp_path, is_writer=True)
+    RunLog(tmp_path, True, 2)
     assert rows_of(tmp_path / "steps.csv") == [list(STEP_FIELDS)]
     assert rows_of(tmp_path / "validations.csv") == [list(VALIDATION_FIELDS)]
 
 
 def test_a_resume_without_earlier_files(tmp_path: Path) -> None:
-    RunLog(tmp_path, is_writer=True, step=4)
+    RunLog(tmp_path, True, 2, step=4)
     assert rows_of(tmp_path / "steps.csv") == [list(STEP_FIELDS)]
 
 
@@ -125,10 +122,10 @@ def test_other_ranks_write_and_say_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    log = RunLog(tmp_path, is_writer=False, tensorboard=True)
+    log = RunLog(tmp_path, False, 2, tensorboard=True)
     log.say("anything")
-    log.start_epoch(0, 2, 0, 5)
-    log.step(step_row(1), wer=0.5, record=True)
+    log.start_epoch(0)
+    log.step(step_row(1), epochs_done=0.5, wer=0.5, record=True)
     log.validation(validation_row(1))
     log.close()
     assert list(tmp_path.iterdir()) == []
@@ -138,10 +135,10 @@ def test_other_ranks_write_and_say_nothing(
 def plain_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture, wers: list[float]) -> list[str]:
     """What steps, each with a last dev WER, say where there is no bar."""
     caplog.set_level(logging.INFO)
-    log = RunLog(tmp_path, is_writer=True)
-    log.start_epoch(0, 2, 0, 5)
+    log = RunLog(tmp_path, True, 2)
+    log.start_epoch(0)
     for step, wer in enumerate(wers, 1):
-        log.step(step_row(step), wer=wer, record=False)
+        log.step(step_row(step), epochs_done=0.5, wer=wer, record=False)
     log.end_epoch()
     return [record.getMessage() for record in caplog.records]
 
@@ -151,8 +148,30 @@ def test_plain_lines_take_the_place_of_a_bar(
 ) -> None:
     # Two steps within the same seconds: no second line.
     assert plain_lines(tmp_path, caplog, [0.125, 0.125]) == [
-        "step 1  epoch 1  loss 2.000  dev WER 12.5 %  30.0 utt/s  120 h/h  waiting 1.0 %"
+        "step 1  epoch 1/2  loss 2.000  lr 0.001  dev WER 12.5 %  30.0 utt/s  120 h/h  "
+        "waiting 1.0 %"
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(30, "2 min left"), (1000, "50 min left"), (1201, "1 h 1 min left")]
+)
+def test_the_time_that_is_left_is_that_of_the_steps_so_far(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    told: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    log = RunLog(tmp_path, True, max_epochs=10)
+    now = time.monotonic()
+    for epochs_done, after_s in ((2.0, 0.0), (4.0, seconds)):  # and six more
+        monkeypatch.setattr(time, "monotonic", lambda after_s=after_s: now + after_s)
+        log.step(step_row(1), epochs_done, wer=0.5, record=False)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "left" not in first
+    assert second.endswith(f"waiting 1.0 %  {told}")
 
 
 def test_before_the_first_validation_no_word_of_it(
@@ -162,34 +181,12 @@ def test_before_the_first_validation_no_word_of_it(
     assert "WER" not in line
 
 
-def test_the_picture_is_drawn_with_every_validation(tmp_path: Path) -> None:
-    filled(tmp_path)
-    picture = imread(tmp_path / "curves.png")
-    assert picture.shape == (432, 1620, 4)
-    levels = (255 * picture[..., :3]).round().astype(np.int64)  # red, green, blue
-    colours = set(np.unique(levels @ [1 << 16, 1 << 8, 1]).tolist())
-    assert {0xD62728, 0xFF7F0E, 0x1F77B4} <= colours  # WER, CER, dev loss
-
-
-def test_the_picture_stands_numbers_that_cannot_be_drawn(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, is_writer=True)
-    log.step(step_row(1, loss=float("nan"), grad_norm=float("nan")), wer=0.5, record=True)
-    log.validation(validation_row(1, loss=float("inf"), wer=float("inf")))
-    assert imread(tmp_path / "curves.png").shape == (432, 1620, 4)
-
-
-def test_the_picture_of_no_rows_at_all(tmp_path: Path) -> None:
-    RunLog(tmp_path, is_writer=True)
-    draw_curves(tmp_path)
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = RunLog(tmp_path, is_writer=True, tensorboard=True)
-    log.step(step_row(1, loss=0.75), wer=0.5, record=True)
+    log = RunLog(tmp_path, True, 2, tensorboard=True)
+    log.step(step_row(1, loss=0.75), epochs_done=0.5, wer=0.5, record=True)
     log.validation(validation_row(1, wer=0.125))
     log.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from asr.trainer.store import StateStore
+from asr.trainer.checkpoint import StateStore
 from tests.trainer.fitting import (
     STEPS_AN_EPOCH,
     MakeRecognizer,
@@ -29,8 +29,8 @@ from tests.trainer.fitting import (
 def final_weights(run_dir: Path) -> tuple[str, str, str]:
     """What must be equal bit for bit: both model files, and the state's weights and moments."""
     state = state_of(run_dir)
-    parts = [*state["parts"]["model"].values()]
-    for moments in state["parts"]["optimizer"]["state"].values():
+    parts = [*state.parts["model"].values()]
+    for moments in state.parts["optimizer"]["state"].values():
         parts += moments.values()
     joined = b"".join(part.numpy().tobytes() for part in parts)
     models = (digest(run_dir / "best.safetensors"), digest(run_dir / "last.safetensors"))
@@ -150,7 +150,7 @@ def test_a_run_killed_while_it_writes_goes_on_too(
     with pytest.raises(KeyboardInterrupt):
         trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), folder)
     monkeypatch.undo()
-    monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
     trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), folder, resume=True)
     assert final_weights(folder) == uninterrupted
 
@@ -166,7 +166,7 @@ def test_a_validation_done_again_has_one_row(
     with pytest.raises(KeyboardInterrupt):
         trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), run_dir)
     monkeypatch.undo()
-    monkeypatch.setattr("asr.trainer.log.draw_curves", lambda run_dir: None)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
     trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), run_dir, resume=True)
     validated = [int(row["step"]) for row in rows_of(run_dir / "validations.csv")]
     assert validated == [STEPS_AN_EPOCH, 2 * STEPS_AN_EPOCH]
@@ -258,8 +258,8 @@ def test_settings_that_changed_are_told_and_hold(
         trainer = trainer_of(max_epochs=epochs)
         trainer.fit(replace(recipe, settings=settings), run_dir, resume=epochs > 1)
         state = state_of(run_dir)
-        assert state["origin"].settings == settings
-        return float(state["parts"]["model"]["model.head.weight"].norm())
+        assert state.origin.settings == settings
+        return float(state.parts["model"]["model.head.weight"].norm())
 
     go_on(1, 0.0)
     before = go_on(2, 0.0)

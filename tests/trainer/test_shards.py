@@ -58,8 +58,8 @@ def shards(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def final(run_dir: Path) -> tuple[str, str, str]:
     """Both model files, and the state's weights and moments."""
     state = state_of(run_dir)
-    parts = [*state["parts"]["model"].values()]
-    for moments in state["parts"]["optimizer"]["state"].values():
+    parts = [*state.parts["model"].values()]
+    for moments in state.parts["optimizer"]["state"].values():
         parts += moments.values()
     joined = b"".join(part.numpy().tobytes() for part in parts)
     models = digest(run_dir / "best.safetensors"), digest(run_dir / "last.safetensors")
@@ -102,7 +102,7 @@ def test_gone_on_with_after_any_step_it_is_the_same_to_the_last_bit(
         trainer = trainer_of(save_every_steps=1, num_workers=workers)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(stopped, folder)
-        assert state_of(folder)["progress"].step == step
+        assert state_of(folder).progress.step == step
         trainer.fit(varied_recipe(make_recognizer, trained, schedule=Interrupted()), folder, True)
         assert final(folder) == final(whole)
 

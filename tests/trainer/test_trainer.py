@@ -21,7 +21,7 @@ from asr.data import dataset
 from asr.data.manifest import Utterance
 from asr.metrics.error_rate import word_errors
 from asr.model_file import load_model
-from asr.trainer.schedule import Linear
+from asr.trainer.optim import Linear
 from asr.transcriber import Transcriber
 from tests.trainer.fitting import (
     RATE,
@@ -60,7 +60,10 @@ def test_it_learns_to_write_words_it_has_never_heard(
     assert not words & {u.text for u in splits.train}
     adam = partial(torch.optim.AdamW, lr=0.01)
     recipe = recipe_of(
-        make_recognizer(dropout=0.2, channels=8), splits, adam, schedule=Linear(warmup=0.1)
+        make_recognizer(dropout=0.2, channels=8),
+        splits,
+        adam,
+        schedule=Linear(warmup=0.1, floor=0.0),
     )
     progress = trainer_of(max_epochs=40, validate_every=10, log_every=1).fit(recipe, run_dir)
     losses = [float(row["loss"]) for row in rows_of(run_dir / "steps.csv")]
@@ -206,7 +209,7 @@ def test_rows_and_picture(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path
 ) -> None:
     splits = make_splits()
-    recipe = recipe_of(make_recognizer(), splits, schedule=Linear(warmup=0.0))
+    recipe = recipe_of(make_recognizer(), splits, schedule=Linear(warmup=0.0, floor=0.0))
     progress = trainer_of(log_every=3).fit(recipe, run_dir)
     steps = rows_of(run_dir / "steps.csv")
     assert [row["step"] for row in steps] == ["1", "3", "6", "9"]

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.data.batch import Batch, BatchLoader
-from asr.data.dataset import SpeechDataset
+from asr.data.dataset import Batch, batch_loader
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.metrics.error_rate import ErrorCounts
@@ -19,6 +18,7 @@ from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import World
 from asr.trainer.validation import Validation, check_readable, validate
+from tests.data.loading import requests_of
 
 RATE = 8000  # [Hz]
 
@@ -37,7 +37,7 @@ def batches_of(
     recognizer: Recognizer, utterances: tuple[Utterance, ...], plan: list[tuple[int, ...]]
 ) -> list[Batch]:
     tokens = [recognizer.tokenizer.encode(utterance.text) for utterance in utterances]
-    return list(BatchLoader(SpeechDataset(utterances, tokens, RATE)).batches(0, plan))
+    return list(batch_loader(RATE).load(requests_of(utterances, tokens, 0, plan)))
 
 
 class Scripted(Recognizer):

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from asr.data.checks import check_duration
+from asr.data.dataset import Gate, Tokens, Window, label
 from asr.data.manifest import Utterance
 from asr.data.shar.cuts import read_cuts
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import Shard, SharIndex
 from asr.data.shar.recordings import read_recordings
-from asr.data.source import Ranks, Totals
 from asr.data.splits import seconds
-from asr.data.window import Gate, Tokens, Window, label
 from asr.finding import Finding
 from asr.text import CharTokenizer, TextNormalizer
 
@@ -54,14 +53,6 @@ class SharSource:
         if self.shards_per_window < 1:
             raise ValueError(f"shards_per_window {self.shards_per_window}, expected at least 1")
 
-    @property
-    def totals(self) -> Totals:
-        """Of all shards, by the index."""
-        longest = max(shard.longest_s for shard in self.index.shards)
-        return Totals(
-            self.index.utterances, self.index.duration_s, min(longest, self.max_duration_s)
-        )
-
     def fingerprint(self) -> str:
         """sha256 over the shards' contents, the rules and the size of a window."""
         settings = [
@@ -70,15 +61,28 @@ class SharSource:
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
-    def open(self, tokenizer: CharTokenizer, gate: Gate, seed: int, ranks: Ranks) -> SharWindows:
-        """Begin to read; see `TrainingSource`."""
+    def open(
+        self, tokenizer: CharTokenizer, gate: Gate, seed: int, rank: int = 0, world_size: int = 1
+    ) -> SharWindows:
+        """Begin to read.
+
+        Args:
+            tokenizer: turns texts into label ids; what it cannot is left out.
+            gate: says which other utterances are left out.
+            seed: of the run.
+            rank: who reads.
+            world_size: of how many.
+
+        Raises:
+            ValueError: fewer shards than ranks.
+        """
         num_shards = len(self.index.shards)
-        if num_shards < ranks.world_size:
+        if num_shards < world_size:
             raise ValueError(
-                f"{self.folder}: {num_shards} shards for {ranks.world_size} processes, expected at "
+                f"{self.folder}: {num_shards} shards for {world_size} processes, expected at "
                 "least one for each: write smaller shards (asr shar --shard-duration-h)"
             )
-        return SharWindows(self, tokenizer, gate, seed, ranks)
+        return SharWindows(self, tokenizer, gate, seed, rank, world_size)
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,24 @@ class SharWindows:
     tokenizer: CharTokenizer
     gate: Gate
     seed: int
-    ranks: Ranks
+    rank: int
+    world_size: int
 
     @property
-    def totals(self) -> Totals:
-        """Of the source."""
-        return self.source.totals
+    def num_utterances(self) -> int:
+        """Of all shards, before any is left out."""
+        return self.source.index.utterances
+
+    @property
+    def seconds(self) -> float:
+        """Of audio in all shards [s]."""
+        return self.source.index.duration_s
+
+    @property
+    def longest_s(self) -> float:
+        """Upper bound on the duration of an utterance that is trained on [s]."""
+        longest = max(shard.longest_s for shard in self.source.index.shards)
+        return min(longest, self.source.max_duration_s)
 
     def count(self) -> int:
         """Windows of an epoch."""
@@ -116,7 +132,7 @@ class SharWindows:
         return len(self.source.index.shards)
 
     def _bounds(self) -> list[tuple[int, int]]:
-        return window_bounds(self._num_shards, self.ranks.world_size, self.source.shards_per_window)
+        return window_bounds(self._num_shards, self.world_size, self.source.shards_per_window)
 
     def load(self, epoch: int, number: int) -> Window:
         """Read one window."""
@@ -126,7 +142,7 @@ class SharWindows:
         ]
         first, end = self._bounds()[number]
         reading = [
-            self._read_shard(shard, index % self.ranks.world_size)
+            self._read_shard(shard, index % self.world_size)
             for index, shard in enumerate(order[first:end])
         ]
         utterances: list[Utterance] = []
@@ -157,7 +173,7 @@ class SharWindows:
         cuts = read_cuts(folder, shard.cuts, shard.recording, shard.cuts_sha256)
         content = _ShardContent(owner, [], [], [], [])
         kept = self._sort(cuts, content)
-        if owner == self.ranks.rank:
+        if owner == self.rank:
             ids = [cut_id for cut_id, _ in cuts]
             audio = read_recordings(folder, shard.recording, ids, kept, shard.recording_sha256)
             content.audio[:] = [audio[cut_id] for cut_id in kept]

@@ -14,9 +14,8 @@ from asr.data.manifest import Utterance, write_manifest
 from asr.data.shar.index import INDEX_FILE, SharIndex, write_index
 from asr.data.shar.load import StreamedSplits, load_shar
 from asr.data.shar.writer import SharSettings, SharWriter
-from asr.data.source import Ranks
-from asr.data.window import no_gate
 from asr.text import CharTokenizer, TextNormalizer
+from tests.data.loading import no_gate
 
 from .conftest import COUNT, RATE
 
@@ -50,7 +49,7 @@ def test_with_an_index_nothing_else_is_read(
     monkeypatch.setattr("asr.data.shar.index.read_cuts", None)
     splits = load(shards, dev, said, shards_per_window=2)
     assert splits.alphabet == "abcd"
-    assert splits.train.totals.utterances == COUNT
+    assert splits.train.index.utterances == COUNT
     assert splits.train.shards_per_window == 2
     assert len(splits.dev) == 3
     assert said == []
@@ -98,7 +97,7 @@ def test_a_folder_that_cannot_keep_its_index(
 
     monkeypatch.setattr("asr.data.shar.load.write_index", refuse)
     said: list[str] = []
-    assert load(folder, dev, said, alphabet="abcd").train.totals.utterances == 6
+    assert load(folder, dev, said, alphabet="abcd").train.index.utterances == 6
     assert "the index is not kept (Permission denied), so the next run reads anew" in said[1]
 
 
@@ -133,9 +132,9 @@ def test_shards_that_lhotse_wrote(tmp_path: Path, dev: Path) -> None:
     said: list[str] = []
     splits = load(folder, dev, said, alphabet="abcd ")
     assert "cut rec/5.5 is no utterance: it has 2 supervisions, expected 1" in said[1]
-    assert splits.train.totals.utterances == 6
+    assert splits.train.index.utterances == 6
     seen = {}
-    windows = splits.train.open(CharTokenizer("abc "), no_gate, 0, Ranks())
+    windows = splits.train.open(CharTokenizer("abc "), no_gate, 0)
     for window in windows.epoch(0):
         for position, utterance in enumerate(window.utterances):
             assert (utterance.text, utterance.speaker) == ("ab c", "anna")

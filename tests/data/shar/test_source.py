@@ -17,15 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from asr.data.batch import Batch, BatchLoader
-from asr.data.dataset import RequestDataset
+from asr.data.dataset import Batch, Planner, Tokens, Window, batch_loader, label_manifest
 from asr.data.manifest import Utterance
 from asr.data.plan import rank_batches
 from asr.data.shar.source import SharSource, SharWindows, shard_order, window_bounds
-from asr.data.source import ManifestSource, Ranks
-from asr.data.window import Tokens, Window, no_gate
 from asr.finding import Finding, Kind
 from asr.text import CharTokenizer
+from tests.data.loading import no_gate
 
 from .conftest import COUNT, RATE, MakeSource
 
@@ -34,22 +32,23 @@ BUDGET = 2.0  # [s]
 
 
 def open_for(source: SharSource, rank: int = 0, world_size: int = 1, seed: int = 0) -> SharWindows:
-    return source.open(TOKENIZER, no_gate, seed, Ranks(rank, world_size))
+    return source.open(TOKENIZER, no_gate, seed, rank, world_size)
 
 
 def plan_of(window: Window, epoch: int, world_size: int) -> list[tuple[int, ...]]:
-    return window.plan(seed=0, epoch=epoch, batch_duration_s=BUDGET, world_size=world_size)
+    return Planner(0, BUDGET, world_size=world_size).batches(window, epoch)
 
 
 def batches_of(
     source: SharSource, epoch: int, rank: int, world_size: int, workers: int = 0, start: int = 0
 ) -> list[list[Batch]]:
     """Of a rank, by window."""
-    loader = BatchLoader(RequestDataset(RATE, seed=0), num_workers=workers)
+    loader = batch_loader(RATE, num_workers=workers)
+    planner = Planner(0, BUDGET, rank=rank, world_size=world_size)
     found = []
     for window in open_for(source, rank, world_size).epoch(epoch, start):
-        share = rank_batches(plan_of(window, epoch, world_size), world_size, rank)
-        found.append(list(loader.load(window.requests(epoch, share))))
+        steps = planner.steps([window], epoch)
+        found.append(list(loader.load(batch for step in steps for batch in step.requests)))
     return found
 
 
@@ -82,7 +81,7 @@ def test_every_utterance_once_an_epoch_and_ranks_agree(
     shards: Path, make_source: MakeSource, world_size: int, per_window: int
 ) -> None:
     source = make_source(shards, shards_per_window=per_window)
-    assert source.totals.utterances == COUNT
+    assert open_for(source).num_utterances == COUNT
     for epoch in range(2):
         ranks = [
             list(open_for(source, rank, world_size).epoch(epoch)) for rank in range(world_size)
@@ -113,9 +112,8 @@ def test_shards_give_the_examples_of_the_manifest(
         Utterance(u.audio_filepath, u.text.lower(), u.duration, u.id, offset=u.offset)
         for u in utterances
     ]
-    (whole,) = ManifestSource(plain).open(TOKENIZER, no_gate, 0, Ranks()).epoch(1)
-    loader = BatchLoader(RequestDataset(RATE, seed=0))
-    alone = loader.load(whole.requests(1, [(position,) for position in range(COUNT)]))
+    (whole,) = label_manifest(plain, TOKENIZER, no_gate).epoch(1)
+    alone = batch_loader(RATE).load([whole.request(1, position)] for position in range(COUNT))
     expected = {batch.utterances[0].id: batch for batch in alone}
     rows = 0
     for batch in chain(*batches_of(source, 1, 0, 1)):
@@ -137,32 +135,28 @@ import hashlib
 import sys
 from pathlib import Path
 
-from asr.data.batch import BatchLoader
-from asr.data.dataset import RequestDataset
-from asr.data.plan import rank_batches
+from asr.data.dataset import Planner, batch_loader
 from asr.data.shar.folder import SharFolder
 from asr.data.shar.index import read_index
 from asr.data.shar.source import SharSource
-from asr.data.source import Ranks
-from asr.data.window import no_gate
+from tests.data.loading import no_gate
 from asr.augment import WaveformAugment
 from asr.text import TextNormalizer, CharTokenizer
 
 folder, workers, epoch, start, group = sys.argv[1], *map(int, sys.argv[2:])
 place = SharFolder(folder)
 source = SharSource(place, read_index(place), TextNormalizer(), shards_per_window=2)
-windows = source.open(CharTokenizer("abcd"), no_gate, 0, Ranks(1, 2))
+windows = source.open(CharTokenizer("abcd"), no_gate, 0, 1, 2)
 augment = WaveformAugment(speeds=(0.9, 1.0, 1.1), gain_db=(-6.0, 6.0))
-loader = BatchLoader(RequestDataset(8000, 0, augment), num_workers=workers)
+loader = batch_loader(8000, 0, augment, num_workers=workers)
 loader.start()
-for window in windows.epoch(epoch, start):
-    plan = window.plan(seed=0, epoch=epoch, batch_duration_s=2.0, world_size=2)
-    share = rank_batches(plan, 2, 1)[group if window.index == start else 0:]
-    for batch in loader.load(window.requests(epoch, share)):
+planner = Planner(0, 2.0, rank=1, world_size=2)
+for step in planner.steps(windows.epoch(epoch, start), epoch, group):
+    for batch in loader.load(step.requests):
         digest = hashlib.sha256(repr((batch.seeds, [u.id for u in batch.utterances])).encode())
         for tensor in (batch.waveforms, batch.num_samples, batch.tokens, batch.token_lengths):
             digest.update(tensor.numpy().tobytes())
-        print(window.index, digest.hexdigest())
+        print(step.window, digest.hexdigest())
 loader.close()
 """
 
@@ -194,7 +188,7 @@ def test_what_cannot_be_learnt_is_left_out_in_its_window(
         ]
 
     source = make_source(shards, min_duration_s=0.2, max_duration_s=0.7)
-    windows = list(source.open(CharTokenizer("abc"), gate, 0, Ranks(0, 2)).epoch(0))
+    windows = list(source.open(CharTokenizer("abc"), gate, 0, 0, 2).epoch(0))
     found = {each.id: each for window in windows for each in window.left_out}
     kept = {utterance.id for window in windows for utterance in window.utterances}
     assert kept.isdisjoint(found)
@@ -277,4 +271,4 @@ def test_a_changed_file_is_named(shards: Path, make_source: MakeSource, tmp_path
     (folder / "cuts.000002.jsonl.gz").write_bytes(gzip.compress(b"{}\n"))
     with pytest.raises(ValueError, match=r"cuts\.000002\.jsonl\.gz: sha256 \w+\.\.\., expected"):
         list(open_for(make_source(folder)).epoch(0))
-    assert np.isfinite(make_source(folder).totals.seconds)
+    assert np.isfinite(open_for(make_source(folder)).seconds)

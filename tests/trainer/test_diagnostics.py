@@ -1,4 +1,4 @@
-"""What a training finds out about itself: label errors, its memory, a picture of its alignments."""
+"""What a training finds out about itself: worst utterances, advice, its memory, pictures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,102 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from asr.data.dataset import Request
+from asr.data.manifest import Utterance
 from asr.memory import machine_memory
-from asr.trainer.memory import GIB
-from asr.trainer.picture import Heard, draw_alignments
+from asr.trainer.diagnostics import (
+    GIB,
+    Decoded,
+    Point,
+    Worst,
+    WorstUtterance,
+    advise,
+    draw_alignments,
+    draw_curves,
+    read_points,
+    write_worst,
+)
+from asr.trainer.log import RunLog
 from asr.trainer.step import Stepper
 from asr.transcriber import Transcriber
 from tests.trainer.fitting import MakeRecognizer, MakeSplits, recipe_of, rows_of, trainer_of
+from tests.trainer.test_log import filled, step_row, validation_row
+
+# --- advice and worst utterances --------------------------------------------------------------
 
 
-def test_a_wrong_label_is_among_the_loudest(
+FINE = Point(train_loss=1.0, dev_loss=1.0, cer=0.3, blank_share=0.7, clipped_share=0.1)
+
+
+def curve(train: list[float], dev: list[float], **other: float) -> list[Point]:
+    return [
+        replace(FINE, train_loss=t, dev_loss=d, **other) for t, d in zip(train, dev, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (curve([3, 2, 1], [3, 2.5, 2]), None),
+        (curve([3, 2, 1, 0.5], [3, 2, 2.2, 2.3]), None),  # risen for two only
+        (curve([3, 2, 1, 0.5, 0.3], [3, 2, 2.2, 2.3, 2.4]), "it learns by heart"),
+        (curve([3, 2, 1.8, 1.8, 1.8], [3, 2, 2, 2, 2]), "neither loss has moved by 1 %"),
+        (curve([3, 2, 1.8, 1.8, 1.8], [3, 2, 2, 2, 2], clipped_share=0.97), "are clipped and"),
+        (curve([3, 2, 1], [3, 2, 1], clipped_share=1.0), None),  # clipped, and learning
+        (curve([3, 2.9, 2.8], [3, 2.9, 2.8], blank_share=1.0, cer=1.0), "are blank and CER"),
+        (curve([3, 2.9, 2.8], [3, 2.9, 2.8], blank_share=1.0, cer=0.5), None),
+        (curve([3, 3], [3, 3]), None),  # too early to say
+        ([], None),
+    ],
+)
+def test_advice(points: list[Point], words: str | None) -> None:
+    advice = advise(points)
+    if words is None:
+        assert advice is None
+    else:
+        assert advice is not None
+        assert words in advice
+        assert "try" in advice
+
+
+def test_the_worst_are_kept_with_what_they_are_loaded_from() -> None:
+    worst = Worst(3)
+    names = [f"{letter}{number}" for letter in "uv" for number in range(10)]
+    requests = {name: Request(0, Utterance(Path(), "", 1.0, name), ()) for name in names}
+    for number in range(10):
+        losses = [(f"u{number}", float((7 * number) % 10)), (f"v{number}", -1.0)]
+        worst.add(losses, requests)
+    expected = [("u7", 9.0), ("u4", 8.0), ("u1", 7.0)]
+    assert worst.take() == [(loss, requests[name]) for name, loss in expected]
+    assert worst.take() == []
+    for _ in range(2):  # two of one name and loss, of two shards say
+        worst.add([("u1", 1.0)], requests)
+    assert len(worst.take()) == 2
+
+
+def test_none_are_kept_where_none_are_asked_for() -> None:
+    worst = Worst(0)
+    worst.add([("u", 1.0)], {"u": Request(0, Utterance(Path(), "", 1.0, "u"), ())})
+    assert worst.take() == []
+
+
+def test_they_are_written_as_json_lines(tmp_path: Path) -> None:
+    worst = [
+        WorstUtterance("é/1", "a.wav", 7.5, "ab", "cd"),
+        WorstUtterance("2", "b.wav", 7.25, "b"),
+    ]
+    write_worst(tmp_path / "worst.jsonl", worst)
+    lines = (tmp_path / "worst.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {
+        "id": "é/1", "audio": "a.wav", "loss": 7.5, "reference": "ab", "hypothesis": "cd",
+    }  # fmt: skip
+    assert json.loads(lines[1])["hypothesis"] == ""
+
+
+# --- within a training ------------------------------------------------------------------------
+
+
+def test_a_wrong_label_is_among_the_worst(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path
 ) -> None:
     splits = make_splits()
@@ -127,8 +214,46 @@ def test_the_picture_stands_texts_of_any_kind(tmp_path: Path) -> None:
     probs = np.full((6, 4), 0.05, np.float32)
     probs[:, 0] = 0.8
     probs[2] = (0.1, 0.8, 0.05, 0.05)
-    heard = Heard(
+    decoded = Decoded(
         "$x$ <b>", "a $ b", "こ", np.zeros((12, 5), np.float32), 0.01, probs, 0.02, "你 b",
     )  # fmt: skip
-    draw_alignments(tmp_path / "alignments.png", [heard])
+    draw_alignments(tmp_path / "alignments.png", [decoded])
     assert imread(tmp_path / "alignments.png").shape == (408, 1320, 4)
+
+
+# --- pictures of rows --------------------------------------------------------------------------
+
+
+def test_points_are_what_was_recorded(tmp_path: Path) -> None:
+    filled(tmp_path)
+    expected = [Point(1.25, 1 / step, 0.25, 0.5, 0.125) for step in (3, 6)]
+    assert read_points(tmp_path / "validations.csv") == expected
+
+
+def test_the_picture_of_the_curves(tmp_path: Path) -> None:
+    filled(tmp_path)
+    draw_curves(tmp_path)
+    picture = imread(tmp_path / "curves.png")
+    assert picture.shape == (432, 1620, 4)
+    levels = (255 * picture[..., :3]).round().astype(np.int64)  # red, green, blue
+    colours = set(np.unique(levels @ [1 << 16, 1 << 8, 1]).tolist())
+    assert {0xD62728, 0xFF7F0E, 0x1F77B4} <= colours  # WER, CER, dev loss
+
+
+def test_the_picture_stands_numbers_that_cannot_be_drawn(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, True, 2)
+    log.step(
+        step_row(1, loss=float("nan"), grad_norm=float("nan")),
+        epochs_done=0.5,
+        wer=0.5,
+        record=True,
+    )
+    log.validation(validation_row(1, loss=float("inf"), wer=float("inf")))
+    draw_curves(tmp_path)
+    assert imread(tmp_path / "curves.png").shape == (432, 1620, 4)
+
+
+def test_the_picture_of_no_rows_at_all(tmp_path: Path) -> None:
+    RunLog(tmp_path, True, 2)
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -1,22 +1,28 @@
-"""Several processes train as one."""
+"""Signals are noted, processes of one attempt find each other, and several train as one."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from torch.distributed import HashStore
 
-from asr.data.batch import BatchLoader
-from asr.data.dataset import SpeechDataset
+from asr.data.dataset import batch_loader
 from asr.data.splits import Splits
+from asr.data.workers import STOP_SIGNALS
 from asr.model_file import load_model
-from asr.trainer.distributed import join_world
+from asr.trainer.distributed import StopRequest, agree_on_attempt, join_world
 from asr.trainer.validation import validate
+from tests.data.loading import requests_of
 from tests.trainer.fitting import (
     RATE,
     MakeRecognizer,
@@ -25,6 +31,126 @@ from tests.trainer.fitting import (
     rows_of,
     state_of,
 )
+
+# --- signals ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _usual_handlers() -> Iterator[None]:
+    """A shell starts what is to run in the background with SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        usual = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_is_noted(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.is_made
+        os.kill(os.getpid(), number)
+        assert stop.is_made
+        assert stop.signal is number
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_made
+
+
+def test_among_several_processes_a_second_one_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    with StopRequest() as stop:
+        for _ in range(2):  # the terminal's, and the launcher's
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal is signal.SIGINT
+
+
+def test_another_handler_hears_of_it_afterwards() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert stop.is_made
+            assert not heard
+        assert heard == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_made
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_nothing_is_noted() -> None:
+    seen: list[bool] = []
+
+    def ask() -> None:
+        with StopRequest() as stop:
+            seen.append(stop.is_made)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+# --- one attempt ------------------------------------------------------------------------------
+
+
+def attempt(store: HashStore, world_size: int, late: int | None = None) -> set[str]:
+    """The names that the ranks of an attempt agree on; one of them may come late."""
+
+    def agree(rank: int) -> str:
+        if rank == late:
+            threading.Event().wait(0.2)
+        return agree_on_attempt(store, rank, world_size, timeout_s=30)
+
+    with ThreadPoolExecutor(world_size) as pool:
+        return set(pool.map(agree, range(world_size)))
+
+
+@pytest.mark.parametrize("late", [None, 0, 1, 3])
+def test_the_ranks_of_an_attempt_agree_and_no_two_attempts_do(late: int | None) -> None:
+    store = HashStore()
+    names = [attempt(store, 4, late) for _ in range(5)]
+    assert all(len(each) == 1 for each in names)
+    assert len(set.union(*names)) == 5
+
+
+def test_what_a_dead_attempt_asked_is_not_taken_for_one_that_lives() -> None:
+    store = HashStore()
+    store.set("ask/1", "word of a process that died before it was answered")
+    (name,) = attempt(store, 2, late=1)
+    assert store.check([f"{name}/here/1"])
+
+
+def test_a_process_that_does_not_come_is_named() -> None:
+    store = HashStore()
+    store.set_timeout(timedelta(seconds=5))
+    with pytest.raises(TimeoutError, match=r"processes \[1, 2\] of 3 did not come"):
+        agree_on_attempt(store, 0, 3, timeout_s=0.1)
+
+
+# --- several processes ------------------------------------------------------------------------
+
 
 LIMIT_S = 300.0  # [s] two processes take 10 on an idle machine
 SCRIPT = """
@@ -37,16 +163,16 @@ from asr.augment import Augment
 from asr.model_file import load_model
 from asr.data.splits import load_splits
 from asr.text import TextNormalizer
-from asr.trainer import Trainer
-from asr.trainer.schedule import Constant
-from asr.trainer.recipe import Recipe
+from asr.trainer import Recipe
+from asr.trainer.optim import Constant
+from tests.trainer.fitting import trainer_of
 
 run_dir, model, train, dev = map(Path, sys.argv[1:5])
 ranks, accumulate = map(int, sys.argv[5:7])
 torch.set_num_threads(1)
-trainer = Trainer(
-    max_epochs=2, batch_duration_s=float(sys.argv[7]), accumulate=accumulate, num_workers=0,
-    accelerator="cpu", devices=ranks, log_every=1, save_every_s=float(sys.argv[8]),
+trainer = trainer_of(
+    batch_duration_s=float(sys.argv[7]), accumulate=accumulate, devices=ranks, log_every=1,
+    save_every_s=float(sys.argv[8]),
 )
 if trainer.world.rank == 1 and sys.argv[9] == "slow_clock":
     clock = time.monotonic
@@ -155,8 +281,7 @@ def test_several_processes_validate_the_model_that_is_saved(
     recognizer = load_model(folder / "last.safetensors")[0]
     dev = make_splits().dev
     tokens = [recognizer.tokenizer.encode(utterance.text) for utterance in dev]
-    loader = BatchLoader(SpeechDataset(dev, tokens, RATE, seed=0))
-    batches = loader.batches(0, [tuple(range(len(dev)))])
+    batches = batch_loader(RATE).load(requests_of(dev, tokens, 0, [range(len(dev))]))
     alone = validate(recognizer, batches, join_world("cpu", 1, 1, "32-true"))
     row = rows_of(folder / "validations.csv")[-1]
     assert float(row["loss"]) == pytest.approx(alone.loss, rel=1e-5)
@@ -166,4 +291,4 @@ def test_several_processes_validate_the_model_that_is_saved(
 def test_processes_whose_clocks_differ_save_together(train_on: Callable[..., Path]) -> None:
     # One rank's clock runs a thousand times as slow: only the other finds it time to save.
     folder = train_on(2, accumulate=1, save_every_s=1e-3, clock="slow_clock")
-    assert state_of(folder)["progress"].epoch == 2
+    assert state_of(folder).progress.epoch == 2
