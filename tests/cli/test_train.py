@@ -289,7 +289,7 @@ def test_broken_audio_is_named(
     manifest.write_text(json.dumps(row) + "\n")
     line = fails(*arguments(corpus, tmp_path, "x", tiny), f"data.train={manifest}")
     assert line.startswith("1 of 1 training utterances cannot be used, expected at most 5%")
-    assert f"last: broken.wav: {tmp_path}/broken.wav: cannot be read as audio" in line
+    assert f"last: {manifest}:1: broken.wav: {tmp_path}/broken.wav: cannot be read as audio" in line
 
 
 @pytest.mark.parametrize("debug", ["one_batch", "overfit"])
