@@ -166,7 +166,7 @@ def sgml(title, alignments):
         steps = [
             f"{letters[word.kind]},"
             + ",".join(f'"{text}"' if text else "" for text in (word.reference, word.hypothesis))
-            for word in each.words
+            for word in each
         ]
         lines.append(f'<PATH id="(s-{k})" word_cnt="{len(steps)}" sequence="{k}">')
         lines += [":".join(steps), "</PATH>"]
