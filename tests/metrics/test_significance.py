@@ -183,7 +183,7 @@ def test_equals_nist_sc_stats(seed, tmp_path):
     b = [alignment(f"{reference} end", f"{second} end") for reference, _, second in made]
     ends = ("equal", "end", "end")
     for each in (*a, *b):
-        assert (each.words[-1].kind, each.words[-1].reference, each.words[-1].hypothesis) == ends
+        assert (each[-1].kind, each[-1].reference, each[-1].hypothesis) == ends
     subprocess.run(
         [SC_STATS, "-p", "-t", "mapsswe", "-v", "-n", "out"],
         input=sgml("one", a) + sgml("two", b),
