@@ -25,7 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(
-    function: Callable[..., Any], folder: Path | None = None, fastmath: set[str] | bool = False
+    function: Callable[..., Any],
+    folder: Path | None = None,
+    fastmath: set[str] | bool = False,
+    *,
+    inline: bool = False,
 ) -> Callable[..., Any]:
     """Compile a function of arrays and numbers; it runs without the interpreter's lock.
 
@@ -35,9 +39,16 @@ def compiled(
             kept is dropped when any file in it or below changes. Numba itself looks at the
             function's own file alone.
         fastmath: liberties in arithmetic, as of Numba.
+        inline: written into the compiled functions that call it.
     """
     folder = Path(inspect.getfile(function)).parent if folder is None else folder
-    dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", fastmath=fastmath)
+    dispatcher: Any = numba.njit(
+        function,
+        nogil=True,
+        error_model="numpy",
+        fastmath=fastmath,
+        inline="always" if inline else "never",
+    )
     try:
         # Where Numba's own decorator puts its FunctionCache; there is no public way to hand it one.
         dispatcher._cache = _Store(function, fingerprint(folder))
@@ -49,6 +60,14 @@ def compiled(
         )
     result: Callable[..., Any] = dispatcher
     return result
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`compiled`, and written into its callers: for what is given named tuples of many arrays.
+
+    To hand these over takes longer than little work does: each array's references are counted.
+    """
+    return compiled(function, inline=True)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Decoders side by side: utterances a second on one core, and how many times flashlight-text's.
 
-    OMP_NUM_THREADS=1 python benchmarks/decoder.py
-    OMP_NUM_THREADS=1 python benchmarks/decoder.py --model best.safetensors --manifest dev.jsonl \
+    OMP_NUM_THREADS=1 python -m benchmarks.decoder
+    OMP_NUM_THREADS=1 python -m benchmarks.decoder --model best.safetensors --manifest dev.jsonl \
       --lm lm.arpa
 
 Without a model the log-probabilities are random ones with the peaks of a trained model: 250 frames,
@@ -27,7 +27,7 @@ from torch import Tensor
 from asr.decoder import BeamSearch, Greedy, LexiconBeamSearch
 from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram_file import load_ngram_model, save_ngram_model
-from asr.decoder.prefix_search_reference import ReferenceSearch, Worth
+from tests.decoder.plain_prefix_search import PlainSearch, Worth
 
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"  # 29 labels with the blank
 FRAMES, BEAM = 250, 50
@@ -99,7 +99,7 @@ def real(model: Path, manifest: Path, count: int) -> tuple[Tensor, Tensor, str]:
 
 def twin(decoder: BeamSearch) -> Decode:
     """The pure-Python search with a decoder's settings."""
-    search = ReferenceSearch(BEAM, 1, decoder.max_tokens, *decoder.limits, Worth())
+    search = PlainSearch(BEAM, 1, decoder.max_tokens, *decoder.limits, Worth())
 
     def decode(log_probs: Tensor, lengths: Tensor) -> object:
         rows = log_probs.double().numpy()

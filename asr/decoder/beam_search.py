@@ -1,4 +1,8 @@
-"""CTC prefix beam search, with a language model of words and with hotwords."""
+"""CTC prefix beam search, with a language model of words and with hotwords.
+
+The class is what a user sees. Below it: the arrays of a search, and the search itself, frame by
+frame, in code that Numba compiles.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,20 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.decoder.frames import utterances_of
-from asr.decoder.greedy import Hypothesis
-from asr.decoder.hotword import HotwordAutomaton, build_automaton
-from asr.decoder.ngram import NgramModel, Ngrams
+from asr.compiled import compiled
+from asr.decoder.greedy import BLANK, Hypothesis
+from asr.decoder.hotword import NO_HOTWORDS, build_automaton, hot_with
+from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram_file import load_ngram_model
-from asr.decoder.prefix_search import Limits, search, trace
-from asr.decoder.prefix_tree import workspace
-from asr.decoder.token_trie import build_trie
-from asr.decoder.word_model import (
-    WordModel,
-    build_word_model,
-)
+from asr.decoder.token_trie import NONE, ROOT
+from asr.decoder.word_model import NO_WORDS, build_word_model, spell, words_at_end, words_with
 from asr.text import CharTokenizer
 
 
@@ -77,28 +77,21 @@ class BeamSearch:
         unk_score: float = -5.0,
         hotwords: Mapping[str, float] | None = None,
     ) -> None:
+        check_beam(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
         for name, value, is_good, expected in (
-            ("beam_size", beam_size, beam_size >= 1, "1 or more"),
-            ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
             ("min_token_log_prob", min_token_log_prob, min_token_log_prob <= 0, "0 or less"),
-            ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
-            ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
             ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
-            ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
             ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
             ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
         ):
             if not is_good:
                 raise ValueError(f"{name} {value}, expected {expected}")
-        self.beam_size, self.nbest, self.max_tokens = beam_size, nbest, max_tokens
-        self.limits = Limits(
-            float(min_token_log_prob),
-            float(beam_threshold),
-            math.log(skip_blank),
-        )
-        self.alphabet = alphabet
         if not alphabet and (language_model is not None or hotwords):
             raise ValueError("a language model and hotwords need the model's alphabet")
+        self.beam_size, self.nbest, self.max_tokens = beam_size, nbest, max_tokens
+        # Whole numbers would be of another type, here and below, and the search compiled for it.
+        self.limits = Limits(float(min_token_log_prob), float(beam_threshold), math.log(skip_blank))
+        self.alphabet = alphabet
         self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
         self.unwritable: list[str] = []
         hotwords = hotwords or {}
@@ -107,11 +100,10 @@ class BeamSearch:
         if language_model is not None:
             if not isinstance(language_model, NgramModel):
                 language_model = load_ngram_model(Path(language_model))
-            tokenizer = CharTokenizer(alphabet)
             written, self.unwritable = language_model.written_in(alphabet)
             words = {word for phrase in hotwords for word in phrase.split()}.union(written)
             self.words = build_word_model(
-                language_model, sorted(words), tokenizer, lm_weight, word_bonus, unk_score
+                language_model, sorted(words), alphabet, lm_weight, word_bonus, unk_score
             )
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
@@ -139,13 +131,13 @@ class BeamSearch:
         num_frames, vocab_size = log_probs.shape
         space = workspace(num_frames, vocab_size, self.beam_size, self.max_tokens)
         final, count = search(log_probs, self.limits, self.words, self.hotwords, space)
-        found = []
+        hypotheses = []
         for candidate in space.ranked[: min(count, self.nbest)]:
-            tokens, starts, ends = np.empty((3, len(log_probs)), np.int64)
-            means = np.empty(len(log_probs))
+            tokens, starts, ends = np.empty((3, num_frames), np.int64)
+            means = np.empty(num_frames)
             entry = space.beams[final][candidate["order"]]
             length = trace(entry, log_probs, space, tokens, starts, ends, means)
-            found.append(
+            hypotheses.append(
                 Hypothesis(
                     tokens=tuple(tokens[:length].tolist()),
                     starts=tuple(starts[:length].tolist()),
@@ -154,22 +146,527 @@ class BeamSearch:
                     score=float(candidate["score"]),
                 )
             )
-        return found
+        return hypotheses
 
 
-def _no_words() -> WordModel:
-    """No language model, in the types of one: so there is one compiled search for both."""
-    trie, _ = build_trie([])
-    real, number = np.empty(0, np.float32), np.empty(0, np.int32)
-    ngrams = Ngrams(real, real, number, np.empty(0, np.int64), number)
-    return WordModel(trie, number, ngrams, 0, 0, 0, 0.0, 0.0, 0.0, -1)
+def check_beam(
+    beam_size: int, nbest: int, max_tokens: int, beam_threshold: float, lm_weight: float
+) -> None:
+    """Refuse settings out of range that every beam search has; see `BeamSearch`.
+
+    Raises:
+        ValueError: one of them is.
+    """
+    for name, value, is_good, expected in (
+        ("beam_size", beam_size, beam_size >= 1, "1 or more"),
+        ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
+        ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
+        ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
+        ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
+    ):
+        if not is_good:
+            raise ValueError(f"{name} {value}, expected {expected}")
 
 
-def _no_hotwords() -> HotwordAutomaton:
-    trie, _ = build_trie([])
-    return HotwordAutomaton(
-        trie, np.zeros(1, np.int32), np.zeros(1), np.zeros(1), np.zeros(1), 0, -1
+def utterances_of(log_probs: Tensor, lengths: Tensor, alphabet: str) -> list[NDArray[np.float64]]:
+    """The frames of each utterance of a batch, without padding, `(T, V)` float64.
+
+    Args:
+        log_probs: `(B, T, V)` [nats].
+        lengths: `(B,)` int64 [output frames].
+        alphabet: that the labels must fit; empty for any.
+
+    Raises:
+        ValueError: log_probs that are not a number or infinite, or a frame in which no label is
+            possible; an alphabet that is not the model's.
+    """
+    if alphabet and len(alphabet) + 1 != log_probs.shape[-1]:
+        raise ValueError(
+            f"log_probs of {log_probs.shape[-1]} labels, expected {len(alphabet) + 1}: the blank "
+            "and the decoder's alphabet"
+        )
+    rows = log_probs.detach().to("cpu", torch.float64).contiguous().numpy()
+    utterances = [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
+    for number, utterance in enumerate(utterances):
+        bad = np.isnan(utterance) | (utterance == np.inf)
+        if bad.any():
+            frame, label = np.argwhere(bad)[0]
+            raise ValueError(
+                f"log_probs of utterance {number}, frame {frame}, label {label}: "
+                f"{utterance[frame, label]}, expected a number below inf"
+            )
+        dead = np.all(utterance == -np.inf, axis=1)
+        if dead.any():
+            raise ValueError(
+                f"log_probs of utterance {number}, frame {int(dead.argmax())}: -inf for every "
+                "label, expected one that is possible"
+            )
+    return utterances
+
+
+# --- the arrays of a search --------------------------------------------------------------------
+
+EMPTY = 0  # the empty prefix
+PREFIXES, SPANS = 0, 1  # places in `sizes`
+
+INT, LONG, REAL = np.int32, np.int64, np.float64
+
+# A prefix: tokens in a row, and what is known of them whatever the frames say.
+PREFIX = np.dtype(
+    [
+        ("parent", INT),
+        ("token", INT),  # the last one
+        ("first_child", INT),
+        ("sibling", INT),  # the next child of the same parent
+        ("place", INT),  # in the beam, or NONE
+        ("spelt", INT),  # node of the word begun in the vocabulary's trie, NONE if no word does so
+        ("hot", INT),  # state of the hotwords
+        ("is_closed", INT),  # 1 where the two `closed_` fields are known
+        ("context", LONG),  # node of the language model after the words ended
+        ("closed_context", LONG),  # the same, if the word begun ended here
+        ("words", REAL),  # what the words ended are worth [nats]
+        ("closed_words", REAL),
+        ("gained", REAL),  # what the hotwords ended are worth [nats]
+        ("extra", REAL),  # all that is added to the log-probability [nats]
+    ],
+    align=True,
+)
+
+# A prefix in the beam: log-probabilities [nats] of all its alignments to the frames so far, and
+# the best alignment that ends in a blank or in the last token.
+ENTRY = np.dtype(
+    [
+        ("prefix", INT),
+        ("spans", INT),  # of all tokens, on the best alignment that ends in a blank
+        ("before", INT),  # spans of all but the last token, on the best one that ends in the token
+        ("start", INT),  # frame at which the last token began on that one
+        ("ended", INT),  # its spans, were it to end now; NONE while nobody asked
+        ("blank", REAL),  # sum over the alignments that end in a blank
+        ("label", REAL),  # sum over those that end in the last token
+        ("total", REAL),  # both
+        ("best_blank", REAL),  # the best one that ends in a blank
+        ("best_label", REAL),  # the best one that ends in the last token
+    ],
+    align=True,
+)
+
+# Where a token lies, and the span of the token before it.
+SPAN = np.dtype([("start", INT), ("end", INT), ("before", INT)], align=True)
+
+CANDIDATE = np.dtype([("score", REAL), ("order", LONG)], align=True)
+
+
+class Limits(NamedTuple):
+    """What the search leaves out, see `BeamSearch`."""
+
+    min_token_log_prob: float
+    beam_threshold: float
+    skip_above: float  # log-probability of the blank
+
+
+class Workspace(NamedTuple):
+    """Memory for one utterance; what is not touched costs nothing.
+
+    Attributes:
+        prefixes: `(1 + T * beam,)` PREFIX, a tree.
+        spans: `((T + 1) * beam,)` SPAN, chains.
+        sizes: `(2,)` int64, how many there are of both.
+        beams: `(2, beam)` ENTRY, before and after a frame.
+        stays: `(beam,)` ENTRY, the prefixes of the beam as they would be after the frame.
+        is_inside: `(beam, V)` bool, whether a prefix longer by that token is in the beam too.
+        tokens: `(max_tokens,)` int64, the labels that may extend a prefix in this frame.
+        heap: `(beam,)` CANDIDATE, the best so far, the worst of them first.
+        ranked: `(beam,)` CANDIDATE, the best first.
+    """
+
+    prefixes: np.ndarray
+    spans: np.ndarray
+    sizes: np.ndarray
+    beams: np.ndarray
+    stays: np.ndarray
+    is_inside: np.ndarray
+    tokens: np.ndarray
+    heap: np.ndarray
+    ranked: np.ndarray
+
+
+def workspace(num_frames: int, vocab_size: int, beam_size: int, max_tokens: int) -> Workspace:
+    """Memory for an utterance, nothing of it set but the sizes."""
+    return Workspace(
+        prefixes=np.empty(1 + num_frames * beam_size, PREFIX),
+        spans=np.empty((num_frames + 1) * beam_size, SPAN),
+        sizes=np.zeros(2, LONG),
+        beams=np.empty((2, beam_size), ENTRY),
+        stays=np.empty(beam_size, ENTRY),
+        is_inside=np.zeros((beam_size, vocab_size), np.bool_),
+        tokens=np.empty(max(1, min(max_tokens, vocab_size - 1)), LONG),
+        heap=np.empty(beam_size, CANDIDATE),
+        ranked=np.empty(beam_size, CANDIDATE),
     )
 
 
-NO_WORDS, NO_HOTWORDS = _no_words(), _no_hotwords()
+# --- the search, frame by frame ----------------------------------------------------------------
+
+
+@compiled
+def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untyped-def]
+    """Search an utterance; the final beam is in `space.beams`, its ranking in `space.ranked`.
+
+    Args:
+        log_probs: `(T, V)` float64, no NaN.
+        limits: what to leave out.
+        words: a `WordModel`; without nodes if there is no language model.
+        hotwords: a `HotwordAutomaton`; of one state if there are no hotwords.
+        space: a `Workspace`.
+
+    Returns:
+        Which of the two beams is the final one, and how many hypotheses it has.
+    """
+    _begin(space, words, hotwords)
+    now, count = 0, 1
+    for frame in range(len(log_probs)):
+        beam, row = space.beams[now], log_probs[frame]
+        if row[BLANK] > limits.skip_above:
+            for place in range(count):
+                entry = beam[place]
+                _add_blank(entry, entry, row[BLANK], frame, space)
+                entry.total, entry.label, entry.best_label = entry.blank, -np.inf, -np.inf
+                entry.ended = NONE
+            continue
+        _stay(beam, count, row, frame, space)
+        size = _offer(beam, count, row, limits, words, hotwords, space)
+        size = _rank(size, limits.beam_threshold, space)
+        _take(beam, count, space.beams[1 - now], size, row, frame, words, hotwords, space)
+        now, count = 1 - now, size
+    size = 0
+    for place in range(count):
+        entry = space.beams[now, place]
+        score = entry.total + _worth_at_end(space.prefixes[entry.prefix], words, hotwords)
+        size = _offer_one(space.heap, size, score, place)
+    return now, _rank(size, np.inf, space)
+
+
+@compiled
+def _begin(space, words, hotwords):  # type: ignore[no-untyped-def]
+    """Make the empty prefix the only one, and the only one in the beam."""
+    space.sizes[PREFIXES], space.sizes[SPANS] = 1, 0
+    empty = space.prefixes[EMPTY]
+    empty.parent = empty.token = empty.first_child = empty.sibling = NONE
+    empty.place = 0
+    empty.spelt = ROOT
+    empty.hot = hotwords.start
+    empty.is_closed = 0
+    empty.context = words.start
+    empty.words = empty.gained = 0.0
+    empty.extra = hotwords.credits[empty.hot]
+    first = space.beams[0, 0]
+    first.prefix, first.ended, first.start = EMPTY, NONE, 0
+    first.spans = first.before = NONE
+    first.blank = first.total = first.best_blank = 0.0
+    first.label = first.best_label = -np.inf
+
+
+@compiled
+def _stay(beam, count, row, frame, space):  # type: ignore[no-untyped-def]
+    """The prefixes of the beam after this frame, to `space.stays`.
+
+    Such a prefix has a blank more, or its last token goes on, or the last token is new: then it is
+    another prefix of the beam that became longer.
+    """
+    for place in range(count):
+        entry, after = beam[place], space.stays[place]
+        prefix = space.prefixes[entry.prefix]
+        after.prefix, after.ended = entry.prefix, NONE
+        _add_blank(entry, after, row[BLANK], frame, space)
+        after.label = after.best_label = -np.inf
+        after.start, after.before = entry.start, entry.before
+        if entry.prefix != EMPTY:
+            log_prob = row[prefix.token]
+            after.label = entry.label + log_prob
+            after.best_label = entry.best_label + log_prob
+            parent = space.prefixes[prefix.parent]
+            if parent.place != NONE:
+                space.is_inside[parent.place, prefix.token] = True
+                added, best, before = _extended(
+                    beam[parent.place], parent.token == prefix.token, log_prob, frame, space
+                )
+                after.label = _log_sum(after.label, added)
+                if best > after.best_label:
+                    after.best_label, after.start, after.before = best, frame, before
+        after.total = _log_sum(after.blank, after.label)
+
+
+@compiled
+def _offer(beam, count, row, limits, words, hotwords, space):  # type: ignore[no-untyped-def]
+    """Every prefix that could be in the next beam, to `space.heap`; returns how many are kept.
+
+    The order of candidates, which decides between equal scores: those that stay, then the longer
+    ones by the place of what they are longer than, then by token.
+    """
+    heap, size, width = space.heap, 0, len(space.heap)
+    is_fused = len(words.word_ids) > 0 or len(hotwords.fails) > 1
+    for place in range(count):
+        stay = space.stays[place]
+        score = stay.total + space.prefixes[stay.prefix].extra
+        size = _offer_one(heap, size, score, place)
+    num_tokens = _choose_tokens(row, limits.min_token_log_prob, space.tokens)
+    for place in range(count):
+        entry = beam[place]
+        prefix = space.prefixes[entry.prefix]
+        most = entry.total + _most_with(prefix, words, hotwords)
+        for j in range(num_tokens):
+            token = space.tokens[j]
+            if size == width and most + row[token] < heap[0].score:
+                break  # and so would be all tokens that follow
+            score = entry.total + row[token]
+            if token == prefix.token:
+                score = entry.blank + row[token]
+            if space.is_inside[place, token] or score == -np.inf:
+                continue
+            if is_fused:
+                score += _worth_with(prefix, token, words, hotwords)
+                if score == -np.inf:
+                    continue
+            size = _offer_one(heap, size, score, width + place * len(row) + token)
+    return size
+
+
+@compiled
+def _take(beam, count, following, size, row, frame, words, hotwords, space):  # type: ignore[no-untyped-def]
+    """Make the next beam of the best candidates."""
+    width = len(space.heap)
+    for place in range(count):
+        space.prefixes[beam[place].prefix].place = NONE
+    space.is_inside[:count] = False
+    for place in range(size):
+        order, entry = space.ranked[place].order, following[place]
+        if order < width:
+            following[place] = space.stays[order]
+            continue
+        source = beam[(order - width) // len(row)]
+        token = (order - width) % len(row)
+        is_repeat = space.prefixes[source.prefix].token == token
+        entry.label, entry.best_label, entry.before = _extended(
+            source, is_repeat, row[token], frame, space
+        )
+        entry.prefix = _longer_by(source.prefix, token, words, hotwords, space)
+        entry.start, entry.ended, entry.spans = frame, NONE, NONE
+        entry.blank = entry.best_blank = -np.inf
+        entry.total = entry.label
+    for place in range(size):
+        space.prefixes[following[place].prefix].place = place
+
+
+@compiled
+def _choose_tokens(row, min_log_prob, tokens):  # type: ignore[no-untyped-def]
+    """The labels that may extend a prefix, the likeliest first, lower ids before equal ones."""
+    top, count = row[BLANK], 0
+    for label in range(1, len(row)):
+        top = max(top, row[label])
+    least = min(min_log_prob, top)
+    for label in range(1, len(row)):
+        if row[label] < least or row[label] == -np.inf:
+            continue
+        place = count
+        if count == len(tokens):
+            if row[label] <= row[tokens[count - 1]]:
+                continue
+            place -= 1
+        else:
+            count += 1
+        while place > 0 and row[tokens[place - 1]] < row[label]:
+            tokens[place] = tokens[place - 1]
+            place -= 1
+        tokens[place] = label
+    return count
+
+
+@compiled
+def trace(entry, log_probs, space, tokens, starts, ends, means):  # type: ignore[no-untyped-def]
+    """Write down an entry of the final beam; returns how many tokens it has.
+
+    Args:
+        entry: ENTRY.
+        log_probs: `(T, V)`.
+        space: of the search.
+        tokens: `(T,)` int64, filled from the front, as the next three.
+        starts: `(T,)` int64, first frame of each token.
+        ends: `(T,)` int64, frame after its last one.
+        means: `(T,)` float64, mean log-probability of its frames [nats].
+    """
+    is_label = entry.best_label > entry.best_blank
+    span = _ended(entry, len(log_probs), space) if is_label else entry.spans
+    length, number = 0, entry.prefix
+    while number != EMPTY:
+        length, number = length + 1, space.prefixes[number].parent
+    number = entry.prefix
+    for place in range(length - 1, -1, -1):
+        token = space.prefixes[number].token
+        found = space.spans[span]
+        total = 0.0
+        for frame in range(found.start, found.end):
+            total += log_probs[frame, token]
+        tokens[place], starts[place], ends[place] = token, found.start, found.end
+        means[place] = total / (found.end - found.start)
+        number, span = space.prefixes[number].parent, found.before
+    return length
+
+
+# --- alignments --------------------------------------------------------------------------------
+
+
+@compiled
+def _log_sum(a, b):  # type: ignore[no-untyped-def]
+    """ln(e^a + e^b)."""
+    if a < b:
+        a, b = b, a
+    return a if b == -np.inf else a + math.log1p(math.exp(b - a))
+
+
+@compiled
+def _ended(entry, frame, space):  # type: ignore[no-untyped-def]
+    """The spans of an entry whose last token lasts until before this frame."""
+    if entry.ended == NONE:
+        number = space.sizes[SPANS]
+        space.sizes[SPANS] += 1
+        span = space.spans[number]
+        span.start, span.end, span.before = entry.start, frame, entry.before
+        entry.ended = number
+    return entry.ended
+
+
+@compiled
+def _add_blank(entry, after, log_prob, frame, space):  # type: ignore[no-untyped-def]
+    """What `after` gets from a blank behind the entry."""
+    after.blank = entry.total + log_prob
+    if entry.best_label > entry.best_blank:
+        after.spans, best = _ended(entry, frame, space), entry.best_label
+    else:
+        after.spans, best = entry.spans, entry.best_blank
+    after.best_blank = best + log_prob
+
+
+@compiled
+def _extended(entry, is_repeat, log_prob, frame, space):  # type: ignore[no-untyped-def]
+    """What a prefix that is longer by a token gets: its sum, its best alignment and that's spans.
+
+    The same token again is another one only behind a blank.
+    """
+    if is_repeat:
+        return entry.blank + log_prob, entry.best_blank + log_prob, entry.spans
+    if entry.best_label > entry.best_blank:
+        before = _ended(entry, frame, space)
+        return entry.total + log_prob, entry.best_label + log_prob, before
+    return entry.total + log_prob, entry.best_blank + log_prob, entry.spans
+
+
+# --- the best candidates: a heap whose first is the worst --------------------------------------
+
+
+@compiled
+def _offer_one(heap, size, score, order):  # type: ignore[no-untyped-def]
+    """Keep a candidate if it is among the best; returns how many there are."""
+    if size < len(heap):
+        heap[size].score, heap[size].order = score, order
+        if size + 1 == len(heap):
+            for place in range(len(heap) // 2 - 1, -1, -1):
+                _sink(heap, len(heap), place)
+        return size + 1
+    worst = heap[0]
+    if score > worst.score or (score == worst.score and order < worst.order):
+        worst.score, worst.order = score, order
+        _sink(heap, size, 0)
+    return size
+
+
+@compiled
+def _sink(heap, size, place):  # type: ignore[no-untyped-def]
+    """Let a candidate sink until none below it is worse."""
+    score, order = heap[place].score, heap[place].order
+    while True:
+        below = 2 * place + 1
+        if below >= size:
+            break
+        if below + 1 < size:
+            left, right = heap[below], heap[below + 1]
+            if right.score < left.score or (right.score == left.score and right.order > left.order):
+                below += 1
+        found = heap[below]
+        if found.score > score or (found.score == score and found.order < order):
+            break
+        heap[place] = found
+        place = below
+    heap[place].score, heap[place].order = score, order
+
+
+@compiled
+def _rank(size, threshold, space):  # type: ignore[no-untyped-def]
+    """The candidates in order, to `space.ranked`; returns how many are within the threshold.
+
+    At least the best one is, even if it is impossible.
+    """
+    heap = space.heap
+    if size < len(heap):
+        for place in range(size // 2 - 1, -1, -1):
+            _sink(heap, size, place)
+    for left in range(size - 1, -1, -1):
+        space.ranked[left] = heap[0]
+        heap[0] = heap[left]
+        _sink(heap, left, 0)
+    least = space.ranked[0].score - threshold
+    while size > 1 and (
+        space.ranked[size - 1].score < least or space.ranked[size - 1].score == -np.inf
+    ):
+        size -= 1
+    return size
+
+
+# --- prefixes, and what they are worth for their words and hotwords ----------------------------
+
+ROUNDING = 1e-6  # [nats], far more than sums in another order differ by
+
+
+@compiled
+def _longer_by(parent_number, token, words, hotwords, space):  # type: ignore[no-untyped-def]
+    """The number of the prefix that is longer by a token; a new one if there was none."""
+    parent = space.prefixes[parent_number]
+    number = parent.first_child
+    while number != NONE and space.prefixes[number].token != token:
+        number = space.prefixes[number].sibling
+    if number != NONE:
+        return number
+    number = np.int32(space.sizes[PREFIXES])
+    space.sizes[PREFIXES] += 1
+    prefix = space.prefixes[number]
+    prefix.parent, prefix.token = parent_number, token
+    prefix.first_child, prefix.sibling = NONE, parent.first_child
+    parent.first_child = number
+    prefix.extra = _worth_with(parent, token, words, hotwords)
+    spell(prefix, parent, token, words)
+    prefix.hot, prefix.gained = hot_with(parent, token, hotwords)
+    return number
+
+
+@compiled
+def _most_with(prefix, words, hotwords):  # type: ignore[no-untyped-def]
+    """What `_worth_with` is at most, whatever the token: words and sentences only cost."""
+    most = prefix.words + max(0.0, words.word_bonus) + prefix.gained + hotwords.reach[prefix.hot]
+    if prefix.spelt == NONE:
+        most += words.unk_score
+    return most + ROUNDING
+
+
+@compiled
+def _worth_with(prefix, token, words, hotwords):  # type: ignore[no-untyped-def]
+    """`extra` of the prefix that is longer by a token."""
+    state, gained = hot_with(prefix, token, hotwords)
+    return words_with(prefix, token, words) + (gained + hotwords.credits[state])
+
+
+@compiled
+def _worth_at_end(prefix, words, hotwords):  # type: ignore[no-untyped-def]
+    """`extra` if the utterance ends here: the last word and the sentence end, so do hotwords."""
+    gained = prefix.gained
+    if hotwords.space != NONE:
+        _, gained = hot_with(prefix, hotwords.space, hotwords)
+    return words_at_end(prefix, words) + gained

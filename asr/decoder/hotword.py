@@ -9,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled
-from asr.decoder.token_trie import ROOT, TokenTrie, build_trie, child
+from asr.compiled import compiled, inlined
+from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
 from asr.text import CharTokenizer
-
-SPACE = " "
 
 
 class HotwordAutomaton(NamedTuple):
@@ -40,6 +38,12 @@ class HotwordAutomaton(NamedTuple):
     reach: NDArray[np.float64]
     start: int
     space: int
+
+
+# In the types of a real one, so that there is one compiled search for both.
+NO_HOTWORDS = HotwordAutomaton(
+    EMPTY_TRIE, np.zeros(1, np.int32), np.zeros(1), np.zeros(1), np.zeros(1), ROOT, NONE
+)
 
 
 def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> HotwordAutomaton:
@@ -114,3 +118,17 @@ def follow(trie, fails, state, token):  # type: ignore[no-untyped-def]
         if found >= 0 or state == ROOT:
             return max(found, np.int32(ROOT))
         state = fails[state]
+
+
+@inlined
+def hot_with(prefix, token, hotwords):  # type: ignore[no-untyped-def]
+    """State and gain of the hotwords once a prefix of a beam search is longer by a token.
+
+    A second space in a row changes nothing.
+    """
+    if len(hotwords.fails) == 1:
+        return prefix.hot, prefix.gained
+    if token == hotwords.space and (prefix.token == token or prefix.token == NONE):
+        return prefix.hot, prefix.gained
+    state = follow(hotwords.trie, hotwords.fails, prefix.hot, token)
+    return state, prefix.gained + hotwords.gains[state]

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.decoder.frames import utterances_of
+from asr.decoder.beam_search import check_beam, utterances_of
 from asr.decoder.greedy import BLANK, Hypothesis, collapse
 from asr.decoder.ngram import UNKNOWN
 from asr.decoder.ngram_file import Form, form_of, load_ngram_model, save_ngram_model
-from asr.decoder.word_model import SPACE
+from asr.decoder.token_trie import SPACE
 from asr.memory import require_memory
 from asr.text import CharTokenizer
 from asr.untrusted import open_regular, shown, unpacked, whole_lines
@@ -75,7 +75,7 @@ class LexiconBeamSearch:
         max_tokens: int = 40,
         beam_threshold: float = 25.0,
     ) -> None:
-        _check(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
+        check_beam(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
         self._modules = _import()
         self.alphabet, self.beam_size, self.nbest = alphabet, beam_size, nbest
         self.max_tokens, self.beam_threshold = max_tokens, beam_threshold
@@ -188,20 +188,6 @@ def _import() -> _Flashlight:
     except ImportError as error:
         raise ValueError(NEEDS) from error
     return _Flashlight(decoder, kenlm, dictionary)
-
-
-def _check(
-    beam_size: int, nbest: int, max_tokens: int, beam_threshold: float, lm_weight: float
-) -> None:
-    for name, value, is_good, expected in (
-        ("beam_size", beam_size, beam_size >= 1, "1 or more"),
-        ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
-        ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
-        ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
-        ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
-    ):
-        if not is_good:
-            raise ValueError(f"{name} {value}, expected {expected}")
 
 
 def _words(

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from asr.compiled import compiled
 
 ROOT = 0
+NONE = -1  # in place of a node: there is none
+SPACE = " "  # between words, where an alphabet has it
 
 
 class TokenTrie(NamedTuple):
@@ -28,9 +30,12 @@ class TokenTrie(NamedTuple):
     first_children: NDArray[np.int32]
 
 
+EMPTY_TRIE = TokenTrie(np.full(1, -1, np.int32), np.ones(2, np.int32))
+
+
 @compiled
 def child(trie, node, token):  # type: ignore[no-untyped-def]
-    """The node that a token leads to, or -1."""
+    """The node that a token leads to, or NONE."""
     low, end = trie.first_children[node], trie.first_children[node + 1]
     high = end
     while low < high:
@@ -39,7 +44,7 @@ def child(trie, node, token):  # type: ignore[no-untyped-def]
             low = middle + 1
         else:
             high = middle
-    return low if low < end and trie.tokens[low] == token else np.int32(-1)
+    return low if low < end and trie.tokens[low] == token else np.int32(NONE)
 
 
 def build_trie(sequences: Sequence[str]) -> tuple[TokenTrie, NDArray[np.int32]]:

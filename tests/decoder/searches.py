@@ -11,8 +11,8 @@ import torch
 
 from asr.decoder import BeamSearch, Hypothesis
 from asr.decoder.ngram import NgramModel, Rows, build_tree
-from asr.decoder.prefix_search_reference import ReferenceSearch, Worth
 from asr.text import CharTokenizer
+from tests.decoder.plain_prefix_search import PlainSearch, Worth
 
 ALPHABET = " abc"
 NO_PRUNING: dict[str, Any] = {
@@ -60,7 +60,7 @@ def twin_of(
     decoder: BeamSearch,
     language_model: NgramModel | None = None,
     hotwords: Mapping[str, float] | None = None,
-) -> ReferenceSearch:
+) -> PlainSearch:
     """The readable search with the settings of a fast one."""
     worth = Worth()
     if decoder.alphabet:
@@ -75,9 +75,7 @@ def twin_of(
             decoder.words.word_bonus,
             decoder.words.unk_score,
         )
-    return ReferenceSearch(
-        decoder.beam_size, decoder.nbest, decoder.max_tokens, *decoder.limits, worth
-    )
+    return PlainSearch(decoder.beam_size, decoder.nbest, decoder.max_tokens, *decoder.limits, worth)
 
 
 def decode(decoder: BeamSearch, log_probs: np.ndarray) -> list[Hypothesis]:

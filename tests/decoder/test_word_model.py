@@ -19,7 +19,7 @@ def test_words_by_what_an_alphabet_can_write() -> None:
 def test_a_spelling_leads_to_its_word() -> None:
     model, tokenizer = bigram_model(WORDS), CharTokenizer("bca ")
     written, _ = model.written_in("bca ")
-    words = build_word_model(model, written, tokenizer, 0.5, 1.0, -5.0)
+    words = build_word_model(model, written, "bca ", 0.5, 1.0, -5.0)
     for text, known in (("a", 1), ("ab", 1), ("cab", 1), ("c", 0), ("ca", 0)):
         node = ROOT
         for token in tokenizer.encode(text):

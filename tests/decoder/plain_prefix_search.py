@@ -1,4 +1,4 @@
-"""CTC prefix beam search as one reads it: what the compiled search must equal, ties included.
+"""CTC prefix beam search in plain Python: what the compiled search must equal, ties included.
 
 Prefixes are tuples of tokens, and nothing is kept but dictionaries.
 """
@@ -196,7 +196,7 @@ class Worth:
 
 
 @dataclass(frozen=True)
-class ReferenceSearch:
+class PlainSearch:
     """The search of one utterance.
 
     Args:
