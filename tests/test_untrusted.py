@@ -336,7 +336,7 @@ def write_later(path: Path, blocks: list[bytes], wait_s: float) -> threading.Thr
     return thread
 
 
-@pytest.mark.parametrize("content", [b"a\nb\n", gzip.compress(b"a\nb\n")])
+@pytest.mark.parametrize("content", [b"a\nb\n", gzip.compress(b"a\nb\n", mtime=0)])
 def test_files_are_text_or_gzip(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text"
     path.write_bytes(content)
@@ -344,7 +344,7 @@ def test_files_are_text_or_gzip(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_pipe_is_read_to_its_end(fifo: Path) -> None:
-    for blocks in ([b"a\n", b"b\n"], [gzip.compress(b"a\nb\n")], [b"a\nb\n" * 1], []):
+    for blocks in ([b"a\n", b"b\n"], [gzip.compress(b"a\nb\n", mtime=0)], [b"a\nb\n" * 1], []):
         thread = write_later(fifo, blocks, wait_s=0.15)
         # A writer that leaves without a word is like one that never came.
         if blocks:
