@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from asr.atomic_file import replace_text, replacing
-from asr.cli.main import USER_ERROR_STATUS, one_line
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
-from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
-from asr.cli.terminal import tell
+from asr.cli.main import USER_ERROR_STATUS
+from asr.cli.options import MAX_STDIN_BYTES, STDIN, Parser, check_outputs, read_standard_input
+from asr.cli.terminal import one_line, tell
 from asr.text import printable, printable_json
 from asr.untrusted import read_text
 
@@ -75,7 +73,7 @@ def main(arguments: list[str]) -> int:
          options.text_file],
     )  # fmt: skip
     from asr.aligner import Aligner
-    from asr.cli.attempt import attempt
+    from asr.cli.terminal import attempt
 
     aligner = Aligner.load(options.model, options.device)
     failures, doubtful = len(bad), 0
@@ -210,8 +208,8 @@ def _align_all(
     aligner: Aligner, jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Alignment | Exception]]:
     """Each job's alignment, or what went wrong with it: the others still get theirs."""
-    from asr.cli.attempt import attempt
     from asr.cli.progress import progress_bar
+    from asr.cli.terminal import attempt
 
     alone = len(jobs) == 1
     with progress_bar("aligning", "frames" if alone else "utterances") as progress:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say
 
 

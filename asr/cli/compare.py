@@ -7,8 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from asr.atomic_file import replace_text
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import Parser, check_outputs
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"  # beside it

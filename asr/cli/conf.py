@@ -7,12 +7,12 @@ themselves, and what is asked for with `--help` or the tab key comes from them a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 
@@ -20,6 +20,36 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, whe
 PACKAGE = "# @package "  # first line of a file whose settings stand elsewhere
 OVERRIDE = "override "  # before a group in the defaults of a file
 MISSING = "???"  # the value of what a user has to say
+# Types of the settings that nothing is built of, by command.
+KINDS: dict[str, dict[str, Any]] = {
+    "prepare": {"paths.data_dir": str, "paths.run_dir": str},
+    "train": {
+        "name": str | int | float,
+        "seed": int,
+        "init_from": str | None,
+        "resume": str | None,
+        "overwrite": bool,
+        "paths.data_dir": str,
+        "paths.run_dir": str,
+    },
+    "evaluate": {
+        "model_file": str,
+        "manifest": str,
+        "name": str | int | float,
+        "title": str | int | float,
+        "batch_duration_s": float,
+        "device": str,
+        "slice_by": Sequence[str],
+        "calibration": str | None,
+        "fit_calibration": str | None,
+        "worst": int,
+        "report.listen": int,
+        "report.audio": Literal["opus", "wav"],
+        "report.max_mb": float,
+        "paths.data_dir": str,
+        "paths.run_dir": str,
+    },
+}
 
 
 def conf_dir() -> Path:
@@ -173,6 +203,11 @@ def compose(command: str, chosen: Mapping[str, str | None]) -> Composed:
     Raises:
         OSError: an option that there is not.
     """
+    return _compose(command, tuple(chosen.items()))
+
+
+@cache
+def _compose(command: str, chosen: tuple[tuple[str, str | None], ...]) -> Composed:
     overridden, choices = dict(chosen), dict[str, str | None]()
     settings = Setting()
     for file in _files(command, overridden, choices):

@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asr.atomic_file import replace_text
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import Parser, check_outputs
 from asr.cli.progress import progress_bar
 from asr.data.doctor import (
     OF_MANIFESTS,

@@ -13,10 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from asr.cli.construct import check_settings, plain
-from asr.cli.decoder_options import build_decoder, with_decoder_files
+from asr.cli.build import plain
 from asr.cli.hydra_app import run_hydra
-from asr.cli.outputs import check_outputs
+from asr.cli.options import build_decoder, check_outputs, with_decoder_files
 from asr.cli.progress import track
 from asr.cli.terminal import say, tell
 from asr.finding import Finding, Kind, describe_error
@@ -31,22 +30,6 @@ if TYPE_CHECKING:
 Plan = Sequence[tuple[int, ...]]
 MAX_NAMED = 20  # utterances that are left out; evaluation.json has all
 MAX_ROWS = 20  # of a table on the terminal; evaluation.json has all
-
-
-SETTINGS = {  # of conf/evaluate.yaml, beside those of what is built
-    "model_file": str,
-    "manifest": str,
-    "name": str | int | float,
-    "title": str | int | float,
-    "batch_duration_s": float,
-    "device": str,
-    "slice_by": Sequence[str],
-    "calibration": str | None,
-    "fit_calibration": str | None,
-    "worst": int,
-    "paths.run_dir": str,
-    "paths.data_dir": str,
-}
 
 
 def main(arguments: list[str]) -> int:
@@ -64,7 +47,6 @@ def _job(config: DictConfig) -> None:
     from asr.report.files import REPORT_FILES, write_report
     from asr.transcriber import Transcriber
 
-    check_settings(config, SETTINGS)
     model_file, manifest = Path(config.model_file), Path(config.manifest)
     if config.calibration and config.fit_calibration:
         raise ValueError(

@@ -1,35 +1,43 @@
-"""Run a function as a Hydra application with this project's conf/ and error manners."""
+"""A command as a Hydra application: composed, run, and its mistakes told as ours are."""
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asr.cli.conf import conf_dir
-from asr.cli.main import one_line
-from asr.cli.multirun import FailedJob, FailedJobs, failed_job, is_multirun, told_failures
+from asr.cli.build import check_config
+from asr.cli.conf import KINDS, conf_dir
 from asr.cli.record import check_own_files, write_record
+from asr.cli.terminal import one_line
 from asr.text import printable
+from asr.untrusted import nearest
 
 # Plugins that are not installed with asr itself: a part of Hydra's complaint, what to install.
 PLUGINS = ("hydra/sweeper/optuna", "hydra/launcher/joblib", "hydra/launcher/submitit_")
+FAILED_FILE = "failed.jsonl"  # in a multirun's folder: a line a failed job
+
+Job = Callable[[DictConfig], float | None]
 
 
-def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments: list[str]) -> int:
+def run_hydra(command: str, job: Job, arguments: list[str]) -> int:
     """Compose `<command>.yaml` with the arguments as overrides and run the job on it.
 
     A job of a multirun that fails by a user's mistake leaves the others going.
@@ -48,34 +56,14 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
     """
     _keep_libraries_quiet()
     _log_printable_text()
-    failures: list[Exception] = []
-    has_begun = False
     FailedJobs.latest = None
-
-    @functools.wraps(job)
-    def careful(config: DictConfig) -> float | FailedJob | None:
-        nonlocal has_begun
-        has_begun = True
-        # Hydra would announce the error in a line of its own before passing it on.
-        try:
-            run_dir = Path(HydraConfig.get().runtime.output_dir)
-            check_own_files(run_dir)
-            if command != "train":  # which finds out first whether the folder is its own
-                write_record(run_dir, config)
-            return job(config)
-        except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
-            if is_multirun():
-                return failed_job(reason(error))
-            failures.append(error)
-            return None
-
-    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
-    program, *rest = sys.argv
-    sys.argv = [f"asr {command}" if program else program, *arguments]
+    careful = _Careful(command, job)
+    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(careful)
     try:
-        decorate(careful)()
-        if failures:
-            raise failures[0]
+        with _command_line(command, arguments):
+            app()
+        if careful.failure is not None:
+            raise careful.failure
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(describe(error)) from error
     except ValueError as error:
@@ -84,16 +72,56 @@ def run_hydra(command: str, job: Callable[[DictConfig], float | None], arguments
             raise ValueError(told) from error
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
-        if has_begun:
+        if careful.has_begun:
             raise
         # Where Hydra does not look before it takes a value for a text, say.
         what = " ".join(arguments)
         raise ValueError(f"{what}: these settings do not compose ({one_line(error)})") from error
-    finally:
-        sys.argv = [program, *rest]
     if told := told_failures():
         raise ValueError(told)
     return 0
+
+
+class _Careful:
+    """The job, after a look at its settings and its folder, with its mistakes kept for us to tell.
+
+    Hydra would announce an error in a line of its own before passing it on.
+    """
+
+    def __init__(self, command: str, job: Job) -> None:
+        functools.update_wrapper(self, job)  # Hydra calls the log after the module
+        self.command, self.job = command, job
+        self.has_begun = False
+        self.failure: Exception | None = None
+
+    def __call__(self, config: DictConfig) -> float | FailedJob | None:
+        self.has_begun = True
+        try:
+            check_config(config, KINDS[self.command])
+            run_dir = Path(HydraConfig.get().runtime.output_dir)
+            check_own_files(run_dir)
+            if self.command != "train":  # which finds out first whether the folder is its own
+                write_record(run_dir, config)
+            return self.job(config)
+        except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+            if not is_multirun():
+                self.failure = error
+                return None
+            is_hydras = isinstance(error, HydraException | OmegaConfBaseException)
+            reason = describe(error) if is_hydras else one_line(error)
+            logging.getLogger("asr").error("failed: %s", reason)
+            return FailedJob(reason)
+
+
+@contextmanager
+def _command_line(command: str, arguments: list[str]) -> Iterator[None]:
+    """Hydra reads its arguments from sys.argv alone."""
+    program, *rest = sys.argv
+    sys.argv = [f"asr {command}" if program else program, *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = [program, *rest]
 
 
 def _keep_libraries_quiet() -> None:
@@ -126,13 +154,6 @@ def quoted(key: str, value: str) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
-def reason(error: Exception) -> str:
-    """An error of a job in one line."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return describe(error)
-    return one_line(error)
-
-
 def describe(error: Exception) -> str:
     """What is wrong with a config, in one line, with the nearest key where one was misspelt."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -146,8 +167,70 @@ def describe(error: Exception) -> str:
     key = getattr(cause, "key", None)
     parent = getattr(cause, "parent_node", None)
     if key is not None and isinstance(parent, DictConfig) and "is not in struct" in str(cause):
+        full = str(getattr(cause, "full_key", None) or key)
         known = [str(name) for name in parent if name != "_target_"]
-        near = get_close_matches(str(key), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-        return f"unknown config key {getattr(cause, 'full_key', None) or key!r}: {hint}"
+        return f"unknown setting {full}: {nearest(key, known, full.removesuffix(str(key)))}"
     return message
+
+
+# --- the failed jobs of a multirun: the others go on, all count at the end ---------------------
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """What a job returns in place of its result; Optuna cannot read a number off it.
+
+    Attributes:
+        reason: the user's mistake, in a line.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def is_multirun() -> bool:
+    """Whether the job that runs is one of several."""
+    return not OmegaConf.is_missing(HydraConfig.get().job, "num")
+
+
+class FailedJobs(Callback):
+    """Collects the failed jobs of a multirun in a file, for they may run on other machines."""
+
+    # What the multirun of this process found, for `run_hydra`, which Hydra hands no results.
+    latest: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Begin an empty list. The jobs, wherever they run, get a copy of this object."""
+        self.file = Path(config.hydra.sweep.dir).absolute() / FAILED_FILE
+        self.file.unlink(missing_ok=True)
+        FailedJobs.latest = self.file
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Add the job if it failed."""
+        if not is_multirun() or job_return.status is not JobStatus.COMPLETED:
+            return
+        result = job_return.return_value
+        if isinstance(result, FailedJob):
+            row = {
+                "job": config.hydra.job.num,
+                "overrides": job_return.overrides,
+                "error": result.reason,
+            }
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def told_failures() -> str | None:
+    """How many jobs of this process's multirun failed and why the first one did; None: none."""
+    file = FailedJobs.latest
+    if file is None or not file.exists():
+        return None
+    errors: dict[int, str] = {}  # by job: all tasks of a job may tell the same
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        errors.setdefault(int(row["job"]), row["error"])
+    first = min(errors)
+    jobs = "1 job" if len(errors) == 1 else f"{len(errors)} jobs"
+    return f"{jobs} failed ({file}), the first one job {first}: {errors[first]}"

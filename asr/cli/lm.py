@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import STDIN, Parser, check_outputs
 from asr.cli.progress import track
-from asr.cli.standard_input import STDIN
 from asr.cli.terminal import say
 from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
 

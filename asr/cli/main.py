@@ -9,9 +9,8 @@ import sys
 import traceback
 
 from asr import __version__
-from asr.cli.terminal import tell
+from asr.cli.terminal import one_line, tell
 from asr.memory import is_out_of_memory
-from asr.text import printable
 
 # Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
 # exit status`. Modules are imported only when asked for: `asr --help` must not wait for torch.
@@ -109,21 +108,6 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of Latin-1 has no Polish letters
             stream.reconfigure(errors="backslashreplace")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line, with its kind where the message alone says little.
-
-    Characters that would act on a terminal (a file name may hold any) are shown as escapes.
-    """
-    if isinstance(error, MemoryError):
-        message = f"not enough memory ({error})" if str(error) else "not enough memory"
-    elif isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}{error.strerror}"
-    else:
-        message = " ".join(str(error).split()) or type(error).__name__
-    return printable(message)
 
 
 def _run(command: str, arguments: list[str]) -> int:

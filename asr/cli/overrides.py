@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from asr.cli.conf import MISSING, Composed, compose, config_groups, read_config
-from asr.untrusted import nearest
+from asr.cli.build import BUILDABLE
+from asr.cli.conf import KINDS, MISSING, Composed, Setting, compose, config_groups, read_config
+from asr.cli.signatures import Parameter, parameters_of
+from asr.untrusted import checked, nearest
 
 # Hydra's options; those with a value, and those without.
 WITH_VALUE = (
@@ -38,6 +41,14 @@ EXAMPLES = {
     ),
 }
 PREFIXED = re.compile(r"(?P<prefix>~|\+\+|\+)?(?P<key>[\w./-]+)(?:=(?P<value>.*))?", re.DOTALL)
+# Values that Hydra reads as these types, whatever surrounds them.
+SCALARS: tuple[tuple[str, Any], ...] = (
+    (r"(?i:null)", lambda text: None),
+    (r"(?i:true|false)", lambda text: text.lower() == "true"),
+    (r"[+-]?(0|[1-9]\d*)", int),
+    (r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", float),
+    (r"(?!(?i:inf|nan)$)[A-Za-z_]+", str),
+)
 NAME = re.compile(r"[\w-]+(/[\w-]+)*")  # of an option
 
 
@@ -108,9 +119,9 @@ def _chosen(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
 
 
 def check_overrides(command: str, words: Sequence[str]) -> None:
-    """Refuse what can be seen to be wrong without composing: misspelt and missing names.
+    """Refuse what can be seen to be wrong without composing: names, and values of a wrong type.
 
-    What is left over is for Hydra to judge: a name that Hydra would take is never refused.
+    What is left over is for Hydra to judge: what Hydra would take is never refused.
 
     Args:
         command: one of Hydra's.
@@ -118,7 +129,7 @@ def check_overrides(command: str, words: Sequence[str]) -> None:
 
     Raises:
         ValueError: a word that is no option and no KEY=VALUE, a group, an option of a group or a
-            setting that there is not, or a setting that has to be given and is not.
+            setting that there is not, a value that cannot be, or none where one has to be given.
     """
     settings: list[str] = []
     is_checked, takes_value = True, False
@@ -152,6 +163,7 @@ def check_overrides(command: str, words: Sequence[str]) -> None:
             given.add(found["key"])
         if not found["prefix"]:
             _check_key(command, found["key"], composed)
+            _check_value(command, found["key"], found["value"] or "", composed.settings)
     for key, setting in composed.settings.leaves():
         parents = [key.rsplit(".", count)[0] for count in range(key.count(".") + 1)]
         if setting.value == MISSING and not given & {key, *parents}:
@@ -181,8 +193,26 @@ def _check_key(command: str, key: str, composed: Composed) -> None:
     known = [each for each in section.parts if not each.startswith("_")]
     if not parent:
         known += composed.choices
-    if elsewhere or not known:
-        hint = f"did you mean {elsewhere[0] if elsewhere else '+' + key}?"
+    if name in _parameters(section):
+        hint = f"did you mean +{key}?"  # which conf/ leaves to the constructor
+    elif elsewhere:
+        hint = f"did you mean {elsewhere[0]}?"
     else:
         hint = nearest(name, known, prefix)
     raise ValueError(f"unknown setting {key}: {hint}")
+
+
+def _parameters(section: Setting | None) -> dict[str, Parameter]:
+    """What the class of a section takes; nothing where it has none."""
+    name = section.parts.get("_target_", Setting()).value if section else None
+    return parameters_of(name) if name in BUILDABLE and name else {}
+
+
+def _check_value(command: str, key: str, text: str, settings: Setting) -> None:
+    """Refuse a value of another type than its setting has."""
+    parent, _, name = key.rpartition(".")
+    parameter = _parameters(settings.find(parent)).get(name)
+    kind = KINDS[command].get(key, parameter.kind if parameter else Any)
+    read = next((read for pattern, read in SCALARS if re.fullmatch(pattern, text)), None)
+    if read is not None:
+        checked(read(text), kind, key)

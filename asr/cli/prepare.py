@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from asr.cli.build import construct
 from asr.cli.conf import conf_dir
-from asr.cli.construct import construct
 from asr.cli.hydra_app import run_hydra
-from asr.cli.outputs import check_outputs, listed
+from asr.cli.options import check_outputs, listed
 from asr.cli.progress import ProgressBar
 from asr.data.manifest import MANIFEST_SUFFIXES
 from asr.data.prepare import PreparedCorpus

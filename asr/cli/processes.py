@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import asr
 from asr.atomic_file import replace_text
-from asr.cli.main import PARENT, USER_ERROR_STATUS, one_line
+from asr.cli.main import PARENT, USER_ERROR_STATUS
+from asr.cli.terminal import one_line
 
 ERROR_FILE = "ASR_ERROR_FILE"  # environment: where the first process that fails says why
 STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: asked to stop and saved, to be gone on with

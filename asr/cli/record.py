@@ -1,23 +1,39 @@
-"""The record of a run's settings in its folder, for a resume and for `asr runs`.
-
-A command writes it itself once it knows that the folder is its own: Hydra would write it at once,
-so that `asr train name=...` of a name that exists, or a resume with settings that do not fit, would
-leave its own for the next resume.
-"""
+"""The settings of a run: as they are recorded in its folder, compared and told."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_text
+from asr.cli.user_yaml import REFERENCE
 
-RECORD = Path(".hydra")
+if TYPE_CHECKING:  # `asr runs` needs neither torch nor Hydra
+    from omegaconf import DictConfig
+
+    from asr.recognizer import ModelSpec
+    from asr.report.wording import Setting
+
+RECORD = Path(".hydra")  # in a run's folder
 CONFIG = RECORD / "config.yaml"
 OVERRIDES = "overrides.yaml"
 ACCEPTED = "accepted"  # where earlier versions kept what was not refused
+# Where a run lies and how it was begun, not what it trains.
+NOT_COMPARED = ("name", "resume", "overwrite", "paths.")
+# What decides the weights, beside the data and the model file's description.
+DECIDING = ("augment", "optim", "schedule", "seed", "trainer")
+# Of the trainer: what is written and when, and what a state tells as its surroundings.
+NOT_DECIDING = tuple(
+    f"trainer.{name}"
+    for name in (
+        "accelerator", "devices", "keep_models", "keep_states", "log_every", "max_left_out",
+        "num_nodes", "num_workers", "precision", "save_every_s", "save_every_steps", "scan_memory",
+        "tensorboard", "worst",
+    )
+)  # fmt: skip
 
 
 def check_own_files(run_dir: Path) -> None:
@@ -38,16 +54,23 @@ def check_own_files(run_dir: Path) -> None:
 def write_record(run_dir: Path, config: DictConfig) -> None:
     """Write the settings of the command that runs, its overrides and Hydra's own settings.
 
+    A command does it once it knows that the folder is its own. Hydra would do it at once, so that
+    `asr train name=...` of a name that exists, or a resume with settings that do not fit, would
+    leave its own for the next resume.
+
     Raises:
         OSError: it cannot be written.
     """
-    hydra = HydraConfig.get()
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    own = HydraConfig.get()
     folder = run_dir / RECORD
     folder.mkdir(exist_ok=True)
     for name, content in (
         ("config.yaml", config),
-        ("hydra.yaml", OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})),
-        (OVERRIDES, OmegaConf.create(list(hydra.overrides.task))),
+        ("hydra.yaml", OmegaConf.create({"hydra": OmegaConf.to_container(own)})),
+        (OVERRIDES, OmegaConf.create(list(own.overrides.task))),
     ):
         replace_text(folder / name, OmegaConf.to_yaml(content))
     (folder / ACCEPTED / OVERRIDES).unlink(missing_ok=True)
@@ -57,3 +80,80 @@ def overrides_file(run_dir: Path) -> Path | None:
     """The file of a run's own overrides; None where there is no run."""
     files = (run_dir / RECORD / folder / OVERRIDES for folder in (ACCEPTED, ""))
     return next((file for file in files if file.is_file()), None)
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Setting]:
+    """The settings of a training as dotted keys and plain values, without what is written twice.
+
+    The class that a section builds is the value of the section itself: optim is AdamW. A part of a
+    text that refers to another key is followed; whatever else would be looked up stays as written.
+
+    Args:
+        settings: of a config, or of its record in a run's folder, as plain data.
+    """
+    return {
+        key: value
+        for key, value in _leaves(settings, settings, "")
+        if not key.startswith(NOT_COMPARED) and key not in NOT_COMPARED
+    }
+
+
+def _leaves(
+    settings: Mapping[str, Any], root: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, Setting]]:
+    for name, value in settings.items():
+        key = f"{prefix}{name!s}"
+        if name == "_target_":
+            yield prefix.rstrip("."), str(value).rsplit(".", 1)[-1]
+        elif isinstance(value, dict):
+            yield from _leaves(value, root, f"{key}.")
+        elif not (isinstance(value, str) and REFERENCE.fullmatch(value)):
+            yield key, _plain(value, root)
+
+
+def _plain(value: Any, root: Mapping[str, Any]) -> Setting:
+    if isinstance(value, list):
+        return ", ".join(str(_plain(each, root)) for each in value)
+    if isinstance(value, str):
+        return REFERENCE.sub(lambda match: str(_at(match, root)), value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _at(match: re.Match[str], root: Mapping[str, Any]) -> Any:
+    """The value that a reference leads to; the reference where there is none."""
+    value: Any = root
+    for name in match[1].split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return match[0] if value is None or isinstance(value, Mapping | list) else value
+
+
+def deciding_settings(config: DictConfig, spec: ModelSpec) -> dict[str, str]:
+    """What the weights of a training depend on, data and devices left aside, as text by key.
+
+    Args:
+        config: of the training.
+        spec: of its recogniser, whose architecture may come from a model file.
+    """
+    from omegaconf import OmegaConf
+
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    settings = {
+        key: value
+        for key, value in flat_settings(raw).items()
+        if key.split(".")[0] in DECIDING and key not in NOT_DECIDING
+    }
+    for section, part in (("features", spec.features), ("model", spec.model)):
+        settings |= {f"{section}.{name}": value for name, value in part.arguments.items()}
+    return {key: _text(value) for key, value in settings.items()}
+
+
+def _text(value: Any) -> str:
+    """A value as a config has it, equal numbers alike: 5 and 5.0 are both 5."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return text.removesuffix(".0") if isinstance(value, float) else text

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_bytes, replace_text
-from asr.cli.main import one_line
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import Parser, check_outputs
+from asr.cli.terminal import one_line
 
 if TYPE_CHECKING:
     from asr.report.runs import Run
@@ -86,8 +85,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 def _read(folder: Path) -> Run | None:
     """A training, failed if its folder cannot be read; None for a run of another command."""
-    from asr.cli.record import CONFIG
-    from asr.cli.settings import flat_settings
+    from asr.cli.record import CONFIG, flat_settings
     from asr.cli.user_yaml import read_yaml
     from asr.report.runs import Run, read_run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from asr.cli.standard_input import STDIN, standard_input
+from asr.cli.options import STDIN, standard_input
 from asr.data.manifest import MANIFEST_SUFFIXES, BadLineError, read_records
 from asr.decoder.ngram import check_words
 from asr.untrusted import open_text, shown, unpacked, whole_lines

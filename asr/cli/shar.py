@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say
 
 if TYPE_CHECKING:

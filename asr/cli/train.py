@@ -16,10 +16,8 @@ from omegaconf import DictConfig
 
 from asr.atomic_file import replace_text
 from asr.cli.conf import config_groups
-from asr.cli.construct import check_settings
 from asr.cli.hydra_app import quoted, run_hydra
-from asr.cli.main import one_line
-from asr.cli.outputs import check_outputs, listed
+from asr.cli.options import check_outputs, listed
 from asr.cli.processes import (
     ERROR_FILE,
     leave_stopped,
@@ -29,6 +27,7 @@ from asr.cli.processes import (
 )
 from asr.cli.record import overrides_file, write_record
 from asr.cli.slurm import check_started_by_srun, rank, slurm_ranks
+from asr.cli.terminal import one_line
 from asr.cli.user_yaml import plain_override, read_yaml
 from asr.lock import locked
 
@@ -40,16 +39,6 @@ OWN_FILES = (  # in the run's folder, besides pictures and kept models
     "best.safetensors", "last.safetensors", "start.safetensors", "steps.csv", "validations.csv",
     "worst.jsonl", "left_out.jsonl", "train.log", "error.txt",
 )  # fmt: skip
-SETTINGS = {  # of conf/train.yaml, beside those of what is built
-    "name": str | int | float,
-    "seed": int,
-    "init_from": str | None,
-    "resume": str | None,
-    "overwrite": bool,
-    "trainer.devices": int,  # read before the trainer is built
-    "paths.run_dir": str,
-    "paths.data_dir": str,
-}
 CER_SHARE = 1e-3  # of the objective: too little to outweigh a word, enough to part equal WERs
 
 
@@ -92,7 +81,6 @@ def _with_resumed_overrides(arguments: list[str]) -> list[str]:
 
 
 def _job(config: DictConfig) -> float | None:
-    check_settings(config, SETTINGS)
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
         _train_in_process(config)
@@ -177,9 +165,8 @@ def _train_in_process(config: DictConfig) -> None:
 
 def _train(config: DictConfig) -> None:
     # Imported here: `asr train --help` and completion need no torch.
-    from asr.cli.build import build_recipe, build_trainer
-    from asr.cli.settings import deciding_settings
-    from asr.cli.start import start_recipe
+    from asr.cli.build import build_recipe, build_trainer, start_recipe
+    from asr.cli.record import deciding_settings
     from asr.trainer.checkpoint import BEST_FILE
     from asr.trainer.distributed import Stopped
 

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.cli.decoder_options import add_decoder_options, build_decoder, decoder_settings
-from asr.cli.main import USER_ERROR_STATUS, one_line
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
-from asr.cli.standard_input import MAX_STDIN_BYTES, STDIN, read_standard_input
-from asr.cli.terminal import tell
+from asr.cli.main import USER_ERROR_STATUS
+from asr.cli.options import (
+    MAX_STDIN_BYTES,
+    STDIN,
+    Parser,
+    add_decoder_options,
+    build_decoder,
+    check_outputs,
+    decoder_settings,
+    read_standard_input,
+)
+from asr.cli.terminal import one_line, tell
 from asr.text import printable, printable_json
 
 if TYPE_CHECKING:
@@ -150,8 +156,8 @@ def _transcribe_all(
     transcriber: Transcriber, inputs: Sequence[Input], options: argparse.Namespace
 ) -> Iterator[Path | Exception | None]:
     """Each input transcribed and written, or what went wrong with it: the others go on."""
-    from asr.cli.attempt import attempt
     from asr.cli.progress import track
+    from asr.cli.terminal import attempt
 
     sources = track(inputs, "transcribing", "recordings") if len(inputs) > 1 else inputs
     for source in sources:

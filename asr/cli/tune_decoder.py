@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_bytes, replace_text
-from asr.cli.options import Parser
-from asr.cli.outputs import check_outputs
+from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say
 from asr.text import printable
 

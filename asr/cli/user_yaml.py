@@ -9,16 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from asr.untrusted import MAX_DEPTH, read_text, shown
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 MAX_YAML_BYTES = 1 << 20  # ten thousand hotwords take a third
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
@@ -38,6 +36,9 @@ def read_yaml(path: Path, expected: str) -> Any:
         ValueError: too large, not YAML, nested too deep, or with aliases or tags.
         OSError: missing or unreadable.
     """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     text = read_text(path, expected, MAX_YAML_BYTES)
     try:
         fault = _fault_in_events(text)
@@ -108,6 +109,9 @@ def plain_override(word: object, groups: Mapping[str, object], where: Path) -> s
     Raises:
         ValueError: anything else.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         override = OverridesParser.create().parse_override(str(word))
     except HydraException as error:

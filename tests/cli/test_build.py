@@ -12,10 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from asr.augment import Augment
-from asr.cli.build import build_recognizer, build_trainer
-from asr.cli.construct import construct, plain
-from asr.cli.decoder_options import build_decoder
+from asr.cli.build import build_recognizer, build_trainer, construct, plain
 from asr.cli.hydra_app import conf_dir
+from asr.cli.options import build_decoder
 from asr.data.splits import Splits
 from asr.decoder.ngram_file import save_ngram_model
 from asr.recognizer import ModelSpec, Part, Recognizer

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import asr
-from asr.cli.main import COMMANDS, main, one_line
-from asr.cli.terminal import say, tell
+from asr.cli.main import COMMANDS, main
+from asr.cli.terminal import one_line, say, tell
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

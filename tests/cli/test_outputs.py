@@ -13,7 +13,7 @@ import pytest
 
 from asr.cli.align import OF_ALL
 from asr.cli.main import COMMANDS, main
-from asr.cli.outputs import check_outputs
+from asr.cli.options import check_outputs
 from asr.decoder.ngram_file import save_ngram_model
 from tests.decoder.searches import bigram_model
 

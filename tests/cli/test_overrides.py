@@ -1,12 +1,17 @@
-"""KEY=VALUE: what is misspelt or missing is told, what Hydra takes is taken."""
+"""KEY=VALUE: what is misspelt, missing or of a wrong type is told, what Hydra takes is taken."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from asr.cli.conf import compose, config_groups
+from asr.cli.build import check_config, check_section, plain
+from asr.cli.conf import KINDS, compose, conf_dir, config_groups
 from asr.cli.main import HYDRA_COMMANDS
 from asr.cli.overrides import FLAGS, WITH_VALUE, check_overrides
 
@@ -22,6 +27,7 @@ DATA = ["data.train=a.jsonl", "data.dev=b.jsonl"]
         (["schedule=x"], "schedule=x: no conf/schedule/x.yaml, expected one of constant, cosine, "
          "inverse_sqrt, linear"),
         (["optim.lrr=1"], "unknown setting optim.lrr: did you mean optim.lr?"),
+        (["optim.amsgrad=true"], "unknown setting optim.amsgrad: did you mean +optim.amsgrad?"),
         (["~optim.lrr", "num_layers=3"], "unknown setting num_layers: did you mean "
          "model.num_layers?"),
         (["modle=x"], "unknown setting modle: did you mean model?"),
@@ -76,7 +82,7 @@ def test_no_name_that_there_is_is_refused(command: str) -> None:
                     if setting.value == "???"
                 ]  # fmt: skip
                 for section in set(sections) - set(config_groups()):
-                    words = [*given, *rest, f"{group}={option}", f"{section}=1"]
+                    words = [*given, *rest, f"{group}={option}", f"{section}=${{seed}}"]
                     check_overrides(command, words)
 
 
@@ -106,3 +112,58 @@ def test_the_options_are_those_of_hydra() -> None:
 
     names = [name for action in get_args_parser()._actions for name in action.option_strings]
     assert sorted(names) == sorted(WITH_VALUE + FLAGS)
+
+
+# Of a wrong type: the same words whether Hydra has composed the settings or not.
+
+VALUES = ("abc", "2.5", "-1", "null", "true", "1e30", ".5", "007", "[1]", "[a]", "{a: 1}", "'3'")
+CHOICES = (
+    ["train"], ["train", "data=shar", "augment=noisy"], ["train", "features=kaldi_80"],
+    ["train", "augment=noisy", "augment/noise=folder", "augment/room=folder"],
+    *(["train", f"optim={name}"] for name in ("adam", "rmsprop", "sgd")),
+    *(["train", f"schedule={name}"] for name in ("constant", "linear", "inverse_sqrt")),
+    *(["evaluate", f"decoder={name}"] for name in config_groups()["decoder"]),
+    *(["prepare", f"corpus={name}"] for name in config_groups()["corpus"]),
+)  # fmt: skip
+
+
+def refused(check: Callable[..., object], *arguments: object) -> str | None:
+    try:
+        check(*arguments)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("words", CHOICES, ids=" ".join)
+def test_every_value_of_another_type_is_one_line_with_and_without_hydra(words: list[str]) -> None:
+    command, *chosen = words
+    composed = compose(command, dict(word.split("=") for word in chosen)).settings
+    given = [f"{key}=x" for key, each in composed.leaves() if each.value == "???"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = hydra_compose(command, [*chosen, *given])
+    parser = OverridesParser.create()
+    early = 0
+    sections = {word.partition("=")[0].partition("/")[0] for word in chosen}
+    keys = {
+        key.rsplit(".", count)[0]
+        for key, _ in composed.leaves() for count in range(key.count(".") + 1)
+        if not sections or key.split(".")[0] in sections
+    } - set(config_groups())  # fmt: skip
+    for key in sorted(key for key in keys if not key.rpartition(".")[2].startswith("_")):
+        for text in VALUES:
+            word = f"{key}={text}"
+            value = parser.parse_override(word).value()
+            changed = config.copy()
+            OmegaConf.set_struct(changed, False)
+            OmegaConf.update(changed, key, value, merge=False)
+            section = key.split(".")[0]
+            kinds = {each: kind for each, kind in KINDS[command].items() if each == key}
+            if section in config_groups() and f"{section}._target_" in dict(composed.leaves()):
+                late = refused(check_section, plain(changed, section), section)
+            else:
+                late = refused(check_config, OmegaConf.masked_copy(changed, [section]), kinds)
+            found = refused(check_overrides, command, [*chosen, *given, word])
+            assert found in (None, late), word
+            early += found is not None
+    assert early > len(keys) or not keys

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from asr.cli.main import main
+from asr.cli.record import deciding_settings, flat_settings
 from asr.cli.runs import find_runs
-from asr.cli.settings import deciding_settings, flat_settings
 from asr.recognizer import ModelSpec, Part
 
 Fails = Callable[..., str]

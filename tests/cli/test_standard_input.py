@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from asr.cli.standard_input import read_standard_input, standard_input
+from asr.cli.options import read_standard_input, standard_input
 
 
 def given(monkeypatch: pytest.MonkeyPatch, file: io.BufferedReader | None) -> None:
