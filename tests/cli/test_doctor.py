@@ -122,7 +122,7 @@ def test_without_a_model_the_settings_are_those_of_conf(
     from hydra import compose, initialize_config_dir
 
     from asr.cli.doctor import FRAME_MS, SAMPLE_RATE
-    from asr.cli.hydra_app import conf_dir
+    from asr.cli.conf import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", ["data.train=x", "data.dev=x"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.hydra_app import config_groups
+from asr.cli.conf import config_groups
 from asr.cli.user_yaml import MAX_YAML_BYTES, plain_override, read_settings, read_yaml
 
 BOMB = "a: &a [1]\n" + "".join(

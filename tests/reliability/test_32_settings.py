@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from asr.cli.hydra_app import conf_dir
+from asr.cli.conf import conf_dir
 from asr.cli.main import main
 from tests.cli.conftest import TINY, write_corpus
 
