@@ -121,8 +121,8 @@ def test_without_a_model_the_settings_are_those_of_conf(
 ) -> None:
     from hydra import compose, initialize_config_dir
 
-    from asr.cli.doctor import FRAME_MS, SAMPLE_RATE
     from asr.cli.conf import conf_dir
+    from asr.cli.doctor import FRAME_MS, SAMPLE_RATE
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", ["data.train=x", "data.dev=x"])
