@@ -223,7 +223,7 @@ def test_shapes_after_the_warm_up(kind: Callable[..., Schedule], middle: float, 
 def test_the_cosine_is_none_of_the_lines() -> None:
     # A quarter of the way down: (1 + cos 45 degrees) / 2.
     assert Cosine(warmup=WARMUP, floor=0.0)(0.4) == pytest.approx((1 + math.sqrt(0.5)) / 2)
-    assert Linear(warmup=WARMUP)(0.4) == pytest.approx(0.75)
+    assert Linear(warmup=WARMUP, floor=0.0)(0.4) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])
