@@ -38,7 +38,7 @@ INLINE Vector below(Vector x, Vector bound) /* NaN stays NaN */
     return (Vector)(((Mask)bound & over) | ((Mask)x & ~over));
 }
 
-INLINE Vector tanh_of(Vector x) /* the polynomials of cpu_pointwise.py */
+INLINE Vector tanh_of(Vector x) /* the polynomials of cpu_tile.py */
 {
     const float a[] = {4.89352455891786e-3, 6.37261928876435e-4, 1.48572235717979e-5,
         5.12229709037114e-8, -8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16};

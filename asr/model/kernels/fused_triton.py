@@ -7,7 +7,8 @@ with a recurrent product, and the gates while its sums are in registers. layer_n
 launches, as it needs whole rows of the product first, and the projection two, as it is a product
 itself. These are captured in a graph once, and replayed for every batch after.
 
-Tests run the same kernels on a CPU, in Triton's interpreter (TRITON_INTERPRET=1).
+Arrays and letters are those of `triton_launch`. Tests run the same kernels on a CPU, in Triton's
+interpreter (TRITON_INTERPRET=1).
 """
 
 from __future__ import annotations
@@ -18,53 +19,48 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels.operator import Passes, register
-from asr.model.kernels.triton_launch import (
-    Back,
-    Drawn,
-    Kept,
-    Kind,
-    Parameters,
-    There,
-    run_all_steps,
-)
+from asr.model.kernels.triton_launch import Gradients, Kind, Parameters, Saved, State, launch
 from asr.model.lengths import mask_padding
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Masks, Weights, input_sums
 
 
 def _kind(
-    parameters: Parameters, drawn: Drawn, c: Tensor, reads_c: bool, exact: bool, keep: bool
-) -> Kind:
+    parameters: Parameters, masks: Sequence[Tensor], c: Tensor, reads_c: bool, exact: bool,
+    keep: bool,
+) -> Kind:  # fmt: skip
     import triton.language as tl
 
     types = {
         torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16,
         torch.float16: tl.float16,
     }  # fmt: skip
-    weight = parameters.weight_hh
-    directions, rows, width = weight.shape
+    directions, rows, width = parameters.weight_hh.shape
     units = c.shape[2]
     return Kind(
         D=directions, H=units, R=width, G=rows // units, READS_C=reads_c,
         PEEPHOLE=parameters.weight_ch.numel() > 0, NORM=parameters.norm_hh.numel() > 0,
-        PROJECTED=parameters.weight_hr.numel() > 0, MASKED=drawn.mask.numel() > 0,
-        ZONED=drawn.zone_h.numel() > 0, KEEP=keep, EPSILON=NORM_EPSILON, FLOAT=types[c.dtype],
-        WEIGHT=types[weight.dtype], PRECISION="ieee" if exact else "tf32",
+        PROJECTED=parameters.weight_hr.numel() > 0, MASKED=masks[0].numel() > 0,
+        ZONED=masks[1].numel() > 0, KEEP=keep, EPSILON=NORM_EPSILON, FLOAT=types[c.dtype],
+        WEIGHT=types[parameters.weight_hh.dtype], PRECISION="ieee" if exact else "tf32",
     )  # fmt: skip
 
 
-def _room(kind: Kind, like: Tensor) -> Kept:
-    """Where the way there writes for the way back; zeros, as padding is never written."""
-    kept = {
-        "gates": kind.G * kind.H, "recurrent": kind.R, "kept_c": kind.H,
-        "normed": kind.G * kind.H if kind.NORM else 0, "scales": 1 if kind.NORM else 0,
-    }  # fmt: skip
-    widths = {name: width if kind.KEEP else 0 for name, width in kept.items()}
-    widths["unprojected"] = kind.H if kind.PROJECTED else 0
-    return Kept(**{name: like.new_zeros(*like.shape[:3], width) for name, width in widths.items()})
+def _saved_arrays(kind: Kind, like: Tensor) -> Saved:
+    """Zeros, as padding is never written."""
+    sums = kind.G * kind.H
+    widths = {
+        "gates": sums if kind.KEEP else 0,
+        "read": kind.R if kind.KEEP else 0,
+        "saved_c": kind.H if kind.KEEP else 0,
+        "unprojected": kind.H if kind.PROJECTED else 0,
+        "normed": sums if kind.KEEP and kind.NORM else 0,
+        "scales": 1 if kind.KEEP and kind.NORM else 0,
+    }
+    return Saved(**{name: like.new_zeros(*like.shape[:3], width) for name, width in widths.items()})
 
 
 def _forward(
-    sums: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
+    sums: Tensor, lengths: Tensor, weights: list[Tensor], masks: list[Tensor],
     h_0: Tensor, c_0: Tensor, reads_c: bool, exact: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
     """The recurrence of a layer.
@@ -73,7 +69,7 @@ def _forward(
         sums: the input's share, `(B, T, D, G * H)`, float32 or float64, as all but the matrices.
         lengths: `(B,)` int64.
         weights: a `Parameters`.
-        drawn: a `Drawn`.
+        masks: recurrent `(D, B, R)`, zone_h `(B, T, D, R)` and zone_c `(B, T, D, H)`, or empty.
         h_0: `(D, B, R)`.
         c_0: `(D, B, H)`.
         reads_c: whether the recurrent matrix reads c.
@@ -81,35 +77,34 @@ def _forward(
         keep: whether a backward pass follows.
 
     Returns:
-        output `(B, T, D * R)`, h_n and c_n, and a `Kept`.
+        output `(B, T, D * R)`, h_n and c_n, and a `Saved`.
     """
-    parameters, noise = Parameters(*weights), Drawn(*drawn)
     batch, frames, directions, _ = sums.shape
-    kind = _kind(parameters, noise, c_0, reads_c, exact, keep)
-    kept = _room(kind, sums)
-    there = There(
+    kind = _kind(Parameters(*weights), masks, c_0, reads_c, exact, keep)
+    saved = _saved_arrays(kind, sums)
+    state = State(
         sums=sums,
         h=torch.stack((h_0, h_0)),
         c=torch.stack((c_0, c_0)),
         products=sums.new_empty(directions, batch, kind.G * kind.H if kind.NORM else 0),
         output=sums.new_zeros(batch, frames, directions, h_0.shape[2]),
     )
-    tensors = (*parameters, *noise, *kept, *there, *[None] * len(Back._fields))
-    last = run_all_steps(kind, tensors, lengths, frames, backward=False)
+    tensors = (*weights, *masks, *saved, *state, *[None] * len(Gradients._fields))
+    last = launch(kind, tensors, lengths, frames, backward=False)
     # Copies: what an operator gives may not be part of one tensor.
-    return there.output.flatten(2), there.h[last].clone(), there.c[last].clone(), [*kept]
+    return state.output.flatten(2), state.h[last].clone(), state.c[last].clone(), [*saved]
 
 
 def _backward(
     d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
-    drawn: list[Tensor], kept: list[Tensor], reads_c: bool, exact: bool,
+    masks: list[Tensor], tensors: list[Tensor], reads_c: bool, exact: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:  # fmt: skip
-    """Gradients of sums, the weights, h_0 and c_0 of `_forward`, shaped like these."""
-    parameters, noise, saved = Parameters(*weights), Drawn(*drawn), Kept(*kept)
+    """Gradients of sums, the weights, h_0 and c_0 of `_forward`, which saved these tensors."""
+    parameters, saved = Parameters(*weights), Saved(*tensors)
     batch, frames, directions, _ = saved.gates.shape
-    kind = _kind(parameters, noise, d_c_n, reads_c, exact, keep=True)
+    kind = _kind(parameters, masks, d_c_n, reads_c, exact, keep=True)
     zeros = saved.gates.new_zeros
-    back = Back(
+    gradients = Gradients(
         d_output=d_output.contiguous(),
         d_h=d_h_n.clone(memory_format=torch.contiguous_format),
         d_c=d_c_n.clone(memory_format=torch.contiguous_format),
@@ -120,61 +115,63 @@ def _backward(
         d_norm_c=zeros(directions, batch, kind.H if kind.NORM else 0),
         d_bias_c=zeros(directions, batch, kind.H if kind.NORM else 0),
     )
-    tensors = (*parameters, *noise, *saved, *[None] * len(There._fields), *back)
-    run_all_steps(kind, tensors, lengths, frames, backward=True)
-    return back.d_sums, _of_weights(parameters, saved, back, kind), back.d_h, back.d_c
+    given = (*weights, *masks, *saved, *[None] * len(State._fields), *gradients)
+    launch(kind, given, lengths, frames, backward=True)
+    d_weights = _weight_gradients(parameters, saved, gradients, kind)
+    return gradients.d_sums, d_weights, gradients.d_h, gradients.d_c
 
 
-def _of_weights(p: Parameters, kept: Kept, back: Back, kind: Kind) -> list[Tensor]:
+def _weight_gradients(p: Parameters, saved: Saved, g: Gradients, kind: Kind) -> list[Tensor]:
     """The gradients of `Parameters`; those of matrices are products in the matrices' type."""
-    d_products = back.d_products if kind.NORM else back.d_sums
     dtype = p.weight_hh.dtype
-    gradients = {"weight_hh": by_direction(d_products.to(dtype), kept.recurrent.to(dtype))}
+
+    def outer_products(left: Tensor, right: Tensor) -> Tensor:
+        """`(B, T, D, m)` and `(B, T, D, n)` to `(D, m, n)`, summed over the frames."""
+        pairs = zip(left.to(dtype).unbind(2), right.to(dtype).unbind(2), strict=True)
+        return torch.stack([a.flatten(0, 1).mT @ b.flatten(0, 1) for a, b in pairs])
+
+    d_products = g.d_products if kind.NORM else g.d_sums
+    found = {"weight_hh": outer_products(d_products, saved.read)}
     if kind.PROJECTED:
-        factors = back.d_projected.to(dtype), kept.unprojected.to(dtype)
-        gradients["weight_hr"] = by_direction(*factors)
+        found["weight_hr"] = outer_products(g.d_projected, saved.unprojected)
     if kind.PEEPHOLE:
-        *before, _, d_o = back.d_sums.chunk(kind.G, dim=-1)
-        *i, f, g, _ = kept.gates.chunk(kind.G, dim=-1)
-        c_next = f * kept.kept_c + (i[0] if i else 1 - f) * g
-        seen = [*(d * kept.kept_c for d in before), torch.zeros_like(d_o), d_o * c_next]
-        gradients["weight_ch"] = torch.stack([d.sum(dim=(0, 1)) for d in seen], dim=1)
+        *before, _, d_o = g.d_sums.chunk(kind.G, dim=-1)
+        *i, f, candidate, _ = saved.gates.chunk(kind.G, dim=-1)
+        c_next = f * saved.saved_c + (i[0] if i else 1 - f) * candidate
+        seen = [*(d * saved.saved_c for d in before), torch.zeros_like(d_o), d_o * c_next]
+        found["weight_ch"] = torch.stack([d.sum(dim=(0, 1)) for d in seen], dim=1)
     if kind.NORM:
-        gradients["norm_hh"] = (back.d_sums * kept.normed).sum(dim=(0, 1))
-        gradients["norm_c"] = back.d_norm_c.sum(dim=1)
-        gradients["bias_c"] = back.d_bias_c.sum(dim=1)
+        found["norm_hh"] = (g.d_sums * saved.normed).sum(dim=(0, 1))
+        found["norm_c"] = g.d_norm_c.sum(dim=1)
+        found["bias_c"] = g.d_bias_c.sum(dim=1)
     return [
-        gradients[name].to(value.dtype) if name in gradients else torch.zeros_like(value)
+        found[name].to(value.dtype) if name in found else torch.zeros_like(value)
         for name, value in p._asdict().items()
     ]
 
 
-def by_direction(left: Tensor, right: Tensor) -> Tensor:
-    """`(..., D, m)` and `(..., D, n)` to `(D, m, n)`: outer products summed over the frames."""
-    pairs = zip(left.unbind(-2), right.unbind(-2), strict=True)
-    return torch.stack([a.flatten(0, -2).mT @ b.flatten(0, -2) for a, b in pairs])
-
-
 def _forward_shapes(
-    sums: Tensor, lengths: Tensor, weights: list[Tensor], drawn: list[Tensor],
+    sums: Tensor, lengths: Tensor, weights: list[Tensor], masks: list[Tensor],
     h_0: Tensor, c_0: Tensor, reads_c: bool, exact: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
     batch, frames, directions, _ = sums.shape
     output = sums.new_empty(batch, frames, directions * h_0.shape[2])
-    kind = _kind(Parameters(*weights), Drawn(*drawn), c_0, reads_c, exact, keep)
-    return output, torch.empty_like(h_0), torch.empty_like(c_0), [*_room(kind, sums)]
+    kind = _kind(Parameters(*weights), masks, c_0, reads_c, exact, keep)
+    return output, torch.empty_like(h_0), torch.empty_like(c_0), [*_saved_arrays(kind, sums)]
 
 
 def _backward_shapes(
     d_output: Tensor, d_h_n: Tensor, d_c_n: Tensor, lengths: Tensor, weights: list[Tensor],
-    drawn: list[Tensor], kept: list[Tensor], reads_c: bool, exact: bool,
+    masks: list[Tensor], saved: list[Tensor], reads_c: bool, exact: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:  # fmt: skip
     d_weights = [torch.empty_like(weight) for weight in weights]
-    return torch.empty_like(kept[0]), d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
+    return torch.empty_like(saved[0]), d_weights, torch.empty_like(d_h_n), torch.empty_like(d_c_n)
 
 
-_passes = Passes(_forward, _backward, _forward_shapes, _backward_shapes)
-_layer = register("lstm_fused_triton", ("cpu", "cuda"), _passes, switches=("reads_c", "exact"))
+_layer = register(
+    "lstm_fused_triton", ("cpu", "cuda"),
+    Passes(_forward, _backward, _forward_shapes, _backward_shapes), switches=("reads_c", "exact"),
+)  # fmt: skip
 
 
 def run(

@@ -1,10 +1,13 @@
-"""What the Triton kernels of a layer are given, and their launches: of all steps, or of each.
+"""What the LSTM's Triton kernels are given, and their launch: of all steps, or of each.
 
 All arrays of a layer stand in one table of addresses on the device. Where the recurrent matrix fits
-on the chip, spread over as many programs as can run at once, one launch does all steps
-(`triton_persistent`). Else each step is launched, and the step's number is the table's first entry:
-so one captured graph of some steps' launches serves batches of any shape. It is captured once, and
-replayed until a batch's steps are done.
+on the chip, spread over as many programs as can run at once, one launch does all steps. Else each
+step is launched, and the step's number is the table's first entry: so one captured graph of some
+steps' launches serves batches of any shape. It is captured once, and replayed until a batch's steps
+are done.
+
+Letters: B utterances, T frames, D directions, H units, R the width of h (H, or the projection's), G
+gates. What a cell lacks is an empty tensor, or none.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from asr.model.lstm_cell import Masks
+
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # steps of a captured graph, even: then h and c end where they began
@@ -26,13 +31,13 @@ WIDTH = 16  # units of a tile; few, as the more programs, the less each waits fo
 DEPTH = 64  # elements of a product at a time
 
 # Of the kernels of all steps.
-PARTS = 2  # of a gate's terms on the way back: with four gates as many as warps
+PARTS = 2  # of a gate's terms in the backward pass: with four gates as many as warps
 LEFT_BYTES = 32768  # of a product's left side, a chunk; two are on the chip at once
 OPTIONS = {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": True}
 
 
 class Parameters(NamedTuple):
-    """Of the recurrence, directions stacked, as in `Weights`; what a cell lacks is empty."""
+    """Of the recurrence, directions stacked, as in `Weights`."""
 
     weight_hh: Tensor
     weight_hr: Tensor
@@ -42,36 +47,36 @@ class Parameters(NamedTuple):
     bias_c: Tensor
 
 
-class Drawn(NamedTuple):
-    """mask `(D, B, R)`, zone_h `(B, T, D, R)` and zone_c `(B, T, D, H)`, or empty."""
-
-    mask: Tensor
-    zone_h: Tensor
-    zone_c: Tensor
-
-
-class Kept(NamedTuple):
-    """What the way back needs, `(B, T, D, ...)`; empty where no backward pass follows.
+class Saved(NamedTuple):
+    """What the forward pass saves for the backward pass, `(B, T, D, ...)`; else empty.
 
     Attributes:
         gates: values, `G * H`.
-        recurrent: what the recurrent matrix read, after dropout, R.
-        kept_c: c_{t-1}, H.
+        read: what the recurrent matrix read, after dropout, R.
+        saved_c: c_{t-1}, H.
         unprojected: o * tanh(c_t) of a projection, H; there without a backward pass too.
         normed: the recurrent product of layer_norm, normalised, `G * H`.
         scales: 1 over its deviation.
     """
 
     gates: Tensor
-    recurrent: Tensor
-    kept_c: Tensor
+    read: Tensor
+    saved_c: Tensor
     unprojected: Tensor
     normed: Tensor
     scales: Tensor
 
 
-class There(NamedTuple):
-    """What else the way there uses: states `(2, D, B, ...)`, products `(D, B, G * H)`."""
+class State(NamedTuple):
+    """What else the forward pass has.
+
+    Attributes:
+        sums: the input's share, `(B, T, D, G * H)`.
+        h: before and after a step, in turns, `(2, D, B, R)`.
+        c: likewise, `(2, D, B, H)`.
+        products: the recurrent share where it is normalised, `(D, B, G * H)`.
+        output: `(B, T, D, R)`.
+    """
 
     sums: Tensor
     h: Tensor
@@ -80,8 +85,8 @@ class There(NamedTuple):
     output: Tensor
 
 
-class Back(NamedTuple):
-    """What else the way back uses: frames `(B, T, D, ...)`, states `(D, B, ...)`."""
+class Gradients(NamedTuple):
+    """What else the backward pass has: frames `(B, T, D, ...)`, states `(D, B, ...)`."""
 
     d_output: Tensor
     d_h: Tensor
@@ -99,7 +104,7 @@ class Exchange(NamedTuple):
 
     Attributes:
         shown: what the next product reads, in the matrix's type, written and read in turns:
-            `(2, D, B, R)`, on the way back `(2, D, B, G * H)`.
+            `(2, D, B, R)`, in the backward pass `(2, D, B, G * H)`.
         arrivals: `(D * tiles of B,)` int32, of the programs of a group, all steps together.
     """
 
@@ -107,11 +112,13 @@ class Exchange(NamedTuple):
     arrivals: Tensor
 
 
-_PARTS = (Parameters, Drawn, Kept, There, Back, Exchange)
+# Each array's place in the table. Of `Masks`, recurrent is (D, B, R), zone_h (B, T, D, R) and
+# zone_c (B, T, D, H).
+_PARTS = (Parameters, Masks, Saved, State, Gradients, Exchange)
 _NAMES = ["base", "batch", "frames", "lengths"]
 _NAMES += [name for part in _PARTS for name in part._fields]
 _Places = NamedTuple("_Places", [(name, int) for name in _NAMES])  # type: ignore[misc]
-AT = _Places(*range(len(_NAMES)))  # of each array's address in the table
+AT = _Places(*range(len(_NAMES)))
 
 
 class Kind(NamedTuple):
@@ -168,23 +175,25 @@ class Kind(NamedTuple):
 Launch = tuple[str, tuple[int, int], Kind]  # of a kernel by name: its grid and what it is made for
 
 
-def step_launches(kind: Kind, batch: int, backward: bool) -> list[Launch]:
-    """The launches of a step."""
-    way = "backward" if backward else "forward"
+def launch(
+    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+) -> int:
+    """Run the steps of a layer's pass; gives which of the two states of `State` is the last.
 
-    def launch(name: str, columns: int, own: Kind = kind) -> Launch:
-        tiles = -(-batch // own.BLOCK_B) * own.D
-        return f"{name}_{way}", (tiles, -(-columns // own.BLOCK_N)), own
-
-    if kind.NORM:  # the cell's programs have whole rows, so fewer of them
-        rows = kind._replace(BLOCK_B=2, BLOCK_N=1 << (kind.H - 1).bit_length())
-        product = launch("product", kind.R if backward else kind.G * kind.H)
-        return [product, launch("cell", kind.H, rows)]
-    cell = launch("cell", kind.H)
-    if not kind.PROJECTED:
-        return [cell]
-    projection = launch("projection", kind.R)
-    return [projection, cell] if backward else [cell, projection]
+    Args:
+        kind: of the layer.
+        tensors: in the order of the table's places, from `Parameters` to `Gradients`.
+        lengths: `(B,)` int64 [frames].
+        frames: T.
+        backward: of the backward pass.
+    """
+    loop = loop_kind(kind, len(lengths), lengths.device, backward)
+    with torch.cuda.device_of(lengths):  # does nothing on a CPU
+        if isinstance(loop, Kind):
+            _run_loop(loop, tensors, lengths, frames, backward)
+            return 1
+        _announce_steps(loop)
+        return _run_steps(kind, tensors, lengths, frames, backward) % 2
 
 
 def loop_kind(kind: Kind, batch: int, device: torch.device, backward: bool) -> Kind | str:
@@ -241,19 +250,6 @@ def _chunks(terms: int, most: int) -> tuple[tuple[int, int], ...]:
     return tuple(chunks)
 
 
-def run_all_steps(
-    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
-) -> int:
-    """Run a layer's steps, there or back; gives which of the two states of `There` is the last."""
-    loop = loop_kind(kind, len(lengths), lengths.device, backward)
-    with torch.cuda.device_of(lengths):  # does nothing on a CPU
-        if isinstance(loop, Kind):
-            _run_loop(loop, tensors, lengths, frames, backward)
-            return 1
-        _announce_steps(loop)
-        return _run_steps(kind, tensors, lengths, frames, backward) % 2
-
-
 @cache
 def _announce_steps(reason: str) -> None:
     logger.info("LSTM backend fused_triton: a launch for each step, not for all: %s", reason)
@@ -263,8 +259,6 @@ def _run_loop(
     kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
 ) -> None:
     """Run all steps in one launch; an `Exchange` is made for it."""
-    from asr.model.kernels import triton_persistent as kernels
-
     groups = -(-len(lengths) // kind.BLOCK_B) * kind.D
     weight = tensors[0]
     assert weight is not None
@@ -274,7 +268,7 @@ def _run_loop(
         arrivals=lengths.new_zeros(groups, dtype=torch.int32),
     )
     table = torch.tensor(_entries((*tensors, *exchange), lengths, frames, 0)).to(lengths.device)
-    loop = kernels.loop_backward if backward else kernels.loop_forward
+    loop = _kernel("loop_backward" if backward else "loop_forward")
     loop[groups, -(-kind.H // kind.BLOCK_N)](table, kind, **OPTIONS)
 
 
@@ -283,17 +277,36 @@ def _run_steps(
 ) -> int:
     """Launch each step; gives how many ran, some more where a graph does it."""
     launches = step_launches(kind, len(lengths), backward)
-    # One step more on the way back, before the first frame: the gradient through its product.
+    # One step more in the backward pass, before the first frame: the gradient through its product.
     first, steps = (frames - 1, frames + 1) if backward else (0, frames)
     table = torch.tensor(_entries(tensors, lengths, frames, first))
     if lengths.device.type != "cuda":
         for offset in range(steps):
-            _launch(launches, table, offset)
+            _launch_step(launches, table, offset)
         return steps
     stream = torch.cuda.current_stream().cuda_stream
     chunks = -(-steps // CHUNK)
     _graph(tuple(launches), lengths.device, stream).replay(table, chunks)
     return chunks * CHUNK
+
+
+def step_launches(kind: Kind, batch: int, backward: bool) -> list[Launch]:
+    """The launches of a step."""
+
+    def launch_of(name: str, columns: int, own: Kind = kind) -> Launch:
+        tiles = -(-batch // own.BLOCK_B) * own.D
+        name = f"{name}_{'backward' if backward else 'forward'}"
+        return name, (tiles, -(-columns // own.BLOCK_N)), own
+
+    if kind.NORM:  # the cell's programs have whole rows, so fewer of them
+        rows = kind._replace(BLOCK_B=2, BLOCK_N=1 << (kind.H - 1).bit_length())
+        product = launch_of("product", kind.R if backward else kind.G * kind.H)
+        return [product, launch_of("cell", kind.H, rows)]
+    cell = launch_of("cell", kind.H)
+    if not kind.PROJECTED:
+        return [cell]
+    projection = launch_of("projection", kind.R)
+    return [projection, cell] if backward else [cell, projection]
 
 
 def _entries(
@@ -305,13 +318,16 @@ def _entries(
     return found + [0] * (len(AT) - len(found))
 
 
-def _launch(launches: Sequence[Launch], table: Tensor, offset: int) -> None:
+def _kernel(name: str) -> Any:
     # Triton is imported with the kernels, and asks then whether to interpret.
     from asr.model.kernels import triton_backward, triton_forward
 
+    return getattr(triton_backward if name.endswith("backward") else triton_forward, name)
+
+
+def _launch_step(launches: Sequence[Launch], table: Tensor, offset: int) -> None:
     for name, grid, kind in launches:
-        kernels = triton_backward if name.endswith("backward") else triton_forward
-        getattr(kernels, name)[grid](table, offset, kind)
+        _kernel(name)[grid](table, offset, kind)
 
 
 class _Graph:
@@ -338,13 +354,13 @@ class _Graph:
     def _capture(self, table: Tensor) -> torch.cuda.CUDAGraph:
         self.table.copy_(table)
         self.table[_NAMES.index("batch")] = 0  # nothing is read or written but the weights
-        _launch(self.launches, self.table, 0)  # compiles
+        _launch_step(self.launches, self.table, 0)  # compiles
         torch.cuda.synchronize()
         is_backward = any(name.endswith("backward") for name, _, _ in self.launches)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for offset in range(CHUNK):
-                _launch(self.launches, self.table, offset)
+                _launch_step(self.launches, self.table, offset)
             self.table[:1] += -CHUNK if is_backward else CHUNK
         return graph
 

@@ -1,12 +1,18 @@
-"""What the Triton kernels of a time step are made of: a program's tile, its loads and products.
+"""What the LSTM's Triton kernels are made of: a program's tile, its loads and products.
 
 A program serves a tile of utterances of one direction and a tile of units. Arrays of all frames are
 `(B, T, D, ...)`; where a row's frame lies at a step follows from its length, so the second
 direction's time is never turned round in memory. Arrays of a step are `(D, B, ...)`; of h and c
 there are two, as all programs read one while each writes its part of the other.
 
-Every kernel takes a table of addresses and a `Kind`, see `triton_launch`; the number of the step is
-the table's first entry and `offset` together, so a captured graph of launches serves any batch.
+Every kernel takes a table of addresses and a `Kind`, see `triton_launch`. A kernel of one step, of
+which a layer's time loop launches one or two for each, finds the number of the step in the table's
+first entry and `offset` together, so a captured graph of launches serves any batch.
+
+A kernel of all steps stays on the chip: its part of the recurrent matrix is read once, its h and c
+never leave it. Programs of the same direction and utterances, a group, show each other what the
+next product reads, and wait for one another once a step, each group for itself. So all must run at
+the same time: the launch is a cooperative one.
 """
 
 from __future__ import annotations
@@ -44,6 +50,43 @@ def load_row(table, SLOT: tl.constexpr, KIND: tl.constexpr, first, columns, mask
 
 
 @triton.jit
+def load_gates(table, SLOT: tl.constexpr, KIND: tl.constexpr, rows, units, mask):
+    """The tiles of i, f, g and o of an array of all gates; where they are coupled, i is f."""
+    WIDTH: tl.constexpr = KIND.G * KIND.H
+    f = load(table, SLOT, KIND, rows, units + (KIND.G - 3) * KIND.H, WIDTH, mask)
+    g = load(table, SLOT, KIND, rows, units + (KIND.G - 2) * KIND.H, WIDTH, mask)
+    o = load(table, SLOT, KIND, rows, units + (KIND.G - 1) * KIND.H, WIDTH, mask)
+    i = f
+    if KIND.G == 4:
+        i = load(table, SLOT, KIND, rows, units, WIDTH, mask)
+    return i, f, g, o
+
+
+@triton.jit
+def load_gate_rows(table, SLOT: tl.constexpr, KIND: tl.constexpr, direction, units):
+    """A parameter's rows for i, f, g and o, as `load_gates`."""
+    first = direction * KIND.G * KIND.H
+    is_unit = units < KIND.H
+    f = load_row(table, SLOT, KIND, first + (KIND.G - 3) * KIND.H, units, is_unit)
+    g = load_row(table, SLOT, KIND, first + (KIND.G - 2) * KIND.H, units, is_unit)
+    o = load_row(table, SLOT, KIND, first + (KIND.G - 1) * KIND.H, units, is_unit)
+    i = f
+    if KIND.G == 4:
+        i = load_row(table, SLOT, KIND, first, units, is_unit)
+    return i, f, g, o
+
+
+@triton.jit
+def store_gates(table, SLOT: tl.constexpr, KIND: tl.constexpr, rows, units, mask, i, f, g, o):
+    WIDTH: tl.constexpr = KIND.G * KIND.H
+    if KIND.G == 4:
+        store(table, SLOT, KIND, rows, units, WIDTH, mask, i)
+    store(table, SLOT, KIND, rows, units + (KIND.G - 3) * KIND.H, WIDTH, mask, f)
+    store(table, SLOT, KIND, rows, units + (KIND.G - 2) * KIND.H, WIDTH, mask, g)
+    store(table, SLOT, KIND, rows, units + (KIND.G - 1) * KIND.H, WIDTH, mask, o)
+
+
+@triton.jit
 def own_tile(table, KIND: tl.constexpr, WIDTH: tl.constexpr):
     """Direction, rows, columns, the rows' places in `(D, B)`, and which elements there are."""
     place = tl.program_id(0)
@@ -71,8 +114,16 @@ def states_before(table, KIND: tl.constexpr, step):
 
 
 @triton.jit
-def tanh(x):
-    return 2 * tl.sigmoid(2 * x) - 1
+def recurrent_matrix(table, KIND: tl.constexpr, direction):
+    """The recurrent matrix of a direction, `(G * H, R)`."""
+    weights = array_at(table, KIND.AT.weight_hh, KIND.WEIGHT)
+    return weights + direction * KIND.G * KIND.H * KIND.R
+
+
+@triton.jit
+def projection_matrix(table, KIND: tl.constexpr, direction):
+    """The projection of a direction, `(R, H)`."""
+    return array_at(table, KIND.AT.weight_hr, KIND.WEIGHT) + direction * KIND.R * KIND.H
 
 
 @triton.jit
@@ -109,70 +160,6 @@ def rows_times(
 
 
 @triton.jit
-def load_read(table, KIND: tl.constexpr, step, at, columns, mask):
-    """What the recurrent matrix reads at a step, after dropout."""
-    STATE: tl.constexpr = KIND.AT.c if KIND.READS_C else KIND.AT.h
-    value = load(table, STATE, KIND, states_before(table, KIND, step) + at, columns, KIND.R, mask)
-    if KIND.MASKED:
-        value *= load(table, KIND.AT.mask, KIND, at, columns, KIND.R, mask)
-    return value
-
-
-@triton.jit
-def recurrent_matrix(table, KIND: tl.constexpr, direction):
-    """The recurrent matrix of a direction, `(G * H, R)`."""
-    weights = array_at(table, KIND.AT.weight_hh, KIND.WEIGHT)
-    return weights + direction * KIND.G * KIND.H * KIND.R
-
-
-@triton.jit
-def projection_matrix(table, KIND: tl.constexpr, direction):
-    """The projection of a direction, `(R, H)`."""
-    return array_at(table, KIND.AT.weight_hr, KIND.WEIGHT) + direction * KIND.R * KIND.H
-
-
-@triton.jit
-def load_gate(table, SLOT: tl.constexpr, KIND: tl.constexpr, rows, units, GATE: tl.constexpr, mask):
-    """A gate's tile of an array of all gates."""
-    return load(table, SLOT, KIND, rows, units + GATE * KIND.H, KIND.G * KIND.H, mask)
-
-
-@triton.jit
-def store_gates(table, SLOT: tl.constexpr, KIND: tl.constexpr, rows, units, mask, i, f, g, o):
-    WIDTH: tl.constexpr = KIND.G * KIND.H
-    if KIND.G == 4:
-        store(table, SLOT, KIND, rows, units, WIDTH, mask, i)
-    store(table, SLOT, KIND, rows, units + (KIND.G - 3) * KIND.H, WIDTH, mask, f)
-    store(table, SLOT, KIND, rows, units + (KIND.G - 2) * KIND.H, WIDTH, mask, g)
-    store(table, SLOT, KIND, rows, units + (KIND.G - 1) * KIND.H, WIDTH, mask, o)
-
-
-@triton.jit
-def load_gates(table, SLOT: tl.constexpr, KIND: tl.constexpr, rows, units, mask):
-    """The tiles of i, f, g and o; where gates are coupled, i is that of f."""
-    f = load_gate(table, SLOT, KIND, rows, units, KIND.G - 3, mask)
-    g = load_gate(table, SLOT, KIND, rows, units, KIND.G - 2, mask)
-    o = load_gate(table, SLOT, KIND, rows, units, KIND.G - 1, mask)
-    i = f
-    if KIND.G == 4:
-        i = load_gate(table, SLOT, KIND, rows, units, 0, mask)
-    return i, f, g, o
-
-
-@triton.jit
-def load_gate_rows(table, SLOT: tl.constexpr, KIND: tl.constexpr, direction, units, is_unit):
-    """A parameter's rows for i, f, g and o, as `_gates`."""
-    first = direction * KIND.G * KIND.H
-    f = load_row(table, SLOT, KIND, first + (KIND.G - 3) * KIND.H, units, is_unit)
-    g = load_row(table, SLOT, KIND, first + (KIND.G - 2) * KIND.H, units, is_unit)
-    o = load_row(table, SLOT, KIND, first + (KIND.G - 1) * KIND.H, units, is_unit)
-    i = f
-    if KIND.G == 4:
-        i = load_row(table, SLOT, KIND, first, units, is_unit)
-    return i, f, g, o
-
-
-@triton.jit
 def sum_over_gates(KIND: tl.constexpr, i, f, g, o):
     """Sums over the units of all gates."""
     total = f + g + o
@@ -182,7 +169,12 @@ def sum_over_gates(KIND: tl.constexpr, i, f, g, o):
 
 
 @triton.jit
-def see(table, KIND: tl.constexpr, c, direction, units, mask):
+def tanh(x):
+    return 2 * tl.sigmoid(2 * x) - 1
+
+
+@triton.jit
+def tanh_of_c(table, KIND: tl.constexpr, c, direction, units, mask):
     """tanh of c, normalised where the cell does; c normalised, and 1 over its deviation."""
     normed, scale = c, tl.sum(c, axis=1)
     if KIND.NORM:
@@ -194,3 +186,42 @@ def see(table, KIND: tl.constexpr, c, direction, units, mask):
         c = normed * load_row(table, KIND.AT.norm_c, KIND, direction * KIND.H, units, is_unit)
         c += load_row(table, KIND.AT.bias_c, KIND, direction * KIND.H, units, is_unit)
     return tanh(c), normed, scale
+
+
+# The group of a kernel of all steps.
+
+
+@triton.jit
+def steps_of_group(table, KIND: tl.constexpr, rows):
+    """Those of its longest utterance."""
+    lengths = array_at(table, KIND.AT.lengths, tl.int64) + rows
+    return tl.max(tl.load(lengths, mask=rows < tl.load(table + KIND.AT.batch), other=0), axis=0)
+
+
+@triton.jit
+def _counter(table, KIND: tl.constexpr):
+    """Where the group counts who has arrived."""
+    return array_at(table, KIND.AT.arrivals, tl.int32) + tl.program_id(0)
+
+
+@triton.jit
+def arrive(table, KIND: tl.constexpr):
+    """Tell the group that what was written until now can be read."""
+    tl.debug_barrier()  # all threads' writes come before the one that counts
+    tl.atomic_add(_counter(table, KIND), 1, sem="release", scope="gpu")
+
+
+@triton.jit
+def wait(table, KIND: tl.constexpr, times):
+    """Until all of the group have arrived so many times."""
+    arrivals = times * tl.num_programs(1)
+    while tl.atomic_add(_counter(table, KIND), 0, sem="acquire", scope="gpu") < arrivals:
+        pass
+    tl.debug_barrier()
+
+
+@triton.jit
+def shown_at(table, KIND: tl.constexpr, turn, at, WIDTH: tl.constexpr):
+    """Rows of what the group shows each other; there are two, read and written in turns."""
+    shown = array_at(table, KIND.AT.shown, KIND.WEIGHT)
+    return shown + ((turn % 2) * KIND.D * tl.load(table + KIND.AT.batch) + at) * WIDTH

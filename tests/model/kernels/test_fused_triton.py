@@ -186,7 +186,7 @@ def test_refused_on_a_cpu_and_without_triton(monkeypatch: pytest.MonkeyPatch) ->
 COMPILE = """
 import torch, triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
-from asr.model.kernels import triton_backward, triton_forward, triton_launch, triton_persistent
+from asr.model.kernels import triton_backward, triton_forward, triton_launch
 
 plain = dict(
     D=2, H=320, R=320, G=4, READS_C=False, PEEPHOLE=False, NORM=False, PROJECTED=False,
@@ -212,14 +212,14 @@ def compile(kernel, signature, kind, options):
 for changes in kinds:
     kind = triton_launch.Kind(**plain | changes)
     for backward in (False, True):
+        kernels = triton_backward if backward else triton_forward
         for name, _, own in triton_launch.step_launches(kind, 16, backward):
-            kernels = triton_backward if backward else triton_forward
             compile(getattr(kernels, name), ("*i64", "i32"), own, None)
         for batch in (16, 64):
             own = triton_launch.loop_kind(kind, batch, torch.device("cuda"), backward)
             if not isinstance(own, str):
                 loop = "loop_backward" if backward else "loop_forward"
-                compile(getattr(triton_persistent, loop), ("*i64",), own, triton_launch.OPTIONS)
+                compile(getattr(kernels, loop), ("*i64",), own, triton_launch.OPTIONS)
 """
 
 
