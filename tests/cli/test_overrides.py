@@ -150,7 +150,8 @@ def test_every_value_of_another_type_is_one_line_with_and_without_hydra(words: l
         for key, _ in composed.leaves() for count in range(key.count(".") + 1)
         if not sections or key.split(".")[0] in sections
     } - set(config_groups())  # fmt: skip
-    for key in sorted(key for key in keys if not key.rpartition(".")[2].startswith("_")):
+    keys = {key for key in keys if not key.rpartition(".")[2].startswith("_")}
+    for key in sorted(keys):
         for text in VALUES:
             word = f"{key}={text}"
             value = parser.parse_override(word).value()
