@@ -13,7 +13,7 @@ def test_comments_stand_beside_or_above() -> None:
     for key, comment in (
         ("model.subsampling", "feature frames for one LSTM frame: 1, 2, 3, 4 or 8"),
         ("init_from", "A model file to start from, of another training: its architecture, "),
-        ("trainer.accelerator", "cpu, cuda; auto is cuda where there is one"),  # not that of the experiment
+        ("trainer.accelerator", "cpu, cuda; auto is"),  # not that of the experiment
         ("optim.betas", ""),
     ):
         found = settings.find(key)
