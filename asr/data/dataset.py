@@ -344,19 +344,15 @@ def label_manifest(
 def label(
     utterances: Sequence[Utterance], tokenizer: CharTokenizer, gate: Gate
 ) -> list[Tokens | Finding]:
-    """Each utterance's tokens, or why it is left out: no text, unknown characters, or the gate.
+    """Each utterance's tokens, or why it is left out: no text, a character or label, or the gate.
 
     Args:
         utterances: with normalised text.
         tokenizer: turns texts into label ids.
         gate: says which of those that have ids are left out.
     """
-    size = tokenizer.vocab_size
-    code = "B" if size <= 1 << 8 else "H" if size <= 1 << 16 else "I"  # 1, 2 or 4 bytes an id
     found: list[Tokens | Finding] = [
-        check_text(each)
-        or check_characters(each, tokenizer)
-        or array(code, tokenizer.encode(each.text))
+        check_text(each) or check_characters(each, tokenizer) or _tokens(each, tokenizer)
         for each in utterances
     ]
     labels = {place: each for place, each in enumerate(found) if not isinstance(each, Finding)}
@@ -364,6 +360,17 @@ def label(
     for place, fault in zip(labels, faults, strict=True):
         found[place] = fault or found[place]
     return found
+
+
+def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> Tokens | Finding:
+    size, ids = tokenizer.vocab_size, tokenizer.encode(utterance.text)
+    # torch takes an id that is out of range in silence, on a CPU.
+    for each in ids:
+        if not 0 < each < size:
+            blank = " (the blank)" if each == 0 else ""
+            reason = f"label {each}{blank}, expected 1 to {size - 1}"
+            return utterance.finding(Kind.BAD_LABEL, reason)
+    return array("B" if size <= 1 << 8 else "H" if size <= 1 << 16 else "I", ids)  # 1, 2, 4 bytes
 
 
 @dataclass(frozen=True)
