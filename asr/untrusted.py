@@ -125,15 +125,18 @@ class _Pipe(io.FileIO):
         """Read some bytes; none are the end."""
         until = time.monotonic() + PIPE_WAIT_S
         while not self._is_met:
-            size = super().readinto(target)  # None: there is a writer, but nothing to read yet
-            self._is_met = size != 0
-            if self._is_met:
+            size = super().readinto(target)
+            if size:
+                self._is_met = True
                 os.set_blocking(self.fileno(), True)
+                return size
+            # None: a writer is there and has not written yet, as long as it likes. 0: there is none,
+            # not yet or no more; one that leaves without a byte is like one that never came.
+            if size is None:
+                until = time.monotonic() + PIPE_WAIT_S
             elif time.monotonic() > until:
                 raise ValueError(f"{self._path}: a pipe that nobody writes to, expected a text")
-            if size:
-                return size
-            time.sleep(0 if self._is_met else PIPE_POLL_S)
+            time.sleep(PIPE_POLL_S)
         return super().readinto(target)
 
 
