@@ -130,8 +130,8 @@ class _Pipe(io.FileIO):
                 self._is_met = True
                 os.set_blocking(self.fileno(), True)
                 return size
-            # None: a writer is there and has not written yet, as long as it likes. 0: there is none,
-            # not yet or no more; one that leaves without a byte is like one that never came.
+            # None: a writer is there and has not written yet, as long as it likes. 0: there is
+            # none, not yet or no more; one that leaves without a byte is like one that never came.
             if size is None:
                 until = time.monotonic() + PIPE_WAIT_S
             elif time.monotonic() > until:
