@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import traceback
+from types import ModuleType
 
 from asr import __version__
 from asr.cli.terminal import one_line, tell
@@ -27,6 +28,7 @@ COMMANDS = {
     "align": "find when the words of a known text are said",
     "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
+    "completion": "let the shell complete commands, options and settings",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
 USER_ERROR_STATUS = 2
@@ -57,9 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         of this program (a traceback, and whom it is of).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    completing = _completed_command(arguments)
-    if completing is not None:
-        return _run(completing, arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else USER_ERROR_STATUS
@@ -118,9 +117,13 @@ def _run(command: str, arguments: list[str]) -> int:
             print(explain(command, COMMANDS[command], arguments))
             return 0
         check_overrides(command, arguments)
-    module = importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
-    status: int = module.main(arguments)
+    status: int = command_module(command).main(arguments)
     return status
+
+
+def command_module(command: str) -> ModuleType:
+    """What runs a command of COMMANDS."""
+    return importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
 
 
 def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
@@ -148,22 +151,3 @@ def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
             "command and the lines above"
         )
         return OWN_FAULT_STATUS
-
-
-def _completed_command(arguments: list[str]) -> str | None:
-    """The command whose words a shell completes; edits COMP_LINE into the form Hydra parses.
-
-    Hydra's completion strips one program name from the line, so `asr train model=` must reach it
-    as `asr model=`.
-    """
-    if not any(word.startswith(("-sc", "--shell-completion")) for word in arguments):
-        return None
-    line = os.environ.get("COMP_LINE", "")
-    words = line.split(maxsplit=2)
-    if len(words) < 2 or words[1] not in HYDRA_COMMANDS:
-        return "train" if not line else None
-    prefix = line.index(words[1]) + len(words[1])
-    os.environ["COMP_LINE"] = words[0] + line[prefix:]
-    point = int(os.environ.get("COMP_POINT", len(line)))
-    os.environ["COMP_POINT"] = str(point - (prefix - len(words[0])))
-    return words[1]

@@ -58,6 +58,11 @@ class Parser(argparse.ArgumentParser):
         if self.add_help:
             self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """All arguments, those of its groups too."""
+        return list(self._actions)  # there is no public way to list them (python/cpython#125363)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As of argparse, after a look for options that there are not.
 
@@ -65,10 +70,8 @@ class Parser(argparse.ArgumentParser):
             ValueError: there is such an option, of which argparse would say nothing as long as a
                 required one is missing.
         """
-        # argparse has no public way to list options and choices (python/cpython#125363).
-        actions = self._actions
-        known = [name for action in actions for name in action.option_strings]
-        has_commands = any(isinstance(action.choices, dict) for action in actions)
+        known = [name for argument in self.arguments for name in argument.option_strings]
+        has_commands = any(isinstance(argument.choices, dict) for argument in self.arguments)
         for word in args:
             name = word.partition("=")[0]
             if word == "--" or (has_commands and not word.startswith("-")):

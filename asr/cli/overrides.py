@@ -63,7 +63,7 @@ def explain(command: str, what: str, words: Sequence[str]) -> str:
     Raises:
         ValueError: an option that there is not.
     """
-    composed = compose(command, _chosen(words)[0])
+    composed = compose(command, chosen_options(words)[0])
     lines = [
         f"usage: asr {command} [GROUP=OPTION | KEY=VALUE ...]", "", f"{what.capitalize()}.", "",
         *(f"  asr {command} {example}" for example in EXAMPLES[command]), "",
@@ -92,7 +92,7 @@ def _line(left: str, comment: str) -> str:
     return f"{left:<38}  {comment}".rstrip()
 
 
-def _chosen(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
+def chosen_options(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
     """The options that words choose, by their group; and whether these are all files of conf/.
 
     Raises:
@@ -150,7 +150,7 @@ def check_overrides(command: str, words: Sequence[str]) -> None:
             raise ValueError(f"{word}: no KEY=VALUE, expected one (asr {command} --help)")
     if not is_checked or any(re.match(r"resume=(?!null$|auto$|$)", word) for word in settings):
         return  # the settings of another training come first
-    chosen, are_files = _chosen(settings)
+    chosen, are_files = chosen_options(settings)
     if not are_files:
         return
     composed = compose(command, chosen)
@@ -210,9 +210,13 @@ def _parameters(section: Setting | None) -> dict[str, Parameter]:
 
 def _check_value(command: str, key: str, text: str, settings: Setting) -> None:
     """Refuse a value of another type than its setting has."""
-    parent, _, name = key.rpartition(".")
-    parameter = _parameters(settings.find(parent)).get(name)
-    kind = KINDS[command].get(key, parameter.kind if parameter else Any)
     read = next((read for pattern, read in SCALARS if re.fullmatch(pattern, text)), None)
     if read is not None:
-        checked(read(text), kind, key)
+        checked(read(text), kind_of(command, key, settings), key)
+
+
+def kind_of(command: str, key: str, settings: Setting) -> Any:
+    """The type of a setting; Any where it has none."""
+    parent, _, name = key.rpartition(".")
+    parameter = _parameters(settings.find(parent)).get(name)
+    return KINDS[command].get(key, parameter.kind if parameter else Any)

@@ -81,20 +81,6 @@ def test_an_operating_system_error_is_one_line_with_the_path() -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "evaluate"])
-def test_tab_completion_offers_the_groups(command: str, tmp_path: Path) -> None:
-    line = f"asr {command} paths="
-    result = subprocess.run(
-        [sys.executable, "-m", "asr", "-sc", "query=bash"],
-        env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "paths=default" in result.stdout
-
-
 @pytest.mark.parametrize(("parent", "status"), [("own", 0), ("gone", -signal.SIGKILL)])
 def test_one_of_several_processes_does_not_outlive_the_first(parent: str, status: int) -> None:
     pid = {"own": os.getpid(), "gone": 1 << 30}[parent]
