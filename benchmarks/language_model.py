@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from asr.cli.sentences import Sentences
+from asr.cli.lm import Sentences
 from asr.decoder.kneser_ney import FALLBACK, encode, train
 from asr.decoder.ngram import NgramModel, measure_perplexity
 from asr.decoder.ngram_file import load_ngram_model, save_ngram_model

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from asr.cli.options import STDIN, Parser, check_outputs
+from asr.cli.options import STDIN, Parser, check_outputs, standard_input
 from asr.cli.progress import track
 from asr.cli.terminal import say
 from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
+from asr.untrusted import open_text, shown, unpacked, whole_lines
 
 if TYPE_CHECKING:
     from asr.decoder.kneser_ney import Trained
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 # What needs the decoders is imported in the functions: `--help` and a mistake in the call do not.
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2 and from 3 up, as KenLM's --discount_fallback
-_T = TypeVar("_T")
+BYTE_ORDER_MARK = "\ufeff"
 _RULES: dict[str, Any] = {
     "unicode_form": "NFC",
     "lowercase": True,
@@ -37,7 +39,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from asr.cli.sentences import Sentences
     from asr.decoder.kneser_ney import encode, train
     from asr.decoder.ngram_file import check_model_name, save_ngram_model
 
@@ -88,7 +89,6 @@ def describe(trained: Trained) -> list[str]:
 
 
 def _query(options: argparse.Namespace) -> None:
-    from asr.cli.sentences import Sentences
     from asr.decoder.ngram import check_words
     from asr.decoder.ngram_file import load_ngram_model
 
@@ -115,7 +115,6 @@ def answer(model: NgramModel, words: Sequence[str]) -> list[str]:
 
 
 def _perplexity(options: argparse.Namespace) -> None:
-    from asr.cli.sentences import Sentences
     from asr.decoder.ngram import measure_perplexity
     from asr.decoder.ngram_file import load_ngram_model
 
@@ -147,6 +146,76 @@ def _convert(options: argparse.Namespace) -> None:
     model = load_ngram_model(options.source)
     save_ngram_model(options.target, model)
     say(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")
+
+
+class Sentences:
+    """The sentences of several sources, one a line, each as its words; may be read once.
+
+    A file is text in UTF-8, plain or gzip; with the name of a manifest (.jsonl, .json, .csv, .tsv)
+    it is one, of which `text` is read; "-" is standard input.
+
+    Args:
+        sources: names of files, in the order to read them.
+        normalize: what is done to a line before it is split into words.
+
+    Attributes:
+        without_words: lines passed over so far because nothing was left of them.
+    """
+
+    def __init__(self, sources: Sequence[str], normalize: Callable[[str], str]) -> None:
+        self.sources = sources
+        self.normalize = normalize
+        self.without_words = 0
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """The words of each sentence.
+
+        Raises:
+            ValueError: a damaged line; the message names source and line.
+            OSError: missing or unreadable.
+        """
+        from asr.decoder.ngram import check_words
+
+        for source in self.sources:
+            name = "standard input" if source == STDIN else source
+            for line, text in _texts(source, name):
+                words = self.normalize(text).split()
+                try:
+                    check_words(words)
+                except ValueError as error:
+                    raise ValueError(f"{name}:{line}: {error}") from error
+                if words:
+                    yield words
+                else:
+                    self.without_words += 1
+
+
+def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
+    """The texts of a source, each with the number of its line."""
+    from asr.data.manifest import MANIFEST_SUFFIXES, BadLineError, read_records
+
+    path = Path(source)
+    if source != STDIN and path.suffix.lower() in MANIFEST_SUFFIXES:
+        for number, record in read_records(path):
+            if isinstance(record, BadLineError):
+                raise ValueError(f"{path}:{number}: {record}")
+            text = record.get("text")
+            if not isinstance(text, str):
+                raise ValueError(f"{path}:{number}: text is {shown(text)}, expected a text")
+            yield number, text
+        return
+    is_piped = source == STDIN
+    opened = nullcontext(standard_input("sentences")) if is_piped else open_text(path)
+    with opened as file:
+        for number, raw in whole_lines(unpacked(file, name) if is_piped else file, name):
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{name}:{number}: byte 0x{raw[error.start]:02x} at {error.start + 1}, "
+                    "expected UTF-8"
+                ) from error
+            yield number, text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
 
 
 def _left_out(count: int) -> str:

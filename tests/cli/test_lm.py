@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli.main import main
-from asr.cli.sentences import Sentences
+from asr.cli.lm import Sentences
 from asr.decoder.ngram_file import load_ngram_model
 
 TEXT = "A b!\n\n\u201cA\u201d\n"  # the toy of tests/decoder/test_kneser_ney.py
