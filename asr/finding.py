@@ -100,6 +100,10 @@ class Kind(Enum):
         return f"{count} {self.singular if count == 1 else self.plural}"
 
 
+# Of whole manifests: no utterance is the one to drop.
+OF_MANIFESTS = (Kind.SPEAKER_OVERLAP, Kind.TEXT_OVERLAP)
+
+
 @dataclass(frozen=True)
 class Finding:
     """What is wrong, and with which utterance.

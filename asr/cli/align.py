@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from asr.atomic_file import replace_text, replacing
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import MAX_STDIN_BYTES, STDIN, Parser, check_outputs, read_standard_input
-from asr.cli.terminal import one_line, tell
+from asr.cli.terminal import attempt, one_line, tell
 from asr.text import printable, printable_json
 from asr.untrusted import read_text
 
@@ -72,8 +73,8 @@ def main(arguments: list[str]) -> int:
         [*(job.audio_filepath for job in jobs), options.model, options.manifest,
          options.text_file],
     )  # fmt: skip
+    os.stat(options.model)  # a model that is missing is told at once
     from asr.aligner import Aligner
-    from asr.cli.terminal import attempt
 
     aligner = Aligner.load(options.model, options.device)
     failures, doubtful = len(bad), 0
@@ -209,7 +210,6 @@ def _align_all(
 ) -> Iterator[tuple[Job, Alignment | Exception]]:
     """Each job's alignment, or what went wrong with it: the others still get theirs."""
     from asr.cli.progress import progress_bar
-    from asr.cli.terminal import attempt
 
     alone = len(jobs) == 1
     with progress_bar("aligning", "frames" if alone else "utterances") as progress:

@@ -19,6 +19,8 @@ def main(arguments: list[str]) -> int:
     check_outputs([options.output], options.models)
     if options.output.exists() and not options.overwrite:
         raise ValueError(f"{options.output} exists, expected a new file or --overwrite")
+    for path in options.models:
+        path.stat()  # a model that is missing is told at once
     # Imported here: `--help` and a mistake in the call need no torch.
     from asr.model_file import average_models, save_model
 

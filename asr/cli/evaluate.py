@@ -41,11 +41,8 @@ def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest
-    from asr.model_file import load_model
-    from asr.recognizer import choose_device
     from asr.report.evaluation import check_slice_by, read_calibration
     from asr.report.files import REPORT_FILES, write_report
-    from asr.transcriber import Transcriber
 
     model_file, manifest = Path(config.model_file), Path(config.manifest)
     if config.calibration and config.fit_calibration:
@@ -63,6 +60,11 @@ def _job(config: DictConfig) -> None:
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])
     listening = checked(plain(config, "report"), Listening, "report")
+    model_file.stat()  # a model that is missing is told before torch is imported
+    from asr.model_file import load_model
+    from asr.recognizer import choose_device
+    from asr.transcriber import Transcriber
+
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
     decoder = build_decoder(plain(config, "decoder"), recognizer, tell)

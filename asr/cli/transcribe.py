@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from asr.cli.options import (
     decoder_settings,
     read_standard_input,
 )
-from asr.cli.terminal import one_line, tell
+from asr.cli.terminal import attempt, one_line, tell
 from asr.text import printable, printable_json
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> int:
         [*(source.name for source in inputs), options.model, options.calibration,
          options.decoder_config, settings.get("language_model"), settings.get("lexicon")],
     )  # fmt: skip
+    os.stat(options.model)  # a model that is missing is told at once
     # Imported here: `--help` and a mistake in the call need none of it.
     from asr.model_file import load_model
     from asr.recognizer import choose_device
@@ -157,7 +159,6 @@ def _transcribe_all(
 ) -> Iterator[Path | Exception | None]:
     """Each input transcribed and written, or what went wrong with it: the others go on."""
     from asr.cli.progress import track
-    from asr.cli.terminal import attempt
 
     sources = track(inputs, "transcribing", "recordings") if len(inputs) > 1 else inputs
     for source in sources:

@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
     """
     options = make_parser().parse_args(arguments)
     _check(options)
+    for path in (options.model, options.lm):
+        path.stat()  # what is missing is told at once
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
 

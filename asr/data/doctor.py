@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 CHUNK = 1024  # utterances handed to the threads at a time
 FORMAT = "asr doctor"  # of the JSON file
 VERSION = 1
-# Of whole manifests: no utterance is the one to drop.
-OF_MANIFESTS = (Kind.SPEAKER_OVERLAP, Kind.TEXT_OVERLAP)
-
 BINS = 40  # of a histogram in the picture
 # Blue, orange, green, purple: told apart by the colour-blind too (Okabe and Ito, 2008).
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")

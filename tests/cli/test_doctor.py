@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.cli.doctor import bar_line
+from asr.cli.doctor_view import bar_line
 from asr.cli.main import main
 from asr.data.manifest import read_manifest
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.main import main
 from asr.cli.lm import Sentences
+from asr.cli.main import main
 from asr.decoder.ngram_file import load_ngram_model
 
 TEXT = "A b!\n\n\u201cA\u201d\n"  # the toy of tests/decoder/test_kneser_ney.py
