@@ -63,7 +63,9 @@ def explain(command: str, what: str, words: Sequence[str]) -> str:
     Raises:
         ValueError: an option that there is not.
     """
-    composed = compose(command, chosen_options(words)[0])
+    # What another folder of configs has cannot be told from here.
+    chosen = {} if UNCHECKED & set(words) else chosen_options(words)[0]
+    composed = compose(command, chosen)
     lines = [
         f"usage: asr {command} [GROUP=OPTION | KEY=VALUE ...]", "", f"{what.capitalize()}.", "",
         *(f"  asr {command} {example}" for example in EXAMPLES[command]), "",
@@ -93,7 +95,7 @@ def _line(left: str, comment: str) -> str:
 
 
 def chosen_options(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
-    """The options that words choose, by their group; and whether these are all files of conf/.
+    """The options that words choose, by their group; and whether each is one file of conf/.
 
     Raises:
         ValueError: an option that there is not.
@@ -106,7 +108,9 @@ def chosen_options(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
         options = config_groups().get(group, ())
         if not found or not options or found["value"] is None or found["prefix"] == "~":
             continue
-        for name in found["value"].split(","):
+        names = found["value"].split(",")
+        are_files = are_files and len(names) == 1  # else each job of a multirun has its own
+        for name in names:
             if not NAME.fullmatch(name):
                 are_files = False  # a decoder file, or several in a list
             elif name in (*options, "null"):

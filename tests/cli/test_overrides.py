@@ -90,7 +90,9 @@ def test_no_name_that_there_is_is_refused(command: str) -> None:
     "words",
     [
         ["+model.new=1"], ["++optim.x.y=1"], ["~augment.spec"], ["hydra.mode=RUN"],
-        ["hydra/launcher=joblib"], ["seed=1,2", "--multirun"], ["optim.lr=choice(1,2)", "-m"],
+        ["hydra/launcher=joblib"],
+        ["optim=sgd,adam", "optim.momentum=0.5", "--multirun"],
+        ["seed=1,2", "--multirun"], ["optim.lr=choice(1,2)", "-m"],
         ["--config-dir", "elsewhere", "model=own"], ["--cfg", "job"], ["-c", "all", "--resolve"],
         ["--info", "plugins"], ["experiment=[fsdd,digits_demo]"], ["model@other=lstm_ctc_small"],
         ["augment=noisy", "augment.waveform.noise.probability=1"], ["'data.train=a b.jsonl'"],
