@@ -15,7 +15,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from asr.data.manifest import Utterance
 from asr.model_file import save_model
 from asr.recognizer import Recognizer
 from asr.text import printable
+from asr.trainer.distributed import World
 from asr.trainer.expected_state import Stateful, fitting_states
 from asr.untrusted import read_bytes, read_json, record, shown
 
@@ -241,6 +242,52 @@ def unpack_state(
     for name, fitting in states.items():
         parts[name].load_state_dict(fitting)
     return state.progress, origin
+
+
+def restore(
+    store: StateStore, parts: Mapping[str, Stateful], now: Origin, world: World, num_windows: int
+) -> tuple[Progress, Origin]:
+    """Go on from the newest whole state, which rank 0 reads; what is not as it was is told.
+
+    Args:
+        store: of the run.
+        parts: what is brought back.
+        now: the training that goes on.
+        world: its ranks.
+        num_windows: of an epoch.
+
+    Returns:
+        Where the training stands, and its origin: the run's name, and the surroundings it began in.
+
+    Raises:
+        ValueError: no state that is whole, or one that does not fit.
+    """
+
+    def read() -> tuple[bytes, Path]:
+        store.clean()
+        return store.load()
+
+    content, path = world.broadcast(read)
+    progress, was = unpack_state(content, parts, now, path)
+    if progress.window >= num_windows:
+        raise ValueError(
+            f"{path}: window {progress.window}, expected one of the {num_windows} of an epoch"
+        )
+    if world.rank == 0:
+        if changed := differences(was.surroundings, now.surroundings):
+            logger.warning("resumed, but not to the last bit: %s", changed)
+        if was.settings and (changed := differences(was.settings, now.settings)):
+            logger.warning("resumed with other settings than before: %s", changed)
+        audio = parts.get("audio")
+        if isinstance(audio, AudioStamps) and audio.changed:
+            paths = dict.fromkeys(audio.paths[position] for position in audio.changed)
+            logger.warning(
+                "resumed on other audio than before: %d of %d files have another size or time of "
+                "change than when the state's training began to read them, %s first; it goes on "
+                "with them as they are (files that were copied without their times look so too)",
+                len(paths), len(set(audio.paths)), printable(str(next(iter(paths)))),
+            )  # fmt: skip
+    return progress, replace(now, run=was.run, surroundings=was.surroundings)
 
 
 # --- audio files --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from asr.atomic_file import replace_bytes, replace_text
-from asr.data.dataset import Batch, Request, Tokens, load_request
+from asr.data.dataset import Batch, Request, Window, load_request
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
 from asr.memory import machine_memory
@@ -304,49 +304,35 @@ def _is_flat(points: Sequence[Point]) -> bool:
 # --- memory ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MemoryScan:
-    """What the largest batch took.
-
-    Attributes:
-        utterances: of that batch.
-        longest_s: its longest utterance, at the slowest speed [s].
-        peak: largest memory in use during its step, of the process or on its GPU [bytes].
-        total: memory of the machine, or of the GPU [bytes].
-        notes: where it did not fit.
-    """
-
-    utterances: int
-    longest_s: float
-    peak: int
-    total: int
-    notes: tuple[str, ...]
-
-
 def scan_memory(
     stepper: Stepper,
+    log: RunLog,
+    window: Window,
     batches: Sequence[tuple[int, ...]],
-    durations: Sequence[float],
-    tokens: Sequence[Tokens],
     slowest: float,
-) -> MemoryScan:
-    """Run the largest batch of a plan forward and backward, on noise, without a step.
+    batch_duration_s: float,
+) -> None:
+    """Run the largest batch of a plan forward and backward, on noise, and tell what it takes.
 
     Args:
-        stepper: whose model is tried; its gradients are zero afterwards.
-        batches: of a plan, positions of utterances.
-        durations: of every utterance [s].
-        tokens: of every utterance.
+        stepper: whose model is tried; its gradients are zero afterwards, and no step is taken.
+        log: what is told.
+        window: of the utterances.
+        batches: positions in it.
         slowest: smallest speed factor of the augmentation; it makes the longest waveforms.
+        batch_duration_s: setting that decides the size of batches [s].
     """
+    durations = window.durations
 
     def padded_s(batch: tuple[int, ...]) -> float:
         return len(batch) * max((durations[position] for position in batch), default=0.0)
 
-    largest = max(batches, key=padded_s)
+    largest = max(batches, key=padded_s, default=())
+    if not largest:
+        return  # a shard of which nothing can be trained on
     longest_s = max(durations[position] for position in largest) / slowest
     count, num_samples = len(largest), int(longest_s * stepper.features.sample_rate)
-    labels = [torch.tensor(tokens[position], dtype=torch.int64) for position in largest]
+    labels = [torch.tensor(window.tokens[position], dtype=torch.int64) for position in largest]
     generator = torch.Generator().manual_seed(0)
     batch = Batch(
         waveforms=torch.randn((count, num_samples), generator=generator) * 0.1,
@@ -366,7 +352,15 @@ def scan_memory(
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         total = machine_memory()
-    return MemoryScan(count, longest_s, peak, total, tuple(notes))
+    log.say(
+        "largest batch: %d utterances of up to %.1f s; %.1f of %.1f GiB of memory in use",
+        count, longest_s, peak / GIB, total / GIB,
+    )  # fmt: skip
+    for note in notes:
+        log.warn(
+            "the largest batch does not fit: %s; expected a smaller trainer.batch_duration_s than "
+            "%g", note, batch_duration_s,
+        )  # fmt: skip
 
 
 # --- pictures ----------------------------------------------------------------------------------

@@ -33,9 +33,8 @@ from asr.data.shar.source import SharWindows
 from asr.data.splits import Splits, seconds
 from asr.data.workers import Interrupted
 from asr.features import StoredNormalizer
-from asr.finding import Finding, append_findings, summarise
+from asr.finding import Finding
 from asr.recognizer import Recognizer
-from asr.text import printable
 from asr.trainer.checkpoint import (
     BEST_FILE,
     STATE_FOLDER,
@@ -43,16 +42,15 @@ from asr.trainer.checkpoint import (
     Origin,
     Progress,
     StateStore,
-    differences,
     drop_models,
     pack_state,
+    restore,
     save_models,
-    unpack_state,
 )
-from asr.trainer.diagnostics import GIB, Diagnostics, scan_memory
+from asr.trainer.diagnostics import Diagnostics, scan_memory
 from asr.trainer.distributed import Stopped, StopRequest, World, join_world
 from asr.trainer.expected_state import Stateful
-from asr.trainer.labels import check_feasible, check_misfits, report_misfits
+from asr.trainer.left_out import LeftOut, check_feasible
 from asr.trainer.log import UNITS, RunLog
 from asr.trainer.optim import MakeOptimizer, Schedule, WeightAverage, freeze, make_optimizer
 from asr.trainer.step import Stepper, StepResult
@@ -61,7 +59,6 @@ from asr.trainer.validation import Validation, check_readable, validate
 logger = logging.getLogger(__name__)
 
 LEFT_OUT_FILE = "left_out.jsonl"
-SHOWN = 10  # utterances that were left out, in the log; the file has all
 GPU_WORKERS = 4  # loading processes a rank, where the settings leave their number open
 MEASURED_S = 3600.0  # [s] audio that stored feature statistics are measured on
 STATE_SLACK = 1 << 30  # [bytes] of a state beside its weights and moments
@@ -180,9 +177,7 @@ class Trainer:
                 saved.
             OSError: a full disk; the states before are as they were.
         """
-        training = Training(self, recipe, run_dir, resume)
-        ready()
-        return training.run()
+        return Training(self, recipe, run_dir, resume).run(ready)
 
 
 # --- one training ------------------------------------------------------------------------------
@@ -204,13 +199,22 @@ class Training:
         self.is_writer = self.world.rank == 0
         self.recognizer = recipe.recognizer.to(self.world.device)
         self.stop = StopRequest()
-        self.progress = Progress()
 
         # What it learns from.
-        self.left_out: list[Finding] = []  # before the first step
-        self.epoch_left_out: list[Finding] = []  # while this epoch is trained
-        self.num_named = 0  # of those that were left out while training
-        self.windows = self._open_data(resume)
+        self.windows = self._open_data(self.world.rank, self.world.size)
+        before: list[Finding] = []  # of shards, it is told window by window
+        if isinstance(recipe.splits, Splits) and isinstance(self.windows, ManifestWindows):
+            before = [*recipe.splits.left_out, *self.windows.left_out]
+        self.left_out = LeftOut(
+            before, self.windows.num_utterances, settings.max_left_out,
+            run_dir / LEFT_OUT_FILE, self.is_writer,
+        )  # fmt: skip
+        self.left_out.begin(resume)
+        if self.windows.longest_s > settings.batch_duration_s:
+            raise ValueError(
+                f"the longest training utterance lasts {self.windows.longest_s:.2f} s, expected at "
+                f"most batch_duration_s = {settings.batch_duration_s:g} s"
+            )
         self.planner = Planner(
             settings.seed, settings.batch_duration_s, settings.accumulate,
             settings.sort_first_epoch, self.world.rank, self.world.size,
@@ -236,18 +240,27 @@ class Training:
             self.world, self.recognizer, optimizer, recipe.augment.spec, settings.clip_norm
         )
 
-        # What a resume needs.
+        # Where it stands.
+        self.progress = Progress()
+        self.last_save = time.monotonic()
+        self.last_wer = math.nan
+        self.is_resumed = resume
+        self._open_states()
+
+    def _open_states(self) -> None:
+        """Name all that a resume needs, and go on from the newest state if that is asked for."""
+        settings, recipe = self.settings, self.recipe
         self.dev_audio = AudioStamps(recipe.splits.dev, self.is_writer)
         self.parts: dict[str, Stateful] = {
-            "model": self.recognizer, "optimizer": optimizer, "precision": self.stepper.scaler,
-            "average": self.average, "dev_audio": self.dev_audio,
+            "model": self.recognizer, "optimizer": self.stepper.optimizer,
+            "precision": self.stepper.scaler, "average": self.average, "dev_audio": self.dev_audio,
         }  # fmt: skip
         if isinstance(recipe.splits, Splits):  # shards have a sha256
             self.parts["audio"] = AudioStamps(recipe.splits.train, self.is_writer)
         # Moments and an average take a few times what the weights take, for any optimiser we know.
         weights = sum(value.nbytes for value in self.recognizer.state_dict().values())
         self.store = StateStore(
-            run_dir / STATE_FOLDER, settings.keep_states, STATE_SLACK + 16 * weights
+            self.run_dir / STATE_FOLDER, settings.keep_states, STATE_SLACK + 16 * weights
         )
         self.data_fingerprint = recipe.splits.fingerprint()  # once: it reads every text
         plan = [
@@ -258,42 +271,36 @@ class Training:
             run=secrets.token_hex(8),
             plan=hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
             surroundings=self.world.surroundings(),
-            optimizer=type(optimizer).__name__,
+            optimizer=type(self.stepper.optimizer).__name__,
             settings=recipe.settings,
         )
-        if resume:
-            self._restore()
+        if self.is_resumed:
+            self.progress, self.origin = restore(
+                self.store, self.parts, self.origin, self.world, self.windows.count()
+            )
 
-        # The run's folder is touched once nothing can be refused any more.
-        self._check_dev()
-        if self.is_writer and not resume:
-            self.store.clear()
-        if self.is_writer and (settings.keep_models or not resume):
-            drop_models(run_dir, self.progress.step, settings.keep_models)
-        self._measure_features()
-        self.log = RunLog(
-            run_dir, self.is_writer, settings.max_epochs, self.stepper.block_names,
-            self.progress.step, self.progress.validations, settings.tensorboard,
-        )  # fmt: skip
-        self.diagnostics = Diagnostics(self.recognizer, self.world, self.log, settings.worst)
-        self.last_save = time.monotonic()
-        self.last_wer = math.nan
-
-    def run(self) -> Progress:
+    def run(self, ready: Callable[[], None] = lambda: None) -> Progress:
         """Train the epochs that are left."""
-        with self.stop:
-            try:
-                # Before any thread reads ahead: a fork copies a lock that another thread holds.
-                self.loader.start()
-                self._announce()
-                if not self.progress.step:
-                    self.save()  # a folder that cannot be written to is found out now
-                while self.progress.epoch < self.settings.max_epochs and self._has_patience():
-                    self._train_epoch()
-                    self._end_epoch()
-            finally:
-                self.log.close()
-                self.loader.close()
+        try:
+            # Before any thread reads ahead: a fork copies a lock that another thread holds.
+            self.loader.start()
+            self._check_dev()
+            self._begin_folder()
+            self._measure_features()
+            ready()
+            with self.stop:
+                try:
+                    self._announce()
+                    if not self.progress.step:
+                        self.save()  # a folder that cannot be written to is found out now
+                    while self.progress.epoch < self.settings.max_epochs and self._has_patience():
+                        self._train_epoch()
+                        self._end_epoch()
+                finally:
+                    self.log.close()
+                    self.loader.close()
+        finally:
+            self.loader.close()
         best = self.progress
         self.log.say(
             "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
@@ -309,15 +316,14 @@ class Training:
         progress = self.progress
         self.recognizer.train()
         self.diagnostics.worst.take()
-        self.epoch_left_out = []
+        self.left_out.epoch.clear()
         self.log.start_epoch(progress.epoch)
         windows = self.windows.epoch(progress.epoch, progress.window)
         # The loading processes are some batches ahead of the steps.
         steps, ahead = tee(self.planner.steps(windows, progress.epoch, progress.group))
         batches = self.loader.load(batch for step in ahead for batch in step.requests)
         for step in steps:
-            if step.left_out:
-                self._leave_out(f"window {step.window + 1}", step.left_out)
+            self._leave_out(f"window {step.window + 1}", step.left_out)
             if not step.requests:
                 continue  # nothing of its window can be trained on
             start = time.monotonic()
@@ -516,64 +522,10 @@ class Training:
         where = f"at step {self.progress.step}, saved"
         return Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
 
-    def _restore(self) -> None:
-        """Rank 0 reads the newest whole state, and all go on from it."""
-
-        def read() -> tuple[bytes, Path]:
-            self.store.clean()
-            return self.store.load()
-
-        content, path = self.world.broadcast(read)
-        now = self.origin
-        self.progress, was = unpack_state(content, self.parts, now, path)
-        self.origin = replace(now, run=was.run, surroundings=was.surroundings)
-        if self.progress.window >= self.windows.count():
-            raise ValueError(
-                f"{path}: window {self.progress.window}, expected one of the "
-                f"{self.windows.count()} of an epoch"
-            )
-        if not self.is_writer:
-            return
-        if changed := differences(was.surroundings, now.surroundings):
-            logger.warning("resumed, but not to the last bit: %s", changed)
-        if was.settings and (changed := differences(was.settings, now.settings)):
-            logger.warning("resumed with other settings than before: %s", changed)
-        audio = self.parts.get("audio")
-        if isinstance(audio, AudioStamps) and audio.changed:
-            paths = dict.fromkeys(audio.paths[position] for position in audio.changed)
-            logger.warning(
-                "resumed on other audio than before: %d of %d files have another size or time of "
-                "change than when the state's training began to read them, %s first; it goes on "
-                "with them as they are (files that were copied without their times look so too)",
-                len(paths), len(set(audio.paths)), printable(str(next(iter(paths)))),
-            )  # fmt: skip
-
     # --- data ----------------------------------------------------------------------------------
 
-    def _open_data(self, resume: bool) -> ManifestWindows | SharWindows:
-        """The training utterances, without those that CTC cannot learn from, which are told.
-
-        Raises:
-            ValueError: nothing left to learn from, too much left out, an utterance longer than a
-                batch, too few shards for the ranks.
-        """
-        settings, splits = self.settings, self.recipe.splits
-        windows = self._open(self.world.rank, self.world.size)
-        if isinstance(splits, Splits) and isinstance(windows, ManifestWindows):
-            # Of shards, it is told window by window.
-            self.left_out = [*splits.left_out, *windows.left_out]
-        if self.is_writer:
-            report_misfits(self.left_out, self.run_dir / LEFT_OUT_FILE, resume)
-        check_misfits(self.left_out, windows.num_utterances, settings.max_left_out)
-        if windows.longest_s > settings.batch_duration_s:
-            raise ValueError(
-                f"the longest training utterance lasts {windows.longest_s:.2f} s, expected at most "
-                f"batch_duration_s = {settings.batch_duration_s:g} s"
-            )
-        return windows
-
-    def _open(self, rank: int, world_size: int) -> ManifestWindows | SharWindows:
-        """The training data as that rank reads it."""
+    def _open_data(self, rank: int, world_size: int) -> ManifestWindows | SharWindows:
+        """The training utterances as that rank reads them, without what CTC cannot learn from."""
         waveform = self.recipe.augment.waveform
         fastest = waveform.fastest if waveform else 1.0
         tokenizer = self.recognizer.tokenizer
@@ -587,28 +539,8 @@ class Training:
         return splits.train.open(tokenizer, gate, self.settings.seed, rank, world_size)
 
     def _leave_out(self, when: str, found: Sequence[Finding]) -> None:
-        """Name utterances that are left out while training, and stop where they are too many.
-
-        Raises:
-            ValueError: more of the utterances left out than may be; on all ranks at once.
-        """
-        path, progress = self.run_dir / LEFT_OUT_FILE, self.progress
-        progress.left_out += len(found)
-        for each in found[: max(SHOWN - self.num_named, 0)]:
-            self.log.warn("%s: left out %s", when, printable(str(each)))
-        self.num_named += len(found)
-        if self.is_writer:
-            append_findings(path, found)
-        self.epoch_left_out += found
-        total = self.windows.num_utterances + len(self.left_out)
-        num_left_out = progress.left_out + len(self.left_out)
-        if num_left_out > self.settings.max_left_out * total:
-            raise ValueError(
-                f"{num_left_out} of {total} training utterances cannot be used, expected at most "
-                f"{self.settings.max_left_out:.0%} (trainer.max_left_out): "
-                f"{summarise([*self.left_out, *self.epoch_left_out])}, all in {path}; "
-                f"last: {found[-1]}"
-            )
+        self.progress.left_out += len(found)
+        self.left_out.add(when, found, self.progress.left_out)
 
     def _dev_batches(self, positions: Sequence[int]) -> Iterator[Batch]:
         """This rank's share of some dev utterances."""
@@ -667,7 +599,7 @@ class Training:
         if not isinstance(normalizer, StoredNormalizer) or normalizer.is_measured:
             return
         # As one rank alone would have it: the same on every rank.
-        window = self._open(0, 1).load(0, 0)
+        window = self._open_data(0, 1).load(0, 0)
         plan = replace(self.planner, rank=0, world_size=1).batches(window, 0)
         batches = self.loader.load(
             [window.request(0, position, is_varied=False) for position in batch]
@@ -676,6 +608,19 @@ class Training:
         on_device = (batch.to(self.world.device) for batch in batches)
         log_mel = self.recognizer.features.log_mel
         normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
+
+    def _begin_folder(self) -> None:
+        """Take what is no part of this training out of the run's folder, and begin its log."""
+        settings, progress = self.settings, self.progress
+        if self.is_writer and not self.is_resumed:
+            self.store.clear()
+        if self.is_writer and (settings.keep_models or not self.is_resumed):
+            drop_models(self.run_dir, progress.step, settings.keep_models)
+        self.log = RunLog(
+            self.run_dir, self.is_writer, settings.max_epochs, self.stepper.block_names,
+            progress.step, progress.validations, settings.tensorboard,
+        )  # fmt: skip
+        self.diagnostics = Diagnostics(self.recognizer, self.world, self.log, settings.worst)
 
     def _announce(self) -> None:
         """Tell what is trained, and try the largest batch."""
@@ -690,19 +635,10 @@ class Training:
             log.say("resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1)
         if settings.scan_memory:
             window, waveform = windows.load(1, 0), self.recipe.augment.waveform
-            scan = scan_memory(
-                self.stepper, self.planner.batches(window, 1), window.durations, window.tokens,
-                slowest=waveform.slowest if waveform else 1.0,
+            scan_memory(
+                self.stepper, log, window, self.planner.batches(window, 1),
+                waveform.slowest if waveform else 1.0, settings.batch_duration_s,
             )  # fmt: skip
-            log.say(
-                "largest batch: %d utterances of up to %.1f s; %.1f of %.1f GiB of memory in use",
-                scan.utterances, scan.longest_s, scan.peak / GIB, scan.total / GIB,
-            )  # fmt: skip
-            for note in scan.notes:
-                log.warn(
-                    "the largest batch does not fit: %s; expected a smaller "
-                    "trainer.batch_duration_s than %g", note, settings.batch_duration_s,
-                )  # fmt: skip
         log.say(UNITS)
 
 

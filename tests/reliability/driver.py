@@ -133,7 +133,7 @@ def run_short_of_memory(spec: dict[str, Any], events: Events) -> None:
 
 def pad_states(mebibytes: int) -> None:
     """Make the states as large as those of a large model."""
-    pack, unpack = trainer.pack_state, trainer.unpack_state
+    pack, unpack = trainer.pack_state, checkpoint.unpack_state
     padding = Padding(mebibytes)
 
     def pack_padded(progress: Any, parts: Any, origin: Any) -> bytes:
@@ -142,7 +142,7 @@ def pad_states(mebibytes: int) -> None:
     def unpack_padded(content: bytes, parts: Any, *rest: Any) -> Any:
         return unpack(content, {**parts, "padding": padding}, *rest)
 
-    trainer.pack_state, trainer.unpack_state = pack_padded, unpack_padded
+    trainer.pack_state, checkpoint.unpack_state = pack_padded, unpack_padded
 
 
 def limit_forks(possible: int) -> None:

@@ -14,7 +14,7 @@ from asr.data.manifest import Utterance
 from asr.finding import Finding
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
-from asr.trainer.labels import check_feasible
+from asr.trainer.left_out import check_feasible
 
 RATE = 8000  # [Hz]
 
