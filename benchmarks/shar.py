@@ -33,10 +33,9 @@ from rich.table import Table
 
 from asr.data.dataset import ManifestWindows, Planner, Window, batch_loader, label_manifest
 from asr.data.manifest import Utterance, read_manifest
-from asr.data.shar.folder import SharFolder
-from asr.data.shar.index import read_index
-from asr.data.shar.source import SharSource, SharWindows
-from asr.data.shar.writer import AUDIO_FORMATS, SharSettings, SharWriter
+from asr.data.shar import SharFolder, read_index
+from asr.data.shar_writer import AUDIO_FORMATS, SharSettings, SharWriter
+from asr.data.shards import SharSource, SharWindows
 from asr.text import CharTokenizer, TextNormalizer
 
 BATCH_DURATION_S = 60.0

@@ -18,7 +18,7 @@ from asr.untrusted import check_arguments, checked, nearest, shown
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from asr.data.shar.load import StreamedSplits
+    from asr.data.shards import StreamedSplits
     from asr.data.splits import Splits
     from asr.recognizer import Part, Recognizer
     from asr.trainer import Recipe, Trainer
@@ -39,7 +39,7 @@ BUILDABLE = frozenset({
     "asr.data.corpora.manifest.prepare_manifest",
     "asr.augment.NoiseFiles",
     "asr.augment.RoomFiles",
-    "asr.data.shar.load.load_shar",
+    "asr.data.shards.load_shar",
     "asr.data.splits.load_splits",
     "asr.decoder.BeamSearch",
     "asr.decoder.Greedy",

@@ -11,7 +11,7 @@ from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say
 
 if TYPE_CHECKING:
-    from asr.data.shar.index import Shard
+    from asr.data.shar import Shard
 
 AUDIO_FORMATS = ("flac", "opus", "wav")
 SECONDS_PER_HOUR = 3600.0
@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> int:
 
     from asr.cli.progress import track
     from asr.data.manifest import read_manifest
-    from asr.data.shar.index import INDEX_FILE
-    from asr.data.shar.writer import SharSettings, SharWriter
+    from asr.data.shar import INDEX_FILE
+    from asr.data.shar_writer import SharSettings, SharWriter
 
     settings = SharSettings(
         audio_format=options.format,
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _conclude(folder: Path, shards: Sequence[Shard]) -> None:
-    from asr.data.shar.index import INDEX_FILE
+    from asr.data.shar import INDEX_FILE
 
     hours = sum(shard.duration_s for shard in shards) / SECONDS_PER_HOUR
     size = sum(shard.num_bytes or 0 for shard in shards) / 1e6

@@ -28,8 +28,7 @@ from asr.data.dataset import (
 )
 from asr.data.manifest import Utterance
 from asr.data.plan import plan_evaluation, rank_batches
-from asr.data.shar.load import StreamedSplits
-from asr.data.shar.source import SharWindows
+from asr.data.shards import SharWindows, StreamedSplits
 from asr.data.splits import Splits, seconds
 from asr.data.workers import Interrupted
 from asr.features import StoredNormalizer

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli.main import main
-from asr.data.shar.folder import SharFolder
-from asr.data.shar.index import read_index
+from asr.data.shar import SharFolder, read_index
 
 
 def test_a_manifest_becomes_shards(

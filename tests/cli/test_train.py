@@ -305,6 +305,15 @@ def test_debug_configs_run(debug: str, corpus: Path, tmp_path: Path, tiny: tuple
         assert float(validations[-1]["wer"]) == 0.0
 
 
+def test_one_batch_of_shards(corpus: Path, tmp_path: Path, tiny: tuple[str, ...]) -> None:
+    assert main(["shar", str(corpus), str(tmp_path / "s"), "--shard-size", "5"]) == 0
+    paths = [f"data.train={tmp_path}/s", f"data.dev={corpus}", f"paths.run_dir={tmp_path}"]
+    without_epochs = [word for word in tiny if not word.startswith("trainer.max_epochs")]
+    assert main(["train", *without_epochs, "data=shar", *paths, "debug=one_batch"]) == 0
+    (row,) = rows(tmp_path / "train" / "debug_one_batch" / "validations.csv")
+    assert row["step"] == "1"
+
+
 def test_tensorboard_events_are_written_when_asked(
     corpus: Path, tmp_path: Path, tiny: tuple[str, ...]
 ) -> None:

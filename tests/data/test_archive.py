@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 
 from asr.data.archive import MAX_HEADER_BYTES, download, tar_members, unpack
-from asr.data.shar.folder import SharFolder
-from asr.data.shar.recordings import read_recordings
+from asr.data.shar import SharFolder, read_recordings
 
 MAX_MEMBERS = 50
 MAX_BYTES = 100_000

@@ -21,7 +21,7 @@ import torch
 
 from asr.augment import Augment, SpecAugment, WaveformAugment
 from asr.data.dataset import batch_loader
-from asr.data.shar.load import load_shar
+from asr.data.shards import load_shar
 from asr.data.splits import load_splits
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer

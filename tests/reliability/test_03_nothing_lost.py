@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asr.data.manifest import read_manifest
-from asr.data.shar.writer import SharSettings, SharWriter
+from asr.data.shar_writer import SharSettings, SharWriter
 from tests.reliability.training import Training
 
 UTTERANCES, EPOCHS = 200, 2

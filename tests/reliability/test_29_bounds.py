@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from asr.data.manifest import read_manifest
-from asr.data.shar.index import INDEX_FILE
-from asr.data.shar.writer import SharSettings, SharWriter
+from asr.data.shar import INDEX_FILE
+from asr.data.shar_writer import SharSettings, SharWriter
 from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram_file import save_ngram_model
 from asr.model_file import save_model

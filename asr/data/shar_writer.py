@@ -20,11 +20,12 @@ import soundfile
 from asr.atomic_file import remove_leftovers, replacing
 from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, load_audio, probe
 from asr.data.manifest import Utterance
-from asr.data.shar.cuts import MAX_CUTS, UTTERANCE_ID
-from asr.data.shar.folder import SharFolder
-from asr.data.shar.index import (
+from asr.data.shar import (
+    MAX_CUTS,
     MAX_SHARDS,
+    UTTERANCE_ID,
     Shard,
+    SharFolder,
     SharIndex,
     read_index,
     recording_of,

@@ -6,28 +6,29 @@ import tarfile
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from asr.audio import load_audio
 from asr.data.manifest import Utterance
-from asr.data.shar.folder import SharFolder
-from asr.data.shar.index import INDEX_FILE, read_index, recording_of
-from asr.data.shar.writer import SharSettings, SharWriter, divide
+from asr.data.shar import INDEX_FILE, SharFolder, read_index, recording_of
+from asr.data.shar_writer import SharSettings, SharWriter, divide
+from tests.data.conftest import RATE
 
-from .conftest import RATE
-
-lhotse = pytest.importorskip("lhotse")
 # lhotse leaves the files that it reads for the garbage collector to close.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
 )
 
 
-@pytest.fixture(autouse=True)
-def _libsndfile() -> None:
-    lhotse.set_current_audio_backend("LibsndfileBackend")
+@pytest.fixture
+def lhotse() -> Any:
+    """The package, which is an extra."""
+    module = pytest.importorskip("lhotse")
+    module.set_current_audio_backend("LibsndfileBackend")
+    return module
 
 
 def write(utterances: list[Utterance], folder: Path, **settings: object) -> Path:
@@ -41,7 +42,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("audio_format", ["flac", "wav"])
 def test_lhotse_reads_text_speaker_duration_and_the_very_samples(
-    utterances: list[Utterance], tmp_path: Path, audio_format: str
+    lhotse: Any, utterances: list[Utterance], tmp_path: Path, audio_format: str
 ) -> None:
     folder = write(utterances, tmp_path / "s", audio_format=audio_format, shard_size=10)
     cuts = list(lhotse.CutSet.from_shar(in_dir=folder))
@@ -61,7 +62,9 @@ def test_lhotse_reads_text_speaker_duration_and_the_very_samples(
         np.testing.assert_array_equal(cut.load_audio()[0], expected)
 
 
-def test_opus_is_small_and_as_long(utterances: list[Utterance], tmp_path: Path) -> None:
+def test_opus_is_small_and_as_long(
+    lhotse: Any, utterances: list[Utterance], tmp_path: Path
+) -> None:
     folder = write(utterances[:6], tmp_path / "s", audio_format="opus", shard_size=6)
     for cut in lhotse.CutSet.from_shar(in_dir=folder):
         assert cut.load_audio().shape[1] == cut.num_samples
@@ -108,7 +111,7 @@ def test_a_killed_writing_goes_on(
     assert not index.complete
     encoded: list[str] = []
     monkeypatch.setattr(
-        "asr.data.shar.writer.load_audio",
+        "asr.data.shar_writer.load_audio",
         lambda path, *a, **k: encoded.append(str(path)) or load_audio(path, *a, **k),
     )
     list(SharWriter(utterances, folder, settings).write())
@@ -196,7 +199,7 @@ def test_no_utterances() -> None:
         divide([], SharSettings())
 
 
-def test_the_index_is_no_shard_to_lhotse(shards: Path) -> None:
+def test_the_index_is_no_shard_to_lhotse(lhotse: Any, shards: Path) -> None:
     assert (shards / INDEX_FILE).is_file()
     assert len(lhotse.CutSet.from_shar(in_dir=shards)) == 47
 
@@ -204,8 +207,8 @@ def test_the_index_is_no_shard_to_lhotse(shards: Path) -> None:
 def test_more_than_an_index_or_a_shard_may_have(
     utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asr.data.shar.writer.MAX_SHARDS", 10)
-    monkeypatch.setattr("asr.data.shar.writer.MAX_CUTS", 40)
+    monkeypatch.setattr("asr.data.shar_writer.MAX_SHARDS", 10)
+    monkeypatch.setattr("asr.data.shar_writer.MAX_CUTS", 40)
     assert len(divide(utterances, SharSettings(shard_size=5))) == 10
     with pytest.raises(ValueError, match="12 shards of up to 4 utterances, expected at most 10 of"):
         divide(utterances, SharSettings(shard_size=4))

@@ -10,10 +10,9 @@ import pytest
 import soundfile
 
 from asr.data.manifest import Utterance
-from asr.data.shar.folder import SharFolder
-from asr.data.shar.index import read_index
-from asr.data.shar.source import SharSource
-from asr.data.shar.writer import SharSettings, SharWriter
+from asr.data.shar import SharFolder, read_index
+from asr.data.shar_writer import SharSettings, SharWriter
+from asr.data.shards import SharSource
 from asr.text import TextNormalizer
 
 RATE = 8000  # [Hz]
