@@ -20,13 +20,15 @@ from asr.cli.hydra_app import quoted, run_hydra
 from asr.cli.options import check_outputs, listed
 from asr.cli.processes import (
     ERROR_FILE,
+    check_started_by_srun,
     leave_stopped,
     leave_together,
+    rank,
     run_on_processes,
+    slurm_ranks,
     tell_parent,
 )
 from asr.cli.record import overrides_file, write_record
-from asr.cli.slurm import check_started_by_srun, rank, slurm_ranks
 from asr.cli.terminal import one_line
 from asr.cli.user_yaml import plain_override, read_yaml
 from asr.lock import locked

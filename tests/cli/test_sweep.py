@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from asr.cli.hydra_app import quoted
 from asr.cli.main import main
-from asr.cli.slurm import check_started_by_srun, torchrun_variables
+from asr.cli.processes import check_started_by_srun, torchrun_variables
 from asr.cli.train import objective
 from asr.model_file import load_model
 from asr.report.runs import read_validations
