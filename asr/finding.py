@@ -1,4 +1,4 @@
-"""What is wrong with an utterance, said in one way everywhere, and its row in a JSON lines file."""
+"""What is wrong with an utterance, told in one way everywhere, and its row in a JSON lines file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ class Kind(Enum):
         "unusual text for its audio", "unusual texts for their audio",
     )  # fmt: skip
     TEXT_MISFIT = (
-        "text_misfit", Severity.WARNING, "text unlike what is heard", "texts unlike what is heard"
+        "text_misfit", Severity.WARNING,
+        "text unlike the model's hypothesis", "texts unlike the model's hypothesis",
     )  # fmt: skip
     CLIPPING = "clipping", Severity.WARNING, "clipped audio", "clipped audio"
     SILENCE = "silence", Severity.WARNING, "silent audio", "silent audio"

@@ -9,7 +9,7 @@ import stat
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -37,7 +37,7 @@ DEVIATIONS = 5.0  # a normal distribution has one of two million beyond that
 DURATION_FACTOR = 4.0  # and so far from the median, for corpora whose utterances are all alike
 RATE_FACTOR = 3.0
 PLAUSIBLE_RATE = (0.5, 40.0)  # [characters/s] no script is spoken slower or faster for a whole clip
-MISFIT_DEVIATIONS = 3.0  # of texts from what a model hears: there are more in between
+MISFIT_DEVIATIONS = 3.0  # of texts from a model's hypotheses: there are more in between
 MISFIT_FACTOR = 2.0  # times the shortfall of a good model's texts, however bad the rest is
 
 EXAMPLES = 3  # named of what two manifests share
@@ -141,6 +141,20 @@ def check_length(utterance: Utterance, actual_s: float, tolerance_s: float) -> F
         f"audio lasts {actual_s:.3f} s, expected {expected_s:.3f} s as its duration says "
         f"(tolerance {tolerance_s:g} s)",
     )
+
+
+def with_duration(utterance: Utterance) -> Utterance | Finding:
+    """The utterance with what its file has of it for a duration, where the manifest has none."""
+    if utterance.duration is not None:
+        return utterance
+    try:
+        length_s = probe(utterance.audio_filepath).duration
+    except (ValueError, OSError) as error:
+        return utterance.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
+    if length_s <= utterance.offset:
+        reason = f"offset {utterance.offset:g} s, expected less than the file's {length_s:g} s"
+        return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
+    return replace(utterance, duration=length_s - utterance.offset)
 
 
 # --- its audio ---------------------------------------------------------------------------------
@@ -304,7 +318,7 @@ class Examined:
         duration_s: of the audio, or else what the manifest says; None where neither tells [s].
         frames: output frames at the fastest speed; None without a duration.
         needed: output frames that CTC needs; None where the text cannot be written.
-        shortfall: of the text behind what a model hears; None where no model has listened
+        shortfall: of the text behind the model's own path; None where no model has run
             [nats a frame].
     """
 
@@ -401,27 +415,27 @@ def find_outliers(examined: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def find_misfits(examined: Sequence[Examined], max_shortfall: float) -> Iterator[Finding]:
-    """Texts of one manifest that are unlike what a model hears.
+    """Texts of one manifest that are unlike a model's hypotheses.
 
-    A model that hears little is behind with right texts, too: where there are MIN_UTTERANCES, the
+    With a poor model right texts are behind, too: where there are MIN_UTTERANCES, the
     limit is raised to the median and MISFIT_DEVIATIONS standard deviations, but never beyond
     MISFIT_FACTOR times itself, so that a manifest full of wrong texts shows.
 
     Args:
-        examined: the utterances; those that no model has heard are left alone.
+        examined: the utterances; those without a shortfall are left alone.
         max_shortfall: of a good model's right texts [nats a frame].
     """
-    heard = [each.shortfall for each in examined if each.shortfall is not None]
+    shortfalls = [each.shortfall for each in examined if each.shortfall is not None]
     limit, of_whom = max_shortfall, "of a right text"
-    if len(heard) >= MIN_UTTERANCES:
-        middle, deviation = _middle_and_deviation(heard)
+    if len(shortfalls) >= MIN_UTTERANCES:
+        middle, deviation = _middle_and_deviation(shortfalls)
         usual = min(middle + MISFIT_DEVIATIONS * deviation, MISFIT_FACTOR * max_shortfall)
         if usual > limit:
             limit, of_whom = usual, "as the rest"
     for each in examined:
         if each.shortfall is not None and each.shortfall > limit:
             reason = (
-                f"{each.shortfall:.2f} nats a frame behind what the model hears, expected at most "
+                f"{each.shortfall:.2f} nats a frame behind the model's own path, expected at most "
                 f"{limit:.2f} {of_whom}"
             )
             yield each.utterance.finding(Kind.TEXT_MISFIT, reason)

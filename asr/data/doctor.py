@@ -70,8 +70,8 @@ class Rules:
         speed: fastest that the augmentation plays an utterance.
         min_duration_s: of an utterance to train on [s].
         max_duration_s: of an utterance to train on [s]; longer ones are not decoded either.
-        shortfall: by how much a normalised text is behind what a model hears in an utterance that
-            nothing stands in the way of [nats a frame]; None where no model is to listen.
+        shortfall: by how much a normalised text is behind a model's own path, for an utterance
+            without an error [nats a frame]; None where no model is to run.
         max_shortfall: what is further behind is a finding, unless the rest is, too: see
             `find_misfits` [nats a frame].
     """
@@ -149,8 +149,8 @@ def examine(
             audio = next(measured)
             each = _examined(one, text, audio, rules, tokenizer)
             own = list(_findings(each, audio, rules, tokenizer, is_whole))
-            may_listen = all(finding.kind.severity is not Severity.ERROR for finding in own)
-            if rules.shortfall is not None and may_listen and not headers_only:
+            is_usable = all(finding.kind.severity is not Severity.ERROR for finding in own)
+            if rules.shortfall is not None and is_usable and not headers_only:
                 try:
                     each = replace(each, shortfall=rules.shortfall(one, text))
                 except ValueError as error:
@@ -287,7 +287,7 @@ def quantities(min_duration_s: float, max_duration_s: float) -> tuple[Quantity, 
             lambda each: each.characters_per_second, True, slowest, fastest,
         ),
         Quantity(
-            "level", "dBFS", "at the left: hardly to be heard",
+            "level", "dBFS", "at the left: hardly audible",
             lambda each: each.level_db, False, SILENT_DB,
         ),
         Quantity(
@@ -298,9 +298,9 @@ def quantities(min_duration_s: float, max_duration_s: float) -> tuple[Quantity, 
 
 
 def shortfall_quantity(max_shortfall: float) -> Quantity:
-    """What is shown besides where a model has listened: by how much texts are behind it [nats]."""
+    """What is shown besides where a model has run: by how much texts are behind its own path."""
     return Quantity(
-        "text behind what is heard", "nats a frame", "at the right: the text is likely wrong",
+        "text behind the hypothesis", "nats a frame", "at the right: the text is likely wrong",
         lambda each: each.shortfall, False, None, max_shortfall,
     )  # fmt: skip
 

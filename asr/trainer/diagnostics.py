@@ -117,7 +117,7 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class WorstUtterance:
-    """A training utterance with a high loss: often one whose text is not what is said.
+    """A training utterance with a high loss: often one with a wrong transcript.
 
     Attributes:
         id: of the utterance.

@@ -120,7 +120,7 @@ def join_world(accelerator: str, devices: int, num_nodes: int, precision: str) -
 
     Raises:
         ValueError: an accelerator or a precision that is not there, or other processes than asked.
-        TimeoutError: a process did not come.
+        TimeoutError: a process did not join.
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -185,7 +185,7 @@ def agree_on_attempt(store: Store, rank: int, world_size: int, timeout_s: float 
     the address of one that is dead (github.com/pytorch/pytorch/issues/135712). Its count of
     restarts is each machine's own and keeps nothing apart. So rank 0 draws a name and tells it to
     those who ask now: each process asks under a word of its own, and only a rank 0 that is alive
-    answers that word; what earlier attempts left in the store is answered too, and heard by nobody.
+    answers that word; what earlier attempts left in the store is answered too, and read by nobody.
 
     Args:
         store: that all processes see, with whatever is in it.
@@ -194,7 +194,7 @@ def agree_on_attempt(store: Store, rank: int, world_size: int, timeout_s: float 
         timeout_s: for the slowest of them [s].
 
     Raises:
-        TimeoutError: a process did not come.
+        TimeoutError: a process did not join.
     """
     end = time.monotonic() + timeout_s
     if rank:
@@ -213,7 +213,7 @@ def agree_on_attempt(store: Store, rank: int, world_size: int, timeout_s: float 
             if store.check([f"{name}/here/{other}"]):
                 missing.remove(other)
         if time.monotonic() > end:
-            raise TimeoutError(f"processes {sorted(missing)} of {world_size} did not come")
+            raise TimeoutError(f"ranks {sorted(missing)} of {world_size} did not join")
         time.sleep(POLL_S)
     return name
 
@@ -239,8 +239,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            heard = [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-            self._before = {each: signal.signal(each, self._note) for each in heard}
+            noted = [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+            self._before = {each: signal.signal(each, self._note) for each in noted}
         return self
 
     def __exit__(

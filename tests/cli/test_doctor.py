@@ -329,12 +329,12 @@ def test_a_model_listens_whether_the_text_is_said(
     lines[3] |= {"text": "bca"}  # it says abc
     manifest, findings = write(tmp_path / "m.jsonl", *lines), tmp_path / "findings.json"
     output = doctor(capsys, "--model", model_file, "--json", findings, manifest)
-    assert "text behind what is heard [nats a frame]" in output
+    assert "text behind the hypothesis [nats a frame]" in output
     (finding,) = json.loads(findings.read_text())["findings"]
     assert (finding["id"], finding["kind"], finding["line"]) == ("u3", "text_misfit", 4)
     assert finding["severity"] == "warning"
     assert finding["reason"].endswith(
-        "nats a frame behind what the model hears, expected at most 0.70 of a right text"
+        "nats a frame behind the model's own path, expected at most 0.70 of a right text"
     )
     assert "0 warnings" in doctor(capsys, "--model", model_file, "--headers-only", manifest)
     clean = tmp_path / "clean.jsonl"

@@ -432,7 +432,7 @@ def test_no_value_lies_outside_of_the_bins(is_log: bool) -> None:
 # The doctor with a model that listens: whom it hears, and what becomes of what it says.
 
 
-LISTENING = Rules(TextNormalizer(), "abc ", RATE, lambda seconds: int(seconds / 0.04), len)
+WITH_MODEL = Rules(TextNormalizer(), "abc ", RATE, lambda seconds: int(seconds / 0.04), len)
 
 
 @pytest.fixture
@@ -451,40 +451,40 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_model_hears_what_nothing_else_is_wrong_with(manifest: Path) -> None:
-    heard: list[tuple[str, str]] = []
+def test_a_model_runs_on_what_nothing_else_is_wrong_with(manifest: Path) -> None:
+    asked: list[tuple[str, str]] = []
 
     def shortfall(utterance: Utterance, text: str) -> float:
-        heard.append((utterance.id, text))
+        asked.append((utterance.id, text))
         if utterance.id == "refused":
             raise ValueError("text: every path of its labels has probability 0, expected more")
         return {"good": 0.5, "wrong": 0.51}[utterance.id]
 
-    rules = replace(LISTENING, shortfall=shortfall, max_shortfall=0.5)
+    rules = replace(WITH_MODEL, shortfall=shortfall, max_shortfall=0.5)
     examination = examine([manifest], rules)
-    assert heard == [("good", "a b"), ("wrong", "ab"), ("refused", "b c")]
+    assert asked == [("good", "a b"), ("wrong", "ab"), ("refused", "b c")]
     misfits = [each for each in examination.findings if each.kind is Kind.TEXT_MISFIT]
     assert [(each.id, each.line, each.reason) for each in misfits] == [
         (
             "wrong",
             2,
-            "0.51 nats a frame behind what the model hears, expected at most 0.50 of a right text",
+            "0.51 nats a frame behind the model's own path, expected at most 0.50 of a right text",
         ),
         ("refused", 3, "text: every path of its labels has probability 0, expected more"),
     ]
     assert shortfall_quantity(0.5).values(examination.manifests[0]) == [0.5, 0.51]
-    plain = examine([manifest], LISTENING)
+    plain = examine([manifest], WITH_MODEL)
     assert set(plain.findings) == set(examination.findings) - set(misfits)
     assert shortfall_quantity(math.inf).values(plain.manifests[0]) == []
 
 
-def test_where_nothing_is_decoded_no_model_listens(manifest: Path) -> None:
+def test_where_nothing_is_decoded_no_model_runs(manifest: Path) -> None:
     def shortfall(utterance: Utterance, text: str) -> float:
         raise AssertionError("headers were to be read only")
 
-    rules = replace(LISTENING, shortfall=shortfall, max_shortfall=0.5)
+    rules = replace(WITH_MODEL, shortfall=shortfall, max_shortfall=0.5)
     assert examine([manifest], rules, headers_only=True).findings == (
-        examine([manifest], LISTENING, headers_only=True).findings
+        examine([manifest], WITH_MODEL, headers_only=True).findings
     )
 
 
@@ -501,10 +501,10 @@ def examined(shortfalls: list[float | None]) -> list[Examined]:
     [
         pytest.param([0.0] * 25 + [0.69, 0.71], [27], id="a good model"),
         # Median 0.6, median deviation 0.1: 0.6 + 3 * 0.14826 = 1.04.
-        pytest.param([0.5, 0.6, 0.7] * 10 + [1.04, 1.05, None], [32], id="one that hears little"),
+        pytest.param([0.5, 0.6, 0.7] * 10 + [1.04, 1.05, None], [32], id="a poor model"),
         pytest.param([2.0] * 25 + [1.4, 1.41], [*range(1, 26), 27], id="wrong texts everywhere"),
         pytest.param([0.9] * 18 + [0.5], [*range(1, 19)], id="too few to compare"),
-        pytest.param([None] * 30, [], id="nothing heard"),
+        pytest.param([None] * 30, [], id="no model"),
     ],
 )
 def test_the_limit_by_hand(shortfalls: list[float | None], lines: list[int]) -> None:

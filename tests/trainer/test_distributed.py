@@ -145,7 +145,7 @@ def test_what_a_dead_attempt_asked_is_not_taken_for_one_that_lives() -> None:
 def test_a_process_that_does_not_come_is_named() -> None:
     store = HashStore()
     store.set_timeout(timedelta(seconds=5))
-    with pytest.raises(TimeoutError, match=r"processes \[1, 2\] of 3 did not come"):
+    with pytest.raises(TimeoutError, match=r"ranks \[1, 2\] of 3 did not join"):
         agree_on_attempt(store, 0, 3, timeout_s=0.1)
 
 
