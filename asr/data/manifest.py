@@ -7,7 +7,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +34,7 @@ Lines = Iterator[tuple[int, bytes]]
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, or a part of one, with what was said.
+    """One recording, or a part of one, with its transcript.
 
     Attributes:
         audio_filepath: absolute, or relative to the working directory.
@@ -140,6 +141,36 @@ def scan_manifest(path: Path | str) -> list[Row]:
     return rows
 
 
+def scan_manifests(paths: Sequence[Path]) -> list[Row]:
+    """Read the manifests that make up a split, as `scan_manifest` does.
+
+    Args:
+        paths: regular files, at least one. The ids of several get their folder's name in front.
+
+    Returns:
+        In the manifests' order, at least one; an id that an earlier manifest has is a finding.
+
+    Raises:
+        ValueError: one that `scan_manifest` refuses.
+        OSError: missing or unreadable.
+    """
+    rows: list[Row] = []
+    first: dict[str, Utterance] = {}
+    for path in paths:
+        prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
+        for row in scan_manifest(path):
+            if prefix and isinstance(row, Utterance):
+                row = replace(row, id=f"{prefix}{row.id}")
+                if (earlier := first.setdefault(row.id, row)) is not row:
+                    reason = (
+                        f"id {row.id!r} is that of {earlier.where} already: folders of several "
+                        "manifests need different names, or their utterances other ids"
+                    )
+                    row = row.finding(Kind.DUPLICATE_ID, reason)
+            rows.append(row)
+    return rows
+
+
 def utterances(rows: Iterable[Row]) -> list[Utterance]:
     """The rows that nothing is wrong with."""
     return [row for row in rows if isinstance(row, Utterance)]
@@ -193,30 +224,28 @@ def write_manifest(path: Path | str, written: Iterable[Utterance]) -> None:
 def manifest_bytes(path: Path | str, written: Iterable[Utterance]) -> bytes:
     """What `write_manifest` writes."""
     folder = _plain(Path(path)).parent
-    return "".join(_json_line(utterance, folder) for utterance in written).encode()
-
-
-def _json_line(utterance: Utterance, folder: Path) -> str:
-    audio = _plain(utterance.audio_filepath)
-    if audio.is_relative_to(folder):
-        audio = audio.relative_to(folder)
-    record: Record = {"audio_filepath": audio.as_posix()}
-    if utterance.duration is not None:
-        record["duration"] = utterance.duration
-    record |= {"text": utterance.text, "id": utterance.id}
-    if utterance.speaker is not None:
-        record["speaker"] = utterance.speaker
-    if utterance.offset:
-        record["offset"] = utterance.offset
-    clash = sorted(utterance.extra.keys() & FIELDS)
-    if clash:
-        raise ValueError(f"utterance {utterance.id}: extra has {clash[0]!r}, expected another name")
-    try:
-        return (
-            json.dumps(record | dict(utterance.extra), ensure_ascii=False, allow_nan=False) + "\n"
-        )
-    except ValueError as error:
-        raise ValueError(f"utterance {utterance.id}: {error}") from error
+    rows: list[str] = []
+    for utterance in written:
+        audio = _plain(utterance.audio_filepath)
+        if audio.is_relative_to(folder):
+            audio = audio.relative_to(folder)
+        record: Record = {"audio_filepath": audio.as_posix()}
+        if utterance.duration is not None:
+            record["duration"] = utterance.duration
+        record |= {"text": utterance.text, "id": utterance.id}
+        if utterance.speaker is not None:
+            record["speaker"] = utterance.speaker
+        if utterance.offset:
+            record["offset"] = utterance.offset
+        where = f"utterance {utterance.id}"
+        if clash := sorted(utterance.extra.keys() & FIELDS):
+            raise ValueError(f"{where}: extra has {clash[0]!r}, expected another name")
+        record |= utterance.extra
+        try:
+            rows.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    return "".join(rows).encode()
 
 
 def _plain(path: Path) -> Path:
@@ -234,11 +263,18 @@ class BadLineError(ValueError):
 def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line: int) -> Utterance:
     if isinstance(record, BadLineError):
         raise record
-    written = _audio_filepath(record)
-    offset = _seconds(record, "offset", zero=True) or 0.0
-    text = record.get("text")
+    written, text = record.get("audio_filepath"), record.get("text")
+    if not isinstance(written, str) or not written.strip():
+        raise _wrong(record, "audio_filepath", "a path")
+    if _URL.match(written):
+        raise _wrong(record, "audio_filepath", "a path, not a URL")
+    if "|" in (written.strip()[0], written.strip()[-1]):  # as Kaldi's tables have them
+        raise _wrong(record, "audio_filepath", "a path, not a command")
+    if any(unicodedata.category(character) == "Cc" for character in written):
+        raise _wrong(record, "audio_filepath", "a path without control characters")
     if not isinstance(text, str):
         raise _wrong(record, "text", "a text")
+    offset = _seconds(record, "offset", zero=True) or 0.0
     return Utterance(
         audio_filepath=folder / written,
         text=text,
@@ -250,19 +286,6 @@ def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line
         manifest=manifest,
         line=line,
     )
-
-
-def _audio_filepath(record: Record) -> str:
-    written = record.get("audio_filepath")
-    if not isinstance(written, str) or not written.strip():
-        raise _wrong(record, "audio_filepath", "a path")
-    if _URL.match(written):
-        raise _wrong(record, "audio_filepath", "a path, not a URL")
-    if written.strip()[0] == "|" or written.strip()[-1] == "|":
-        raise _wrong(record, "audio_filepath", "a path, not a command")
-    if any(unicodedata.category(character) == "Cc" for character in written):
-        raise _wrong(record, "audio_filepath", "a path without control characters")
-    return written
 
 
 def _seconds(record: Record, name: str, *, zero: bool) -> float | None:
@@ -349,8 +372,19 @@ def _texts(raw_lines: Lines) -> Iterator[tuple[int, str | BadLineError]]:
 
 
 def _parse_json(line: str) -> Record:
+    def refuse(name: str) -> NoReturn:
+        raise BadLineError(f"bad JSON ({name} is no JSON number)")
+
+    def unique(pairs: list[tuple[str, Any]]) -> Record:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise BadLineError(f"field {shown(twice)} occurs twice, expected once")
+        return record
+
     try:
-        record = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        record = json.loads(line, parse_constant=refuse, object_pairs_hook=unique)
         if "\\u" in line:
             json.dumps(record, ensure_ascii=False).encode()
     except BadLineError:
@@ -363,19 +397,6 @@ def _parse_json(line: str) -> Record:
         raise BadLineError(f"bad JSON ({error})") from error
     if not isinstance(record, dict):
         raise BadLineError(f"{shown(record)} is no JSON object, expected {{...}}")
-    return record
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise BadLineError(f"bad JSON ({name} is no JSON number)")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Record:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadLineError(f"field {shown(twice)} occurs twice, expected once")
     return record
 
 
@@ -430,21 +451,21 @@ def _table_records(
     if len(set(header)) < len(header):
         raise ValueError(f"{where} has a field twice in {shown(header)}, expected each once")
     for line, row in rows:
-        yield line, row if isinstance(row, BadLineError) else _table_record(header, row)
-
-
-def _table_record(header: list[str], row: list[str]) -> Record | BadLineError:
-    if len(row) != len(header):
-        return BadLineError(f"{len(row)} fields, expected {len(header)} as in the header")
-    record: Record = dict(zip(header, row, strict=True))
-    for name in OPTIONAL_FIELDS:
-        if record.get(name) == "":
-            del record[name]
-    for name in NUMBER_FIELDS:
-        try:
-            # Python would read 1_0 as 10.
-            if name in record and "_" not in record[name]:
-                record[name] = float(record[name])
-        except ValueError:
-            return BadLineError(f"{name} is {shown(record[name])}, expected a number of seconds")
-    return record
+        if isinstance(row, BadLineError):
+            yield line, row
+            continue
+        if len(row) != len(header):
+            fault = f"{len(row)} fields, expected {len(header)} as in the header"
+            yield line, BadLineError(fault)
+            continue
+        record: Record = dict(zip(header, row, strict=True))
+        for name in OPTIONAL_FIELDS:
+            if record.get(name) == "":
+                del record[name]
+        for name in NUMBER_FIELDS:
+            # What is no number stays as it is written, and is refused as such; and so does 1_0,
+            # which Python would read as 10.
+            with suppress(ValueError):
+                if "_" not in record.get(name, "_"):
+                    record[name] = float(record[name])
+        yield line, record

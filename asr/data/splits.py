@@ -10,10 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.audio import probe
-from asr.data.checks import check_characters, check_duration, check_file, check_text
-from asr.data.manifest import Row, Utterance, findings, scan_manifest, sift, utterances
-from asr.finding import Finding, Kind, describe_error, summarise
+from asr.data.checks import (
+    check_characters,
+    check_duration,
+    check_file,
+    check_text,
+    with_duration,
+)
+from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, utterances
+from asr.finding import Finding, Kind, summarise
 from asr.text import CharTokenizer, TextNormalizer
 
 SPLITS = ("train", "dev", "test")  # of a prepared corpus
@@ -160,37 +165,12 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     paths = [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
     if not paths:
         raise ValueError("no manifest given, expected at least one path")
-    rows: list[Row] = []
-    first: dict[str, Utterance] = {}
-    for path in paths:
-        prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
-        for row in scan_manifest(path):
-            if isinstance(row, Utterance):
-                row = replace(row, text=text(row.text), id=f"{prefix}{row.id}")
-                if (earlier := first.setdefault(row.id, row)) is not row:
-                    reason = (
-                        f"id {row.id!r} is that of {earlier.where} already: folders of several "
-                        "manifests need different names, or their utterances other ids"
-                    )
-                    row = row.finding(Kind.DUPLICATE_ID, reason)
-            rows.append(row)
+    rows = [
+        replace(row, text=text(row.text)) if isinstance(row, Utterance) else row
+        for row in scan_manifests(paths)
+    ]
     rows = sift(rows, check_file)
-    return [row if isinstance(row, Finding) else _with_duration(row) for row in rows]
-
-
-def _with_duration(utterance: Utterance) -> Row:
-    """The utterance with the duration of its file where the manifest has none."""
-    if utterance.duration is not None:
-        return utterance
-    try:
-        length = probe(utterance.audio_filepath).duration
-    except (ValueError, OSError) as error:
-        return utterance.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
-    duration = length - utterance.offset
-    if duration <= 0:
-        reason = f"offset {utterance.offset:g} s, expected less than the file's {length:g} s"
-        return utterance.finding(Kind.UNREADABLE_AUDIO, reason)
-    return replace(utterance, duration=duration)
+    return [with_duration(row) if isinstance(row, Utterance) else row for row in rows]
 
 
 def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:

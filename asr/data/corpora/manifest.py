@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
-from asr.data.manifest import MANIFEST_SUFFIXES, Utterance, findings, scan_manifest, utterances
+from asr.data.manifest import MANIFEST_SUFFIXES, Row, findings, scan_manifests, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
 from asr.data.splits import SPLITS, carve_dev
-from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 
 Manifests = str | Path | Sequence[str | Path]
@@ -75,14 +73,29 @@ def prepare_manifest(
     """
     conversion = Conversion(audio_format, sample_rate, num_workers, duration_tolerance_s)
     settings = Settings(conversion, text or TextNormalizer(), alphabet, skip_bad)
-    manifests = _manifests(source, {"train": train, "dev": dev, "test": test})
+    named = {"train": train, "dev": dev, "test": test}
+    given = {split: paths for split, paths in named.items() if paths is not None}
+    if source is not None and given:
+        raise ValueError(f"source and {next(iter(given))} are both given, expected one of them")
+    if source is None and train is None:
+        raise ValueError("neither source nor train is given, expected one of them")
+    manifests = find_splits(Path(source)) if source is not None else _listed(given)
     if dev_fraction and "dev" in manifests:
         raise ValueError(
             f"dev_fraction is {dev_fraction!r}, expected 0 as dev is {manifests['dev'][0]}"
         )
     with corpus_folder(Path(data_dir), name) as folder:
-        rejected: list[Finding] = []
-        splits = {split: read_split(folder, paths, rejected) for split, paths in manifests.items()}
+        rows: list[Row] = []
+        splits = {}
+        for split, paths in manifests.items():
+            for path in paths:
+                if path.resolve().is_relative_to(folder.resolve()):
+                    raise ValueError(
+                        f"{path}: lies in {folder}, which is written; give another name"
+                    )
+            own = scan_manifests(paths)
+            rows += own
+            splits[split] = utterances(own)
         notes = []
         if dev_fraction:
             train_items, dev_items = carve_dev(splits["train"], dev_fraction, dev_by, seed)
@@ -96,45 +109,11 @@ def prepare_manifest(
             {split: splits[split] for split in SPLITS if split in splits},
             settings,
             source=", ".join(str(path) for paths in manifests.values() for path in paths),
-            rejected=rejected,
+            rejected=findings(rows),
             notes=notes,
             say=say,
             progress=progress,
         )
-
-
-def read_split(folder: Path, paths: Sequence[Path], rejected: list[Finding]) -> list[Utterance]:
-    """Read the manifests that make up one split.
-
-    Args:
-        folder: of the corpus; manifests inside it are refused, they would be overwritten.
-        paths: manifests; the ids of several get their folder's name in front.
-        rejected: bad lines are added to it.
-
-    Returns:
-        The good lines.
-
-    Raises:
-        ValueError: for a manifest without any line, or one inside the corpus's folder.
-        OSError: missing or unreadable.
-    """
-    read: list[Utterance] = []
-    of_id: dict[str, Utterance] = {}
-    for path in paths:
-        if path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{path}: lies in {folder}, which is written; give another name")
-        rows = scan_manifest(path)
-        rejected.extend(findings(rows))
-        prefix = f"{path.absolute().parent.name}/" if len(paths) > 1 else ""
-        for utterance in utterances(rows):
-            named = replace(utterance, id=f"{prefix}{utterance.id}")
-            first = of_id.setdefault(named.id, named)
-            if first is named:
-                read.append(named)
-            else:
-                reason = f"id {named.id!r} is that of {first.where} already, expected another"
-                rejected.append(named.finding(Kind.DUPLICATE_ID, reason))
-    return read
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
@@ -158,20 +137,10 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _manifests(
-    source: str | Path | None, given: Mapping[str, Manifests | None]
-) -> dict[str, list[Path]]:
-    """The manifests of each split that is given, in the order train, dev, test."""
-    named = {split: paths for split, paths in given.items() if paths is not None}
-    if source is not None and named:
-        raise ValueError(f"source and {next(iter(named))} are both given, expected one of them")
-    if source is not None:
-        return find_splits(Path(source))
-    if "train" not in named:
-        raise ValueError("neither source nor train is given, expected one of them")
+def _listed(given: dict[str, Manifests]) -> dict[str, list[Path]]:
     listed = {
-        split: [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]
-        for split, paths in named.items()
+        split: [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+        for split, paths in given.items()
     }
     for split, paths in listed.items():
         if not paths:
