@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -197,14 +198,8 @@ def append_findings(path: Path, findings: Iterable[Finding]) -> None:
     if path.exists():
         with open_regular(path, "utterances that were left out") as file:
             for number, raw in lines(file, path, MAX_FILE_BYTES):
-                # Passed over: a line that a kill or a full disk cut.
-                if len(raw) <= MAX_LINE_BYTES and (found := _parse(raw, f"{path}:{number}")):
-                    known.add(found)
+                where = f"{path}:{number}"
+                if len(raw) <= MAX_LINE_BYTES:
+                    with suppress(ValueError):  # of a line that a kill or a full disk cut
+                        known.add(finding_of(parse_json(raw.decode(), where, "a finding"), where))
     append_text(path, as_lines(each for each in dict.fromkeys(findings) if each not in known))
-
-
-def _parse(raw: bytes, where: str) -> Finding | None:
-    try:
-        return finding_of(parse_json(raw.decode(), where, "a finding"), where)
-    except ValueError:
-        return None

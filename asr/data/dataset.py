@@ -316,6 +316,10 @@ class ManifestWindows:
         """Of the utterances to train on [s]."""
         return max(self.window.durations, default=0.0)
 
+    def of_one_rank(self) -> ManifestWindows:
+        """As one rank alone would have them: the same, as any rank can read any file."""
+        return self
+
     def count(self) -> int:
         """Windows of an epoch."""
         return 1
@@ -351,26 +355,24 @@ def label(
         tokenizer: turns texts into label ids.
         gate: says which of those that have ids are left out.
     """
-    found: list[Tokens | Finding] = [
-        check_text(each) or check_characters(each, tokenizer) or _tokens(each, tokenizer)
-        for each in utterances
-    ]
+    size = tokenizer.vocab_size
+    code = "B" if size <= 1 << 8 else "H" if size <= 1 << 16 else "I"  # 1, 2 or 4 bytes a label
+    found: list[Tokens | Finding] = []
+    for each in utterances:
+        fault = check_text(each) or check_characters(each, tokenizer)
+        ids = [] if fault else tokenizer.encode(each.text)
+        # torch takes an id that is out of range in silence, on a CPU.
+        if ids and not 0 < min(ids) <= max(ids) < size:
+            bad = next(one for one in ids if not 0 < one < size)
+            blank = " (the blank)" if bad == 0 else ""
+            reason = f"label {bad}{blank}, expected 1 to {size - 1}"
+            fault = each.finding(Kind.BAD_LABEL, reason)
+        found.append(fault or array(code, ids))
     labels = {place: each for place, each in enumerate(found) if not isinstance(each, Finding)}
     faults = gate([utterances[place] for place in labels], list(labels.values()))
     for place, fault in zip(labels, faults, strict=True):
         found[place] = fault or found[place]
     return found
-
-
-def _tokens(utterance: Utterance, tokenizer: CharTokenizer) -> Tokens | Finding:
-    size, ids = tokenizer.vocab_size, tokenizer.encode(utterance.text)
-    # torch takes an id that is out of range in silence, on a CPU.
-    for each in ids:
-        if not 0 < each < size:
-            blank = " (the blank)" if each == 0 else ""
-            reason = f"label {each}{blank}, expected 1 to {size - 1}"
-            return utterance.finding(Kind.BAD_LABEL, reason)
-    return array("B" if size <= 1 << 8 else "H" if size <= 1 << 16 else "I", ids)  # 1, 2, 4 bytes
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def plan_epoch(
     generator = np.random.default_rng((seed, epoch))
     sizes = np.asarray(durations, dtype=np.float64)
     batches = _cut(_by_length(sizes, order, generator), sizes, batch_duration_s)
-    batches = _split_until_divisible(batches, world_size)
+    while len(batches) % world_size and _halve_largest(batches):
+        pass
     if order is Order.SHUFFLED:
         batches = _shuffle_steps(batches, world_size * accumulate, generator)
     return batches + [()] * (-len(batches) % world_size)
@@ -208,13 +209,6 @@ def _shuffle_steps(
     batches = batches[:start] + batches[start + rest :]
     order = generator.permutation(num_steps)
     return [b for step in order for b in batches[step * size : (step + 1) * size]] + left_over
-
-
-def _split_until_divisible(batches: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
-    """Or until every batch holds one utterance."""
-    while len(batches) % count and _halve_largest(batches):
-        pass
-    return batches
 
 
 def _halve_largest(batches: list[tuple[int, ...]]) -> bool:

@@ -120,7 +120,18 @@ def open_index(
     if index is None:
         notice(f"{folder}: no {INDEX_FILE}, all cuts are read once")
         index = scan(folder, text, notice)
-        _keep(folder, index, notice)
+        assert folder.path is not None, "a URL has an index"
+        try:
+            write_index(folder.path, index)
+        except OSError as error:
+            notice(
+                f"{folder}: the index is not kept ({error.strerror}), so the next run reads anew"
+            )
+        else:
+            notice(
+                f"{folder}: {INDEX_FILE} written, {len(index.shards)} shards, {index.utterances} "
+                f"utterances, {index.duration_s / 3600:.2f} h"
+            )
     if not index.complete:
         raise ValueError(f"{folder}: its shards are not all written, go on with asr shar")
     if need_characters and index.text != asdict(text):
@@ -132,20 +143,6 @@ def open_index(
         known = {shard.cuts: shard for shard in index.shards}
         index = replace(summarise(folder, pairs, text, known=known), made_of=index.made_of)
     return index
-
-
-def _keep(folder: SharFolder, index: SharIndex, notice: Callable[[str], None]) -> None:
-    assert folder.path is not None, "a URL has an index"
-    try:
-        write_index(folder.path, index)
-    except OSError as error:
-        notice(f"{folder}: the index is not kept ({error.strerror}), so the next run reads anew")
-    else:
-        hours = index.duration_s / 3600
-        notice(
-            f"{folder}: {INDEX_FILE} written, {len(index.shards)} shards, {index.utterances} "
-            f"utterances, {hours:.2f} h"
-        )
 
 
 # --- the windows --------------------------------------------------------------------------------
@@ -262,6 +259,10 @@ class SharWindows:
         """Upper bound on the duration of an utterance that is trained on [s]."""
         longest = max(shard.longest_s for shard in self.shards)
         return min(longest, self.source.max_duration_s)
+
+    def of_one_rank(self) -> SharWindows:
+        """As one rank alone would have them."""
+        return replace(self, rank=0, world_size=1)
 
     def count(self) -> int:
         """Windows of an epoch."""

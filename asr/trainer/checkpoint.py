@@ -232,11 +232,11 @@ def unpack_state(
             f"{where}: has the moments of {origin.optimizer}, expected those of {now.optimizer}: "
             "resume with the optimiser of the run, or begin a training with init_from="
         )
-    passed_over = {"audio", "dev_audio"} - state.parts.keys()  # younger parts than the version
+    skipped = {"audio", "dev_audio"} - state.parts.keys()  # younger parts than the version
     if origin.surroundings.get("precision") != now.surroundings.get("precision"):
-        passed_over.add("precision")  # the scale of its gradients says nothing of this one's
+        skipped.add("precision")  # the scale of its gradients says nothing of this one's
     try:
-        states = fitting_states(state.parts, parts, passed_over)
+        states = fitting_states(state.parts, parts, skipped)
     except ValueError as error:
         raise ValueError(f"{where}: does not fit this model ({error})") from error
     for name, fitting in states.items():
@@ -502,10 +502,10 @@ class StateStore:
             content = read_bytes(path, "a training state", self.max_bytes)
             origin = read_state(content, path).origin
         except ValueError as error:
-            logger.warning("%s; it is not in the index and is passed over", error)
+            logger.warning("%s; it is not in the index and is skipped", error)
             return None
         if run is not None and origin.run != run:
-            logger.warning("%s: of another run, passed over", path)
+            logger.warning("%s: of another run, skipped", path)
             return None
         return content
 

@@ -65,7 +65,20 @@ class Diagnostics:
             dev: what was validated on.
             is_last: no later validation will draw them.
         """
-        worst = self._worst_of_all_ranks()
+        losses = self.worst.take()
+        hypotheses = {
+            each.id: each.hypothesis
+            for each in self._decode_all([request for _, request in losses])
+        }
+        own = [
+            WorstUtterance(
+                request.utterance.id, str(request.utterance.audio_filepath), round(loss, 4),
+                request.utterance.text, hypotheses.get(request.utterance.id, ""),
+            )
+            for loss, request in losses
+        ]  # fmt: skip
+        found = [each for some in self.world.gather(own) for each in some]
+        worst = sorted(found, key=lambda each: -each.loss)[: self.worst.count]
         if not self.log.is_writer:
             return
         run_dir = self.log.run_dir
@@ -81,21 +94,6 @@ class Diagnostics:
             requests = [Request(0, utterance, ()) for utterance in chosen]
             draw_alignments(run_dir / "alignments.png", self._decode_all(requests))
             self._drew = time.monotonic()
-
-    def _worst_of_all_ranks(self) -> list[WorstUtterance]:
-        """The training utterances with the highest loss, with their hypotheses."""
-        losses = self.worst.take()
-        decoded = self._decode_all([request for _, request in losses])
-        hypotheses = {each.id: each.hypothesis for each in decoded}
-        own = [
-            WorstUtterance(
-                request.utterance.id, str(request.utterance.audio_filepath), round(loss, 4),
-                request.utterance.text, hypotheses.get(request.utterance.id, ""),
-            )
-            for loss, request in losses
-        ]  # fmt: skip
-        found = [each for some in self.world.gather(own) for each in some]
-        return sorted(found, key=lambda each: -each.loss)[: self.worst.count]
 
     def _decode_all(self, requests: Iterable[Request]) -> list[Decoded]:
         """What the model makes of utterances, one by one; without those that cannot be read."""
@@ -345,7 +343,7 @@ def scan_memory(
     device = stepper.world.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    notes = stepper.rehearse(batch)
+    notes = stepper.dry_run(batch)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         total = torch.cuda.get_device_properties(device).total_memory
@@ -422,27 +420,23 @@ def draw_alignments(path: Path, decoded: Sequence[Decoded]) -> None:
             f"{each.id}\nreference   {each.reference}\nhypothesis {each.hypothesis}",
             loc="left", fontsize="small", parse_math=False,
         )  # fmt: skip
-        _draw_labels(below, each)
+        times = (np.arange(len(each.probs)) + 0.5) * each.output_shift_s
+        below.plot(times, each.probs[:, 0], color="0.75", linewidth=0.8)
+        best = each.probs.argmax(axis=1)
+        for label in np.unique(best[best > 0]):
+            color = COLORS[label % len(COLORS)]
+            below.plot(times, each.probs[:, label], color=color, linewidth=1.0)
+        for frame, label in enumerate(best):
+            if label and (not frame or best[frame - 1] != label):
+                character = each.alphabet[label - 1].replace(" ", "␣")
+                below.text(
+                    times[frame], each.probs[frame, label] + 0.03, character, ha="center",
+                    fontsize="small", parse_math=False,
+                )  # fmt: skip
         below.set(xlim=(0, end_s), ylim=(0, 1.15), xlabel="time [s]")
         below.set_ylabel("probability\n(grey: blank)")
         below.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
-
-
-def _draw_labels(axes: Any, decoded: Decoded) -> None:
-    times = (np.arange(len(decoded.probs)) + 0.5) * decoded.output_shift_s
-    axes.plot(times, decoded.probs[:, 0], color="0.75", linewidth=0.8)
-    best = decoded.probs.argmax(axis=1)
-    for label in np.unique(best[best > 0]):
-        color = COLORS[label % len(COLORS)]
-        axes.plot(times, decoded.probs[:, label], color=color, linewidth=1.0)
-    for frame, label in enumerate(best):
-        if label and (not frame or best[frame - 1] != label):
-            character = decoded.alphabet[label - 1].replace(" ", "␣")
-            height = decoded.probs[frame, label] + 0.03
-            axes.text(
-                times[frame], height, character, ha="center", fontsize="small", parse_math=False
-            )
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -96,7 +96,7 @@ class World:
         if self.size > 1:
             dist.broadcast(value, src=0)
 
-    def surroundings(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What the bits of a training depend on beside its settings and data, by name."""
         is_cuda = self.device.type == "cuda"
         return {

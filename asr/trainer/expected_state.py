@@ -27,14 +27,14 @@ class Stateful(Protocol):
 
 
 def fitting_states(
-    found: object, parts: Mapping[str, Stateful], passed_over: Container[str] = ()
+    found: object, parts: Mapping[str, Stateful], skipped: Container[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """The states of a training's parts, once they are known to be what it would have saved itself.
 
     Args:
         found: by the parts' names, their states as torch.load gives them.
         parts: by name, what they are for.
-        passed_over: names whose state is left where it is.
+        skipped: names whose state is left where it is.
 
     Returns:
         By name, what `load_state_dict` may be given: nothing but what was compared. An optimiser
@@ -43,10 +43,10 @@ def fitting_states(
     Raises:
         ValueError: a difference: it names the entry, what it is and what was expected.
     """
-    states = _entries(found, parts, "parts", may_lack=passed_over)
+    states = _entries(found, parts, "parts", may_lack=skipped)
     fitting = {}
     for name, part in parts.items():
-        if name in passed_over:
+        if name in skipped:
             continue
         if isinstance(part, Optimizer):
             fitting[name] = _optimizer_state(states[name], part, name)

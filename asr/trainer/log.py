@@ -68,7 +68,16 @@ class RunLog:
         self.step_fields = (*STEP_FIELDS, *(f"grad_norm_{block}" for block in blocks))
         self._spoke = 0.0
         self._began: tuple[float, float] | None = None  # epochs done then, and when [s]
-        self._board = _open_board(run_dir) if tensorboard and is_writer else None
+        self._board: Any = None
+        if tensorboard and is_writer:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ValueError(
+                    "trainer.tensorboard=true needs TensorBoard, which is not installed: "
+                    "pip install 'lstm-asr[track]'"
+                ) from error
+            self._board = SummaryWriter(str(run_dir / "tensorboard"))
         self._bar: Progress | None = None
         if is_writer:
             steps = rows_of(run_dir / "steps.csv") if step else []
@@ -163,16 +172,15 @@ class RunLog:
         return f"  {hours}{minutes % 60} min left"
 
     def _record(self, name: str, names: tuple[str, ...], row: Mapping[str, Any]) -> None:
-        values = [row[key] if key in EXACT else _short(row[key]) for key in names]
+        values = [
+            f"{row[key]:.6g}" if isinstance(row[key], float) and key not in EXACT else row[key]
+            for key in names
+        ]
         append_text(self.run_dir / f"{name}.csv", _lines([values]))
         if self._board is not None:
             prefix = "train" if name == "steps" else "dev"
             for key in names[2:]:
                 self._board.add_scalar(f"{prefix}/{key}", row[key], row["step"])
-
-
-def _short(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -199,14 +207,3 @@ def _lines(rows: list[list[Any]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue()
-
-
-def _open_board(run_dir: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError(
-            "trainer.tensorboard=true needs TensorBoard, which is not installed: "
-            "pip install 'lstm-asr[track]'"
-        ) from error
-    return SummaryWriter(str(run_dir / "tensorboard"))

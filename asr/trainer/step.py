@@ -15,7 +15,6 @@ from asr.augment import SpecAugment
 from asr.data.dataset import Batch
 from asr.finding import Finding, Kind
 from asr.memory import is_out_of_memory
-from asr.model import BiLstmCtc
 from asr.model.ctc import BLANK, ctc_loss
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import World
@@ -94,7 +93,16 @@ class Stepper:
         self.world = world
         self.features = recognizer.features
         self.model, self.optimizer = recognizer.model, optimizer
-        self.blocks = _named_blocks(recognizer.model)
+        names = [
+            "subsampling",
+            *(f"layer{k}" for k in range(1, len(self.model.blocks) - 1)),
+            "head",
+        ]
+        learns = {
+            name: [p for module in block for p in module.parameters() if p.requires_grad]
+            for name, block in zip(names, self.model.blocks, strict=True)
+        }
+        self.blocks = {name: block for name, block in learns.items() if block}
         self.gradients = Gradients(p for p in self.model.parameters() if p.requires_grad)
         self.spec_augment = spec_augment
         self.clip_norm = clip_norm
@@ -140,9 +148,9 @@ class Stepper:
                 if self.scaler.is_enabled() or math.isfinite(self.gradients.norm()):
                     break
                 found = self._leave_out_culprits(pieces, num_tokens, seed, incidents)
-                if not any(self._meet(found)):
+                if not any(self._all_reduce(found)):
                     break  # the sum overflows, no single utterance does
-        nats, characters, blanks, frames, stops, lacks, num_incidents = self._meet(
+        nats, characters, blanks, frames, stops, lacks, num_incidents = self._all_reduce(
             tally.nats, tally.characters, tally.blanks, tally.frames, is_stop, batches is None,
             len(incidents.left_out) + len(incidents.notes),
         )  # fmt: skip
@@ -161,7 +169,7 @@ class Stepper:
             is_stop=stops > 0,
         )
 
-    def rehearse(self, batch: Batch) -> list[str]:
+    def dry_run(self, batch: Batch) -> list[str]:
         """Run a batch forward and backward on this rank alone, without a step.
 
         Returns:
@@ -174,7 +182,7 @@ class Stepper:
         self.gradients.zero()
         return [*incidents.notes, *(fault.reason for fault in incidents.left_out)]
 
-    def _meet(self, *numbers: float) -> list[float]:
+    def _all_reduce(self, *numbers: float) -> list[float]:
         """The sums of numbers over all ranks."""
         row = torch.tensor(numbers, dtype=torch.float64, device=self.world.device)
         sums: list[float] = self.world.sum(row).tolist()
@@ -209,8 +217,16 @@ class Stepper:
             else:
                 return tally, learnt
             # Outside of `except`: the error holds every tensor of the pass that failed.
-            failed = len(learnt)
-            pieces = [*learnt, *_halved(pieces[failed], incidents), *pieces[failed + 1 :]]
+            failed = pieces[len(learnt)]
+            halves: tuple[Batch, ...] = ()
+            if len(failed.utterances) == 1:
+                reason = "out of memory, alone in its batch"
+                incidents.left_out.append(failed.utterances[0].finding(Kind.OUT_OF_MEMORY, reason))
+            else:
+                names = ", ".join(utterance.id for utterance in failed.utterances)
+                incidents.notes.append(f"out of memory, batch split in two: {names}")
+                halves = failed.halves()
+            pieces = [*learnt, *halves, *pieces[len(learnt) + 1 :]]
             restore()
             gc.collect()
             if self.world.device.type == "cuda":
@@ -361,27 +377,6 @@ class Gradients:
         sums = [sum((squares.get(p, zero) for p in block), zero) for block in blocks]
         norms: list[float] = torch.stack(sums).sqrt().tolist()
         return norms
-
-
-def _named_blocks(model: BiLstmCtc) -> dict[str, list[nn.Parameter]]:
-    """The parameters of each block that learns: subsampling, layer1, layer2 ..., head."""
-    names = ["subsampling", *(f"layer{k}" for k in range(1, len(model.blocks) - 1)), "head"]
-    parameters = {
-        name: [p for module in block for p in module.parameters() if p.requires_grad]
-        for name, block in zip(names, model.blocks, strict=True)
-    }
-    return {name: block for name, block in parameters.items() if block}
-
-
-def _halved(batch: Batch, incidents: Incidents) -> list[Batch]:
-    """Two halves of a batch that is too large, or nothing of a single utterance."""
-    if len(batch.utterances) == 1:
-        reason = "out of memory, alone in its batch"
-        incidents.left_out.append(batch.utterances[0].finding(Kind.OUT_OF_MEMORY, reason))
-        return []
-    names = ", ".join(utterance.id for utterance in batch.utterances)
-    incidents.notes.append(f"out of memory, batch split in two: {names}")
-    return list(batch.halves())
 
 
 def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) -> Batch:

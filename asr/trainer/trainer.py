@@ -9,10 +9,12 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import tee
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from asr.augment import Augment
 from asr.data.dataset import (
@@ -21,12 +23,10 @@ from asr.data.dataset import (
     PlannedStep,
     Planner,
     Request,
-    Tokens,
     batch_loader,
     draw_seed,
     label_manifest,
 )
-from asr.data.manifest import Utterance
 from asr.data.plan import plan_evaluation, rank_batches
 from asr.data.shards import SharWindows, StreamedSplits
 from asr.data.splits import Splits, seconds
@@ -198,12 +198,20 @@ class Training:
         self.is_writer = self.world.rank == 0
         self.recognizer = recipe.recognizer.to(self.world.device)
         self.stop = StopRequest()
+        rank, size = self.world.rank, self.world.size
 
-        # What it learns from.
-        self.windows = self._open_data(self.world.rank, self.world.size)
-        before: list[Finding] = []  # of shards, it is told window by window
-        if isinstance(recipe.splits, Splits) and isinstance(self.windows, ManifestWindows):
-            before = [*recipe.splits.left_out, *self.windows.left_out]
+        # What it learns from, without what CTC cannot learn from.
+        waveform, splits = recipe.augment.waveform, recipe.splits
+        fastest = waveform.fastest if waveform else 1.0
+        gate = partial(check_feasible, recognizer=self.recognizer, fastest=fastest)
+        tokenizer = self.recognizer.tokenizer
+        self.windows: ManifestWindows | SharWindows
+        if isinstance(splits, Splits):
+            self.windows = label_manifest(splits.train, tokenizer, gate)
+            before = [*splits.left_out, *self.windows.left_out]
+        else:
+            self.windows = splits.train.open(tokenizer, gate, settings.seed, rank, size)
+            before = []  # it is told window by window
         self.left_out = LeftOut(
             before, self.windows.num_utterances, settings.max_left_out,
             run_dir / LEFT_OUT_FILE, self.is_writer,
@@ -216,17 +224,16 @@ class Training:
             )
         self.planner = Planner(
             settings.seed, settings.batch_duration_s, settings.accumulate,
-            settings.sort_first_epoch, self.world.rank, self.world.size,
+            settings.sort_first_epoch, rank, size,
         )  # fmt: skip
-        is_cuda = self.world.device.type == "cuda"
-        workers = settings.num_workers
+        # On a CPU, loading ahead would only take the cores from training.
+        usual_workers = GPU_WORKERS if self.world.device.type == "cuda" else 0
         self.loader = batch_loader(
             self.recognizer.features.sample_rate,
             settings.seed,
-            recipe.augment.waveform,
-            # On a CPU, loading ahead would only take the cores from training.
-            num_workers=workers if workers is not None else GPU_WORKERS if is_cuda else 0,
-            pin_memory=is_cuda,
+            waveform,
+            num_workers=usual_workers if settings.num_workers is None else settings.num_workers,
+            pin_memory=self.world.device.type == "cuda",
             is_stop=lambda: self.stop.is_made,
         )
 
@@ -269,7 +276,7 @@ class Training:
         self.origin = Origin(
             run=secrets.token_hex(8),
             plan=hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
-            surroundings=self.world.surroundings(),
+            surroundings=self.world.environment(),
             optimizer=type(self.stepper.optimizer).__name__,
             settings=recipe.settings,
         )
@@ -278,41 +285,98 @@ class Training:
                 self.store, self.parts, self.origin, self.world, self.windows.count()
             )
 
-    def run(self, ready: Callable[[], None] = lambda: None) -> Progress:
-        """Train the epochs that are left."""
-        try:
-            # Before any thread reads ahead: a fork copies a lock that another thread holds.
-            self.loader.start()
-            self._check_dev()
-            self._begin_folder()
-            self._measure_features()
+    def run(self, ready: Callable[[], None]) -> Progress:
+        """Train the epochs that are left; wherever that ends, the state is saved."""
+        settings, progress = self.settings, self.progress
+        with closing(self.loader):
+            self._begin()
             ready()
-            with self.stop:
+            # Loading processes end before the stop is passed on to whom it was for.
+            with self.stop, closing(self.loader), closing(self.log):
+                self._announce()
+                if not progress.step:
+                    self.save()  # a folder that cannot be written to is found out now
                 try:
-                    self._announce()
-                    if not self.progress.step:
-                        self.save()  # a folder that cannot be written to is found out now
-                    while self.progress.epoch < self.settings.max_epochs and self._has_patience():
+                    while progress.epoch < settings.max_epochs:
+                        if settings.patience and progress.since_best >= settings.patience:
+                            self.log.say(
+                                "stopped early: no better dev WER in %d validations",
+                                settings.patience,
+                            )
+                            break
                         self._train_epoch()
                         self._end_epoch()
-                finally:
-                    self.log.close()
-                    self.loader.close()
-        finally:
-            self.loader.close()
-        best = self.progress
+                except _Leaving as leaving:
+                    self.save()
+                    raise leaving.reason from leaving.reason.__cause__
         self.log.say(
             "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
-            100 * best.best_wer, 100 * best.best_cer, best.best_step, best.elapsed_s / 60,
-            self.run_dir / BEST_FILE,
+            100 * progress.best_wer, 100 * progress.best_cer, progress.best_step,
+            progress.elapsed_s / 60, self.run_dir / BEST_FILE,
         )  # fmt: skip
-        return self.progress
+        return progress
+
+    # --- before the first step -----------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Find out what would stop the training later, and make the run's folder its own."""
+        settings, progress, dev = self.settings, self.progress, self.recipe.splits.dev
+        # Before any thread reads ahead: a fork copies a lock that another thread holds.
+        self.loader.start()
+        # Dev is read once; where a state says so, only what has changed since.
+        changed = self.dev_audio.changed
+        positions = self.world.broadcast(lambda: range(len(dev)) if changed is None else changed)
+        if positions:
+            check_readable(self._dev_batches(positions), dev, self.world)
+        if self.is_writer and not self.is_resumed:
+            self.store.clear()
+        if self.is_writer and (settings.keep_models or not self.is_resumed):
+            drop_models(self.run_dir, progress.step, settings.keep_models)
+        self.log = RunLog(
+            self.run_dir, self.is_writer, settings.max_epochs, self.stepper.block_names,
+            progress.step, progress.validations, settings.tensorboard,
+        )  # fmt: skip
+        self.diagnostics = Diagnostics(self.recognizer, self.world, self.log, settings.worst)
+        normalizer = self.recognizer.features.normalizer
+        if isinstance(normalizer, StoredNormalizer) and not normalizer.is_measured:
+            self._measure_features(normalizer)
+
+    def _measure_features(self, normalizer: StoredNormalizer) -> None:
+        """Measure the feature statistics on about an hour, as one rank alone would have it."""
+        window = self.windows.of_one_rank().load(0, 0)
+        plan = replace(self.planner, rank=0, world_size=1).batches(window, 0)
+        batches = self.loader.load(
+            [window.request(0, position, is_varied=False) for position in batch]
+            for batch in plan[: math.ceil(MEASURED_S / self.settings.batch_duration_s)]
+        )
+        on_device = (batch.to(self.world.device) for batch in batches)
+        log_mel = self.recognizer.features.log_mel
+        normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
+
+    def _announce(self) -> None:
+        """Tell what is trained, and try the largest batch."""
+        settings, windows, log = self.settings, self.windows, self.log
+        parameters = sum(parameter.numel() for parameter in self.recognizer.model.parameters())
+        log.say(
+            "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
+            windows.num_utterances, windows.seconds / 3600, parameters / 1e6,
+            self.world.device, self.world.precision, self.world.size,
+        )  # fmt: skip
+        if self.progress.step:
+            log.say("resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1)
+        if settings.scan_memory:
+            window, waveform = windows.load(1, 0), self.recipe.augment.waveform
+            scan_memory(
+                self.stepper, log, window, self.planner.batches(window, 1),
+                waveform.slowest if waveform else 1.0, settings.batch_duration_s,
+            )  # fmt: skip
+        log.say(UNITS)
 
     # --- an epoch ------------------------------------------------------------------------------
 
     def _train_epoch(self) -> None:
         """Take the optimiser steps that are left of an epoch."""
-        progress = self.progress
+        progress, settings = self.progress, self.settings
         self.recognizer.train()
         self.diagnostics.worst.take()
         self.left_out.epoch.clear()
@@ -331,27 +395,29 @@ class Training:
             except LACKS as error:
                 own, lack = None, error
             waited_s = time.monotonic() - start
-            factor = self.recipe.schedule(step.epochs_done / self.settings.max_epochs)
+            factor = self.recipe.schedule(step.epochs_done / settings.max_epochs)
             for group, lr in zip(self.stepper.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = factor * lr
             result = self.stepper.step(
                 own,
                 num_tokens=step.num_tokens,
                 # Dropout depends on seed, step and rank alone, so a resumed run draws the same.
-                seed=draw_seed(self.settings.seed, progress.step, f"rank {self.world.rank}"),
+                seed=draw_seed(settings.seed, progress.step, f"rank {self.world.rank}"),
                 is_stop=self.stop.is_made,
             )
             if result is None:  # some rank had no batch, and no rank has taken the step
-                self._leave(self._reason(lack))
+                raise self._leaving(lack)
             self.average.update()
-            self._after_step(step, result, waited_s, time.monotonic() - start)
+            self._count_step(step, result, waited_s, time.monotonic() - start)
             if result.is_stop:
-                self._leave(self._stopped())
-            if self._is_time_to_save():
+                raise self._leaving()
+            every = settings.save_every_steps
+            is_old = time.monotonic() - self.last_save > settings.save_every_s
+            if is_old or (every and progress.step % every == 0):
                 self.save()
         self.log.end_epoch()
 
-    def _after_step(
+    def _count_step(
         self, step: PlannedStep, result: StepResult, waited_s: float, step_s: float
     ) -> None:
         """Count a step, and tell of it."""
@@ -398,32 +464,23 @@ class Training:
         progress, settings = self.progress, self.settings
         epochs = progress.epoch + 1
         is_due = epochs % settings.validate_every == 0 or epochs == settings.max_epochs
-        leaving = None
+        result = None
         with self.average.applied():
-            try:
-                result = self._validate() if is_due else None
-            except _Leaving as error:
-                leaving = error.reason
-            else:
-                progress.epoch, progress.left_out = epochs, 0
-                progress.window = progress.group = 0
-                if result is not None:
-                    self._after_validation(result)
-        if leaving is not None:
-            self._leave(leaving)
+            if is_due:
+                start = time.monotonic()
+                # The running statistics of batch norm are each rank's own until here.
+                for buffer in self.recognizer.model.buffers():
+                    self.world.copy_from_first(buffer)
+                everything = self._dev_batches(range(len(self.recipe.splits.dev)))
+                result = validate(self.recognizer, self._agreed(everything), self.world)
+                progress.elapsed_s += time.monotonic() - start
+            progress.epoch, progress.left_out = epochs, 0
+            progress.window = progress.group = 0
+            if result is not None:
+                self._take_validation(result)
         self.save()  # outside of `applied`: a state has the training's own weights
 
-    def _validate(self) -> Validation:
-        """Decode dev; all ranks leave where one is asked to stop or has no batch."""
-        start = time.monotonic()
-        # The running statistics of batch norm are each rank's own until here.
-        for buffer in self.recognizer.model.buffers():
-            self.world.copy_from_first(buffer)
-        result = validate(self.recognizer, self._dev_batches_of_all(), self.world)
-        self.progress.elapsed_s += time.monotonic() - start
-        return result
-
-    def _after_validation(self, result: Validation) -> None:
+    def _take_validation(self, result: Validation) -> None:
         """Tell of a validation, and save its model."""
         progress, settings = self.progress, self.settings
         wer, cer = result.words.rate, result.characters.rate
@@ -468,13 +525,6 @@ class Training:
             }
             save_models(self.run_dir, self.recognizer, summary, is_best, settings.keep_models)
 
-    def _has_patience(self) -> bool:
-        patience = self.settings.patience
-        if not patience or self.progress.since_best < patience:
-            return True
-        self.log.say("stopped early: no better dev WER in %d validations", patience)
-        return False
-
     # --- saves and stops -----------------------------------------------------------------------
 
     def save(self) -> None:
@@ -485,11 +535,6 @@ class Training:
             content = pack_state(self.progress, self.parts, self.origin)
             self.store.save(self.progress.step, self.origin.run, content)
 
-    def _is_time_to_save(self) -> bool:
-        every = self.settings.save_every_steps
-        is_step = every > 0 and self.progress.step % every == 0
-        return is_step or time.monotonic() - self.last_save > self.settings.save_every_s
-
     def _check_weights(self) -> None:
         for name, value in self.recognizer.state_dict().items():
             if not bool(value.isfinite().all()):
@@ -499,43 +544,20 @@ class Training:
                     "optim.lr=..."
                 )
 
-    def _leave(self, reason: Exception) -> NoReturn:
-        """Save, and end the training.
+    def _leaving(self, lack: Exception | None = None) -> _Leaving:
+        """Why all ranks leave, the same on each: an error of the first that has one, or a stop.
 
-        Raises:
-            Stopped: it was asked to.
-            ValueError, OSError: batches cannot be loaded.
+        Args:
+            lack: why this rank has no batch, if so.
         """
-        self.save()
-        self.log.close()
-        raise reason
-
-    def _reason(self, lack: Exception | None) -> Exception:
-        """Why all ranks leave, the same on each: an error of the first that has one, or a stop."""
         lacks = self.world.gather(lack)
         errors = [each for each in lacks if isinstance(each, (ValueError, OSError))]
-        return errors[0] if errors else self._stopped()
-
-    def _stopped(self) -> Stopped:
         asked = self.stop.signal.name if self.stop.signal else "another process's signal"
         where = f"at step {self.progress.step}, saved"
-        return Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
+        stopped = Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
+        return _Leaving(errors[0] if errors else stopped)
 
     # --- data ----------------------------------------------------------------------------------
-
-    def _open_data(self, rank: int, world_size: int) -> ManifestWindows | SharWindows:
-        """The training utterances as that rank reads them, without what CTC cannot learn from."""
-        waveform = self.recipe.augment.waveform
-        fastest = waveform.fastest if waveform else 1.0
-        tokenizer = self.recognizer.tokenizer
-
-        def gate(some: Sequence[Utterance], tokens: Sequence[Tokens]) -> list[Finding | None]:
-            return check_feasible(some, tokens, self.recognizer, fastest)
-
-        splits = self.recipe.splits
-        if isinstance(splits, Splits):
-            return label_manifest(splits.train, tokenizer, gate)
-        return splits.train.open(tokenizer, gate, self.settings.seed, rank, world_size)
 
     def _leave_out(self, when: str, found: Sequence[Finding]) -> None:
         self.progress.left_out += len(found)
@@ -557,13 +579,12 @@ class Training:
             for batch in rank_batches(plan, self.world.size, self.world.rank)
         )
 
-    def _dev_batches_of_all(self) -> Iterator[Batch]:
-        """This rank's share of dev, as long as every rank has its own and none is asked to stop.
+    def _agreed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Dev batches, as long as every rank has its own and none is asked to stop.
 
         Raises:
             _Leaving: on every rank at once.
         """
-        batches = self._dev_batches(range(len(self.recipe.splits.dev)))
         while True:
             batch, lack = None, None
             try:
@@ -574,78 +595,17 @@ class Training:
             except LACKS as error:
                 lack = error
             if self.world.any(self.stop.is_made or lack is not None):
-                raise _Leaving(self._reason(lack))
+                raise self._leaving(lack)
             if batch is None:
                 return
             yield batch
 
-    def _check_dev(self) -> None:
-        """Read dev before the first step; where a state says so, only what has changed since.
-
-        Raises:
-            ValueError: audio that cannot be used.
-        """
-        dev, changed = self.recipe.splits.dev, self.dev_audio.changed
-        positions = self.world.broadcast(lambda: range(len(dev)) if changed is None else changed)
-        if positions:
-            check_readable(self._dev_batches(positions), dev, self.world)
-
-    # --- before the first step -----------------------------------------------------------------
-
-    def _measure_features(self) -> None:
-        """Stored feature statistics, on about an hour; nothing where they are known or not used."""
-        normalizer = self.recognizer.features.normalizer
-        if not isinstance(normalizer, StoredNormalizer) or normalizer.is_measured:
-            return
-        # As one rank alone would have it: the same on every rank.
-        window = self._open_data(0, 1).load(0, 0)
-        plan = replace(self.planner, rank=0, world_size=1).batches(window, 0)
-        batches = self.loader.load(
-            [window.request(0, position, is_varied=False) for position in batch]
-            for batch in plan[: math.ceil(MEASURED_S / self.settings.batch_duration_s)]
-        )
-        on_device = (batch.to(self.world.device) for batch in batches)
-        log_mel = self.recognizer.features.log_mel
-        normalizer.measure(log_mel(batch.waveforms, batch.num_samples) for batch in on_device)
-
-    def _begin_folder(self) -> None:
-        """Take what is no part of this training out of the run's folder, and begin its log."""
-        settings, progress = self.settings, self.progress
-        if self.is_writer and not self.is_resumed:
-            self.store.clear()
-        if self.is_writer and (settings.keep_models or not self.is_resumed):
-            drop_models(self.run_dir, progress.step, settings.keep_models)
-        self.log = RunLog(
-            self.run_dir, self.is_writer, settings.max_epochs, self.stepper.block_names,
-            progress.step, progress.validations, settings.tensorboard,
-        )  # fmt: skip
-        self.diagnostics = Diagnostics(self.recognizer, self.world, self.log, settings.worst)
-
-    def _announce(self) -> None:
-        """Tell what is trained, and try the largest batch."""
-        settings, windows, log = self.settings, self.windows, self.log
-        parameters = sum(parameter.numel() for parameter in self.recognizer.model.parameters())
-        log.say(
-            "%d utterances, %.2f h to train on; %.2f M parameters; %s, %s, %d process(es)",
-            windows.num_utterances, windows.seconds / 3600, parameters / 1e6,
-            self.world.device, self.world.precision, self.world.size,
-        )  # fmt: skip
-        if self.progress.step:
-            log.say("resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1)
-        if settings.scan_memory:
-            window, waveform = windows.load(1, 0), self.recipe.augment.waveform
-            scan_memory(
-                self.stepper, log, window, self.planner.batches(window, 1),
-                waveform.slowest if waveform else 1.0, settings.batch_duration_s,
-            )  # fmt: skip
-        log.say(UNITS)
-
 
 class _Leaving(Exception):  # noqa: N818 -- it carries one
-    """The training is to end where its state can be saved.
+    """All ranks end the training here, after the state is saved.
 
     Args:
-        reason: what is to be raised then.
+        reason: what is to be raised then: Stopped, or why batches cannot be loaded.
     """
 
     def __init__(self, reason: Exception) -> None:

@@ -99,11 +99,17 @@ def validate(
     with torch.inference_mode():
         for batch in batches:
             assert not batch.faults, "rates without them would be those of another split"
-            if batch.utterances:
-                found, nats = _decode(recognizer, batch.to(world.device))
-                samples += found
-                loss += nats
-                characters += int(batch.token_lengths.sum())
+            if not batch.utterances:
+                continue
+            batch = batch.to(world.device)
+            log_probs, lengths = recognizer(batch.waveforms, batch.num_samples)
+            losses = ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths)
+            loss += float(losses.sum())
+            characters += int(batch.token_lengths.sum())
+            decoded = Greedy()(log_probs, lengths)
+            for utterance, best in zip(batch.utterances, decoded, strict=True):
+                text = recognizer.tokenizer.decode(best[0].tokens)
+                samples.append(Sample(utterance.id, utterance.text, text))
     recognizer.train(was_training)
     references = [sample.reference for sample in samples]
     hypotheses = [sample.hypothesis for sample in samples]
@@ -116,15 +122,3 @@ def validate(
         characters=ErrorCounts(*map(int, sums[4:8])),
         samples=tuple(samples[:: max(len(samples) // num_samples, 1)][:num_samples]),
     )
-
-
-def _decode(recognizer: Recognizer, batch: Batch) -> tuple[list[Sample], float]:
-    log_probs, lengths = recognizer(batch.waveforms, batch.num_samples)
-    losses = ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths)
-    decoded = Greedy()(log_probs, lengths)
-    texts = [recognizer.tokenizer.decode(best[0].tokens) for best in decoded]
-    samples = [
-        Sample(utterance.id, utterance.text, text)
-        for utterance, text in zip(batch.utterances, texts, strict=True)
-    ]
-    return samples, float(losses.sum())

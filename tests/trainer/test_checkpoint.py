@@ -359,7 +359,7 @@ def test_a_damaged_newest_gives_way_to_the_one_before(
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_a_damaged_state_is_not_newer_than_those_saved_after_it_was_passed_over(
+def test_a_damaged_state_is_not_newer_than_those_saved_after_it_was_skipped(
     store: StateStore, keep: int
 ) -> None:
     file_of(store, 30).write_bytes(b"damaged")
@@ -437,12 +437,12 @@ def test_a_state_that_was_not_entered_yet_is_the_newest(store: StateStore) -> No
 
 
 @pytest.mark.parametrize("content", [content_of(40, run="theirs"), b"damaged"])
-def test_a_foreign_or_damaged_state_is_passed_over_and_left_alone(
+def test_a_foreign_or_damaged_state_is_skipped_and_left_alone(
     store: StateStore, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file_of(store, 40).write_bytes(content)
     assert store.load()[1] == file_of(store, 30)
-    assert any("passed over" in record.getMessage() for record in caplog.records)
+    assert any("skipped" in record.getMessage() for record in caplog.records)
     store.clean()
     assert file_of(store, 40).read_bytes() == content
 

@@ -182,9 +182,9 @@ def test_attributes_of_a_mapping_do_not_come_along() -> None:
     parts["model"].load_state_dict(fitting_states(states | {"model": forged}, parts)["model"])
 
 
-def test_a_part_that_is_passed_over() -> None:
+def test_a_part_that_is_skipped() -> None:
     parts = parts_of(ADAM, 1)
     states = states_of(parts) | {"precision": {}}
     with pytest.raises(ValueError, match=r"precision has no scale"):
         fitting_states(states, parts)
-    assert fitting_states(states, parts, passed_over={"precision"}).keys() == {"model", "optimizer"}
+    assert fitting_states(states, parts, skipped={"precision"}).keys() == {"model", "optimizer"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from functools import partial
@@ -14,8 +15,7 @@ from torch import Tensor
 
 from asr.model_file import average_models, load_model
 from asr.trainer.distributed import Stopped
-from asr.trainer.trainer import Training
-from asr.trainer.validation import Validation
+from asr.trainer.validation import Validation, validate
 from tests.trainer.fitting import (
     STEPS_AN_EPOCH,
     MakeRecognizer,
@@ -159,13 +159,11 @@ def test_a_stop_within_a_validation_saves_the_trainings_own_weights(
     averaged: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    validate = Training._validate
+    def asked(*arguments: Any) -> Validation:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validate(*arguments)
 
-    def asked(training: Training) -> Validation:
-        training.stop.signal = signal.SIGTERM
-        return validate(training)
-
-    monkeypatch.setattr(Training, "_validate", asked)
+    monkeypatch.setattr("asr.trainer.trainer.validate", asked)
     splits = make_splits()
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {STEPS_AN_EPOCH}, saved"):
         trainer_of(**AVERAGE).fit(varied_recipe(make_recognizer, splits), run_dir)
