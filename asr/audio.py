@@ -1,4 +1,4 @@
-"""Audio files to waveforms: float32, mono, at the asked sample rate, bounded in time and memory."""
+"""Audio files to waveforms, float32 at the asked rate, bounded in time and memory; and back."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".ai
 MIN_SAMPLE_RATE = 1_000  # [Hz] below this no speech is left, and resampling up explodes
 MAX_SAMPLE_RATE = 384_000  # [Hz] the highest rate of professional converters
 MAX_CHANNELS = 64
+INT16_SCALE = 1 << 15  # of 16-bit samples
 MAX_DURATION_S = 4 * 3600.0  # [s] longer recordings are to be cut with offset and duration
 BLOCK_VALUES = 2**22  # decoded at a time, so that a forged length costs no memory
 LONG_S = 600.0  # [s] of which nobody asks whether there is memory for it
@@ -153,6 +154,29 @@ def load_audio(
         if seconds > LONG_S:  # its blocks, and then the whole of them
             require_memory(2 * 4 * seconds * sample_rate, f"{name}: {seconds:g} s of audio")
         return _decode(file, source, start, count, sample_rate)
+
+
+def encode_audio(
+    waveform: NDArray[np.float32], sample_rate: int, container: str, subtype: str = "PCM_16"
+) -> tuple[bytes, int]:
+    """Encode a waveform with 16 bits a sample.
+
+    Args:
+        waveform: `(num_samples,)`, nominally in [-1, 1].
+        sample_rate: [Hz].
+        container: as libsndfile names it: WAV, FLAC, OGG.
+        subtype: as libsndfile names the encoding.
+
+    Returns:
+        The content of a file, and how many samples were beyond full scale.
+    """
+    # Of floats libsndfile cuts off what a WAV's 16 bits do not hold; here it is rounded.
+    scaled = np.rint(waveform * np.float32(INT16_SCALE))
+    num_clipped = np.count_nonzero((scaled < -INT16_SCALE) | (scaled > INT16_SCALE))
+    samples = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, sample_rate, format=container, subtype=subtype)
+    return buffer.getvalue(), int(num_clipped)
 
 
 def _name(source: Source) -> str:

@@ -7,7 +7,6 @@ says which are done and from what, so that a preparation that was killed goes on
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -20,12 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-import numpy as np
-import soundfile
-from numpy.typing import NDArray
-
 from asr.atomic_file import remove_leftovers, replace_bytes, replace_text, replacing
-from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, load_audio, probe
+from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, encode_audio, load_audio, probe
 from asr.data.checks import check_length
 from asr.data.manifest import Utterance
 from asr.data.splits import SPLITS
@@ -39,7 +34,6 @@ AUDIO_DIR = "audio"
 AUDIO_FORMATS = ("keep", "wav", "flac")
 CONVERSION = 1  # raised when the same source and settings give other samples than before
 IN_FLIGHT_PER_WORKER = 4
-INT16_SCALE = 1 << 15
 MAX_SLUG_LENGTH = 60  # characters of an id that its file's name shows
 MAX_JOURNAL_BYTES = 1 << 30  # 1 GiB, some 4 million files
 _CORPUS_NAME = re.compile(r"\w[\w.-]*")
@@ -243,7 +237,7 @@ def place_audio(
         folder: of the corpus.
         splits: utterances by the name of their split.
         conversion: format, rate, tolerance and number of threads.
-        say: told when it is done, and of lines of the journal that are passed over.
+        say: told when it is done, and of lines of the journal that are skipped.
         progress: told how many are done.
 
     Returns:
@@ -295,7 +289,7 @@ def remove_stale_audio(folder: Path, splits: Corpus, say: Say) -> int:
     Args:
         folder: of the corpus.
         splits: utterances as `place_audio` gave them.
-        say: told of lines of the journal that are passed over.
+        say: told of lines of the journal that are skipped.
 
     Returns:
         How many files were deleted.
@@ -359,12 +353,11 @@ def _place(
     if wrong := check_length(utterance, len(waveform) / rate, tolerance_s):
         return wrong
     # Outside of the try: a disk that is full is no fault of the utterance.
-    samples, num_clipped = _to_int16(waveform)
-    content = _encode(samples, conversion)
+    content, num_clipped = encode_audio(waveform, rate, conversion.audio_format.upper())
     with replacing(target, durable=False) as file:
         file.write(content)
-    written = Written(fingerprint, len(samples), num_clipped, len(content))
-    return _Done(len(samples) / rate, written, is_fresh=True)
+    written = Written(fingerprint, len(waveform), num_clipped, len(content))
+    return _Done(len(waveform) / rate, written, is_fresh=True)
 
 
 def _has_size(path: Path, num_bytes: int) -> bool:
@@ -406,22 +399,6 @@ def _fingerprint(job: _Job, conversion: Conversion) -> str:
         conversion.audio_format,
     ]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
-
-
-def _to_int16(waveform: NDArray[np.float32]) -> tuple[NDArray[np.int16], int]:
-    """Samples `(num_samples,)` as int16, and how many were beyond full scale."""
-    # Not soundfile's own conversion: it scales by 32767, so that 16-bit sources would change.
-    scaled = np.rint(waveform * np.float32(INT16_SCALE))
-    beyond = (scaled < -INT16_SCALE) | (scaled > INT16_SCALE)
-    clipped = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1)
-    return clipped.astype(np.int16), int(np.count_nonzero(beyond))
-
-
-def _encode(samples: NDArray[np.int16], conversion: Conversion) -> bytes:
-    buffer = io.BytesIO()
-    kind = conversion.audio_format.upper()
-    soundfile.write(buffer, samples, conversion.sample_rate, subtype="PCM_16", format=kind)
-    return buffer.getvalue()
 
 
 def _ordered(
@@ -496,12 +473,12 @@ def open_journal(folder: Path, say: Say) -> Iterator[Journal]:
     """Read a corpus folder's journal and keep it open for additions.
 
     Files are deleted by what it says, and the folder may come from anybody: a line that is no
-    entry, or whose file is none that a preparation writes, is passed over. It then stands in the
+    entry, or whose file is none that a preparation writes, is skipped. It then stands in the
     journal no longer, its file is left alone, and is made again where it is needed.
 
     Args:
         folder: of the corpus.
-        say: told of lines that are passed over.
+        say: told of lines that are skipped.
 
     Raises:
         ValueError: a link among the folders that the files lie in, or a journal that is no file
@@ -522,7 +499,7 @@ def open_journal(folder: Path, say: Say) -> Iterator[Journal]:
                     first_bad, num_bad = first_bad or str(error), num_bad + 1
     if num_bad:
         others = f" (and {num_bad - 1} more)" if num_bad > 1 else ""
-        say(f"passed over, its file is left alone: {first_bad}{others}")
+        say(f"skipped, its file is left alone: {first_bad}{others}")
     # Without it, the first new line would be the rest of one that a kill cut.
     _rewrite(path, done)
     with open(path, "a", buffering=1, encoding="utf-8") as additions:

@@ -1,10 +1,12 @@
 """Lhotse's Shar format on a disk or in object storage: cuts, encoded audio, and our index of them.
 
-A folder holds, for every shard, `cuts.000000.jsonl.gz` (what is said) and `recording.000000.tar`
-(encoded audio), see https://lhotse.readthedocs.io. Cuts and tars of strangers are read here and not
-by lhotse: one of its cuts may name a shell command as the source of its audio, and its reader of
-tars unpacks what is packed once more, reads headers and members of any size, and ends in silence
-where a tar has fewer members than there are cuts. What is read over a network, lhotse opens.
+A folder holds, for every shard, `cuts.000000.jsonl.gz` (transcripts) and `recording.000000.tar`
+(encoded audio), see https://lhotse.readthedocs.io.
+
+What lies elsewhere is opened by lhotse. Cuts and tars are read here, as the folder may be a
+stranger's and lhotse 1.33 trusts it: a cut may name a shell command as the source of its audio, a
+line or a member may have any size and is read whole, a tar may be packed once more, and where a tar
+has fewer members than there are cuts, the shard ends there in silence.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from asr.data.manifest import MAX_SECONDS, BadLineError, Record, Utterance, json
 from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 from asr.untrusted import (
-    HasLines,
     lines,
     open_regular,
     parse_json,
@@ -103,7 +104,15 @@ class SharFolder:
         """
         if self.path is not None:
             return open_regular(self.path / name, "a file of Shar")
-        return _open_url(self.where(name))
+        url = self.where(name)
+        try:
+            from lhotse.utils import SmartOpen
+
+            # Without `compression` it would unpack by the name, and the bytes have another sha256.
+            file: IO[bytes] = SmartOpen.open(url, "rb", compression="disable")
+        except ImportError as error:
+            raise ValueError(f"{url}: needs {error.name or 'smart_open'}: {NEEDS}") from error
+        return file
 
     def names(self) -> list[str]:
         """The files of a local folder, sorted.
@@ -114,17 +123,6 @@ class SharFolder:
         if self.path is None:
             raise ValueError(f"{self}: cannot be listed, expected an index in it: see asr shar")
         return sorted(path.name for path in self.path.iterdir())
-
-
-def _open_url(url: str) -> IO[bytes]:
-    try:
-        from lhotse.utils import SmartOpen
-
-        # Without `compression` it would unpack by the name, and the bytes have another sha256.
-        file: IO[bytes] = SmartOpen.open(url, "rb", compression="disable")
-    except ImportError as error:
-        raise ValueError(f"{url}: needs {error.name or 'smart_open'}: {NEEDS}") from error
-    return file
 
 
 # --- cuts ---------------------------------------------------------------------------------------
@@ -153,8 +151,23 @@ def read_cuts(
     with folder.open(name) as file:
         packed = read_stream(file, where, "a shard's cuts", MAX_CUTS_BYTES)
     check_sha256(where, hashlib.sha256(packed).hexdigest(), sha256)
-    file = io.BufferedReader(io.BytesIO(packed))
-    return _parse_cuts(where, unpacked(file, where), folder.where(recording))
+    file = unpacked(io.BufferedReader(io.BytesIO(packed)), where)
+    cuts: dict[str, Utterance | Finding] = {}
+    for line, row in json_records(lines(file, where, MAX_CUTS_BYTES)):
+        if len(cuts) == MAX_CUTS:
+            raise ValueError(f"{where}: more than {MAX_CUTS} cuts, expected fewer in a shard")
+        try:
+            if isinstance(row, BadLineError):
+                raise row
+            cut_id = row.get("id")
+            if not isinstance(cut_id, str) or not cut_id:
+                raise BadLineError(f"id is {shown(cut_id)}, expected a text")
+            if cut_id in cuts:
+                raise BadLineError(f"id {shown(cut_id)} occurs twice, expected once")
+            cuts[cut_id] = _utterance(cut_id, row, folder.where(recording))
+        except BadLineError as error:
+            raise ValueError(f"{where}:{line}: {error}") from error
+    return list(cuts.items())
 
 
 def check_sha256(where: str, actual: str, expected: str | None) -> None:
@@ -168,25 +181,6 @@ def check_sha256(where: str, actual: str, expected: str | None) -> None:
             f"{where}: sha256 {actual[:12]}..., expected {expected[:12]}...: the file is damaged, "
             "or it was changed after its index was made"
         )
-
-
-def _parse_cuts(
-    where: str, file: HasLines, recording: str
-) -> list[tuple[str, Utterance | Finding]]:
-    cuts: dict[str, Utterance | Finding] = {}
-    for line, row in json_records(lines(file, where, MAX_CUTS_BYTES)):
-        if len(cuts) == MAX_CUTS:
-            raise ValueError(f"{where}: more than {MAX_CUTS} cuts, expected fewer in a shard")
-        try:
-            if isinstance(row, BadLineError):
-                raise row
-            cut_id = _text(row, "id")
-            if cut_id in cuts:
-                raise BadLineError(f"id {shown(cut_id)} occurs twice, expected once")
-            cuts[cut_id] = _utterance(cut_id, row, recording)
-        except BadLineError as error:
-            raise ValueError(f"{where}:{line}: {error}") from error
-    return list(cuts.items())
 
 
 def _utterance(cut_id: str, row: Record, recording: str) -> Utterance | Finding:
@@ -237,13 +231,6 @@ def _unusable(row: Record, duration: float) -> str | None:
     return None
 
 
-def _text(row: Record, name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadLineError(f"{name} is {shown(value)}, expected a text")
-    return value
-
-
 def _seconds(row: Record, name: str, least: float = 0.0) -> float:
     value = row.get(name)
     if (
@@ -285,7 +272,7 @@ def read_recordings(
     with folder.open(name) as file:
         hashed = HashedReader(file)
         try:
-            audio = _extract(where, tar_members(hashed), cut_ids, wanted)
+            audio = _audio_of(where, tar_members(hashed), cut_ids, wanted)
             actual = hashed.finish()
         except tarfile.TarError as error:
             raise ValueError(f"{where}: damaged tar ({error})") from error
@@ -320,7 +307,7 @@ class HashedReader:
         return self._digest.hexdigest()
 
 
-def _extract(
+def _audio_of(
     where: str,
     members: Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]],
     cut_ids: Sequence[str],
@@ -442,8 +429,18 @@ def read_index(folder: SharFolder) -> SharIndex | None:
     with folder.open(INDEX_FILE) as file:
         content = read_stream(file, where, "an index", MAX_INDEX_BYTES)
     index = _parse_index(where, content)
-    if folder.path is not None and index.complete:
-        _check_names(folder, index)
+    if folder.path is None or not index.complete:
+        return index
+    listed = {name for shard in index.shards for name in (shard.cuts, shard.recording)}
+    there = set(folder.names())
+    missing = sorted(listed - there)
+    more = sorted(name for name in there - listed if _CUTS_FILE.fullmatch(name))
+    if missing or more:
+        fault = f"{missing[0]} is missing" if missing else f"{more[0]} is not in it"
+        raise ValueError(
+            f"{where}: {fault}, expected the index of the shards that are there; without the file "
+            "the folder is scanned"
+        )
     return index
 
 
@@ -533,20 +530,6 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file."""
     with open_regular(path, "a file of Shar") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_names(folder: SharFolder, index: SharIndex) -> None:
-    listed = {name for shard in index.shards for name in (shard.cuts, shard.recording)}
-    there = set(folder.names())
-    present = {name for name in there if _CUTS_FILE.fullmatch(name)}
-    for name, fault in (
-        *((name, "is missing") for name in sorted(listed - there)),
-        *((name, "is not in it") for name in sorted(present - listed)),
-    ):
-        raise ValueError(
-            f"{folder.where(INDEX_FILE)}: {name} {fault}, expected the index of the shards that "
-            "are there; without the file the folder is scanned"
-        )
 
 
 def _parse_index(where: str, content: bytes) -> SharIndex:

@@ -1,4 +1,9 @@
-"""A manifest as shards, shuffled, so that each is a fair sample of the whole."""
+"""A manifest as shards, shuffled, so that each is a fair sample of the whole.
+
+Not by lhotse's SharWriter (1.33): its cuts hold the time of writing, so that the same call gives
+other bytes, from which a training would not go on; its files have their final names while they are
+half written; and it encodes one utterance after the other.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,14 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 import numpy as np
-import soundfile
 
 from asr.atomic_file import remove_leftovers, replacing
-from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, load_audio, probe
+from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, encode_audio, load_audio, probe
+from asr.data.checks import with_duration
 from asr.data.manifest import Utterance
 from asr.data.shar import (
     MAX_CUTS,
@@ -33,10 +37,10 @@ from asr.data.shar import (
     summarise,
     write_index,
 )
+from asr.finding import Finding
 from asr.text import TextNormalizer
 
 LAYOUT = 1  # of the shards; another number makes a folder be written anew
-INT16_SCALE = 32768.0
 MAX_ID_BYTES = 1024
 # Container and encoding, as libsndfile names them.
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
@@ -107,7 +111,11 @@ class SharWriter:
     ) -> None:
         self.folder = folder
         self.settings = settings
-        self.utterances = [_with_duration(utterance) for utterance in utterances]
+        self.utterances: list[Utterance] = []
+        for row in map(with_duration, utterances):
+            if isinstance(row, Finding):
+                raise ValueError(row.reason)
+            self.utterances.append(row)
         self.shares = divide(self.utterances, settings)
 
     def write(self, num_workers: int = 1) -> Iterator[Shard]:
@@ -125,34 +133,39 @@ class SharWriter:
         """
         made_of = _fingerprint(self.utterances, self.settings)
         self.folder.mkdir(parents=True, exist_ok=True)
-        index = _begin(SharFolder(self.folder), made_of)
-        if index is not None and index.complete:
+        folder, text = SharFolder(self.folder), self.settings.text
+        index = read_index(folder)
+        others = [name for name in folder.names() if not name.endswith(".part")]
+        if index is None and others:
+            raise ValueError(
+                f"{folder}: holds {others[0]}, expected an empty folder or shards begun by asr shar"
+            )
+        if index is None:
+            write_index(self.folder, SharIndex((), {}, asdict(text), made_of, complete=False))
+        elif index.made_of != made_of:
+            raise ValueError(
+                f"{folder}: holds shards of another manifest or of other settings, expected those "
+                "of this call, or an empty folder"
+            )
+        elif index.complete:
             yield from index.shards
             return
-        if index is None:
-            text = asdict(self.settings.text)
-            write_index(self.folder, SharIndex((), {}, text, made_of, complete=False))
         remove_leftovers(self.folder)
-        shards: list[Shard] = []
+        shards: dict[str, Shard] = {}
         with ThreadPoolExecutor(num_workers, thread_name_prefix="audio") as pool:
-            for number in range(len(self.shares)):
-                shards.append(self._shard(number, pool))
-                yield shards[-1]
-        known = {shard.cuts: shard for shard in shards}
-        pairs = [(shard.cuts, shard.recording) for shard in shards]
-        whole = summarise(SharFolder(self.folder), pairs, self.settings.text, known=known)
+            for number, share in enumerate(self.shares):
+                cuts = f"cuts.{number:06d}.jsonl.gz"
+                recording = recording_of(cuts)
+                if not (self.folder / cuts).exists():
+                    own = [self.utterances[position] for position in share]
+                    _write_shard(self.folder, cuts, recording, own, self.settings, pool)
+                (shard,) = summarise(folder, [(cuts, recording)], text).shards
+                sha256 = sha256_of(self.folder / recording)
+                shards[cuts] = replace(shard, recording_sha256=sha256)
+                yield shards[cuts]
+        pairs = [(shard.cuts, shard.recording) for shard in shards.values()]
+        whole = summarise(folder, pairs, text, known=shards)
         write_index(self.folder, replace(whole, made_of=made_of))
-
-    def _shard(self, number: int, pool: ThreadPoolExecutor) -> Shard:
-        """Write a shard unless it is there, and read it back."""
-        cuts = f"cuts.{number:06d}.jsonl.gz"
-        recording = recording_of(cuts)
-        if not (self.folder / cuts).exists():
-            share = [self.utterances[position] for position in self.shares[number]]
-            _write_shard(self.folder, cuts, recording, share, self.settings, pool)
-        folder = SharFolder(self.folder)
-        (shard,) = summarise(folder, [(cuts, recording)], self.settings.text).shards
-        return replace(shard, recording_sha256=sha256_of(self.folder / recording))
 
 
 def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list[int]]:
@@ -164,7 +177,16 @@ def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list
     """
     if not utterances:
         raise ValueError("no utterances, expected at least 1")
-    shares = _divide(utterances, settings)
+    order = np.random.default_rng(settings.seed).permutation(len(utterances))
+    if settings.shard_size is not None:
+        parts = np.array_split(order, -(-len(order) // settings.shard_size))
+    else:
+        durations = np.array([utterances[i].duration or 0.0 for i in order])
+        middles = np.cumsum(durations) - durations / 2
+        num_shards = max(1, round(durations.sum() / settings.shard_duration_s))
+        number = np.minimum(middles / durations.sum() * num_shards, num_shards - 1).astype(int)
+        parts = np.split(order, np.searchsorted(number, np.arange(1, num_shards)))
+    shares: list[list[int]] = [part.tolist() for part in parts if len(part)]
     largest = max(map(len, shares))
     if largest > MAX_CUTS or len(shares) > MAX_SHARDS:
         raise ValueError(
@@ -174,48 +196,12 @@ def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list
     return shares
 
 
-def _divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list[int]]:
-    order = np.random.default_rng(settings.seed).permutation(len(utterances))
-    if settings.shard_size is not None:
-        num_shards = -(-len(order) // settings.shard_size)
-        return [share.tolist() for share in np.array_split(order, num_shards)]
-    durations = np.array([utterances[i].duration or 0.0 for i in order])
-    middles = np.cumsum(durations) - durations / 2
-    num_shards = max(1, round(durations.sum() / settings.shard_duration_s))
-    number = np.minimum(middles / durations.sum() * num_shards, num_shards - 1).astype(int)
-    ends = np.searchsorted(number, np.arange(1, num_shards))  # it never falls
-    return [share.tolist() for share in np.split(order, ends) if len(share)]
-
-
-def _with_duration(utterance: Utterance) -> Utterance:
-    if utterance.duration is not None:
-        return utterance
-    return replace(utterance, duration=probe(utterance.audio_filepath).duration - utterance.offset)
-
-
 def _fingerprint(utterances: Sequence[Utterance], settings: SharSettings) -> str:
     digest = hashlib.sha256(json.dumps([LAYOUT, asdict(settings)]).encode())
     for item in utterances:
         row = [str(item.audio_filepath.absolute()), item.offset, item.duration, item.id, item.text]
         digest.update(json.dumps([*row, item.speaker, dict(item.extra)]).encode())
     return digest.hexdigest()
-
-
-def _begin(folder: SharFolder, made_of: str) -> SharIndex | None:
-    """The index of the call that this one goes on from, if any."""
-    index = read_index(folder)
-    if index is None:
-        others = [name for name in folder.names() if not name.endswith(".part")]
-        if others:
-            raise ValueError(
-                f"{folder}: holds {others[0]}, expected an empty folder or shards begun by asr shar"
-            )
-    elif index.made_of != made_of:
-        raise ValueError(
-            f"{folder}: holds shards of another manifest or of other settings, expected those of "
-            "this call, or an empty folder"
-        )
-    return index
 
 
 def _write_shard(
@@ -231,26 +217,24 @@ def _write_shard(
         replacing(folder / recording) as file,
         tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for utterance, (audio, sample_rate, num_samples) in _encoded(utterances, settings, pool):
-            cut = _cut(utterance, sample_rate, num_samples)
-            _add(tar, f"{cut['id']}.{settings.audio_format}", audio)
-            _add(tar, f"{cut['id']}.json", _line(cut["recording"]))
-            rows.append(_line(cut))
+        for start in range(0, len(utterances), IN_FLIGHT):
+            some = utterances[start : start + IN_FLIGHT]
+            encoded = pool.map(lambda utterance: _encode(utterance, settings), some)
+            for utterance, (audio, sample_rate, num_samples) in zip(some, encoded, strict=True):
+                cut = _cut(utterance, sample_rate, num_samples)
+                for suffix, content in (
+                    (settings.audio_format, audio), ("json", _line(cut["recording"]))
+                ):  # fmt: skip
+                    member = tarfile.TarInfo(f"{cut['id']}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+                rows.append(_line(cut))
     # Without name and time, so that the same cuts are the same bytes.
     with (
         replacing(folder / cuts) as file,
         gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed,
     ):
         packed.writelines(rows)
-
-
-def _encoded(
-    utterances: Sequence[Utterance], settings: SharSettings, pool: ThreadPoolExecutor
-) -> Iterator[tuple[Utterance, tuple[bytes, int, int]]]:
-    """Encode in threads, in order, with few waiting at a time."""
-    rest = iter(utterances)
-    while some := list(islice(rest, IN_FLIGHT)):
-        yield from zip(some, pool.map(lambda item: _encode(item, settings), some), strict=True)
 
 
 def _encode(utterance: Utterance, settings: SharSettings) -> tuple[bytes, int, int]:
@@ -261,13 +245,9 @@ def _encode(utterance: Utterance, settings: SharSettings) -> tuple[bytes, int, i
         rates = ", ".join(map(str, OPUS_RATES))
         raise ValueError(f"{path}: {rate} Hz, expected one of {rates} for opus: give --sample-rate")
     waveform = load_audio(path, rate, offset=utterance.offset, duration=utterance.duration)
-    # Not soundfile's own conversion: it scales by 32767, so that 16-bit sources would change.
-    scaled = np.rint(waveform * np.float32(INT16_SCALE))
-    samples = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16)
     container, subtype = AUDIO_FORMATS[settings.audio_format]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format=container, subtype=subtype)
-    return buffer.getvalue(), rate, len(samples)
+    content, _ = encode_audio(waveform, rate, container, subtype)
+    return content, rate, len(waveform)
 
 
 def _cut(utterance: Utterance, sample_rate: int, num_samples: int) -> dict[str, object]:
@@ -312,9 +292,3 @@ def _cut_id(utterance_id: str) -> str:
 
 def _line(record: object) -> bytes:
     return (json.dumps(record, ensure_ascii=False) + "\n").encode()
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))

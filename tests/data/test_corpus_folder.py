@@ -339,7 +339,7 @@ def test_a_full_disk_is_no_fault_of_the_utterance(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device", "x.wav")
 
-    monkeypatch.setattr(module, "_encode", full)
+    monkeypatch.setattr(module, "encode_audio", full)
     with pytest.raises(OSError, match="No space left"):
         place(folder, {"train": [utterance(write(tmp_path / "a.wav"))]}, WAV)
 

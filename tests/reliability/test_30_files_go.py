@@ -176,14 +176,14 @@ def test_recordings_behind_a_link_are_not_deleted(tmp_path: Path) -> None:
     assert (elsewhere / "0_jackson_0.wav").read_text() == "precious"
 
 
-def test_what_is_passed_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_skipped_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = World(tmp_path)
     world.journal(entry(str(tmp_path / "thesis.txt")), entry("../../thesis.txt"))
     arguments = ["corpus=manifest", "corpus.name=mine", f"paths.data_dir={tmp_path / 'data'}"]
     run_dir = f"hydra.run.dir={tmp_path / 'run'}"
     assert main(["prepare", *arguments, f"corpus.train={world.manifest}", run_dir]) == 0
     assert world.is_whole()
-    told = [line for line in capsys.readouterr().out.splitlines() if "passed over" in line]
+    told = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
     assert len(told) == 1
     assert "audio.jsonl:2: file is '" in told[0]
     assert told[0].endswith("expected one that asr prepare writes (and 1 more)")
