@@ -54,8 +54,6 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 BAD = "#c0392b"
 MARGIN = 1.08  # of an axis around the values
 
-Measured = Audio | Finding
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -146,9 +144,7 @@ def examine(
         examined: list[Examined] = []
         for one, text in zip(utterances(own_rows), own_texts, strict=True):
             is_whole = num_of_path[one.audio_filepath] == 1 and not one.offset
-            audio = next(measured)
-            each = _examined(one, text, audio, rules, tokenizer)
-            own = list(_findings(each, audio, rules, tokenizer, is_whole))
+            each, own = _examine_one(one, text, next(measured), rules, tokenizer, is_whole)
             is_usable = all(finding.kind.severity is not Severity.ERROR for finding in own)
             if rules.shortfall is not None and is_usable and not headers_only:
                 try:
@@ -171,8 +167,8 @@ def _measure_all(
     decode_up_to_s: float,
     jobs: int,
     progress: Callable[[int, int], None],
-) -> Iterator[Measured]:
-    def measure(utterance: Utterance) -> Measured:
+) -> Iterator[Audio | Finding]:
+    def measure(utterance: Utterance) -> Audio | Finding:
         try:
             return check_file(utterance) or measure_audio(utterance, decode_up_to_s)
         except (ValueError, OSError) as error:
@@ -186,43 +182,34 @@ def _measure_all(
                 yield result
 
 
-def _examined(
+def _examine_one(
     utterance: Utterance,
     text: str,
-    measured: Measured,
-    rules: Rules,
-    tokenizer: CharTokenizer | None,
-) -> Examined:
-    audio = measured if isinstance(measured, Audio) else None
-    duration_s = audio.duration_s if audio else utterance.duration
-    frames = None if duration_s is None else rules.output_frames(duration_s / rules.speed)
-    needed = None
-    if tokenizer and text and not tokenizer.unknown_characters(text):
-        needed = rules.required_frames(tokenizer.encode(text))
-    return Examined(utterance, text, audio, duration_s, frames, needed)
-
-
-def _findings(
-    each: Examined,
-    measured: Measured,
+    measured: Audio | Finding,
     rules: Rules,
     tokenizer: CharTokenizer | None,
     is_whole: bool,
-) -> Iterator[Finding]:
-    """What is wrong with an utterance by itself."""
+) -> tuple[Examined, list[Finding]]:
+    """An utterance as far as it is known, and what is wrong with it by itself."""
+    normal = replace(utterance, text=text)
+    fault = check_characters(normal, tokenizer) if tokenizer else None
+    needed = frames = audio = None
+    if tokenizer and text and fault is None:
+        needed = rules.required_frames(tokenizer.encode(text))
     if isinstance(measured, Finding):
-        yield measured
+        found: list[Finding | None] = [measured]
+        duration_s = utterance.duration
     else:
-        yield from check_audio(each.utterance, measured, rules.sample_rate, is_whole)
-    normal, duration_s = replace(each.utterance, text=each.text), each.duration_s
-    checked = [check_text(normal), check_characters(normal, tokenizer) if tokenizer else None]
+        found = [*check_audio(utterance, measured, rules.sample_rate, is_whole)]
+        audio, duration_s = measured, measured.duration_s
+    found += [check_text(normal), fault]
     if duration_s is not None:
-        checked.append(
-            check_duration(normal, duration_s, rules.min_duration_s, rules.max_duration_s)
-        )
-        if each.needed and each.frames is not None:
-            checked.append(check_frames(normal, duration_s, each.frames, each.needed, rules.speed))
-    yield from filter(None, checked)
+        frames = rules.output_frames(duration_s / rules.speed)
+        found.append(check_duration(normal, duration_s, rules.min_duration_s, rules.max_duration_s))
+        if needed:
+            found.append(check_frames(normal, duration_s, frames, needed, rules.speed))
+    examined = Examined(utterance, text, audio, duration_s, frames, needed)
+    return examined, [each for each in found if each is not None]
 
 
 def _in_order(paths: Sequence[Path], found: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -150,8 +150,16 @@ def prepare_corpus(
             raise ValueError(f"{folder.name}: no {name} utterance is left, expected at least one")
     alphabet = _tokenizer(splits, settings).alphabet
     summaries = [_write_split(folder, name, items, say) for name, items in splits.items()]
-    _remove_stale(folder, splits, say)
-    remarks = [*notes, *audio.notes, *overlaps, *_unspelt(alphabet)]
+    num_stale = remove_stale_audio(folder, splits, say)
+    for stale in (folder / f"{name}.jsonl" for name in SPLITS if name not in splits):
+        num_stale += stale.exists()
+        stale.unlink(missing_ok=True)
+    if num_stale:
+        say(f"removed {num_stale} files of an earlier preparation")
+    remarks = [*notes, *audio.notes, *overlaps]
+    unspelt = [c for c in alphabet if unicodedata.category(c)[0] in "NS" or c in "%&@#"]
+    if unspelt:
+        remarks.append(f"The alphabet has {_listed(unspelt)}: spell out what is read as words.")
     if bad:
         remarks.append(f"{len(bad)} bad utterances were left out, listed in rejected.jsonl.")
     corpus = PreparedCorpus(folder.name, folder, tuple(summaries), alphabet, tuple(remarks))
@@ -243,13 +251,6 @@ def _overlaps(splits: Corpus) -> list[str]:
     return notes
 
 
-def _unspelt(alphabet: str) -> list[str]:
-    strange = [c for c in alphabet if unicodedata.category(c)[0] in "NS" or c in "%&@#"]
-    if not strange:
-        return []
-    return [f"The alphabet has {_listed(strange)}: spell out what is read as words."]
-
-
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more
@@ -279,17 +280,6 @@ def _write_split(folder: Path, name: str, items: Sequence[Utterance], say: Say) 
         speakers=len({each.speaker for each in items if each.speaker is not None}),
         characters_per_second=(min(rates), max(rates)),
     )
-
-
-def _remove_stale(folder: Path, splits: Corpus, say: Say) -> None:
-    num_files = remove_stale_audio(folder, splits, say)
-    for name in SPLITS:
-        path = folder / f"{name}.jsonl"
-        if name not in splits and path.exists():
-            path.unlink()
-            num_files += 1
-    if num_files:
-        say(f"removed {num_files} files of an earlier preparation")
 
 
 def _description(

@@ -191,7 +191,7 @@ class Workers(Generic[Key, Result]):
         while True:
             if not any(task in worker.tasks for worker in self._workers) and task.answer is None:
                 return self._finish([self._load(key) for key in task.keys])
-            self._listen(wait_s)  # also where the answer is there: the next ones are read ahead
+            self._receive(wait_s)  # also where the answer is there: the next ones are read ahead
             if task.answer is not None:
                 result: Result = task.answer.result()
                 return result
@@ -199,7 +199,7 @@ class Workers(Generic[Key, Result]):
                 raise Interrupted
             wait_s = POLL_S
 
-    def _listen(self, wait_s: float) -> None:
+    def _receive(self, wait_s: float) -> None:
         """Take the answers that are there or come in some time, and look after the processes."""
         start = time.monotonic()
         sources = [s for each in self._workers for s in (each.channel, each.process.sentinel)]
@@ -208,7 +208,7 @@ class Workers(Generic[Key, Result]):
         waited_s = min(time.monotonic() - start, wait_s)
         for worker in list(self._workers):
             has_ended = worker.process.sentinel in ready
-            if self._hear(worker) or not worker.tasks:
+            if self._take_answers(worker) or not worker.tasks:
                 worker.silent_s = 0.0
             else:
                 worker.silent_s += waited_s
@@ -220,19 +220,19 @@ class Workers(Generic[Key, Result]):
                 worker.end()
                 self._replace(worker, f"did not answer for {self._silence_s:g} s")
 
-    def _hear(self, worker: _Worker) -> bool:
-        """Take what a process has said; whether it has said anything."""
-        has_spoken = False
+    def _take_answers(self, worker: _Worker) -> bool:
+        """Take a process's answers and signs of life; returns whether there were any."""
+        is_alive = False
         while True:
             try:
                 sign, files, _, _ = socket.recv_fds(worker.channel, 1, 1)
             except BlockingIOError:
-                return has_spoken
+                return is_alive
             except ConnectionResetError:
                 continue  # told once, where it ended with requests unread: its answers are there
             if not sign:
-                return has_spoken
-            has_spoken = True
+                return is_alive
+            is_alive = True
             for file in files:
                 worker.tasks.popleft().answer = self._thread.submit(self._read, file)
 

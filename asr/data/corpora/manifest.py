@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
@@ -73,13 +73,7 @@ def prepare_manifest(
     """
     conversion = Conversion(audio_format, sample_rate, num_workers, duration_tolerance_s)
     settings = Settings(conversion, text or TextNormalizer(), alphabet, skip_bad)
-    named = {"train": train, "dev": dev, "test": test}
-    given = {split: paths for split, paths in named.items() if paths is not None}
-    if source is not None and given:
-        raise ValueError(f"source and {next(iter(given))} are both given, expected one of them")
-    if source is None and train is None:
-        raise ValueError("neither source nor train is given, expected one of them")
-    manifests = find_splits(Path(source)) if source is not None else _listed(given)
+    manifests = _manifests(source, {"train": train, "dev": dev, "test": test})
     if dev_fraction and "dev" in manifests:
         raise ValueError(
             f"dev_fraction is {dev_fraction!r}, expected 0 as dev is {manifests['dev'][0]}"
@@ -137,7 +131,17 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _listed(given: dict[str, Manifests]) -> dict[str, list[Path]]:
+def _manifests(
+    source: str | Path | None, splits: Mapping[str, Manifests | None]
+) -> dict[str, list[Path]]:
+    """The manifests of each split: those of the source, or those that are given one by one."""
+    given = {split: paths for split, paths in splits.items() if paths is not None}
+    if source is not None and given:
+        raise ValueError(f"source and {next(iter(given))} are both given, expected one of them")
+    if source is not None:
+        return find_splits(Path(source))
+    if "train" not in given:
+        raise ValueError("neither source nor train is given, expected one of them")
     listed = {
         split: [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
         for split, paths in given.items()
