@@ -114,8 +114,8 @@ class Origin:
     Attributes:
         run: name drawn when the run began; all its states have it.
         plan: fingerprint of all that the order of the data depends on; another one is refused.
-        surroundings: what else the bits of a training depend on (threads, device, versions), by
-            name; a difference is told.
+        surroundings: the environment that the bits of a training depend on (threads, device,
+            versions), by name; a difference is told.
         optimizer: class whose moments these are; another one is refused. Empty where the state was
             saved without.
         settings: what the weights depend on, as text by key, when the state was saved; a difference

@@ -76,7 +76,7 @@ class LeftOut:
         self.max_share = max_share
         self.path = path
         self.is_writer = is_writer
-        self.epoch: list[Finding] = []  # those of this epoch that this process has met
+        self._epoch: list[Finding] = []  # those of this epoch that this process has met
         self._num_named = 0
 
     def begin(self, is_resumed: bool) -> None:
@@ -105,6 +105,10 @@ class LeftOut:
             )
         self._check(len(found), f"{summarise(found)}; first: {found[0]}" if found else "")
 
+    def start_epoch(self) -> None:
+        """Begin to count anew what is left out while training."""
+        self._epoch.clear()
+
     def add(self, when: str, found: Sequence[Finding], so_far: int) -> None:
         """Tell and list what was found while training.
 
@@ -118,13 +122,13 @@ class LeftOut:
         """
         if not found:
             return
-        self.epoch += found
+        self._epoch += found
         if self.is_writer:
             for finding in found[: max(SHOWN - self._num_named, 0)]:
                 logger.warning("%s: left out %s", when, printable(str(finding)))
             append_findings(self.path, found)
         self._num_named += len(found)
-        everything = summarise([*self.before, *self.epoch])
+        everything = summarise([*self.before, *self._epoch])
         self._check(
             len(self.before) + so_far, f"{everything}, all in {self.path}; last: {found[-1]}"
         )

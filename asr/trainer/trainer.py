@@ -378,8 +378,8 @@ class Training:
         """Take the optimiser steps that are left of an epoch."""
         progress, settings = self.progress, self.settings
         self.recognizer.train()
-        self.diagnostics.worst.take()
-        self.left_out.epoch.clear()
+        self.diagnostics.worst.take()  # of an epoch without a validation, nobody took them
+        self.left_out.start_epoch()
         self.log.start_epoch(progress.epoch)
         windows = self.windows.epoch(progress.epoch, progress.window)
         # The loading processes are some batches ahead of the steps.
@@ -408,7 +408,7 @@ class Training:
             if result is None:  # some rank had no batch, and no rank has taken the step
                 raise self._leaving(lack)
             self.average.update()
-            self._count_step(step, result, waited_s, time.monotonic() - start)
+            self._after_step(step, result, waited_s, time.monotonic() - start)
             if result.is_stop:
                 raise self._leaving()
             every = settings.save_every_steps
@@ -417,7 +417,7 @@ class Training:
                 self.save()
         self.log.end_epoch()
 
-    def _count_step(
+    def _after_step(
         self, step: PlannedStep, result: StepResult, waited_s: float, step_s: float
     ) -> None:
         """Count a step, and tell of it."""
@@ -477,10 +477,10 @@ class Training:
             progress.epoch, progress.left_out = epochs, 0
             progress.window = progress.group = 0
             if result is not None:
-                self._take_validation(result)
+                self._after_validation(result)
         self.save()  # outside of `applied`: a state has the training's own weights
 
-    def _take_validation(self, result: Validation) -> None:
+    def _after_validation(self, result: Validation) -> None:
         """Tell of a validation, and save its model."""
         progress, settings = self.progress, self.settings
         wer, cer = result.words.rate, result.characters.rate

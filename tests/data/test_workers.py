@@ -318,28 +318,35 @@ def test_a_process_without_its_parent_ends() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
-# Loads one of six batches and leaves without a word to the loading processes.
-SCRIPT = """
+# Loads one of six batches and leaves without a word to the loading processes: Python alone, and
+# with torch, whose import registers what is done at the exit too.
+ALONE = """
 import os, signal, sys, time
+from asr.data.workers import Workers
+
+def load(key):
+    if sys.argv[2] == "stuck" and key != "u0":
+        time.sleep(10_000)
+    return key
+
+loader = Workers(load, list, str, count=1 if sys.argv[2] == "stuck" else 2)
+batches = loader.load([f"u{k}"] for k in range(6))
+name = next(batches)[0]
+"""
+WITH_TORCH = """
+import os, signal, sys
 from pathlib import Path
 from asr.data import dataset
 from asr.data.manifest import Utterance
 
-load = dataset.load_example
-
-def stuck(request, *rest):
-    if request.utterance.id != "u0":
-        time.sleep(10_000)
-    return load(request, *rest)
-
-path, ending = Path(sys.argv[1]), sys.argv[2]
-if ending == "stuck":
-    dataset.load_example = stuck
-loader = dataset.batch_loader(8000, num_workers=1 if ending == "stuck" else 2)
-requests = [[dataset.Request(0, Utterance(path, "a", 0.1, f"u{k}"), [1])] for k in range(6)]
-batches = loader.load(requests)
-first, pids = next(batches), loader.pids
-print(first.utterances[0].id, *pids, flush=True)
+utterances = [Utterance(Path(sys.argv[1]), "a", 0.1, f"u{k}") for k in range(6)]
+loader = dataset.batch_loader(8000, num_workers=2)
+batches = loader.load([dataset.Request(0, each, [1])] for each in utterances)
+name = next(batches).utterances[0].id
+"""
+ENDING = """
+ending, pids = sys.argv[2], loader.pids
+print(name, *pids, flush=True)
 if ending == "without its loader":
     del loader
 if ending == "error":
@@ -353,21 +360,24 @@ if ending == "killed":
 
 
 @pytest.mark.parametrize(
-    ("ending", "status"),
+    ("script", "ending", "status"),
     [
-        ("plain", 0),
-        ("without its loader", 0),
-        ("error", 1),
-        ("stuck", 0),
-        ("stopped", 0),
-        ("killed", -signal.SIGKILL),
+        (WITH_TORCH, "plain", 0),
+        (ALONE, "without its loader", 0),
+        (ALONE, "error", 1),
+        (ALONE, "stuck", 0),
+        (WITH_TORCH, "stopped", 0),
+        (ALONE, "killed", -signal.SIGKILL),
     ],
+    ids=["plain", "without its loader", "error", "stuck", "stopped", "killed"],
 )
-def test_a_script_that_closes_nothing_ends(tmp_path: Path, ending: str, status: int) -> None:
+def test_a_script_that_closes_nothing_ends(
+    tmp_path: Path, script: str, ending: str, status: int
+) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(800), 8000)
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(path), ending],
+        [sys.executable, "-c", script + ENDING, str(path), ending],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         text=True,

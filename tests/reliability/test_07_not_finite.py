@@ -120,7 +120,8 @@ def test_nothing_that_is_no_number_is_learnt_or_saved(
         spec = {"train": str(corpus(60, letters=(3, 3))), "dev": str(corpus(6, "dev"))}
         saboteur = Saboteur(place, step, np.nan if step == 10 else np.inf)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("asr.trainer.diagnostics.draw_curves", lambda folder: None)
+            for name in ("draw_curves", "draw_alignments"):
+                patch.setattr(f"asr.trainer.diagnostics.{name}", lambda *_: None)
             saboteur.install(patch)
             trainer = trainer_of(
                 max_epochs=1, batch_duration_s=1.3, save_every_steps=1, scan_memory=False

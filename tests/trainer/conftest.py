@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice, product
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.text import TextNormalizer
+from asr.trainer.diagnostics import draw_alignments, draw_curves
 
 RATE = 8000  # [Hz]
 TONES = {"a": 400.0, "b": 900.0, "c": 1700.0, "d": 2900.0}  # [Hz]
@@ -81,11 +82,20 @@ def make_recognizer() -> MakeRecognizer:
     return make
 
 
-@pytest.fixture(autouse=True)
-def _no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a second."""
-    if "picture" not in request.node.name:
-        monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures() -> Iterator[None]:
+    """Drawing would take two seconds of a training of a tenth of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curves", "draw_alignments"):
+            patch.setattr(f"asr.trainer.diagnostics.{name}", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def _pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are drawn."""
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", draw_curves)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_alignments", draw_alignments)
 
 
 @pytest.fixture

@@ -203,6 +203,7 @@ def test_a_batch_that_does_not_fit_is_told_before_the_first_step(
     assert "expected a smaller trainer.batch_duration_s than 99" in warning
 
 
+@pytest.mark.usefixtures("_pictures")
 def test_a_picture_of_the_alignment_of_dev_utterances(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path
 ) -> None:

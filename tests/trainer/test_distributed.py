@@ -7,19 +7,24 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from torch.distributed import HashStore
 
 from asr.data.dataset import batch_loader
-from asr.data.splits import Splits
+from asr.data.manifest import write_manifest
+from asr.data.splits import Splits, load_splits
 from asr.data.workers import STOP_SIGNALS
-from asr.model_file import load_model
+from asr.model_file import load_model, save_model
+from asr.text import TextNormalizer
 from asr.trainer.distributed import StopRequest, agree_on_attempt, join_world
 from asr.trainer.validation import validate
 from tests.data.loading import requests_of
@@ -28,8 +33,10 @@ from tests.trainer.fitting import (
     MakeRecognizer,
     MakeSplits,
     assert_weights,
+    recipe_of,
     rows_of,
     state_of,
+    trainer_of,
 )
 
 # --- signals ----------------------------------------------------------------------------------
@@ -154,35 +161,42 @@ def test_a_process_that_does_not_come_is_named() -> None:
 
 LIMIT_S = 300.0  # [s] two processes take 10 on an idle machine
 SCRIPT = """
-import sys, time
-from functools import partial
-from itertools import product
+import sys
 from pathlib import Path
 import torch
-from asr.augment import Augment
-from asr.model_file import load_model
-from asr.data.splits import load_splits
-from asr.text import TextNormalizer
-from asr.trainer import Recipe
-from asr.trainer.optim import Constant
-from tests.trainer.fitting import trainer_of
+from asr.trainer import diagnostics
+from tests.trainer.test_distributed import fit
 
-run_dir, model, train, dev = map(Path, sys.argv[1:5])
-ranks, accumulate = map(int, sys.argv[5:7])
 torch.set_num_threads(1)
-trainer = trainer_of(
-    batch_duration_s=float(sys.argv[7]), accumulate=accumulate, devices=ranks, log_every=1,
-    save_every_s=float(sys.argv[8]),
+diagnostics.draw_curves = diagnostics.draw_alignments = lambda *_: None
+folder, ranks, accumulate, batch_duration_s, save_every_s, clock = sys.argv[1:]
+fit(
+    Path(folder), int(ranks), int(accumulate), float(batch_duration_s), float(save_every_s),
+    has_slow_clock=clock == "slow_clock",
 )
-if trainer.world.rank == 1 and sys.argv[9] == "slow_clock":
-    clock = time.monotonic
-    time.monotonic = lambda: clock() / 1000
-splits = load_splits(str(train), str(dev), TextNormalizer(), "abcd")
-recipe = Recipe(
-    load_model(model)[0], splits, partial(torch.optim.SGD, lr=0.1), Constant(0.0), Augment()
-)
-trainer.fit(recipe, run_dir)
 """
+
+
+def fit(
+    folder: Path,
+    ranks: int,
+    accumulate: int,
+    batch_duration_s: float,
+    save_every_s: float,
+    has_slow_clock: bool = False,
+) -> None:
+    """Train in a folder from the model and the manifests beside it."""
+    trainer = trainer_of(
+        batch_duration_s=batch_duration_s, accumulate=accumulate, devices=ranks, log_every=1,
+        save_every_s=save_every_s,
+    )  # fmt: skip
+    if trainer.world.rank == 1 and has_slow_clock:
+        clock = time.monotonic
+        time.monotonic = lambda: clock() / 1000
+    train, dev = (str(folder.parent / f"{split}.jsonl") for split in ("train", "dev"))
+    splits = load_splits(train, dev, TextNormalizer(), "abcd")
+    recognizer = load_model(folder.parent / "start.safetensors")[0]
+    trainer.fit(recipe_of(recognizer, splits, partial(torch.optim.SGD, lr=0.1)), folder)
 
 
 @pytest.fixture
@@ -190,10 +204,6 @@ def train_on(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, tmp_path: Path
 ) -> Callable[..., Path]:
     """Trains the same model on the same data with a number of processes; gives the run's folder."""
-    from asr.data.manifest import write_manifest
-    from asr.model_file import save_model
-
-    (tmp_path / "script.py").write_text(SCRIPT)
 
     def train(
         ranks: int,
@@ -210,13 +220,14 @@ def train_on(
         save_model(tmp_path / "start.safetensors", make_recognizer(norm=norm), {})
         folder = tmp_path / f"ranks_{ranks}_{clock}"
         folder.mkdir()
-        files = ["script.py", folder.name, "start.safetensors", "train.jsonl", "dev.jsonl"]
+        settings = (folder, ranks, accumulate, batch_duration_s, save_every_s)
+        if ranks == 1:
+            fit(*settings)
+            return folder
+        (tmp_path / "script.py").write_text(SCRIPT)
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command = [sys.executable, *launcher, "script.py", *map(str, settings), clock]
         root = str(Path(__file__).parents[2])
-        command = [
-            sys.executable, *(launcher if ranks > 1 else []), *files, str(ranks), str(accumulate),
-            str(batch_duration_s), str(save_every_s), clock,
-        ]  # fmt: skip
         with subprocess.Popen(
             command,
             cwd=tmp_path,

@@ -168,7 +168,6 @@ def test_a_stop_within_a_validation_saves_the_trainings_own_weights(
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {STEPS_AN_EPOCH}, saved"):
         trainer_of(**AVERAGE).fit(varied_recipe(make_recognizer, splits), run_dir)
     monkeypatch.undo()
-    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
     trainer_of(**AVERAGE).fit(varied_recipe(make_recognizer, splits), run_dir, resume=True)
     assert_same_end(run_dir, averaged)
 

@@ -150,7 +150,6 @@ def test_a_run_killed_while_it_writes_goes_on_too(
     with pytest.raises(KeyboardInterrupt):
         trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), folder)
     monkeypatch.undo()
-    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
     trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), folder, resume=True)
     assert final_weights(folder) == uninterrupted
 
@@ -166,7 +165,6 @@ def test_a_validation_done_again_has_one_row(
     with pytest.raises(KeyboardInterrupt):
         trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), run_dir)
     monkeypatch.undo()
-    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
     trainer_of(save_every_s=0).fit(varied_recipe(make_recognizer, splits), run_dir, resume=True)
     validated = [int(row["step"]) for row in rows_of(run_dir / "validations.csv")]
     assert validated == [STEPS_AN_EPOCH, 2 * STEPS_AN_EPOCH]

@@ -205,6 +205,7 @@ def test_the_best_model_is_the_one_with_the_lowest_dev_wer(
         assert word_errors(references, heard).rate == summary["dev_wer"]
 
 
+@pytest.mark.usefixtures("_pictures")
 def test_rows_and_picture(
     make_recognizer: MakeRecognizer, make_splits: MakeSplits, run_dir: Path
 ) -> None:
