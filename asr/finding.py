@@ -146,7 +146,7 @@ def summarise(findings: Iterable[Finding]) -> str:
     return ", ".join(kind.counted(count) for kind, count in counts.most_common())
 
 
-def describe_error(error: ValueError | OSError) -> str:
+def describe_error(error: BaseException) -> str:
     """An error as the reason of a finding: one line, with the file it is about."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

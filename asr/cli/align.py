@@ -1,4 +1,4 @@
-"""asr align: when the words of a known text are said."""
+"""asr align: find when the words of a known text are spoken."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from asr.atomic_file import replace_text, replacing
 from asr.cli.main import USER_ERROR_STATUS
-from asr.cli.options import MAX_STDIN_BYTES, STDIN, Parser, check_outputs, read_standard_input
-from asr.cli.terminal import attempt, one_line, tell
+from asr.cli.options import (
+    MAX_STDIN_BYTES,
+    STDIN,
+    Parser,
+    attempt,
+    check_outputs,
+    read_standard_input,
+)
+from asr.cli.terminal import one_line, progress_bar, tell
 from asr.text import printable, printable_json
 from asr.untrusted import read_text
 
 if TYPE_CHECKING:
-    from asr.aligner import Aligner, Alignment
+    from asr.aligner import Alignment
     from asr.data.manifest import Utterance
     from asr.finding import Finding
     from asr.recognizer import Waveform
@@ -80,8 +87,18 @@ def main(arguments: list[str]) -> int:
     failures, doubtful = len(bad), 0
     for problem in bad:
         tell(f"error: {problem.place}: {problem.reason}")
-    with open_output(options.out, formats) as write:
-        for job, result in _align_all(aligner, jobs):
+    alone = len(jobs) == 1
+
+    def align(job: Job) -> Alignment:
+        waveform = job.load(aligner.sample_rate)
+        return aligner.align(waveform, job.text, *([progress] if alone else []))
+
+    with (
+        open_output(options.out, formats) as write,
+        progress_bar("aligning", "frames" if alone else "utterances") as progress,
+    ):
+        for number, job in enumerate(jobs, start=1):
+            result = attempt(partial(align, job), job.id)
             if not isinstance(result, Exception):
                 doubtful += _tell_doubts(job, result, options.min_confidence)
                 result = attempt(partial(write, job, result), job.id) or result
@@ -90,6 +107,8 @@ def main(arguments: list[str]) -> int:
                 message = one_line(result)
                 place = printable(f"{job.id}: ")  # what is wrong with a file begins with its name
                 tell(f"error: {place if place not in message else ''}{message}")
+            if not alone:
+                progress(number, len(jobs))
     if failures:
         total = len(jobs) + len(bad)
         tell(f"{failures} of {total} utterances failed")
@@ -98,18 +117,18 @@ def main(arguments: list[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr align",
         usage="asr align --model MODEL AUDIO TEXT...\n"
         "       asr align --model MODEL AUDIO --text-file FILE\n"
         "       asr align --model MODEL --manifest MANIFEST --out FOLDER",
-        description="When the words and characters of a known text are said.",
+        description="Find when the words and characters of a known text are spoken.",
         epilog="Exit status: 0 done, 1 an alignment below --min-confidence, 2 an utterance failed "
         "or a mistake in the call. Whatever can be aligned is written in any case.",
     )
     parser.add_argument("audio", nargs="?", help="an audio file, or - for standard input")
-    parser.add_argument("text", nargs="*", help="what is said in it")
+    parser.add_argument("text", nargs="*", help="its text")
     parser.add_argument("--text-file", type=Path, metavar="FILE", help="or a UTF-8 file with that")
     parser.add_argument("--manifest", type=Path, help="or many recordings with their texts")
     parser.add_argument("--model", required=True, help="a model file of asr train")
@@ -132,6 +151,7 @@ def make_parser() -> Parser:
 
 
 def _formats(options: argparse.Namespace) -> list[str]:
+    """Check what is written, and return its formats."""
     formats: list[str] = options.format.split(",")
     unknown = next((name for name in formats if name not in FORMATS), None)
     if unknown is not None:
@@ -148,8 +168,11 @@ def _formats(options: argparse.Namespace) -> list[str]:
     return formats
 
 
+# --- what is read --------------------------------------------------------------------------------
+
+
 def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
-    """What to align, and the bad lines of the manifest."""
+    """List what to align, and the bad lines of the manifest."""
     if options.manifest is not None:
         if options.audio is not None or options.text_file is not None:
             raise ValueError("--manifest and AUDIO or --text-file, expected one of them")
@@ -157,7 +180,7 @@ def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
     if options.audio is None:
         raise ValueError("no recording, expected AUDIO TEXT... or --manifest")
     if bool(options.text) == (options.text_file is not None):
-        raise ValueError("expected either TEXT... or --text-file: what is said in the recording")
+        raise ValueError("expected either TEXT... or --text-file: the text of the recording")
     if options.text:
         text = " ".join(options.text)
     else:
@@ -197,7 +220,7 @@ def _jobs_of_manifest(manifest: Path) -> tuple[list[Job], Sequence[Finding]]:
 
 
 def _name(id: str) -> str:
-    """The id without an audio file's suffix, with `_` for all but letters, digits, `_` and `-`."""
+    """Write an id without an audio file's suffix, `_` for all but letters, digits, `_` and `-`."""
     from asr.audio import AUDIO_SUFFIXES
 
     path = Path(id)
@@ -205,27 +228,11 @@ def _name(id: str) -> str:
     return re.sub(r"[^\w-]", "_", stem)
 
 
-def _align_all(
-    aligner: Aligner, jobs: Sequence[Job]
-) -> Iterator[tuple[Job, Alignment | Exception]]:
-    """Each job's alignment, or what went wrong with it: the others still get theirs."""
-    from asr.cli.progress import progress_bar
-
-    alone = len(jobs) == 1
-    with progress_bar("aligning", "frames" if alone else "utterances") as progress:
-        for number, job in enumerate(jobs):
-            told = [progress] if alone else []
-
-            def align(job: Job = job, told: list[Callable[[int, int], None]] = told) -> Alignment:
-                return aligner.align(job.load(aligner.sample_rate), job.text, *told)
-
-            yield job, attempt(align, job.id)
-            if not alone:
-                progress(number + 1, len(jobs))
+# --- what is told and written --------------------------------------------------------------------
 
 
 def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
-    """Say where the text may be wrong; returns whether the confidence is below what was asked."""
+    """Tell where the text may be wrong; return whether the confidence is below what was asked."""
     from asr.aligner import MAX_SHORTFALL
 
     if not alignment.fits:
@@ -240,11 +247,8 @@ def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
     return True
 
 
-# What is written.
-
-
 def render(job: Job, alignment: Alignment, format: str) -> str:
-    """An alignment in one of FORMATS; json is an object on a line."""
+    """Write an alignment in one of FORMATS; json is an object on a line."""
     from asr.report.files import ctm, srt, textgrid, vtt
 
     words = alignment.words
@@ -276,7 +280,7 @@ def render(job: Job, alignment: Alignment, format: str) -> str:
 def output_files(
     folder: Path | None, formats: Sequence[str], names: Sequence[str]
 ) -> Iterator[Path]:
-    """The files that `open_output` writes; none without a folder.
+    """List the files that `open_output` writes; none without a folder.
 
     Args:
         folder: of them.
@@ -295,7 +299,7 @@ def output_files(
 
 @contextmanager
 def open_output(folder: Path | None, formats: Sequence[str]) -> Iterator[Write]:
-    """Where alignments go while the block runs: into a folder, or to the terminal.
+    """Take alignments while the block runs: into a folder, or to the terminal.
 
     Files of one utterance are there at once, those of all when the block ends without an error.
 

@@ -1,4 +1,4 @@
-"""asr average: several model files to the mean of their weights."""
+"""asr average: write the mean of several model files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr average",
         description="Write the arithmetic mean of models of one training, its last validations for "

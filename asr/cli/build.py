@@ -1,4 +1,4 @@
-"""Settings to objects: classes of a table, arguments of the types that they are declared with."""
+"""Build objects of settings: classes of a table, arguments of the types they are declared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from asr.cli.signatures import parameters_of
 from asr.untrusted import check_arguments, checked, nearest, shown
@@ -61,7 +61,7 @@ START_FILE = "start.safetensors"  # in a run's folder: the model that its traini
 
 
 def plain(config: DictConfig, section: str) -> dict[str, Any]:
-    """A section of a config as plain data, its references followed.
+    """Give a section of a config as plain data, its references followed.
 
     Raises:
         ValueError: no section, or a value of it that is missing.
@@ -125,9 +125,10 @@ def check_section(settings: Mapping[str, Any], section: str) -> None:
         if key not in parameters:
             raise ValueError(f"unknown setting {where}: {nearest(key, parameters)}")
         kind = parameters[key].kind
+        takes_mapping = any(get_origin(each) is Mapping for each in (kind, *get_args(kind)))
         if isinstance(value, Mapping) and "_target_" in value:
             check_section(value, where)
-        elif isinstance(value, Mapping) and not _may_be_mapping(kind):
+        elif isinstance(value, Mapping) and not takes_mapping:
             # An experiment's settings for masks, say, where augment=none has none to set.
             group = section.split(".")[0]
             raise ValueError(
@@ -138,13 +139,8 @@ def check_section(settings: Mapping[str, Any], section: str) -> None:
             checked(value, kind, where)
 
 
-def _may_be_mapping(kind: Any) -> bool:
-    """Whether an annotation takes plain names and values."""
-    return any(getattr(choice, "__origin__", None) is Mapping for choice in (kind, *get_args(kind)))
-
-
 def check_target(name: object, where: object, stage: str = "") -> str:
-    """What a `_target_` names, if it may.
+    """Check what a `_target_` names, and return it.
 
     Args:
         name: as it was read.
@@ -162,7 +158,7 @@ def check_target(name: object, where: object, stage: str = "") -> str:
 
 
 def target(name: object, where: object, stage: str = "") -> Any:
-    """The class or function that a `_target_` names, imported; see `check_target`."""
+    """Import the class or function that a `_target_` names; see `check_target`."""
     module, _, attribute = check_target(name, where, stage).rpartition(".")
     return getattr(import_module(module), attribute)
 
@@ -209,11 +205,11 @@ def _built(settings: Mapping[str, Any], section: str) -> Any:
         raise
 
 
-# What a training is built of.
+# --- what a training is built of -----------------------------------------------------------------
 
 
 def part(config: DictConfig, section: str) -> Part:
-    """A section of a config with one of the model's classes, as data for a model file.
+    """Give a section with one of the model's classes as data for a model file.
 
     Raises:
         ValueError: a `_target_` that is none of its classes, or an argument of another type.
@@ -228,7 +224,7 @@ def part(config: DictConfig, section: str) -> Part:
 
 
 def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Recognizer:
-    """A freshly initialised recogniser, the same for the same seed."""
+    """Build a freshly initialised recogniser, the same for the same seed."""
     import torch
 
     from asr.recognizer import ModelSpec, Recognizer
@@ -244,7 +240,7 @@ def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Rec
 
 
 def build_recipe(config: DictConfig, notice: Any) -> Recipe:
-    """All that `Trainer.fit` needs."""
+    """Build all that `Trainer.fit` needs."""
     from asr.trainer import Recipe
 
     splits: Splits | StreamedSplits = construct(config, "data", notice=notice)
@@ -258,7 +254,7 @@ def build_recipe(config: DictConfig, notice: Any) -> Recipe:
 
 
 def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resumed: bool) -> Recipe:
-    """The recipe with the weights of `init_from`, if it is given.
+    """Give a recipe the weights of `init_from`, if there is one.
 
     The model that the training starts with is put into the run's folder: a resume needs the
     architecture, and finds it there when the file that it came from is gone.
@@ -298,7 +294,7 @@ def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resume
 
 
 def build_trainer(config: DictConfig) -> Trainer:
-    """The trainer, on the devices that the config asks for."""
+    """Build the trainer, on the devices that the config asks for."""
     launched = {}
     if "LOCAL_WORLD_SIZE" in os.environ:  # under torchrun, whose counts hold
         local = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -1,4 +1,4 @@
-"""asr compare: is one evaluation better than another, or is it chance?"""
+"""asr compare: tell whether one evaluation is better than another, or whether it is chance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from asr.atomic_file import replace_text
 from asr.cli.options import Parser, check_outputs
+from asr.cli.terminal import print_table
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"  # beside it
@@ -23,7 +24,6 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
-    from rich.measure import Measurement
 
     from asr.report.comparison import compare_evaluations, comparison_to_json
     from asr.report.evaluation import read_evaluation
@@ -42,16 +42,17 @@ def main(arguments: list[str]) -> int:
     if options.html is not None:
         from asr.report.html import render_comparison
 
-        pages = [_report(folder, options.html) for folder in folders]
+        pages = []  # each evaluation's own page as a link; None where there is none
+        for file in read:
+            page = file.with_name(REPORT).resolve()
+            link = quote(os.path.relpath(page, options.html.resolve().parent))
+            pages.append(link if page.is_file() else None)
         written.append((options.html, render_comparison(comparison, pages)))
     for path, text in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
+    print_table(comparison_table(comparison))
     console = Console()
-    table = comparison_table(comparison)
-    # Cells that are cut say nothing: a line that is too long is for the terminal to wrap.
-    needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
-    Console(width=max(needed, console.width)).print(table)
     console.print(comparison_notes(comparison))
     differing = settings_table(comparison)
     if differing is not None:
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
 
 
 def find_evaluations(path: Path) -> list[Path]:
-    """A folder or file of an evaluation itself, or the jobs of a multirun in their order."""
+    """List the folder or file of an evaluation itself, or the jobs of a multirun in order."""
     if not path.is_dir() or _file(path).exists():
         return [path]
     jobs = [file.parent for file in path.glob(f"*/{EVALUATION}") if file.parent.name.isdecimal()]
@@ -73,28 +74,17 @@ def _file(path: Path) -> Path:
     return path / EVALUATION if path.is_dir() else path
 
 
-def _report(evaluation: Path, html: Path) -> str | None:
-    """Where an evaluation's own page lies, seen from another page; None where there is none."""
-    report = _file(evaluation).with_name(REPORT)
-    if not report.is_file():
-        return None
-    return quote(os.path.relpath(report.resolve(), html.resolve().parent))
-
-
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr compare",
-        description="Hold evaluations of the same utterances against the first one: WER with 95 %% "
+        description="Hold evaluations of the same utterances against the first one: WER with 95 % "
         "interval, difference, matched-pair test, probability of improvement.",
     )
     parser.add_argument(
-        "evaluations",
-        nargs="+",
-        type=Path,
-        metavar="EVALUATION",
+        "evaluations", nargs="+", type=Path, metavar="EVALUATION",
         help=f"two or more: folders of asr evaluate, of its multiruns, or {EVALUATION} files",
-    )
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="JSON file to write the comparison to")
     parser.add_argument("--html", type=Path, help="page to write the comparison to")
     return parser

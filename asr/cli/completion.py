@@ -1,4 +1,4 @@
-"""asr completion: commands, options, groups and settings completed by the shell."""
+"""asr completion: let the shell complete commands, options, groups and settings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr completion",
         description="Print what lets a shell complete commands, options, groups of settings, "
@@ -52,7 +52,7 @@ def make_parser() -> Parser:
 
 
 def candidates(before: Sequence[str], current: str) -> Iterator[str]:
-    """What a word may become; nothing where it is a file or anything.
+    """Find what a word may become; nothing where it is a file or anything.
 
     Args:
         before: the words between the program's name and the word, the command first.

@@ -1,4 +1,4 @@
-"""The settings that lie in conf/, read without Hydra: to explain, complete and check them at once.
+"""Read the settings in conf/ without Hydra: to explain, complete and check them at once.
 
 Hydra takes half a second to compose a config. What a user types is first held against the files
 themselves, and what is asked for with `--help` or the tab key comes from them alone.
@@ -53,7 +53,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def conf_dir() -> Path:
-    """The folder of configs: inside the installed package, else beside it in a checkout.
+    """Find the folder of configs: inside the installed package, else beside it in a checkout.
 
     Raises:
         FileNotFoundError: where neither exists, that is, the installation is damaged.
@@ -67,7 +67,7 @@ def conf_dir() -> Path:
 
 @cache
 def config_groups() -> dict[str, tuple[str, ...]]:
-    """The options of every group of conf/ (`model`, `augment/noise`), by its name."""
+    """List the options of every group of conf/ (`model`, `augment/noise`), by its name."""
     root = conf_dir()
     return {
         folder.relative_to(root).as_posix(): tuple(sorted(f.stem for f in folder.glob("*.yaml")))
@@ -101,14 +101,14 @@ class Setting:
             self.parts.setdefault(name, Setting()).merge(part)
 
     def find(self, key: str) -> Setting | None:
-        """What a dotted key leads to."""
+        """Find what a dotted key leads to."""
         found: Setting | None = self
         for name in key.split("."):
             found = found and found.parts.get(name)
         return found
 
     def leaves(self, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-        """Every value below, with its dotted key."""
+        """Give every value below, with its dotted key."""
         for name, part in self.parts.items():
             if part.value is None:
                 yield from part.leaves(f"{prefix}{name}.")
@@ -137,7 +137,7 @@ class ConfigFile:
 
 @cache
 def read_config(name: str) -> ConfigFile:
-    """A file of conf/ by its name."""
+    """Read a file of conf/ by its name."""
     text = (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8")
     lines = text.splitlines()
     head = list(takewhile(lambda line: line.startswith("#"), lines))
@@ -145,8 +145,8 @@ def read_config(name: str) -> ConfigFile:
     if head and head[0].startswith(PACKAGE):
         package = head.pop(0).removeprefix(PACKAGE).replace("_global_", "")
     # What a file says of itself, its own command and what comes before it left aside.
-    said = (re.sub(r"^asr \w+ [^:]*:?", "", line.strip("# ")).strip() for line in head)
-    about = next((line for line in said if line and not line.startswith("after:")), "")
+    texts = (re.sub(r"^asr \w+ [^:]*:?", "", line.strip("# ")).strip() for line in head)
+    about = next((text for text in texts if text and not text.startswith("after:")), "")
     settings, defaults = Setting(), []
     root = yaml.compose(text, Loader=LOADER)
     for key, node in root.value if root else ():
@@ -163,7 +163,7 @@ def read_config(name: str) -> ConfigFile:
 
 
 def _setting(key: Any, node: Any, text: str, lines: list[str]) -> Setting:
-    """What stands behind a key, with the comment beside it or in the lines above it."""
+    """Read what stands behind a key, with the comment beside it or in the lines above it."""
     is_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
     end = key.end_mark if is_block else node.end_mark
     beside = re.fullmatch(r":?\s*#\s*(.*)", lines[end.line][end.column :])
@@ -194,7 +194,7 @@ class Composed:
 
 
 def compose(command: str, chosen: Mapping[str, str | None]) -> Composed:
-    """The settings of a command as Hydra composes them, its own settings (`hydra.`) left aside.
+    """Compose the settings of a command as Hydra does, its own (`hydra.`) left aside.
 
     Args:
         command: with a file in conf/, "train" for instance.
@@ -222,7 +222,7 @@ def _compose(command: str, chosen: tuple[tuple[str, str | None], ...]) -> Compos
 def _files(
     name: str, overridden: dict[str, str | None], choices: dict[str, str | None]
 ) -> list[ConfigFile]:
-    """A file and those that it builds on, in the order in which they are merged.
+    """Read a file and those that it builds on, in the order in which they are merged.
 
     What a file overrides holds for all that is listed before it, so the last ones are read first;
     and the first that is said holds, for the command line comes before any file.

@@ -1,15 +1,16 @@
-"""asr doctor: what is wrong with manifests, utterance by utterance."""
+"""asr doctor: find what is wrong with manifests, utterance by utterance."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
 from asr.cli.options import Parser, check_outputs
+from asr.cli.terminal import progress_bar
 from asr.finding import OF_MANIFESTS, Kind, Severity
 
 if TYPE_CHECKING:
@@ -35,13 +36,11 @@ def main(arguments: list[str]) -> int:
         OSError: a manifest that cannot be read, or a file that cannot be written.
     """
     options = make_parser().parse_args(arguments)
-    _check(options)
-    also = _kinds_to_drop(options)
+    also = _check(options)
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
 
     from asr.cli.doctor_view import examination_view
-    from asr.cli.progress import progress_bar
     from asr.data.doctor import clean_paths, examine, quantities, shortfall_quantity
     from asr.report.wording import visible
 
@@ -50,7 +49,7 @@ def main(arguments: list[str]) -> int:
     check_outputs(outputs, [*options.manifests, options.model])
     rules = _rules(options)
     console = Console(highlight=False)
-    with progress_bar("listening", "utterances") as progress:
+    with progress_bar("examining", "utterances") as progress:
         examination = examine(
             options.manifests, rules, options.headers_only, options.jobs, progress
         )
@@ -74,7 +73,7 @@ def main(arguments: list[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr doctor",
         description="Examine manifests and their audio before training on them. Give train first: "
@@ -85,8 +84,8 @@ def make_parser() -> Parser:
     model = parser.add_argument_group("what is expected")
     model.add_argument(
         "--model", type=Path, metavar="FILE",
-        help="a model file: its alphabet, text rules, sample rate and output frames; it listens, "
-        "too, and texts unlike what it hears are warned of",
+        help="a model file: its alphabet, text rules, sample rate and output frames; it also "
+        "recognises each utterance, and texts unlike its hypothesis are warned of",
     )  # fmt: skip
     model.add_argument(
         "--alphabet", help="characters that texts may have; default: those of the first manifest"
@@ -105,7 +104,7 @@ def make_parser() -> Parser:
     work.add_argument(
         "--headers-only", action="store_true",
         help="decode nothing: no levels, clipping, silence, cut files, equal recordings, and no "
-        "model that listens",
+        "recognition",
     )  # fmt: skip
     work.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
@@ -132,7 +131,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--picture", type=Path, metavar="OUT.png", help="histograms")
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace) -> list[Kind]:
+    """Check the call; return the warnings that --clean leaves out as well."""
     twice = next((p for p in options.manifests if options.manifests.count(p) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is given twice, expected each manifest once")
@@ -150,16 +150,13 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} and --model, expected one of them: a model has its own"
             )
-    for path in (options.json, options.picture):  # found out before hours of listening
+    for path in (options.json, options.picture):  # found out before hours of decoding
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"{path}: its folder is missing, expected one that is there")
     if options.clean is None and (options.clean_warnings or options.clean_kinds):
         raise ValueError("--clean-warnings and --clean-kinds need --clean, where to write")
     if options.clean_warnings and options.clean_kinds:
         raise ValueError("--clean-warnings and --clean-kinds, expected one of them")
-
-
-def _kinds_to_drop(options: argparse.Namespace) -> list[Kind]:
     if options.clean_warnings:
         return list(WARNINGS)
     known = {kind.value: kind for kind in WARNINGS}
@@ -171,47 +168,41 @@ def _kinds_to_drop(options: argparse.Namespace) -> list[Kind]:
 
 
 def _rules(options: argparse.Namespace) -> Rules:
+    """Set the rules of the model that is to be trained, or of the one that is given."""
     from asr.data.doctor import Rules
     from asr.model.ctc import required_frames
     from asr.text import TextNormalizer
 
     limits = options.speed, options.min_duration, options.max_duration
-    if options.model is not None:
-        return _rules_of_model(options.model, required_frames, limits)
-    return Rules(
-        TextNormalizer(), options.alphabet, options.sample_rate or SAMPLE_RATE,
-        _frames_every(options.frame_ms or FRAME_MS), required_frames, *limits,
-    )  # fmt: skip
+    if options.model is None:
+        frame_ms = options.frame_ms or FRAME_MS
 
+        def frames_of_features(seconds: float) -> int:
+            """Count output frames of centred features: one at the start, one every `frame_ms`."""
+            # A millionth of a frame: 0.12 s hold 3.0 frames of 40 ms, and 2.9999999999999996 by
+            # division.
+            return int(seconds * 1000 / frame_ms + 1e-6) + 1
 
-def _frames_every(frame_ms: float) -> Callable[[float], int]:
-    """Output frames of centred features: one at the start, and one every `frame_ms`."""
-    # A millionth of a frame: 0.12 s hold 3.0 frames of 40 ms, and 2.9999999999999996 by division.
-    return lambda seconds: int(seconds * 1000 / frame_ms + 1e-6) + 1
-
-
-def _rules_of_model(
-    path: Path,
-    required_frames: Callable[[Sequence[int]], int],
-    limits: tuple[float, float, float],
-) -> Rules:
+        return Rules(
+            TextNormalizer(), options.alphabet, options.sample_rate or SAMPLE_RATE,
+            frames_of_features, required_frames, *limits,
+        )  # fmt: skip
     import torch
 
     from asr.aligner import MAX_SHORTFALL, Aligner
     from asr.data.dataset import load_utterance
-    from asr.data.doctor import Rules
 
-    aligner = Aligner.load(path)
+    aligner = Aligner.load(options.model)
     recognizer = aligner.recognizer
 
-    def output_frames(seconds: float) -> int:
+    def frames_of_model(seconds: float) -> int:
         return int(recognizer.output_length(torch.tensor(int(seconds * aligner.sample_rate))))
 
     def shortfall(utterance: Utterance, text: str) -> float:
         return aligner.align(load_utterance(utterance, aligner.sample_rate), text).shortfall
 
     return Rules(
-        recognizer.text, recognizer.tokenizer.alphabet, aligner.sample_rate, output_frames,
+        recognizer.text, recognizer.tokenizer.alphabet, aligner.sample_rate, frames_of_model,
         required_frames, *limits, shortfall, MAX_SHORTFALL,
     )  # fmt: skip
 
@@ -223,7 +214,7 @@ def _write(
     clean_to: Sequence[Path],
     also: Sequence[Kind],
 ) -> Iterator[str]:
-    """Write what was asked for; a line for each."""
+    """Write what was asked for; give a line for each."""
     from asr.data.doctor import draw_examination, examination_to_json, write_clean
 
     bounds = rules.min_duration_s, rules.max_duration_s

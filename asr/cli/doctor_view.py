@@ -1,4 +1,4 @@
-"""An examination of manifests as a person reads it on the terminal."""
+"""What asr doctor prints: an examination of manifests as a person reads it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 def examination_view(
     examination: Examination, shown: Sequence[Quantity]
 ) -> Iterator[RenderableType]:
-    """The parts of the report, from the whole to the details, the verdict last."""
+    """Give the parts of the report, from the whole to the details, the verdict last."""
     found = examination.findings
     names = _names([each.manifest for each in examination.manifests])
     yield _manifests(examination)
@@ -48,7 +48,7 @@ def examination_view(
 
 
 def _names(manifests: Sequence[Path]) -> dict[Path, str]:
-    """A name for each: of the file, with as many folders in front as tell it from the others."""
+    """Name each by its file, with as many folders in front as tell it from the others."""
     names = {}
     for path in manifests:
         others = [other.absolute() for other in manifests if other != path]
@@ -117,7 +117,7 @@ def _distributions(
 
 
 def bar_line(counts: Sequence[int]) -> str:
-    """A histogram in one line of text: a bar an eighth of a line high for any bin with a value."""
+    """Draw a histogram in a line of text: a bar an eighth of it high for any bin with a value."""
     most = max(counts, default=0) or 1
     return "".join(BLOCKS[math.ceil(8 * count / most)] for count in counts)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,46 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from asr.cli.build import plain
+from asr.cli.decoder import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
-from asr.cli.options import build_decoder, check_outputs, with_decoder_files
-from asr.cli.progress import track
-from asr.cli.terminal import say, tell
+from asr.cli.options import check_outputs
+from asr.cli.terminal import say, tell, track
 from asr.finding import Finding, Kind, describe_error
+from asr.report.clips import Clips, CtcPath, SoundFormat, listed, make_clip, within
 from asr.untrusted import checked
+from asr.word import Character
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
+    from asr.decoder import Hypothesis
+    from asr.report.clips import Clip
     from asr.report.evaluation import EvaluatedUtterance, Evaluation
     from asr.report.wording import Setting
     from asr.transcriber import Transcriber
 
-Plan = Sequence[tuple[int, ...]]
 MAX_NAMED = 20  # utterances that are left out; evaluation.json has all
 MAX_ROWS = 20  # of a table on the terminal; evaluation.json has all
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How much of an evaluation can be heard in its report: the settings under `report`.
+
+    Attributes:
+        listen: how many utterances at most; 0 for none.
+        audio: "opus" or "wav".
+        max_mb: what sound and pictures may take in the page [10^6 bytes].
+    """
+
+    listen: int
+    audio: SoundFormat
+    max_mb: float
+
+    def __post_init__(self) -> None:
+        if self.listen < 0:
+            raise ValueError(f"report.listen is {self.listen}, expected 0 or more")
+        if not self.max_mb >= 0:
+            raise ValueError(f"report.max_mb is {self.max_mb}, expected 0 or more")
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +63,6 @@ def main(arguments: list[str]) -> int:
 
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
-    from asr.cli.listen import Listening, make_clips
     from asr.data.manifest import read_manifest
     from asr.report.evaluation import check_slice_by, read_calibration
     from asr.report.files import REPORT_FILES, write_report
@@ -72,7 +95,10 @@ def _job(config: DictConfig) -> None:
     start = time.perf_counter()
     evaluated, left_out = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
     seconds = time.perf_counter() - start
-    _name(left_out)
+    for each in left_out[:MAX_NAMED]:
+        tell(f"left out {each.id}: {each.reason}")
+    if len(left_out) > MAX_NAMED:
+        tell(f"left out {len(left_out) - MAX_NAMED} more, all in evaluation.json")
     if not evaluated:
         raise ValueError(
             f"{manifest}: the audio of none of its {len(utterances)} utterances can be used, "
@@ -89,13 +115,6 @@ def _job(config: DictConfig) -> None:
         raise ValueError(f"{evaluation.completeness}: {paths.html} tells of the others")
 
 
-def _name(left_out: Sequence[Finding]) -> None:
-    for each in left_out[:MAX_NAMED]:
-        tell(f"left out {each.id}: {each.reason}")
-    if len(left_out) > MAX_NAMED:
-        tell(f"left out {len(left_out) - MAX_NAMED} more, all in evaluation.json")
-
-
 def _evaluation(
     config: DictConfig,
     transcriber: Transcriber,
@@ -104,12 +123,18 @@ def _evaluation(
     left_out: tuple[Finding, ...],
     seconds: float,
 ) -> Evaluation:
+    """Describe the model and how it was evaluated, beside what came out."""
     from asr.report.evaluation import Evaluation, ModelDescription
 
     recognizer = transcriber.recognizer
     decoder: Any = OmegaConf.to_container(config.decoder, resolve=True)
-    name = decoder.pop("_target_").rsplit(".", 1)[-1]
-    calibration = {"calibration": str(config.calibration)} if config.calibration else {}
+    settings: dict[str, Setting] = {"decoder": decoder.pop("_target_").rsplit(".", 1)[-1]}
+    for key, value in decoder.items():
+        is_plain = value is None or isinstance(value, bool | int | float | str)
+        settings[f"decoder.{key}"] = value if is_plain else json.dumps(value, ensure_ascii=False)
+    settings["device"] = str(recognizer.features.window.device)
+    if config.calibration:
+        settings["calibration"] = str(config.calibration)
     return Evaluation(
         title=str(config.title),
         model=ModelDescription(
@@ -120,12 +145,7 @@ def _evaluation(
         manifest=str(config.manifest),
         real_time_factor=seconds / sum(each.duration_s for each in utterances),
         utterances=utterances,
-        settings={
-            "decoder": name,
-            **{f"decoder.{key}": _as_setting(value) for key, value in decoder.items()},
-            "device": str(recognizer.features.window.device),
-            **calibration,
-        },
+        settings=settings,
         text_rules=recognizer.text.rules(),
         slice_by=tuple(config.slice_by),
         left_out=left_out,
@@ -157,6 +177,9 @@ def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
         f"calibration: {path}: off by {before:.1%} before, {after:.1%} after, on the words it was "
         "fitted on"
     )
+
+
+# --- utterances to scores ------------------------------------------------------------------------
 
 
 def evaluate_utterances(
@@ -194,8 +217,8 @@ def evaluate_utterances(
     )
 
 
-def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
-    """Batches of like length, as positions."""
+def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Sequence[tuple[int, ...]]:
+    """Plan batches of like length, as positions of their utterances."""
     from asr.audio import probe
     from asr.data.plan import plan_evaluation
 
@@ -209,18 +232,18 @@ def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Plan:
 def _evaluate(
     transcriber: Transcriber, utterances: Sequence[Utterance], faults: dict[str, Finding]
 ) -> list[EvaluatedUtterance]:
-    """A batch, without the utterances that become faults."""
+    """Score a batch, without the utterances that become faults."""
     from asr.data.dataset import load_utterance
     from asr.data.snr import estimate_snr
     from asr.metrics.error_rate import score_utterance
     from asr.report.evaluation import EvaluatedUtterance
 
     text = transcriber.recognizer.text
-    heard, waveforms = [], []
+    loaded, waveforms = [], []
     for each in utterances:
         try:
             waveforms.append(load_utterance(each, transcriber.sample_rate))
-            heard.append(each)
+            loaded.append(each)
         except (ValueError, OSError) as error:
             faults[each.id] = each.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
     transcripts = transcriber.transcribe(waveforms)
@@ -231,21 +254,95 @@ def _evaluate(
             transcript.duration,
             str(each.audio_filepath),
             score_utterance(each.id, text(each.text), transcript.text),
-            {name: _as_text(value) for name, value in each.extra.items()},
+            {  # a field of the manifest as it is where it is text, else as JSON writes it
+                name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                for name, value in each.extra.items()
+            },
             estimate_snr(waveform, transcriber.sample_rate),
             transcript.words,
         )
-        for each, waveform, transcript in zip(heard, waveforms, transcripts, strict=True)
+        for each, waveform, transcript in zip(loaded, waveforms, transcripts, strict=True)
     ]
 
 
-def _as_text(value: object) -> str:
-    """A field of a manifest as it is, where it is text, else as JSON writes it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+# --- what the report plays and draws -------------------------------------------------------------
 
 
-def _as_setting(value: object) -> Setting:
-    """A decoder's argument as it is, or as text where it holds several values."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def make_clips(
+    transcriber: Transcriber,
+    evaluation: Evaluation,
+    utterances: Sequence[Utterance],
+    listening: Listening,
+) -> Clips:
+    """Make clips of the worst utterances of an evaluation and some of the best, within a bound.
+
+    Args:
+        transcriber: that made the evaluation.
+        evaluation: of the utterances.
+        utterances: of its manifest.
+        listening: how many clips, and how large.
+
+    Raises:
+        ValueError: audio that cannot be used.
+        OSError: audio that is missing or unreadable.
+    """
+    sources = {each.id: each for each in utterances}
+    chosen = listed(evaluation, listening.listen)
+
+    def clips() -> Iterator[Clip]:
+        for each in track(chosen, "making the report", "clips"):
+            reference = each.errors.reference
+            yield _clip(transcriber, sources[each.id], reference, listening.audio)
+
+    made = list(within(clips(), listening.max_mb * 1e6))
+    return Clips({clip.id: clip for clip in made}, len(chosen) - len(made))
+
+
+def _clip(
+    transcriber: Transcriber, utterance: Utterance, reference: str, audio_format: SoundFormat
+) -> Clip:
+    """Make the sound, picture and CTC paths of an utterance."""
+    import torch
+
+    from asr.data.dataset import load_utterance
+    from asr.decoder.alignment import forced_alignment
+
+    recognizer = transcriber.recognizer
+    waveform = load_utterance(utterance, transcriber.sample_rate)
+    batch = torch.from_numpy(waveform)[None].to(recognizer.device)
+    num_samples = torch.tensor([len(waveform)], device=recognizer.device)
+    with torch.inference_mode():
+        features, _ = recognizer.features.log_mel(batch, num_samples)
+    log_probs, lengths = recognizer.log_probs([waveform])
+    hypothesis = transcriber.decoder(log_probs, lengths)[0][0]
+    frames = log_probs[0, : int(lengths)].cpu().numpy()
+
+    def path(name: str, labels: Hypothesis) -> CtcPath:
+        spans = zip(labels.tokens, labels.starts, labels.ends, labels.log_probs, strict=True)
+        return CtcPath(
+            name,
+            tuple(
+                Character(
+                    recognizer.tokenizer.decode([token]),
+                    start * recognizer.frame_shift_s,
+                    end * recognizer.frame_shift_s,
+                    log_prob,
+                )
+                for token, start, end, log_prob in spans
+            ),
+        )
+
+    try:  # the most likely path of the reference, or why there is none
+        tokens = recognizer.tokenizer.encode(reference)
+        expected = path("reference", forced_alignment(frames, tokens, "reference"))
+    except ValueError as error:
+        expected = CtcPath("reference", (), str(error))
+    return make_clip(
+        utterance.id,
+        waveform,
+        transcriber.sample_rate,
+        features[0].cpu().numpy(),
+        recognizer.features.frame_shift_s,
+        [expected, path("hypothesis", hypothesis)],
+        audio_format,
+    )

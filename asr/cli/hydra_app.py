@@ -1,4 +1,4 @@
-"""A command as a Hydra application: composed, run, and its mistakes told as ours are."""
+"""Run a command as a Hydra application: compose its config, and tell its mistakes as ours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,12 @@ def run_hydra(command: str, job: Job, arguments: list[str]) -> int:
     careful = _Careful(command, job)
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(careful)
     try:
-        with _command_line(command, arguments):
+        program, *rest = sys.argv  # which alone Hydra reads its arguments from
+        sys.argv = [f"asr {command}" if program else program, *arguments]
+        try:
             app()
+        finally:
+            sys.argv = [program, *rest]
         if careful.failure is not None:
             raise careful.failure
     except (HydraException, OmegaConfBaseException) as error:
@@ -113,19 +116,8 @@ class _Careful:
             return FailedJob(reason)
 
 
-@contextmanager
-def _command_line(command: str, arguments: list[str]) -> Iterator[None]:
-    """Hydra reads its arguments from sys.argv alone."""
-    program, *rest = sys.argv
-    sys.argv = [f"asr {command}" if program else program, *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = [program, *rest]
-
-
 def _keep_libraries_quiet() -> None:
-    """What they would print beside the one line that a user's mistake is answered with."""
+    """Keep back what they would print beside the one line that answers a user's mistake."""
     # Hydra prints and exits by itself unless this is set; errors are ours to word.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
@@ -136,7 +128,7 @@ def _keep_libraries_quiet() -> None:
 
 
 def _log_printable_text() -> None:
-    """Whatever is logged from now on has no characters that act on a terminal."""
+    """See to it that whatever is logged from now on has no characters that act on a terminal."""
     make_record = logging.getLogRecordFactory()
     if make_record is not logging.LogRecord:
         return  # done already, or somebody else's business
@@ -150,12 +142,12 @@ def _log_printable_text() -> None:
 
 
 def quoted(key: str, value: str) -> str:
-    """An override whose value holds any characters, as Hydra's grammar takes it."""
+    """Write an override whose value holds any characters as Hydra's grammar takes it."""
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def describe(error: Exception) -> str:
-    """What is wrong with a config, in one line, with the nearest key where one was misspelt."""
+    """Tell what is wrong with a config in one line, with the nearest key for a misspelt one."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     for plugin in PLUGINS:
@@ -191,7 +183,7 @@ class FailedJob:
 
 
 def is_multirun() -> bool:
-    """Whether the job that runs is one of several."""
+    """Tell whether the job that runs is one of several."""
     return not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
@@ -223,7 +215,7 @@ class FailedJobs(Callback):
 
 
 def told_failures() -> str | None:
-    """How many jobs of this process's multirun failed and why the first one did; None: none."""
+    """Tell how many jobs of this process's multirun failed, and why the first; None: none."""
     file = FailedJobs.latest
     if file is None or not file.exists():
         return None

@@ -1,4 +1,4 @@
-"""asr lm: n-gram language models, trained, asked, measured and converted."""
+"""asr lm: train, query, measure and convert n-gram language models."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asr.cli.options import STDIN, Parser, check_outputs, standard_input
-from asr.cli.progress import track
-from asr.cli.terminal import say
+from asr.cli.terminal import say, track
 from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
 from asr.untrusted import open_text, shown, unpacked, whole_lines
-
-if TYPE_CHECKING:
-    from asr.decoder.kneser_ney import Trained
-    from asr.decoder.ngram import NgramModel, Perplexity
 
 # What needs the decoders is imported in the functions: `--help` and a mistake in the call do not.
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2 and from 3 up, as KenLM's --discount_fallback
 BYTE_ORDER_MARK = "\ufeff"
-_RULES: dict[str, Any] = {
+RULES: dict[str, Any] = {  # of conf/data/default.yaml, under `text`
     "unicode_form": "NFC",
     "lowercase": True,
     "remove_punctuation": True,
@@ -67,29 +62,22 @@ def _train(options: argparse.Namespace) -> None:
         f"{len(text.words) - 3} different ones in the vocabulary"
         + _left_out(sentences.without_words)
     )
-    say("\n".join(describe(trained)))
-    say(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    say(f"next: asr lm perplexity {options.out} OTHER_TEXT")
-
-
-def describe(trained: Trained) -> list[str]:
-    """A line for each order: n-grams kept and counted, and what was taken off their counts."""
-    lines = []
     kept = trained.model.counts
     kept[0] -= 1  # <s> is never predicted
     rows = zip(kept, trained.counted, trained.discounts, strict=True)
     for length, (left, counted, taken) in enumerate(rows, 1):
         pruned = f" of {counted}" if left < counted else ""
         origin = "" if taken.estimated else " (fallback: too few counts to estimate them)"
-        lines.append(
+        say(
             f"{length}-grams: {left}{pruned}, discounts "
             f"{taken.one:.4f} {taken.two:.4f} {taken.more:.4f}{origin}"
         )
-    return lines
+    say(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    say(f"next: asr lm perplexity {options.out} OTHER_TEXT")
 
 
 def _query(options: argparse.Namespace) -> None:
-    from asr.decoder.ngram import check_words
+    from asr.decoder.ngram import END, LOG10, UNKNOWN, check_words
     from asr.decoder.ngram_file import load_ngram_model
 
     model = load_ngram_model(options.model)
@@ -99,19 +87,12 @@ def _query(options: argparse.Namespace) -> None:
         sentences = [normalize(sentence).split() for sentence in options.sentence]
     for words in sentences:
         check_words(words)
-        say("\n".join(answer(model, words)))
-
-
-def answer(model: NgramModel, words: Sequence[str]) -> list[str]:
-    """What a model says of a sentence: log10 P, length of the n-gram found, and word, of each."""
-    from asr.decoder.ngram import END, LOG10, UNKNOWN
-
-    log_probs, lengths = model.found(words)
-    rows = []
-    for word, log_prob, length in zip([*words, END], log_probs, lengths, strict=True):
-        note = "" if word in model and word != UNKNOWN else f" {UNKNOWN}"
-        rows.append(f"{log_prob / LOG10:.6f}\t{length}\t{word}{note}")
-    return [*rows, f"{sum(log_probs) / LOG10:.6f}\ttotal\t{' '.join(words)}"]
+        log_probs, lengths = model.found(words)
+        rows = []  # log10 P, length of the n-gram found, and word, of each
+        for word, log_prob, length in zip([*words, END], log_probs, lengths, strict=True):
+            note = "" if word in model and word != UNKNOWN else f" {UNKNOWN}"
+            rows.append(f"{log_prob / LOG10:.6f}\t{length}\t{word}{note}")
+        say("\n".join([*rows, f"{sum(log_probs) / LOG10:.6f}\ttotal\t{' '.join(words)}"]))
 
 
 def _perplexity(options: argparse.Namespace) -> None:
@@ -121,21 +102,16 @@ def _perplexity(options: argparse.Namespace) -> None:
     model = load_ngram_model(options.model)
     sentences = Sentences(options.text, _normalizer(options))
     found = measure_perplexity(model, track(sentences, "scoring", "sentences"))
-    say("\n".join(report(found)) + _left_out(sentences.without_words))
-
-
-def report(found: Perplexity) -> list[str]:
-    """The lines that a person reads."""
     hits = ", ".join(f"{count} of {length}" for length, count in enumerate(found.hits, 1))
     share = found.oov_words / found.words if found.words else 0.0
-    return [
-        f"perplexity: {found.without_oov:.4f} without unknown words, {found.with_oov:.4f} with",
-        f"unknown words: {found.oov_words} of {found.words} ({100 * share:.2f} %)",
+    say(
+        f"perplexity: {found.without_oov:.4f} without unknown words, {found.with_oov:.4f} with\n"
+        f"unknown words: {found.oov_words} of {found.words} ({100 * share:.2f} %)\n"
         f"log10 of the probability: {found.log10_total:.4f}, without unknown words "
-        f"{found.log10_known:.4f}",
-        f"n-grams found, by their words: {hits}",
-        f"sentences: {found.sentences}",
-    ]
+        f"{found.log10_known:.4f}\n"
+        f"n-grams found, by their words: {hits}\n"
+        f"sentences: {found.sentences}" + _left_out(sentences.without_words)
+    )
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -168,7 +144,7 @@ class Sentences:
         self.without_words = 0
 
     def __iter__(self) -> Iterator[list[str]]:
-        """The words of each sentence.
+        """Read the words of each sentence.
 
         Raises:
             ValueError: a damaged line; the message names source and line.
@@ -191,7 +167,7 @@ class Sentences:
 
 
 def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
-    """The texts of a source, each with the number of its line."""
+    """Read the texts of a source, each with the number of its line."""
     from asr.data.manifest import MANIFEST_SUFFIXES, BadLineError, read_records
 
     path = Path(source)
@@ -223,24 +199,37 @@ def _left_out(count: int) -> str:
 
 
 def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:
-    rules = {name: getattr(options, name) for name in _RULES}
+    rules = {name: getattr(options, name) for name in RULES}
     changed = [name for name, value in rules.items() if value is not None]
     if options.raw:
         if changed:
             flag = changed[0].replace("_", "-")
             raise ValueError(f"--raw and --{flag}: expected one of them, raw text has no rules")
         return str
-    return TextNormalizer(**(_RULES | {name: rules[name] for name in changed}))
+    return TextNormalizer(**(RULES | {name: rules[name] for name in changed}))
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(prog="asr lm", description="N-gram language models for the beam search.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    rules = _text_parser()
+    rules = Parser(add_help=False)
+    group = rules.add_argument_group(
+        "text", "Rules as in training (data.text), so that the words are those of the recogniser."
+    )
+    group.add_argument("--raw", action="store_true", help="split at white space, change nothing")
+    group.add_argument("--unicode-form", choices=UNICODE_FORMS, help="default: NFC")
+    group.add_argument(
+        "--lowercase", action=argparse.BooleanOptionalAction, help="default: --lowercase"
+    )
+    group.add_argument(
+        "--remove-punctuation", action=argparse.BooleanOptionalAction,
+        help="default: --remove-punctuation",
+    )  # fmt: skip
+    group.add_argument("--keep", help="punctuation that stays inside words; default: '")
     _add_train(commands, rules)
     for name, run, what in (
-        ("query", _query, "what a model says of sentences"),
+        ("query", _query, "how likely sentences are, word by word"),
         ("perplexity", _perplexity, "how well a model predicts a text"),
     ):
         command = commands.add_parser(name, help=what, description=what, parents=[rules])
@@ -294,7 +283,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
 
 
 class _Fallback(argparse.Action):
-    """Three discounts, or none for the usual ones."""
+    """Takes three discounts, or none for the usual ones."""
 
     def __call__(
         self,
@@ -310,22 +299,3 @@ class _Fallback(argparse.Action):
                 "numbers above 0 and at most 1, 2 and 3"
             )
         setattr(namespace, self.dest, discounts)
-
-
-def _text_parser() -> Parser:
-    """Options for the rules of the text; those of a model's settings under data.text."""
-    parser = Parser(add_help=False)
-    rules = parser.add_argument_group(
-        "text", "Rules as in training (data.text), so that the words are those of the recogniser."
-    )
-    rules.add_argument("--raw", action="store_true", help="split at white space, change nothing")
-    rules.add_argument("--unicode-form", choices=UNICODE_FORMS, help="default: NFC")
-    rules.add_argument(
-        "--lowercase", action=argparse.BooleanOptionalAction, help="default: --lowercase"
-    )
-    rules.add_argument(
-        "--remove-punctuation", action=argparse.BooleanOptionalAction,
-        help="default: --remove-punctuation",
-    )  # fmt: skip
-    rules.add_argument("--keep", help="punctuation that stays inside words; default: '")
-    return parser

@@ -12,6 +12,7 @@ from types import ModuleType
 from asr import __version__
 from asr.cli.terminal import one_line, tell
 from asr.memory import is_out_of_memory
+from asr.untrusted import nearest
 
 # Each command is the module asr.cli.<command>, its hyphens underscores, with `main(arguments) ->
 # exit status`. Modules are imported only when asked for: `asr --help` must not wait for torch.
@@ -25,7 +26,7 @@ COMMANDS = {
     "compare": "tell whether one evaluation is better than another",
     "transcribe": "turn recordings into text",
     "lm": "train, query and convert n-gram language models",
-    "align": "find when the words of a known text are said",
+    "align": "find when the words of a known text are spoken",
     "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
     "completion": "let the shell complete commands, options and settings",
@@ -33,11 +34,12 @@ COMMANDS = {
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")
 USER_ERROR_STATUS = 2
 OWN_FAULT_STATUS = 70  # EX_SOFTWARE of sysexits.h
+HYDRAS_COMPLETION = {"-sc", "--shell-completion"}  # which completes nothing of ours
 PARENT = "ASR_PARENT"  # environment of one of several processes: id of the one that started it
 
 
 def usage() -> str:
-    """The text of `asr --help`."""
+    """Write the text of `asr --help`."""
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
     return (
@@ -55,8 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name; None means the process's own.
 
     Returns:
-        The exit status: 0 done, 2 a user's mistake (said in one line on standard error), 70 a fault
-        of this program (a traceback, and whom it is of).
+        The exit status: 0 done, 2 a user's mistake (one line on standard error tells it), 130 an
+        interrupt, 70 a fault of this program (a traceback, and whom it is of).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -66,69 +68,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"asr {__version__}")
         return 0
     command, *rest = arguments
-    if command not in COMMANDS:
-        from asr.untrusted import nearest
-
-        tell(f"error: unknown command {command!r}: {nearest(command, COMMANDS)}")
-        return USER_ERROR_STATUS
     debug = "--debug" in rest
-    return _report_errors(command, [word for word in rest if word != "--debug"], debug)
-
-
-def entry_point() -> None:
-    """The console script: a process of its own, unlike `main`."""
-    # What this process starts imports nothing from the working folder, where a random.py may lie.
-    os.environ.setdefault("PYTHONSAFEPATH", "1")
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        # One of several processes. Once their parent was killed, nobody would end them.
-        from asr.data.workers import end_with_parent
-
-        end_with_parent(int(os.environ.pop(PARENT, os.getppid())))
-    _open_streams()
-    sys.exit(main())
-
-
-def _open_streams() -> None:
-    """See to it that there is something to print to, and that every text can be printed there.
-
-    A standard stream that was closed leaves its number to the next file that is opened, which
-    would then get what is printed.
-    """
-    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, mode)  # the lowest free number, which is this one
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- to the end
-    if sys.stdout is None:
-        tell("error: standard output is closed, expected one: >/dev/null")
-        sys.exit(USER_ERROR_STATUS)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal of Latin-1 has no Polish letters
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _run(command: str, arguments: list[str]) -> int:
-    if command in HYDRA_COMMANDS:
-        from asr.cli.overrides import check_overrides, explain
-
-        if {"--help", "-h"} & set(arguments):
-            print(explain(command, COMMANDS[command], arguments))
-            return 0
-        check_overrides(command, arguments)
-    status: int = command_module(command).main(arguments)
-    return status
-
-
-def command_module(command: str) -> ModuleType:
-    """What runs a command of COMMANDS."""
-    return importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
-
-
-def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
     try:
-        return _run(command, arguments)
+        return _run(command, [word for word in rest if word != "--debug"])
     except KeyboardInterrupt:
         tell("interrupted")
         return 130
@@ -151,3 +93,60 @@ def _report_errors(command: str, arguments: list[str], debug: bool) -> int:
             "command and the lines above"
         )
         return OWN_FAULT_STATUS
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    completion = HYDRAS_COMPLETION & {command, *arguments}
+    if completion and command in (*HYDRA_COMMANDS, *completion):
+        word = completion.pop()
+        raise ValueError(f'{word}: Hydra\'s completion, expected eval "$(asr completion bash)"')
+    if command not in COMMANDS:
+        raise ValueError(f"unknown command {command!r}: {nearest(command, COMMANDS)}")
+    if command in HYDRA_COMMANDS:
+        from asr.cli.overrides import check_overrides, explain
+
+        if {"--help", "-h"} & set(arguments):
+            print(explain(command, COMMANDS[command], arguments))
+            return 0
+        check_overrides(command, arguments)
+    status: int = command_module(command).main(arguments)
+    return status
+
+
+def command_module(command: str) -> ModuleType:
+    """Import what runs a command of COMMANDS."""
+    return importlib.import_module(f"asr.cli.{command.replace('-', '_')}")
+
+
+def entry_point() -> None:
+    """The console script: a process of its own, unlike `main`."""
+    # What this process starts imports nothing from the working folder, where a random.py may lie.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # One of several processes. Once their parent was killed, nobody would end them.
+        from asr.data.workers import end_with_parent
+
+        end_with_parent(int(os.environ.pop(PARENT, os.getppid())))
+    _open_streams()
+    sys.exit(main())
+
+
+def _open_streams() -> None:
+    """Open what is closed of the standard streams, and let them print every text.
+
+    A standard stream that was closed leaves its number to the next file that is opened, which
+    would then get what is printed.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- to the end
+    if sys.stdout is None:
+        tell("error: standard output is closed, expected one: >/dev/null")
+        sys.exit(USER_ERROR_STATUS)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of Latin-1 has no Polish letters
+            stream.reconfigure(errors="backslashreplace")

@@ -1,47 +1,25 @@
-"""What command lines have in common: their manners, standard input, outputs, and decoders."""
+"""What command lines have in common: their manners, what they read, and what they write."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
-import yaml  # type: ignore[import-untyped]
+from asr.memory import is_out_of_memory
+from asr.untrusted import nearest, read_stream
 
-from asr.cli.build import check_section, check_target, target
-from asr.cli.conf import conf_dir
-from asr.cli.signatures import parameters_of
-from asr.untrusted import check_arguments, nearest, read_stream, shown
-
-if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
-    from asr.transcriber import Decoder
-
-QUOTE = "'"
-KINDS = {"int": "a whole number", "float": "a number"}
 STDIN = "-"
 MAX_STDIN_BYTES = 1 << 30  # 1 GiB of a recording: 9 hours of 16-bit samples at 16 kHz
 
-DECODERS = "asr.decoder"
-CHOICES = ("greedy", "beam", "lexicon")
-HOTWORD_WEIGHT = 4.0  # [nats] the best of 2 to 16 on dev: docs/results.md
-
-# Options that set one key of a decoder each.
-KEYS = {
-    "beam_size": "--beam-size",
-    "language_model": "--lm",
-    "lm_weight": "--lm-weight",
-    "word_bonus": "--word-bonus",
-    "lexicon": "--lexicon",
-    "hotwords": "--hotword",
-}
-
 Name = str | Path | None
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,11 +38,11 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def arguments(self) -> list[argparse.Action]:
-        """All arguments, those of its groups too."""
+        """List all arguments, those of its groups too."""
         return list(self._actions)  # there is no public way to list them (python/cpython#125363)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As of argparse, after a look for options that there are not.
+        """Parse as argparse does, after a look for options that there are not.
 
         Raises:
             ValueError: there is such an option, of which argparse would say nothing as long as a
@@ -90,20 +68,22 @@ class Parser(argparse.ArgumentParser):
             r"argument (.+): invalid choice: (.+) \(choose from (.+)\)", message
         ):
             name, value, choices = found.groups()
-            known = [choice.strip(QUOTE) for choice in choices.split(", ")]
-            message = f"{name} is {value}: {nearest(value.strip(QUOTE), known)}"
+            known = [choice.strip("'") for choice in choices.split(", ")]
+            hint = nearest(value.strip("'"), known)
+            message = f"{name} is {value}: {hint}"
         elif found := re.fullmatch(r"the following arguments are required: (.+)", message):
             message = f"missing: {found[1]}"
         elif found := re.fullmatch(r"argument (.+): invalid (int|float) value: (.+)", message):
-            message = f"{found[1]} is {found[3]}, expected {KINDS[found[2]]}"
+            expected = "a whole number" if found[2] == "int" else "a number"
+            message = f"{found[1]} is {found[3]}, expected {expected}"
         raise ValueError(f"{message} ({self.prog} --help)")
 
 
-# --- standard input as one of the files that a user names ---------------------------------------
+# --- what a user names to be read: standard input, and each of several inputs by itself ----------
 
 
 def standard_input(expected: str) -> io.BufferedReader:
-    """Standard input, for reading bytes.
+    """Give standard input, for reading bytes.
 
     Args:
         expected: what should come from there, for the message.
@@ -118,7 +98,7 @@ def standard_input(expected: str) -> io.BufferedReader:
 
 
 def read_standard_input(expected: str, max_bytes: int) -> bytes:
-    """All of standard input.
+    """Read all of standard input.
 
     Args:
         expected: what should come from there, for the message.
@@ -131,6 +111,38 @@ def read_standard_input(expected: str, max_bytes: int) -> bytes:
     if file.isatty():
         raise ValueError(f"standard input is a terminal, expected {expected}")
     return read_stream(file, "standard input", expected, max_bytes)
+
+
+def attempt(work: Callable[[], T], name: str) -> T | Exception:
+    """Do the work for one of several inputs, so that what is wrong with it stops no other.
+
+    Args:
+        work: what is to be done.
+        name: of the input, for an error that does not tell.
+
+    Returns:
+        Its result; or what is wrong with the input, or with the file that is written for it, or
+        that memory ran out.
+
+    Raises:
+        BrokenPipeError: nobody reads the standard output any more.
+        RuntimeError: anything else, which is no fault of the input.
+    """
+    try:
+        return work()
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        return error.with_traceback(None)  # it would hold what the work has made
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    import torch
+
+    # Outside of `except`: the error holds every tensor of the pass that failed.
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing, where no GPU is in use
+    return ValueError(f"{name}: memory ran out, expected a shorter recording, or more memory")
 
 
 # --- what a command writes is never what it reads -----------------------------------------------
@@ -172,14 +184,14 @@ def check_outputs(outputs: Iterable[Name], inputs: Iterable[Name]) -> None:
 
 
 def listed(setting: object) -> list[str]:
-    """The files that a setting names: one, several in a list, or none."""
+    """List the files that a setting names: one, several in a list, or none."""
     if isinstance(setting, Sequence) and not isinstance(setting, str):
         return [str(each) for each in setting]
     return [] if setting is None else [str(setting)]
 
 
 def _identity(path: Name) -> object:
-    """Device and number of a file that is there, else where its name leads."""
+    """Give device and number of a file that is there, else where its name leads."""
     assert path is not None
     try:
         status = os.stat(path)
@@ -188,162 +200,3 @@ def _identity(path: Name) -> object:
     except ValueError:  # a name that no file can have: with a zero byte
         return str(path)
     return status.st_dev, status.st_ino
-
-
-# --- which decoder: options of a command line, and files of settings ----------------------------
-
-
-def add_decoder_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `decoder_settings` reads."""
-    group = parser.add_argument_group("decoding", "default: greedy")
-    source = group.add_mutually_exclusive_group()
-    source.add_argument("--decoder", choices=CHOICES, help="settings: conf/decoder/")
-    source.add_argument(
-        "--decoder-config", type=Path, metavar="FILE",
-        help="decoder settings as YAML; the options below change them",
-    )  # fmt: skip
-    group.add_argument("--beam-size", type=int, metavar="N")
-    group.add_argument(
-        "--lm", dest="language_model", metavar="FILE", help="n-gram model: .ngram, .arpa, .arpa.gz"
-    )
-    group.add_argument("--lm-weight", type=float, metavar="X")
-    group.add_argument("--word-bonus", type=float, metavar="NATS")
-    group.add_argument("--lexicon", metavar="FILE", help="words to keep to, one a line")
-    group.add_argument(
-        "--hotword", dest="hotwords", action="append", metavar="WORD[:WEIGHT]",
-        help=f"a word or phrase that is likely; nats for each occurrence, {HOTWORD_WEIGHT:g} if "
-        "not said; may be repeated",
-    )  # fmt: skip
-
-
-def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the decoder that the options ask for, as `build_decoder` takes them.
-
-    Raises:
-        ValueError: an option that the decoder has no use for, or a file of no such settings.
-        OSError: a file that cannot be read.
-    """
-    if options.decoder_config is not None:
-        settings = read_decoder_file(options.decoder_config)
-    else:
-        name = options.decoder or "greedy"
-        settings = _of_conf(name)
-        if name == "beam" and options.language_model is not None:
-            settings |= _of_conf("beam_ngram")
-    name = str(settings["_target_"]).rpartition(".")[-1]
-    given = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
-    if "hotwords" in given:
-        given["hotwords"] = parse_hotwords(given["hotwords"])
-    parameters = parameters_of(settings["_target_"])
-    for key in given:
-        if key not in parameters:
-            raise ValueError(f"{KEYS[key]} has no effect with {name}, expected another decoder")
-    if "hotwords" in given:  # they join those of the file
-        given["hotwords"] = (settings.get("hotwords") or {}) | given["hotwords"]
-    settings |= given
-    if settings.get("language_model") is None:
-        for key in ("lm_weight", "word_bonus"):
-            if key in given and (key == "lm_weight" or name == "BeamSearch"):
-                raise ValueError(f"{KEYS[key]} has no effect without --lm")
-    return settings
-
-
-def build_decoder(
-    settings: Mapping[str, Any], recognizer: Recognizer, notice: Callable[[str], object]
-) -> Decoder:
-    """A decoder for a model: with its alphabet, and with hotwords as its text rules have them.
-
-    Args:
-        settings: of conf/decoder, or of a user's file: `_target_`, which names a decoder, beside
-            plain values.
-        recognizer: the model.
-        notice: is told in a line which words of a language model can never be written.
-
-    Raises:
-        ValueError: a `_target_` that is no decoder, or what its constructor refused.
-        OSError: a file that cannot be read.
-    """
-    arguments = dict(settings)
-    name = check_target(arguments.pop("_target_", None), "decoder", DECODERS)
-    constructor = target(name, "decoder")
-    if "alphabet" in parameters_of(name):
-        arguments["alphabet"] = recognizer.tokenizer.alphabet
-    arguments = check_arguments(constructor, arguments, "decoder")
-    if arguments.get("hotwords"):
-        arguments["hotwords"] = {
-            recognizer.text(text): nats for text, nats in arguments["hotwords"].items()
-        }
-    built: Decoder = constructor(**arguments)
-    unwritable = getattr(built, "unwritable", ())
-    if unwritable:
-        notice(
-            f"{arguments['language_model']}: {len(unwritable):,} of its words have characters that "
-            f"the model does not write, {unwritable[0]!r} first"
-        )
-    return built
-
-
-def parse_hotwords(texts: Iterable[str]) -> dict[str, float]:
-    """`WORD` or `WORD:WEIGHT` each to words and their weights [nats]."""
-    hotwords: dict[str, float] = {}
-    for text in texts:
-        phrase, colon, weight = text.rpartition(":")
-        try:
-            value = float(weight) if colon else HOTWORD_WEIGHT
-        except ValueError:
-            raise ValueError(f"--hotword {text!r}, expected WORD or WORD:WEIGHT") from None
-        phrase = phrase if colon else text
-        if phrase in hotwords:
-            raise ValueError(f"--hotword {phrase!r} is given twice, expected once")
-        hotwords[phrase] = value
-    return hotwords
-
-
-def read_decoder_file(path: Path) -> dict[str, Any]:
-    """Decoder settings of a YAML file such as those in conf/decoder/: data, whoever wrote it.
-
-    Raises:
-        ValueError: not YAML, none of a decoder, or values that the decoder does not take.
-        OSError: missing or unreadable.
-    """
-    from asr.cli.user_yaml import read_settings
-
-    settings = read_settings(path, "decoder settings as in conf/decoder/")
-    if "_target_" not in settings:
-        raise ValueError(f"{path}: no _target_, expected decoder settings as in conf/decoder/")
-    check_target(settings["_target_"], path, DECODERS)
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            raise ValueError(f"{path}: {name} is {shown(value)}, expected a value and no class")
-    try:
-        check_section(settings, "")  # what is left out may come by an option or from the model
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return settings
-
-
-def with_decoder_files(arguments: Iterable[str]) -> list[str]:
-    """Hydra's arguments, where `decoder=FILE.yaml` has become an option of the group.
-
-    Raises:
-        ValueError: a file of no decoder settings.
-        OSError: missing or unreadable.
-    """
-    rewritten = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key == "decoder" and equals and value.endswith(".yaml"):
-            from hydra.core.config_store import ConfigStore
-
-            name = "from_file"
-            ConfigStore.instance().store(name, read_decoder_file(Path(value)), group="decoder")
-            argument = f"decoder={name}"
-        rewritten.append(argument)
-    return rewritten
-
-
-def _of_conf(name: str) -> dict[str, Any]:
-    """A file of conf/decoder/, without those that its defaults name."""
-    settings = yaml.safe_load((conf_dir() / "decoder" / f"{name}.yaml").read_text("utf-8"))
-    settings.pop("defaults", None)
-    return {str(key): value for key, value in settings.items()}

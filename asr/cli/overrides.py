@@ -1,4 +1,4 @@
-"""KEY=VALUE: what a command of Hydra's takes, explained and checked before Hydra starts."""
+"""Explain and check what a command of Hydra's takes, KEY=VALUE, before Hydra starts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NAME = re.compile(r"[\w-]+(/[\w-]+)*")  # of an option
 
 
 def explain(command: str, what: str, words: Sequence[str]) -> str:
-    """The text of `asr COMMAND --help`: its groups, settings with their comments, and examples.
+    """Write the text of `asr COMMAND --help`: its groups, settings with comments, and examples.
 
     Args:
         command: one of Hydra's.
@@ -95,7 +95,7 @@ def _line(left: str, comment: str) -> str:
 
 
 def chosen_options(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
-    """The options that words choose, by their group; and whether each is one file of conf/.
+    """Find the options that words choose, by group; and whether each is one file of conf/.
 
     Raises:
         ValueError: an option that there is not.
@@ -167,7 +167,11 @@ def check_overrides(command: str, words: Sequence[str]) -> None:
             given.add(found["key"])
         if not found["prefix"]:
             _check_key(command, found["key"], composed)
-            _check_value(command, found["key"], found["value"] or "", composed.settings)
+            text = found["value"] or ""
+            read = next((read for pattern, read in SCALARS if re.fullmatch(pattern, text)), None)
+            if read is not None:
+                kind = kind_of(command, found["key"], composed.settings)
+                checked(read(text), kind, found["key"])
     for key, setting in composed.settings.leaves():
         parents = [key.rsplit(".", count)[0] for count in range(key.count(".") + 1)]
         if setting.value == MISSING and not given & {key, *parents}:
@@ -207,20 +211,13 @@ def _check_key(command: str, key: str, composed: Composed) -> None:
 
 
 def _parameters(section: Setting | None) -> dict[str, Parameter]:
-    """What the class of a section takes; nothing where it has none."""
+    """Read what the class of a section takes; nothing where it has none."""
     name = section.parts.get("_target_", Setting()).value if section else None
     return parameters_of(name) if name in BUILDABLE and name else {}
 
 
-def _check_value(command: str, key: str, text: str, settings: Setting) -> None:
-    """Refuse a value of another type than its setting has."""
-    read = next((read for pattern, read in SCALARS if re.fullmatch(pattern, text)), None)
-    if read is not None:
-        checked(read(text), kind_of(command, key, settings), key)
-
-
 def kind_of(command: str, key: str, settings: Setting) -> Any:
-    """The type of a setting; Any where it has none."""
+    """Find the type of a setting; Any where it has none."""
     parent, _, name = key.rpartition(".")
     parameter = _parameters(settings.find(parent)).get(name)
     return KINDS[command].get(key, parameter.kind if parameter else Any)

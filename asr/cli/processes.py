@@ -1,4 +1,8 @@
-"""One command on several processes: started here, whose mistakes are told once, or by srun."""
+"""Train on several processes: started here, by torchrun or by Slurm; mistakes are told once.
+
+`asr train trainer.devices=N` starts N processes of this machine, joined as torchrun would join
+them. The tasks of one `srun` are given the same variables. Under torchrun they are there already.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,9 @@ spec.loader.exec_module(sys.modules["asr"])
 from asr.cli.main import entry_point
 entry_point()
 """
+
+
+# --- the parent ----------------------------------------------------------------------------------
 
 
 def run_on_processes(count: int, arguments: Sequence[str]) -> None:
@@ -68,13 +75,11 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
         try:
             with environment(variables):
                 elastic_launch(config, sys.executable)(*program, *arguments)
-        except SignalException as error:
+        except (SignalException, ChildFailedError) as error:
             if stopped_file(error_file).exists():
                 raise SystemExit(STOPPED_STATUS) from error
-            raise KeyboardInterrupt from error
-        except ChildFailedError as error:
-            if stopped_file(error_file).exists():
-                raise SystemExit(STOPPED_STATUS) from error
+            if isinstance(error, SignalException):
+                raise KeyboardInterrupt from error
             rank, failure = error.get_first_failure()
             told = error_file.read_text(encoding="utf-8") if error_file.exists() else ""
             status = f"process {rank} of {count} ended with status {failure.exitcode}, see above"
@@ -83,7 +88,7 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets what is not set yet, within; a next run finds it unset."""
+    """Set what is not set yet, within; a next run finds it unset."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -94,8 +99,34 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def stopped_file(error_file: Path) -> Path:
-    """Beside the error file: there when the processes were asked to stop and have saved."""
+    """Name the file beside the error file that tells of processes which were stopped and saved."""
     return error_file.with_name("stopped")
+
+
+# --- one of the processes ------------------------------------------------------------------------
+
+
+@contextmanager
+def tell_parent() -> Iterator[None]:
+    """Leave a user's mistake to the parent to print, and wait for the others at the end.
+
+    The first process to fail writes the message and ends. The others then lose their connection to
+    it, which they do not report: that is the consequence, not the cause. In a process without a
+    parent a mistake is left as it is.
+    """
+    error_file = Path(os.environ[ERROR_FILE]) if ERROR_FILE in os.environ else None
+    try:
+        yield
+        leave_together()
+    except Exception as error:
+        if error_file is None:
+            raise
+        if not error_file.exists():
+            if not isinstance(error, (ValueError, OSError)):
+                raise
+            # Whole or not at all: the parent ends this process as soon as another one has ended.
+            replace_text(error_file, one_line(error))
+        raise SystemExit(USER_ERROR_STATUS) from error
 
 
 def leave_stopped() -> NoReturn:
@@ -110,28 +141,6 @@ def leave_stopped() -> NoReturn:
     raise SystemExit(STOPPED_STATUS)
 
 
-@contextmanager
-def tell_parent() -> Iterator[None]:
-    """Leaves a user's mistake to the parent to print; does nothing in a process without one.
-
-    The first process to fail writes the message and ends. The others then lose their connection to
-    it, which they do not report: that is the consequence, not the cause.
-    """
-    if ERROR_FILE not in os.environ:
-        yield
-        return
-    error_file = Path(os.environ[ERROR_FILE])
-    try:
-        yield
-    except Exception as error:
-        if not error_file.exists():
-            if not isinstance(error, (ValueError, OSError)):
-                raise
-            # Whole or not at all: the parent ends this process as soon as another one has ended.
-            replace_text(error_file, one_line(error))
-        raise SystemExit(USER_ERROR_STATUS) from error
-
-
 def leave_together() -> None:
     """Wait for the other processes and part from them, if there are any.
 
@@ -144,11 +153,11 @@ def leave_together() -> None:
         dist.destroy_process_group()
 
 
-# --- tasks of one srun ------------------------------------------------------------------------
+# --- tasks of Slurm ------------------------------------------------------------------------------
 
 
 def torchrun_variables(slurm: Mapping[str, str]) -> dict[str, str]:
-    """The variables that torchrun would set for a task of `srun`; none for a task by itself.
+    """Find the variables that torchrun would set for a task of `srun`; none for a task by itself.
 
     Args:
         slurm: the environment. The variables are those of sbatch(1) and srun(1); SLURM_STEP_ID
@@ -163,14 +172,21 @@ def torchrun_variables(slurm: Mapping[str, str]) -> dict[str, str]:
     nodes = int(slurm.get("SLURM_STEP_NUM_NODES", slurm.get("SLURM_NNODES", "1")))
     if count % nodes:
         raise ValueError(f"Slurm runs {count} tasks on {nodes} nodes, expected as many on each")
+    names = slurm.get("SLURM_STEP_NODELIST", slurm.get("SLURM_NODELIST", "127.0.0.1"))
+    first = re.match(r"([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,\[]*)", names)  # gpu[07-09,12],login
+    assert first is not None, "all of it may be empty"
+    # A port that all tasks agree on, that another step on this machine does not take, below those
+    # that Linux gives out by itself.
+    job, step = int(slurm.get("SLURM_JOB_ID", "0")), int(slurm["SLURM_STEP_ID"])
+    port = 12_000 + (101 * job + step) % 20_000
     return {
         "RANK": slurm["SLURM_PROCID"],
         "LOCAL_RANK": slurm["SLURM_LOCALID"],
         "GROUP_RANK": slurm.get("SLURM_NODEID", "0"),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count // nodes),
-        "MASTER_ADDR": _first_node(slurm),
-        "MASTER_PORT": str(_port(slurm)),
+        "MASTER_ADDR": "".join(part or "" for part in first.groups()),
+        "MASTER_PORT": str(port),
     }
 
 
@@ -190,25 +206,12 @@ def check_started_by_srun(slurm: Mapping[str, str]) -> None:
 
 @contextmanager
 def slurm_ranks() -> Iterator[int]:
-    """Joins the tasks of an `srun` for the time of a job; gives the process's rank, 0 if alone."""
+    """Join the tasks of an `srun` for the time of a job; give the process's rank, 0 if alone."""
     with environment(torchrun_variables(os.environ)):
         yield int(os.environ.get("RANK", "0"))
 
 
-def rank() -> int:
-    """The rank of this process, under torchrun or Slurm; 0 if it is alone."""
-    with slurm_ranks() as own:
-        return own
-
-
-def _first_node(slurm: Mapping[str, str]) -> str:
-    names = slurm.get("SLURM_STEP_NODELIST", slurm.get("SLURM_NODELIST", "127.0.0.1"))
-    first = re.match(r"([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,\[]*)", names)  # gpu[07-09,12],login
-    assert first is not None, "all of it may be empty"
-    return "".join(part or "" for part in first.groups())
-
-
-def _port(slurm: Mapping[str, str]) -> int:
-    """A port that all tasks agree on, and that another step on this machine does not take."""
-    job, step = int(slurm.get("SLURM_JOB_ID", "0")), int(slurm["SLURM_STEP_ID"])
-    return 12_000 + (101 * job + step) % 20_000  # below the ports that Linux gives out by itself
+def own_rank() -> int:
+    """Tell the rank of this process, under torchrun or Slurm; 0 if it is alone."""
+    with slurm_ranks() as rank:
+        return rank

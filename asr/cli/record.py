@@ -1,4 +1,4 @@
-"""The settings of a run: as they are recorded in its folder, compared and told."""
+"""Record the settings of a run in its folder, read them back, and compare them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_text
-from asr.cli.user_yaml import REFERENCE
+from asr.cli.conf import config_groups
+from asr.cli.user_yaml import REFERENCE, plain_override, read_yaml
 
 if TYPE_CHECKING:  # `asr runs` needs neither torch nor Hydra
     from omegaconf import DictConfig
@@ -76,14 +77,31 @@ def write_record(run_dir: Path, config: DictConfig) -> None:
     (folder / ACCEPTED / OVERRIDES).unlink(missing_ok=True)
 
 
-def overrides_file(run_dir: Path) -> Path | None:
-    """The file of a run's own overrides; None where there is no run."""
+def recorded_overrides(run_dir: Path) -> list[str]:
+    """Read the overrides of a training off its record, to go on with it, but for its own resume=.
+
+    Raises:
+        ValueError: a folder that is no run, or whose record holds more than plain settings.
+        OSError: the record cannot be read.
+    """
     files = (run_dir / RECORD / folder / OVERRIDES for folder in (ACCEPTED, ""))
-    return next((file for file in files if file.is_file()), None)
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise ValueError(
+            f"resume={run_dir}: no run there, expected the folder of an earlier asr train"
+        )
+    words = read_yaml(file, "the overrides of a training")
+    if not isinstance(words, list):
+        raise ValueError(f"{file}: no list, expected the overrides of a training")
+    return [
+        plain_override(word, config_groups(), file)
+        for word in words
+        if not str(word).startswith("resume=")
+    ]
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Setting]:
-    """The settings of a training as dotted keys and plain values, without what is written twice.
+    """Give the settings of a training as dotted keys and plain values, each written once.
 
     The class that a section builds is the value of the section itself: optim is AdamW. A part of a
     text that refers to another key is followed; whatever else would be looked up stays as written.
@@ -122,7 +140,7 @@ def _plain(value: Any, root: Mapping[str, Any]) -> Setting:
 
 
 def _at(match: re.Match[str], root: Mapping[str, Any]) -> Any:
-    """The value that a reference leads to; the reference where there is none."""
+    """Find the value that a reference leads to; the reference itself where there is none."""
     value: Any = root
     for name in match[1].split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -130,7 +148,7 @@ def _at(match: re.Match[str], root: Mapping[str, Any]) -> Any:
 
 
 def deciding_settings(config: DictConfig, spec: ModelSpec) -> dict[str, str]:
-    """What the weights of a training depend on, data and devices left aside, as text by key.
+    """Find what the weights of a training depend on, data and devices aside, as text by key.
 
     Args:
         config: of the training.
@@ -146,14 +164,12 @@ def deciding_settings(config: DictConfig, spec: ModelSpec) -> dict[str, str]:
     }
     for section, part in (("features", spec.features), ("model", spec.model)):
         settings |= {f"{section}.{name}": value for name, value in part.arguments.items()}
-    return {key: _text(value) for key, value in settings.items()}
-
-
-def _text(value: Any) -> str:
-    """A value as a config has it, equal numbers alike: 5 and 5.0 are both 5."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value)
-    return text.removesuffix(".0") if isinstance(value, float) else text
+    texts = {}
+    for key, value in settings.items():  # as a config has it
+        if value is None or isinstance(value, bool):
+            texts[key] = {None: "null", True: "true", False: "false"}[value]
+        elif isinstance(value, float):
+            texts[key] = str(value).removesuffix(".0")  # equal numbers are alike: 5 and 5.0
+        else:
+            texts[key] = str(value)
+    return texts

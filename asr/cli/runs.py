@@ -1,4 +1,4 @@
-"""asr runs: trainings beside each other, as a table, a CSV file and a picture."""
+"""asr runs: compare trainings in a table, a CSV file and a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.options import Parser, check_outputs
-from asr.cli.terminal import one_line
+from asr.cli.terminal import one_line, print_table
 
 if TYPE_CHECKING:
     from asr.report.runs import Run
@@ -23,7 +23,6 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"--limit {options.limit}, expected at least 1 line")
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
-    from rich.measure import Measurement
 
     from asr.cli.record import CONFIG
     from asr.report.runs import (
@@ -52,12 +51,9 @@ def main(arguments: list[str]) -> int:
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / OUTPUTS[0], runs_csv(grouped))
     replace_bytes(output / OUTPUTS[1], draw_runs(grouped))
-    console = Console()
     if grouped.groups:
-        table = groups_table(grouped, options.limit)
-        # Cells that are cut say nothing: a line that is too long is for the terminal to wrap.
-        needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
-        Console(width=max(needed, console.width)).print(table)
+        print_table(groups_table(grouped, options.limit))
+    console = Console()
     if grouped.others:
         console.print(others_table(grouped))
     for name in OUTPUTS:
@@ -66,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """The folders of runs below some folders, each once, sorted.
+    """List the folders of runs below some folders, each once, sorted.
 
     Raises:
         FileNotFoundError: a folder that is not there.
@@ -84,7 +80,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def _read(folder: Path) -> Run | None:
-    """A training, failed if its folder cannot be read; None for a run of another command."""
+    """Read a training, failed if its folder cannot be read; None for a run of another command."""
     from asr.cli.record import CONFIG, flat_settings
     from asr.cli.user_yaml import read_yaml
     from asr.report.runs import Run, read_run
@@ -103,7 +99,7 @@ def _read(folder: Path) -> Run | None:
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr runs",
         description="Compare trainings: the settings that differ, the best dev WER, CER and loss. "

@@ -1,14 +1,13 @@
-"""asr shar: a manifest as shards, for a corpus that does not fit one disk or memory."""
+"""asr shar: write a manifest as shards, for a corpus that does not fit one disk or memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.cli.options import Parser, check_outputs
-from asr.cli.terminal import say
+from asr.cli.terminal import say, track
 
 if TYPE_CHECKING:
     from asr.data.shar import Shard
@@ -25,7 +24,6 @@ def main(arguments: list[str]) -> int:
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
 
-    from asr.cli.progress import track
     from asr.data.manifest import read_manifest
     from asr.data.shar import INDEX_FILE
     from asr.data.shar_writer import SharSettings, SharWriter
@@ -50,24 +48,19 @@ def main(arguments: list[str]) -> int:
         shards.append(shard)
         if not console.is_terminal:
             say(f"{shard.recording}: {shard.utterances} utterances, {shard.duration_s:.0f} s")
-    _conclude(options.folder, shards)
-    return 0
-
-
-def _conclude(folder: Path, shards: Sequence[Shard]) -> None:
-    from asr.data.shar import INDEX_FILE
-
+    utterances_written = sum(shard.utterances for shard in shards)
     hours = sum(shard.duration_s for shard in shards) / SECONDS_PER_HOUR
     size = sum(shard.num_bytes or 0 for shard in shards) / 1e6
     say(
-        f"{folder}: {len(shards)} shards, {sum(shard.utterances for shard in shards)} utterances, "
-        f"{hours:.2f} h, {size / hours:.1f} MB an hour; index in {INDEX_FILE}"
+        f"{options.folder}: {len(shards)} shards, {utterances_written} utterances, {hours:.2f} h, "
+        f"{size / hours:.1f} MB an hour; index in {INDEX_FILE}"
     )
-    say(f"next: asr train data=shar data.train={folder} data.dev=DEV_MANIFEST")
+    say(f"next: asr train data=shar data.train={options.folder} data.dev=DEV_MANIFEST")
+    return 0
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr shar",
         description="Write a manifest as shuffled shards in Lhotse's Shar format. "

@@ -1,4 +1,4 @@
-"""What classes and functions take, read off their source: to import them would take seconds."""
+"""Read what classes and functions take off their source: to import them would take seconds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Parameter:
 
 @cache
 def parameters_of(target: str) -> dict[str, Parameter]:
-    """The arguments of a class or a function of asr or of torch, by their names.
+    """Read the arguments of a class or a function of asr or of torch, by their names.
 
     Args:
         target: its dotted name: `asr.model.BiLstmCtc`.
@@ -81,7 +81,7 @@ def _parameters(node: ast.AST | None, module: str) -> dict[str, Parameter]:
 
 
 def _kind(node: ast.AST | None, module: str) -> Any:
-    """The type that an annotation in the source of a module means."""
+    """Find the type that an annotation in the source of a module means."""
     if node is None:
         return Any
     if isinstance(node, ast.Constant):
@@ -91,7 +91,11 @@ def _kind(node: ast.AST | None, module: str) -> Any:
     if isinstance(node, ast.BinOp):
         kinds = [_kind(node.left, module), _kind(node.right, module)]
         # Where a plain value will do, nobody is told of what settings cannot give: a tensor.
-        plain = [kind for kind in kinds if kind is not None and not _is_object(kind)]
+        plain = [
+            kind
+            for kind in kinds
+            if kind is not None and not (isinstance(kind, type) and issubclass(kind, Object))
+        ]
         return plain[0] if len(plain) == 1 and None not in kinds else kinds[0] | kinds[1]
     is_generic = isinstance(node, ast.Subscript)
     name = ast.unparse(node.value if isinstance(node, ast.Subscript) else node).rpartition(".")[2]
@@ -108,12 +112,8 @@ def _kind(node: ast.AST | None, module: str) -> Any:
     return type(name, (Object,), {})
 
 
-def _is_object(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Object)
-
-
 def _definition(module: str, name: str) -> tuple[str, ast.AST | None]:
-    """Where a name of a module is defined, after imports, and the statement; None: not here."""
+    """Find where a name of a module is defined, and the statement; None: not in asr."""
     source, is_package = _source(module)
     for node in ast.walk(source):  # imports for types only stand inside of an `if`
         if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
@@ -131,7 +131,7 @@ def _definition(module: str, name: str) -> tuple[str, ast.AST | None]:
 
 @cache
 def _source(module: str) -> tuple[ast.Module, bool]:
-    """The syntax tree of a module, and whether it is a package; an empty tree for other modules."""
+    """Parse a module, and tell whether it is a package; an empty tree for modules of others."""
     top, *rest = module.split(".")
     # For the name of a package alone this imports nothing; what is torch's own are classes.
     spec = find_spec(top) if top == "asr" or module.startswith("torch.optim") else None

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,22 +15,19 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from asr.atomic_file import replace_text
-from asr.cli.conf import config_groups
 from asr.cli.hydra_app import quoted, run_hydra
 from asr.cli.options import check_outputs, listed
 from asr.cli.processes import (
     ERROR_FILE,
     check_started_by_srun,
     leave_stopped,
-    leave_together,
-    rank,
+    own_rank,
     run_on_processes,
     slurm_ranks,
     tell_parent,
 )
-from asr.cli.record import overrides_file, write_record
+from asr.cli.record import recorded_overrides, write_record
 from asr.cli.terminal import one_line
-from asr.cli.user_yaml import plain_override, read_yaml
 from asr.lock import locked
 
 RESUME = "resume="
@@ -46,77 +43,49 @@ CER_SHARE = 1e-3  # of the objective: too little to outweigh a word, enough to p
 
 def main(arguments: list[str]) -> int:
     """Run `asr train`; see conf/train.yaml for its settings."""
-    return run_hydra("train", _job, _with_resumed_overrides(arguments))
-
-
-def _with_resumed_overrides(arguments: list[str]) -> list[str]:
-    """A resumed run's own overrides, then those given now, in the run's own folder.
-
-    Raises:
-        ValueError: a folder that is no run, or whose record holds more than plain settings.
-        OSError: the record cannot be read.
-    """
-    if rank():
+    if own_rank():
         # Ranks share the run's folder; rank 0 alone writes the log there.
         arguments = [*arguments, "hydra.job_logging.root.handlers=[]"]
-    given = [word for word in arguments if word.startswith(RESUME)]
-    if not given or given[-1].removeprefix(RESUME) in ("", "null", AUTO):
-        return arguments
-    folder = Path(given[-1].removeprefix(RESUME))
-    overrides = overrides_file(folder)
-    if overrides is None:
-        raise ValueError(
-            f"resume={folder}: no run there, expected the folder of an earlier asr train"
-        )
-    recorded = read_yaml(overrides, "the overrides of a training")
-    if not isinstance(recorded, list):
-        raise ValueError(f"{overrides}: no list, expected the overrides of a training")
-    earlier = [
-        plain_override(word, config_groups(), overrides)
-        for word in recorded
-        if not str(word).startswith(RESUME)
-    ]
-    # What was added to the settings of its day, +key=value, may be one of today's.
-    earlier = [re.sub(r"^\+(?!\+)", "++", word) for word in earlier]
-    # A job of a sweep goes on by itself.
-    return [*earlier, *arguments, quoted("hydra.run.dir", str(folder)), "hydra.mode=RUN"]
+    given = [word.removeprefix(RESUME) for word in arguments if word.startswith(RESUME)]
+    if given and given[-1] not in ("", "null", AUTO):
+        folder = Path(given[-1])
+        earlier = recorded_overrides(folder)
+        # What was added to the settings of its day, +key=value, may be one of today's.
+        earlier = [re.sub(r"^\+(?!\+)", "++", word) for word in earlier]
+        # Then those given now, in the run's own folder. A job of a sweep goes on by itself.
+        run_dir = quoted("hydra.run.dir", str(folder))
+        arguments = [*earlier, *arguments, run_dir, "hydra.mode=RUN"]
+    return run_hydra("train", _job, arguments)
 
 
 def _job(config: DictConfig) -> float | None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if ERROR_FILE in os.environ:  # one of several processes, whose parent does the rest
-        _train_in_process(config)
+        _train(config, run_dir)
         return None
-    with slurm_ranks() as own_rank, _alone_in(run_dir) if own_rank == 0 else nullcontext():
+    logger = logging.getLogger("asr")
+    # Another training in this folder, on any machine, is refused.
+    alone = locked(run_dir / LOCK_FILE, "trains in this folder now", unlockable=logger.warning)
+    with slurm_ranks() as rank, nullcontext() if rank else alone:
         check_outputs(
             [run_dir / name for name in OWN_FILES],
             [*listed(config.data.get("train")), *listed(config.data.get("dev"))],
         )
         # Outside of what is told in the folder, which may be that of another training.
-        if not _is_resumed(config, run_dir) and not own_rank and not _has_state(run_dir):
+        if not _is_resumed(config, run_dir) and not rank and not _has_state(run_dir):
             write_record(run_dir, config)
-        return _train_and_tell(config, run_dir, own_rank)
-
-
-def _alone_in(run_dir: Path) -> AbstractContextManager[None]:
-    """Holds the folder of the run: another training there, on any machine, is refused."""
-    logger = logging.getLogger("asr")
-    return locked(run_dir / LOCK_FILE, "trains in this folder now", unlockable=logger.warning)
-
-
-def _train_and_tell(config: DictConfig, run_dir: Path, own_rank: int) -> float | None:
-    with _told_in(run_dir, is_first=own_rank == 0):
-        if config.trainer.devices > 1 and "RANK" not in os.environ:
-            run_on_processes(config.trainer.devices, own_arguments())
-        else:
-            if "RANK" not in os.environ:
-                check_started_by_srun(os.environ)
-            _train_in_process(config)
-        return None if own_rank else objective(run_dir)
+        with _told_in(run_dir, is_first=rank == 0):
+            if config.trainer.devices > 1 and "RANK" not in os.environ:
+                run_on_processes(config.trainer.devices, own_arguments())
+            else:
+                if "RANK" not in os.environ:
+                    check_started_by_srun(os.environ)
+                _train(config, run_dir)
+            return None if rank else objective(run_dir)
 
 
 def objective(run_dir: Path) -> float:
-    """What a sweep minimises: the dev WER of a run's best model, equal ones parted by the CER.
+    """Tell what a sweep minimises: the dev WER of a run's best model, equal ones parted by the CER.
 
     It is the order in which a training chooses its own best model, so the best trial of a sweep is
     the one whose model one would take. A small dev set has few words, and many trials the same WER;
@@ -130,7 +99,7 @@ def objective(run_dir: Path) -> float:
 
 
 def own_arguments() -> list[str]:
-    """The command line of the running job alone, be it a job of a multirun, in its own folder."""
+    """Write the command line of the running job alone, be it of a multirun, in its own folder."""
     hydra = HydraConfig.get()
     of_multirun = re.compile(r"\+*hydra[./](mode|run|sweep|sweeper|launcher)\b")
     settings = [word for word in hydra.overrides.hydra if not of_multirun.match(word)]
@@ -146,7 +115,7 @@ def own_arguments() -> list[str]:
 
 @contextmanager
 def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
-    """Leaves the reason of a failure in the run's folder, where `asr runs` finds it."""
+    """Leave the reason of a failure in the run's folder, where `asr runs` finds it."""
     from asr.report.runs import ERROR_TEXT
 
     if is_first:  # a later task must not take away what an earlier one has told
@@ -159,13 +128,8 @@ def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
         raise
 
 
-def _train_in_process(config: DictConfig) -> None:
-    with tell_parent():
-        _train(config)
-        leave_together()
-
-
-def _train(config: DictConfig) -> None:
+@tell_parent()
+def _train(config: DictConfig, run_dir: Path) -> None:
     # Imported here: `asr train --help` and completion need no torch.
     from asr.cli.build import build_recipe, build_trainer, start_recipe
     from asr.cli.record import deciding_settings
@@ -173,16 +137,16 @@ def _train(config: DictConfig) -> None:
     from asr.trainer.distributed import Stopped
 
     logger = logging.getLogger("asr")
-    if rank():
+    rank = own_rank()
+    if rank:
         logger.setLevel(logging.CRITICAL)  # what rank 0 says too
         logging.getLogger("asr.data.workers").setLevel(logging.WARNING)  # what only this one knows
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
     resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)
     recipe = build_recipe(config, logger.warning)
     recipe = start_recipe(recipe, config.init_from, run_dir, resume)
     settings = deciding_settings(config, recipe.recognizer.spec)
-    ready = (lambda: None) if rank() else partial(write_record, run_dir, config)
+    ready = (lambda: None) if rank else partial(write_record, run_dir, config)
     try:
         trainer.fit(replace(recipe, settings=settings), run_dir, resume, ready)
     except Stopped as stopped:
@@ -193,7 +157,7 @@ def _train(config: DictConfig) -> None:
 
 
 def _is_resumed(config: DictConfig, run_dir: Path) -> bool:
-    """Whether to go on from a state in the run's folder.
+    """Decide whether to go on from a state in the run's folder.
 
     Raises:
         ValueError: no state to go on from, one that would be lost, or no lasting name for `auto`.

@@ -6,29 +6,28 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
+from asr.cli.decoder import add_decoder_options, build_decoder, decoder_settings
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import (
     MAX_STDIN_BYTES,
     STDIN,
     Parser,
-    add_decoder_options,
-    build_decoder,
+    attempt,
     check_outputs,
-    decoder_settings,
     read_standard_input,
 )
-from asr.cli.terminal import attempt, one_line, tell
+from asr.cli.terminal import one_line, tell, track
 from asr.text import printable, printable_json
 
 if TYPE_CHECKING:
-    from asr.transcriber import Transcriber, Transcript
+    from asr.transcriber import Transcript
 
 FORMATS = ("text", "json", "srt", "vtt")
 
@@ -47,7 +46,11 @@ class Input:
 
 
 def main(arguments: list[str]) -> int:
-    """Transcribe; returns 2 when an input failed, after all others are done."""
+    """Transcribe, each recording by itself.
+
+    Returns:
+        0, or 2 where an input failed; all others are done all the same.
+    """
     options = make_parser().parse_args(arguments)
     inputs = find_inputs(options.files, options.output_dir)
     if options.format in ("srt", "vtt") and len(inputs) > 1 and options.output_dir is None:
@@ -80,18 +83,35 @@ def main(arguments: list[str]) -> int:
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))
     decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
+
+    def transcribe(source: Input) -> str:
+        """Write the file of an input, or return what is to be printed."""
+        is_piped = source.name == STDIN
+        audio = read_standard_input("audio", MAX_STDIN_BYTES) if is_piped else source.name
+        text = render(source.name, transcriber.transcribe_file(audio), options.format)
+        if options.output_dir is None:
+            return text
+        path = output_file(source, options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
+        return ""
+
     failures = 0
-    for result in _transcribe_all(transcriber, inputs, options):
+    for source in track(inputs, "transcribing", "recordings") if len(inputs) > 1 else inputs:
+        result = attempt(partial(transcribe, source), source.name)
         if isinstance(result, Exception):
             failures += 1
             tell(f"error: {one_line(result)}")
+        else:
+            sys.stdout.write(result)
+            sys.stdout.flush()
     if failures:
         tell(f"{failures} of {len(inputs)} files failed")
     return USER_ERROR_STATUS if failures else 0
 
 
 def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[Input]:
-    """Files, the audio files of folders, and standard input.
+    """List files, the audio files of folders, and standard input.
 
     Raises:
         ValueError: a folder without audio, or two inputs that would share one output file.
@@ -119,7 +139,7 @@ def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[In
 
 
 def render(name: str, transcript: Transcript, format: str) -> str:
-    """A transcript in one of FORMATS.
+    """Write a transcript in one of FORMATS.
 
     text is `name<TAB>text` on a line; json one object on a line.
     """
@@ -154,42 +174,8 @@ def make_parser() -> Parser:
     return parser
 
 
-def _transcribe_all(
-    transcriber: Transcriber, inputs: Sequence[Input], options: argparse.Namespace
-) -> Iterator[Path | Exception | None]:
-    """Each input transcribed and written, or what went wrong with it: the others go on."""
-    from asr.cli.progress import track
-
-    sources = track(inputs, "transcribing", "recordings") if len(inputs) > 1 else inputs
-    for source in sources:
-        result = attempt(partial(_transcribe, transcriber, source), source.name)
-        if isinstance(result, Exception):
-            yield result
-            continue
-        text = render(source.name, result, options.format)
-        if options.output_dir is None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-            yield None
-        else:
-            path = output_file(source, options)
-            yield attempt(partial(_write, path, text), source.name)
-
-
-def _transcribe(transcriber: Transcriber, source: Input) -> Transcript:
-    if source.name == STDIN:
-        return transcriber.transcribe_file(read_standard_input("audio", MAX_STDIN_BYTES))
-    return transcriber.transcribe_file(source.name)
-
-
 def output_file(source: Input, options: argparse.Namespace) -> Path:
-    """Where the transcript of an input goes, with --output-dir."""
+    """Name the file that the transcript of an input goes to, with --output-dir."""
     suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
     path: Path = options.output_dir / f"{source.relative}{suffix}"
-    return path
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, text)
     return path

@@ -1,4 +1,4 @@
-"""asr tune-decoder: the beam search's weights, searched on dev."""
+"""asr tune-decoder: search the weights of the beam search on dev."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.options import Parser, check_outputs
-from asr.cli.terminal import say
+from asr.cli.terminal import say, track
 from asr.text import printable
 
 if TYPE_CHECKING:
-    import optuna
     from torch import Tensor
 
     from asr.data.manifest import Utterance
@@ -55,13 +54,17 @@ def main(arguments: list[str]) -> int:
         OSError: a model or manifest that cannot be read, or an output that cannot be written.
     """
     options = make_parser().parse_args(arguments)
-    _check(options)
+    if options.trials < 1:
+        raise ValueError(f"--trials {options.trials}, expected 1 or more")
+    if not options.batch_duration_s > 0:
+        raise ValueError(f"--batch-duration-s {options.batch_duration_s}, expected above 0")
+    if (options.out / TUNED_FILE).exists() and not options.overwrite:
+        raise ValueError(f"{options.out / TUNED_FILE} exists, expected a new --out or --overwrite")
     for path in (options.model, options.lm):
         path.stat()  # what is missing is told at once
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
 
-    from asr.cli.progress import track
     from asr.data.manifest import read_manifest
     from asr.decoder import BeamSearch, Greedy
     from asr.decoder.ngram_file import load_ngram_model
@@ -125,7 +128,7 @@ class Search:
         self.log_probs = [utterances[number].log_probs for number in self.order]
 
     def decoder(self, lm_weight: float, word_bonus: float, unk_score: float) -> BeamSearch:
-        """The beam search with these weights."""
+        """Make the beam search with these weights."""
         from asr.decoder import BeamSearch
 
         return BeamSearch(
@@ -138,7 +141,7 @@ class Search:
         )
 
     def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
-        """Word and character errors of a decoder."""
+        """Count the word and character errors of a decoder."""
         import torch
 
         from asr.metrics.error_rate import character_errors, word_errors
@@ -154,10 +157,23 @@ class Search:
         return word_errors(self.references, texts), character_errors(self.references, texts)
 
     def trials(self, count: int, seed: int) -> Iterator[Trial]:
-        """Weights that the tree-structured Parzen estimator asks for, the usual ones first."""
+        """Try weights that the tree-structured Parzen estimator asks for, the usual ones first.
+
+        Raises:
+            ValueError: optuna is not installed.
+        """
         from asr.report.plots import Trial
 
-        study = _study(seed)
+        try:
+            import optuna
+        except ImportError as error:
+            needed = "asr tune-decoder needs optuna: pip install 'lstm-asr[sweep]'"
+            raise ValueError(needed) from error
+        optuna.logging.set_verbosity(logging.WARNING)
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.enqueue_trial(FIRST)
         for _ in range(count):
             asked = study.ask()
             weights = (
@@ -174,7 +190,7 @@ class Search:
 def emit(
     transcriber: Transcriber, utterances: Sequence[Utterance], batch_duration_s: float
 ) -> list[DevUtterance]:
-    """A model's log-probabilities for every utterance, in their order.
+    """Find a model's log-probabilities for every utterance, in their order.
 
     Args:
         transcriber: with the model and its text rules.
@@ -182,12 +198,11 @@ def emit(
         batch_duration_s: largest padded batch [s of audio].
     """
     from asr.cli.evaluate import plan
-    from asr.cli.progress import track
     from asr.data.dataset import load_utterance
 
     found: dict[int, DevUtterance] = {}
     batches = plan(utterances, batch_duration_s)
-    for batch in track(batches, "listening", "batches"):
+    for batch in track(batches, "running the model", "batches"):
         members = [utterances[position] for position in batch]
         waveforms = [load_utterance(each, transcriber.sample_rate) for each in members]
         log_probs, lengths = transcriber.recognizer.log_probs(waveforms)
@@ -197,28 +212,6 @@ def emit(
             text = transcriber.recognizer.text(each.text)
             found[position] = DevUtterance(rows[:length].clone(), text)
     return [found[position] for position in range(len(utterances))]
-
-
-def _study(seed: int) -> optuna.Study:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ValueError("asr tune-decoder needs optuna: pip install 'lstm-asr[sweep]'") from error
-    optuna.logging.set_verbosity(logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.enqueue_trial(FIRST)
-    return study
-
-
-def _check(options: argparse.Namespace) -> None:
-    if options.trials < 1:
-        raise ValueError(f"--trials {options.trials}, expected 1 or more")
-    if not options.batch_duration_s > 0:
-        raise ValueError(f"--batch-duration-s {options.batch_duration_s}, expected above 0")
-    if (options.out / TUNED_FILE).exists() and not options.overwrite:
-        raise ValueError(f"{options.out / TUNED_FILE} exists, expected a new --out or --overwrite")
 
 
 def _write(
@@ -280,11 +273,11 @@ def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) ->
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr tune-decoder",
         description="Search the weights of language model, words and unknown words that give the "
-        "lowest WER on a dev manifest. The model listens once; every trial decodes anew.",
+        "lowest WER on a dev manifest. The model runs once; every trial decodes anew.",
     )
     parser.add_argument("--model", required=True, type=Path, help="model file")
     parser.add_argument("--manifest", required=True, type=Path, help="dev, never test")

@@ -1,4 +1,4 @@
-"""YAML that a user, or somebody else, wrote: plain keys and values, bounded, and never code.
+"""Read YAML that a user, or somebody else, wrote: plain keys and values, bounded, never code.
 
 Only the files of conf/ may name classes and look things up. Decoder files, and the record in a
 run's folder, come from anywhere: here they become plain data.
@@ -26,7 +26,7 @@ GROUP_OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
 
 
 def read_yaml(path: Path, expected: str) -> Any:
-    """The mapping or list in a YAML file; `${...}` stays as it is written.
+    """Read the mapping or list in a YAML file; `${...}` stays as it is written.
 
     Args:
         path: a regular file.
@@ -52,7 +52,7 @@ def read_yaml(path: Path, expected: str) -> Any:
 
 
 def _fault_in_events(text: str) -> str | None:
-    """What costs more than its length, or asks for more than data, before anything is built."""
+    """Find what costs more than its length, or asks for more than data, before it is built."""
     depth = 0
     for event in yaml.parse(text, Loader=LOADER):
         line = event.start_mark.line + 1
@@ -72,7 +72,7 @@ def _fault_in_events(text: str) -> str | None:
 
 
 def read_settings(path: Path, expected: str) -> dict[str, Any]:
-    """A file of settings: names and plain values.
+    """Read a file of settings: names and plain values.
 
     A value may be `${name}` for what another name of the same file has; nothing else is looked up.
 
@@ -93,7 +93,7 @@ def read_settings(path: Path, expected: str) -> dict[str, Any]:
 
 
 def plain_override(word: object, groups: Mapping[str, object], where: Path) -> str:
-    """A setting of a training's command line as it stands in the record of its run.
+    """Check a setting of a training's command line as it stands in the record of its run.
 
     It may choose files of conf/ and give plain values to settings of the training; Hydra's own
     settings, classes and look-ups elsewhere are not taken from a file.
@@ -123,7 +123,7 @@ def plain_override(word: object, groups: Mapping[str, object], where: Path) -> s
 
 
 def _fault(override: Override, groups: Mapping[str, object]) -> str | None:
-    """Why a setting is not taken from a file; None where it is."""
+    """Tell why a setting is not taken from a file; None where it is."""
     key = override.key_or_group
     if not KEY.fullmatch(key) or override.package is not None:
         return "expected the name of a setting of conf/train.yaml"

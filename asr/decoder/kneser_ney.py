@@ -235,7 +235,7 @@ def train(
             value also holds for longer ones. The first must be 0: words are left out by `encode`.
         fallback: the discounts of an order whose own cannot be estimated; None raises then.
         progress: is given the levels while they are counted, and how many there will be, and gives
-            them back, as asr.cli.progress.track does.
+            them back, as asr.cli.terminal.track does.
 
     Raises:
         ValueError: a bad order or thresholds, or discounts that cannot be estimated, as in very

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from asr.augment import Augment
 from asr.cli.build import build_recognizer, build_trainer, construct, plain
 from asr.cli.conf import conf_dir
-from asr.cli.options import build_decoder
+from asr.cli.decoder import build_decoder
 from asr.data.splits import Splits
 from asr.decoder.ngram_file import save_ngram_model
 from asr.recognizer import ModelSpec, Part, Recognizer

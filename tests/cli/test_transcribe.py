@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from asr.cli.main import main
-from asr.cli.terminal import attempt
+from asr.cli.options import attempt
 from asr.metrics.calibration import Calibration
 from asr.report.evaluation import write_calibration
 from asr.transcriber import Transcriber, Transcript

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.main import main
-from asr.cli.options import (
+from asr.cli.decoder import (
     HOTWORD_WEIGHT,
     add_decoder_options,
     decoder_settings,
     parse_hotwords,
     read_decoder_file,
 )
+from asr.cli.main import main
 from asr.decoder.ngram_file import save_ngram_model
 from tests.decoder.searches import bigram_model
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from asr.cli import progress
-from asr.cli.progress import ProgressBar, progress_bar, track
+from asr.cli import terminal
+from asr.cli.terminal import ProgressBar, progress_bar, track
 
 
 def advanced(is_terminal: bool) -> str:
@@ -25,7 +25,7 @@ def advanced(is_terminal: bool) -> str:
 def test_a_terminal_has_a_bar_and_no_lines_but_what_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "BAR_INTERVAL_S", -1.0)
+    monkeypatch.setattr(terminal, "BAR_INTERVAL_S", -1.0)
     told = advanced(is_terminal=True)
     assert "listening" in told
     assert "a line with [red]markup[/red] and \\x1b\n" in told
@@ -35,7 +35,7 @@ def test_a_terminal_has_a_bar_and_no_lines_but_what_is_said(
 def test_a_log_has_a_line_for_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "a line with [red]markup[/red] and \\x1b\n"
     assert advanced(is_terminal=False) == said
-    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", -1.0)
+    monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", -1.0)
     lines = "".join(f"listening: {done} of 3 utterances\n" for done in range(1, 4))
     assert advanced(is_terminal=False) == lines + said
 
@@ -43,7 +43,7 @@ def test_a_log_has_a_line_for_every_interval(monkeypatch: pytest.MonkeyPatch) ->
 def test_items_are_given_on_and_counted_on_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", -1.0)
+    monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", -1.0)
     letters: Iterator[str] = iter("ab")
     assert list(track("ab", "reading", "letters")) == ["a", "b"]
     assert list(track(letters, "reading", "letters")) == ["a", "b"]
