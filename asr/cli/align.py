@@ -41,7 +41,7 @@ LOW_CONFIDENCE_STATUS = 1
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """One recording to align.
 
     Attributes:
@@ -61,7 +61,7 @@ class Job:
     load: Callable[[int], Waveform]
 
 
-Write = Callable[[Job, "Alignment"], None]
+Write = Callable[[Task, "Alignment"], None]
 
 
 def main(arguments: list[str]) -> int:
@@ -74,10 +74,10 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_intermixed_args(arguments)
     formats = _formats(options)
     # Imported from here on: `--help` and a mistake in the call need no torch.
-    jobs, bad = _jobs(options)
+    tasks, bad = _tasks(options)
     check_outputs(
-        output_files(options.out, formats, [job.name for job in jobs]),
-        [*(job.audio_filepath for job in jobs), options.model, options.manifest,
+        output_files(options.out, formats, [task.name for task in tasks]),
+        [*(task.audio_filepath for task in tasks), options.model, options.manifest,
          options.text_file],
     )  # fmt: skip
     os.stat(options.model)  # a model that is missing is told at once
@@ -87,30 +87,30 @@ def main(arguments: list[str]) -> int:
     failures, doubtful = len(bad), 0
     for problem in bad:
         tell(f"error: {problem.place}: {problem.reason}")
-    alone = len(jobs) == 1
+    alone = len(tasks) == 1
 
-    def align(job: Job) -> Alignment:
-        waveform = job.load(aligner.sample_rate)
-        return aligner.align(waveform, job.text, *([progress] if alone else []))
+    def align(task: Task) -> Alignment:
+        waveform = task.load(aligner.sample_rate)
+        return aligner.align(waveform, task.text, *([progress] if alone else []))
 
     with (
         open_output(options.out, formats) as write,
         progress_bar("aligning", "frames" if alone else "utterances") as progress,
     ):
-        for number, job in enumerate(jobs, start=1):
-            result = attempt(partial(align, job), job.id)
+        for number, task in enumerate(tasks, start=1):
+            result = attempt(partial(align, task), task.id)
             if not isinstance(result, Exception):
-                doubtful += _tell_doubts(job, result, options.min_confidence)
-                result = attempt(partial(write, job, result), job.id) or result
+                doubtful += _tell_doubts(task, result, options.min_confidence)
+                result = attempt(partial(write, task, result), task.id) or result
             if isinstance(result, Exception):
                 failures += 1
                 message = one_line(result)
-                place = printable(f"{job.id}: ")  # what is wrong with a file begins with its name
+                place = printable(f"{task.id}: ")  # what is wrong with a file begins with its name
                 tell(f"error: {place if place not in message else ''}{message}")
             if not alone:
-                progress(number, len(jobs))
+                progress(number, len(tasks))
     if failures:
-        total = len(jobs) + len(bad)
+        total = len(tasks) + len(bad)
         tell(f"{failures} of {total} utterances failed")
         return USER_ERROR_STATUS
     return LOW_CONFIDENCE_STATUS if doubtful else 0
@@ -171,12 +171,12 @@ def _formats(options: argparse.Namespace) -> list[str]:
 # --- what is read --------------------------------------------------------------------------------
 
 
-def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
+def _tasks(options: argparse.Namespace) -> tuple[list[Task], Sequence[Finding]]:
     """List what to align, and the bad lines of the manifest."""
     if options.manifest is not None:
         if options.audio is not None or options.text_file is not None:
             raise ValueError("--manifest and AUDIO or --text-file, expected one of them")
-        return _jobs_of_manifest(options.manifest)
+        return _tasks_of_manifest(options.manifest)
     if options.audio is None:
         raise ValueError("no recording, expected AUDIO TEXT... or --manifest")
     if bool(options.text) == (options.text_file is not None):
@@ -194,29 +194,29 @@ def _jobs(options: argparse.Namespace) -> tuple[list[Job], Sequence[Finding]]:
         audio = read_standard_input("audio", MAX_STDIN_BYTES) if is_piped else options.audio
         return load_audio(audio, sample_rate)
 
-    return [Job(path, _name(Path(path).name), options.audio, text, 0.0, load)], []
+    return [Task(path, _name(Path(path).name), options.audio, text, 0.0, load)], []
 
 
-def _jobs_of_manifest(manifest: Path) -> tuple[list[Job], Sequence[Finding]]:
+def _tasks_of_manifest(manifest: Path) -> tuple[list[Task], Sequence[Finding]]:
     from asr.data.dataset import load_utterance
     from asr.data.manifest import findings, scan_manifest, utterances
 
-    def job(utterance: Utterance) -> Job:
-        return Job(
+    def task(utterance: Utterance) -> Task:
+        return Task(
             utterance.id, _name(utterance.id), str(utterance.audio_filepath), utterance.text,
             utterance.offset, lambda sample_rate: load_utterance(utterance, sample_rate),
         )  # fmt: skip
 
     rows = scan_manifest(manifest)
-    jobs: dict[str, Job] = {}
-    for new in map(job, utterances(rows)):
-        other = jobs.setdefault(new.name, new)
+    tasks: dict[str, Task] = {}
+    for new in map(task, utterances(rows)):
+        other = tasks.setdefault(new.name, new)
         if other is not new:
             raise ValueError(
                 f"ids {other.id!r} and {new.id!r} would both be written as {new.name!r}, expected "
                 "ids that differ in letters, digits, _ or -"
             )
-    return list(jobs.values()), findings(rows)
+    return list(tasks.values()), findings(rows)
 
 
 def _name(id: str) -> str:
@@ -231,29 +231,29 @@ def _name(id: str) -> str:
 # --- what is told and written --------------------------------------------------------------------
 
 
-def _tell_doubts(job: Job, alignment: Alignment, min_confidence: float) -> bool:
+def _tell_doubts(task: Task, alignment: Alignment, min_confidence: float) -> bool:
     """Tell where the text may be wrong; return whether the confidence is below what was asked."""
     from asr.aligner import MAX_SHORTFALL
 
     if not alignment.fits:
         tell(
-            f"note: {job.id}: the text likely does not fit the audio: its path is "
+            f"note: {task.id}: the text likely does not fit the audio: its path is "
             f"{alignment.shortfall:.2f} nats a frame behind the model's own, expected at most "
             f"{MAX_SHORTFALL:g}"
         )
     if alignment.confidence >= min_confidence:
         return False
-    tell(f"{job.id}: confidence {alignment.confidence:.4f}, expected at least {min_confidence:g}")
+    tell(f"{task.id}: confidence {alignment.confidence:.4f}, expected at least {min_confidence:g}")
     return True
 
 
-def render(job: Job, alignment: Alignment, format: str) -> str:
+def render(task: Task, alignment: Alignment, format: str) -> str:
     """Write an alignment in one of FORMATS; json is an object on a line."""
     from asr.report.files import ctm, srt, textgrid, vtt
 
     words = alignment.words
     if format == "ctm":
-        return ctm(job.name, words)
+        return ctm(task.name, words)
     if format == "srt":
         return srt(words)
     if format == "vtt":
@@ -262,11 +262,11 @@ def render(job: Job, alignment: Alignment, format: str) -> str:
         characters = [each for word in words for each in word.characters]
         return textgrid(alignment.duration, {"words": words, "characters": characters})
     row = {
-        "id": job.id,
-        "audio_filepath": job.audio_filepath,
-        "offset": job.offset,
+        "id": task.id,
+        "audio_filepath": task.audio_filepath,
+        "offset": task.offset,
         "duration": alignment.duration,
-        "text": job.text,
+        "text": task.text,
         "normalized_text": alignment.text,
         "confidence": alignment.confidence,
         "log_prob": alignment.log_prob,
@@ -315,15 +315,15 @@ def open_output(folder: Path | None, formats: Sequence[str]) -> Iterator[Write]:
                 if format in OF_ALL:
                     files[format] = stack.enter_context(replacing(folder / OF_ALL[format]))
 
-        def write(job: Job, alignment: Alignment) -> None:
+        def write(task: Task, alignment: Alignment) -> None:
             for format in formats:
-                text = render(job, alignment, format)
+                text = render(task, alignment, format)
                 if folder is None:
                     sys.stdout.write(text)
                     sys.stdout.flush()
                 elif format in OF_ALL:
                     files[format].write(text.encode())
                 else:
-                    replace_text(folder / f"{job.name}{OF_ONE[format]}", text)
+                    replace_text(folder / f"{task.name}{OF_ONE[format]}", text)
 
         yield write

@@ -77,8 +77,8 @@ def config_groups() -> dict[str, tuple[str, ...]]:
 
 
 @dataclass
-class Setting:
-    """A value of a config, or a section with more of them.
+class Node:
+    """A node of the tree of a config: a value, or a section with more of them.
 
     Attributes:
         value: as it stands in the file; None for a section.
@@ -88,9 +88,9 @@ class Setting:
 
     value: str | None = None
     comment: str = ""
-    parts: dict[str, Setting] = field(default_factory=dict)
+    parts: dict[str, Node] = field(default_factory=dict)
 
-    def merge(self, later: Setting) -> None:
+    def merge(self, later: Node) -> None:
         """Take over what a later file says of the same thing."""
         self.comment = self.comment or later.comment
         if later.value is not None:
@@ -98,16 +98,16 @@ class Setting:
             return
         self.value = None
         for name, part in later.parts.items():
-            self.parts.setdefault(name, Setting()).merge(part)
+            self.parts.setdefault(name, Node()).merge(part)
 
-    def find(self, key: str) -> Setting | None:
+    def find(self, key: str) -> Node | None:
         """Find what a dotted key leads to."""
-        found: Setting | None = self
+        found: Node | None = self
         for name in key.split("."):
             found = found and found.parts.get(name)
         return found
 
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Node]]:
         """Give every value below, with its dotted key."""
         for name, part in self.parts.items():
             if part.value is None:
@@ -132,7 +132,7 @@ class ConfigFile:
     about: str
     package: str
     defaults: list[tuple[str, str | None]]
-    settings: Setting
+    settings: Node
 
 
 @cache
@@ -147,11 +147,11 @@ def read_config(name: str) -> ConfigFile:
     # What a file says of itself, its own command and what comes before it left aside.
     texts = (re.sub(r"^asr \w+ [^:]*:?", "", line.strip("# ")).strip() for line in head)
     about = next((text for text in texts if text and not text.startswith("after:")), "")
-    settings, defaults = Setting(), []
+    settings, defaults = Node(), []
     root = yaml.compose(text, Loader=LOADER)
     for key, node in root.value if root else ():
         if key.value != "defaults":
-            settings.parts[key.value] = _setting(key, node, text, lines)
+            settings.parts[key.value] = _read_node(key, node, text, lines)
             continue
         for entry in node.value:
             if isinstance(entry, yaml.ScalarNode):
@@ -162,7 +162,7 @@ def read_config(name: str) -> ConfigFile:
     return ConfigFile(name, about, package, defaults, settings)
 
 
-def _setting(key: Any, node: Any, text: str, lines: list[str]) -> Setting:
+def _read_node(key: Any, node: Any, text: str, lines: list[str]) -> Node:
     """Read what stands behind a key, with the comment beside it or in the lines above it."""
     is_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
     end = key.end_mark if is_block else node.end_mark
@@ -173,11 +173,11 @@ def _setting(key: Any, node: Any, text: str, lines: list[str]) -> Setting:
         above = []  # it is what the file begins with
     comment = beside[1] if beside else " ".join(line.strip(" #") for line in reversed(above))
     if isinstance(node, yaml.MappingNode) and node.value:
-        parts = {name.value: _setting(name, each, text, lines) for name, each in node.value}
-        return Setting(None, comment, parts)
+        parts = {name.value: _read_node(name, each, text, lines) for name, each in node.value}
+        return Node(None, comment, parts)
     items = node.value if is_block else [node]
     values = [text[each.start_mark.index : each.end_mark.index] for each in items]
-    return Setting(f"[{', '.join(values)}]" if is_block else values[0] or "null", comment)
+    return Node(f"[{', '.join(values)}]" if is_block else values[0] or "null", comment)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Composed:
         choices: by group, the option that was taken; None for none.
     """
 
-    settings: Setting
+    settings: Node
     choices: dict[str, str | None]
 
 
@@ -209,11 +209,11 @@ def compose(command: str, chosen: Mapping[str, str | None]) -> Composed:
 @cache
 def _compose(command: str, chosen: tuple[tuple[str, str | None], ...]) -> Composed:
     overridden, choices = dict(chosen), dict[str, str | None]()
-    settings = Setting()
+    settings = Node()
     for file in _files(command, overridden, choices):
         place = settings
         for name in filter(None, file.package.split(".")):
-            place = place.parts.setdefault(name, Setting())
+            place = place.parts.setdefault(name, Node())
         place.merge(file.settings)
     settings.parts.pop("hydra", None)
     return Composed(settings, dict(reversed(choices.items())))

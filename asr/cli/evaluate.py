@@ -128,7 +128,8 @@ def _evaluation(
 
     recognizer = transcriber.recognizer
     decoder: Any = OmegaConf.to_container(config.decoder, resolve=True)
-    settings: dict[str, Setting] = {"decoder": decoder.pop("_target_").rsplit(".", 1)[-1]}
+    name = decoder.pop("_target_").rpartition(".")[-1]
+    settings: dict[str, Setting] = {"decoder": name}
     for key, value in decoder.items():
         is_plain = value is None or isinstance(value, bool | int | float | str)
         settings[f"decoder.{key}"] = value if is_plain else json.dumps(value, ensure_ascii=False)

@@ -17,13 +17,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.cli.build import check_config
 from asr.cli.conf import KINDS, conf_dir
+from asr.cli.overrides import parted
 from asr.cli.record import check_own_files, write_record
 from asr.cli.terminal import one_line
 from asr.text import printable
@@ -60,7 +61,9 @@ def run_hydra(command: str, job: Job, arguments: list[str]) -> int:
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(careful)
     try:
         program, *rest = sys.argv  # which alone Hydra reads its arguments from
-        sys.argv = [f"asr {command}" if program else program, *arguments]
+        # It knows no settings behind an option that stands between them: a=1 --multirun b=2.
+        options, settings = parted(arguments)
+        sys.argv = [f"asr {command}" if program else program, *options, *settings]
         try:
             app()
         finally:
@@ -148,6 +151,13 @@ def quoted(key: str, value: str) -> str:
 
 def describe(error: Exception) -> str:
     """Tell what is wrong with a config in one line, with the nearest key for a misspelt one."""
+    if isinstance(error, OverrideParseException):
+        setting, _, value = error.override.partition("=")
+        grammar = error.message.splitlines()[0]
+        return (
+            f"{error.override}: {grammar}, expected a value in quotes for Hydra and for the shell: "
+            f'"{quoted(setting, value)}"'
+        )
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     for plugin in PLUGINS:

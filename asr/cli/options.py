@@ -183,7 +183,7 @@ def check_outputs(outputs: Iterable[Name], inputs: Iterable[Name]) -> None:
             )
 
 
-def listed(setting: object) -> list[str]:
+def files_of(setting: object) -> list[str]:
     """List the files that a setting names: one, several in a list, or none."""
     if isinstance(setting, Sequence) and not isinstance(setting, str):
         return [str(each) for each in setting]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asr.cli.build import BUILDABLE
-from asr.cli.conf import KINDS, MISSING, Composed, Setting, compose, config_groups, read_config
+from asr.cli.conf import KINDS, MISSING, Composed, Node, compose, config_groups, read_config
 from asr.cli.signatures import Parameter, parameters_of
 from asr.untrusted import checked, nearest
 
@@ -122,6 +122,28 @@ def chosen_options(words: Sequence[str]) -> tuple[dict[str, str | None], bool]:
     return chosen, are_files
 
 
+def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the words of a command line into Hydra's options, with their values, and the settings.
+
+    Raises:
+        ValueError: an option that Hydra does not have.
+    """
+    options: list[str] = []
+    settings: list[str] = []
+    takes_value = False
+    for word in words:
+        name = word.partition("=")[0]
+        if takes_value or word.startswith("-"):
+            if not takes_value and name.startswith("--") and name not in WITH_VALUE + FLAGS:
+                known = [each for each in WITH_VALUE + FLAGS if each.startswith("--")]
+                raise ValueError(f"unknown option {name}: {nearest(name, known)}")
+            options.append(word)
+            takes_value = not takes_value and word in WITH_VALUE
+        else:
+            settings.append(word)
+    return options, settings
+
+
 def check_overrides(command: str, words: Sequence[str]) -> None:
     """Refuse what can be seen to be wrong without composing: names, and values of a wrong type.
 
@@ -135,23 +157,11 @@ def check_overrides(command: str, words: Sequence[str]) -> None:
         ValueError: a word that is no option and no KEY=VALUE, a group, an option of a group or a
             setting that there is not, a value that cannot be, or none where one has to be given.
     """
-    settings: list[str] = []
-    is_checked, takes_value = True, False
-    for word in words:
-        name = word.partition("=")[0]
-        if takes_value:
-            takes_value = False
-        elif not word.startswith("-"):
-            settings.append(word)
-        elif name.startswith("--") and name not in WITH_VALUE + FLAGS:
-            known = [each for each in WITH_VALUE + FLAGS if each.startswith("--")]
-            raise ValueError(f"unknown option {name}: {nearest(name, known)}")
-        else:
-            is_checked = is_checked and name not in UNCHECKED
-            takes_value = word in WITH_VALUE
+    options, settings = parted(words)
     for word in settings:
         if "=" not in word and not word.startswith("~"):
             raise ValueError(f"{word}: no KEY=VALUE, expected one (asr {command} --help)")
+    is_checked = not UNCHECKED & {word.partition("=")[0] for word in options}
     if not is_checked or any(re.match(r"resume=(?!null$|auto$|$)", word) for word in settings):
         return  # the settings of another training come first
     chosen, are_files = chosen_options(settings)
@@ -210,13 +220,13 @@ def _check_key(command: str, key: str, composed: Composed) -> None:
     raise ValueError(f"unknown setting {key}: {hint}")
 
 
-def _parameters(section: Setting | None) -> dict[str, Parameter]:
+def _parameters(section: Node | None) -> dict[str, Parameter]:
     """Read what the class of a section takes; nothing where it has none."""
-    name = section.parts.get("_target_", Setting()).value if section else None
+    name = section.parts.get("_target_", Node()).value if section else None
     return parameters_of(name) if name in BUILDABLE and name else {}
 
 
-def kind_of(command: str, key: str, settings: Setting) -> Any:
+def kind_of(command: str, key: str, settings: Node) -> Any:
     """Find the type of a setting; Any where it has none."""
     parent, _, name = key.rpartition(".")
     parameter = _parameters(settings.find(parent)).get(name)

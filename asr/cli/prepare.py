@@ -13,7 +13,7 @@ from rich.table import Table
 from asr.cli.build import construct
 from asr.cli.conf import conf_dir
 from asr.cli.hydra_app import quoted, run_hydra
-from asr.cli.options import check_outputs, listed
+from asr.cli.options import check_outputs, files_of
 from asr.cli.terminal import ProgressBar
 from asr.data.manifest import MANIFEST_SUFFIXES
 from asr.data.prepare import PreparedCorpus
@@ -32,7 +32,7 @@ def _job(config: DictConfig) -> None:
     settings, data_dir = config.corpus, str(config.paths.data_dir)
     manifests = []  # that the corpus is made of, as far as its settings name files
     for split in SPLITS:
-        manifests += listed(settings.get(split))
+        manifests += files_of(settings.get(split))
         if settings.get("source"):
             source = Path(str(settings.source))
             manifests += [str(source / f"{split}{suffix}") for suffix in MANIFEST_SUFFIXES]

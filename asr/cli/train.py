@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from asr.atomic_file import replace_text
 from asr.cli.hydra_app import quoted, run_hydra
-from asr.cli.options import check_outputs, listed
+from asr.cli.options import check_outputs, files_of
 from asr.cli.processes import (
     ERROR_FILE,
     check_started_by_srun,
@@ -69,7 +69,7 @@ def _job(config: DictConfig) -> float | None:
     with slurm_ranks() as rank, nullcontext() if rank else alone:
         check_outputs(
             [run_dir / name for name in OWN_FILES],
-            [*listed(config.data.get("train")), *listed(config.data.get("dev"))],
+            [*files_of(config.data.get("train")), *files_of(config.data.get("dev"))],
         )
         # Outside of what is told in the folder, which may be that of another training.
         if not _is_resumed(config, run_dir) and not rank and not _has_state(run_dir):

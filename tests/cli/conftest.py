@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.cli import terminal
 from asr.cli.main import main
 
 RATE = 8000  # [Hz]
@@ -77,6 +79,19 @@ def model_file(run_dir: Path) -> Path:
 def tiny() -> tuple[str, ...]:
     """Overrides of `asr train` for a model that fits the tone corpus."""
     return TINY
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of a second for each validation, in trainings of this process."""
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_alignments", lambda path, decoded: None)
+
+
+@pytest.fixture(autouse=True)
+def _no_plain_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine takes longer than the interval; what is told then is tested by itself."""
+    monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", math.inf)
 
 
 @pytest.fixture

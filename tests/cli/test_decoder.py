@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
+from asr.cli.conf import conf_dir, config_groups
 from asr.cli.decoder import (
     HOTWORD_WEIGHT,
     add_decoder_options,
@@ -57,6 +61,8 @@ def test_options_become_the_settings_of_conf() -> None:
     with_lm = config_of("--decoder", "beam", "--lm", "lm.arpa", "--lm-weight", "0.3")
     assert (with_lm["language_model"], with_lm["lm_weight"]) == ("lm.arpa", 0.3)
     assert {"beam_size", "word_bonus", "unk_score"} < set(with_lm)
+    by_name = config_of("--decoder", "beam_ngram", "--lm", "lm.arpa", "--lm-weight", "0.3")
+    assert by_name == with_lm
     lexicon = config_of("--decoder", "lexicon", "--lexicon", "words.txt")
     assert (lexicon["lexicon"], lexicon["language_model"]) == ("words.txt", None)
 
@@ -75,6 +81,7 @@ def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--lm", "x"], "--lm has no effect with Greedy"),
+        (["--decoder", "beam_ngram"], "language_model is missing, expected --lm FILE"),
         (["--hotword", "x"], "--hotword has no effect with Greedy"),
         (["--decoder", "greedy", "--beam-size", "2"], "--beam-size has no effect with Greedy"),
         (["--decoder", "beam", "--lexicon", "x"], "--lexicon has no effect with BeamSearch"),
@@ -95,6 +102,17 @@ def test_hotwords() -> None:
         parse_hotwords(["acme:much"])
     with pytest.raises(ValueError, match=r"^--hotword 'acme' is given twice"):
         parse_hotwords(["acme", "acme:2"])
+
+
+@pytest.mark.parametrize("name", config_groups()["decoder"])
+def test_names_and_settings_are_those_of_evaluate(name: str) -> None:
+    """On a command line as Hydra composes them."""
+    needed = {"beam_ngram": "language_model"}.get(name)
+    options = ["--decoder", name, *(["--lm", "x"] if needed else [])]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = [f"decoder={name}", *([f"decoder.{needed}=x"] if needed else [])]
+        config = hydra_compose("evaluate", words)
+    assert config_of(*options) == OmegaConf.to_container(config.decoder)
 
 
 @pytest.mark.parametrize("text", ["beam_size: 3", "- 1", "a: [", "", "_target_: ${oops"])

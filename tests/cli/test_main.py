@@ -37,6 +37,14 @@ def test_unknown_command_names_the_known_ones(fails: Callable[..., str]) -> None
     assert fails("x").startswith("unknown command 'x': expected one of prepare, shar, doctor, ")
 
 
+def test_hydras_completion_is_refused_with_a_hint(fails: Callable[..., str]) -> None:
+    hint = """Hydra's completion, expected eval "$(asr completion bash)\""""
+    for command in ([], ["train"], ["evaluate", "model_file=x"]):
+        assert fails(*command, "-sc", "install=bash") == f"-sc: {hint}"
+    line = fails("prepare", "--shell-completion", "query=bash")
+    assert line == f"--shell-completion: {hint}"
+
+
 MISTAKES = (
     ["trian"], ["train"], ["train", "optim.lrr=1"], ["train", "model=bilstm_ctc_smal"],
     ["evaluate", "--multirn"], ["prepare", "corpus"], ["shar"], ["doctor", "--jobs", "x", "a"],

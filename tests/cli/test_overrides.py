@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hydra import compose as hydra_compose
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from asr.cli.build import check_config, check_section, plain
 from asr.cli.conf import KINDS, compose, conf_dir, config_groups
 from asr.cli.main import HYDRA_COMMANDS
-from asr.cli.overrides import FLAGS, WITH_VALUE, check_overrides
+from asr.cli.overrides import FLAGS, WITH_VALUE, check_overrides, parted
 
 DATA = ["data.train=a.jsonl", "data.dev=b.jsonl"]
 
@@ -49,6 +50,16 @@ def test_what_is_misspelt_is_told_with_the_nearest(
     words: list[str], message: str, fails: Callable[..., str]
 ) -> None:
     assert fails("train", *DATA, *words) == message
+
+
+def test_options_may_stand_between_settings(fails: Callable[..., str], tmp_path: Path) -> None:
+    words = ["--multirun", f"paths.run_dir={tmp_path}", "--config-dir", str(tmp_path), "seed=1"]
+    assert parted(["name=x", *words]) == (
+        ["--multirun", "--config-dir", str(tmp_path)],
+        ["name=x", f"paths.run_dir={tmp_path}", "seed=1"],
+    )
+    line = fails("train", *DATA, *words)
+    assert line.endswith("job 0: a.jsonl: No such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +155,8 @@ def test_every_value_of_another_type_is_one_line_with_and_without_hydra(words: l
     given = [f"{key}=x" for key, each in composed.leaves() if each.value == "???"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = hydra_compose(command, [*chosen, *given])
+    OmegaConf.set_struct(config, False)
+    before = OmegaConf.to_container(config, resolve=False)
     parser = OverridesParser.create()
     early = 0
     sections = {word.partition("=")[0].partition("/")[0] for word in chosen}
@@ -157,15 +170,15 @@ def test_every_value_of_another_type_is_one_line_with_and_without_hydra(words: l
         for text in VALUES:
             word = f"{key}={text}"
             value = parser.parse_override(word).value()
-            changed = config.copy()
-            OmegaConf.set_struct(changed, False)
-            OmegaConf.update(changed, key, value, merge=False)
+            OmegaConf.update(config, key, value, merge=False)
             section = key.split(".")[0]
             kinds = {each: kind for each, kind in KINDS[command].items() if each == key}
             if section in config_groups() and f"{section}._target_" in dict(composed.leaves()):
-                late = refused(check_section, plain(changed, section), section)
+                late = refused(check_section, plain(config, section), section)
             else:
-                late = refused(check_config, OmegaConf.masked_copy(changed, [section]), kinds)
+                late = refused(check_config, OmegaConf.masked_copy(config, [section]), kinds)
+            # A copy of all settings for each value would take most of the time of this test.
+            OmegaConf.update(config, section, before[section], merge=False)
             found = refused(check_overrides, command, [*chosen, *given, word])
             assert found in (None, late), word
             early += found is not None

@@ -14,6 +14,8 @@ import torch
 from asr.cli.main import main
 from asr.model_file import load_model
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 Fails = Callable[..., str]
 STILL = ("optim.lr=0", "optim.weight_decay=0", "trainer.max_epochs=1")
 

@@ -19,6 +19,8 @@ from asr.cli.train import objective
 from asr.model_file import load_model
 from asr.report.runs import read_validations
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 Fails = Callable[..., str]
 # What the installed Slurm 22.05 sets in the second of two tasks: srun --ntasks=2 within sbatch.
 SRUN = {
@@ -35,12 +37,6 @@ def train(corpus: Path, tmp_path: Path, tiny: tuple[str, ...]) -> list[str]:
     """An `asr train` of one epoch into tmp_path/train, its dev set still to be named."""
     paths = [f"data.train={corpus}", f"paths.run_dir={tmp_path}"]
     return ["train", *tiny, *paths, "trainer.max_epochs=1"]
-
-
-@pytest.fixture(autouse=True)
-def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of a second."""
-    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
 
 
 @pytest.fixture
