@@ -385,6 +385,7 @@ def _parse_json(line: str) -> Record:
 
     try:
         record = json.loads(line, parse_constant=refuse, object_pairs_hook=unique)
+        # An escape alone can make half a surrogate pair, which no file can hold.
         if "\\u" in line:
             json.dumps(record, ensure_ascii=False).encode()
     except BadLineError:

@@ -181,6 +181,7 @@ def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list
     if settings.shard_size is not None:
         parts = np.array_split(order, -(-len(order) // settings.shard_size))
     else:
+        # An utterance is of the shard in which its middle falls: none is cut, and all are alike.
         durations = np.array([utterances[i].duration or 0.0 for i in order])
         middles = np.cumsum(durations) - durations / 2
         num_shards = max(1, round(durations.sum() / settings.shard_duration_s))
@@ -284,7 +285,7 @@ def _cut_id(utterance_id: str) -> str:
     if is_plain and utterance_id.isprintable() and utterance_id != ".":
         cut_id = utterance_id
     else:
-        cut_id = quote(utterance_id, safe="").replace(".", "%2E")
+        cut_id = quote(utterance_id, safe="").replace(".", "%2E")  # else `..` would stay
     if len(cut_id.encode()) > MAX_ID_BYTES:
         raise ValueError(f"utterance id {cut_id[:60]}...: longer than {MAX_ID_BYTES} bytes")
     return cut_id

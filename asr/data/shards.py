@@ -186,6 +186,7 @@ class SharSource:
         settings = [
             [asdict(shard) for shard in self.index.shards], asdict(self.text),
             self.min_duration_s, self.max_duration_s, self.shards_per_window,
+            # Without a limit it is that of a time when there was none: its states go on.
             *([] if self.limit is None else [self.limit]),
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
@@ -299,12 +300,14 @@ class SharWindows:
         left_out: list[Finding] = []
         owners: list[int] = []
         audio: dict[int, bytes] = {}
+        # Every rank reads all cuts, for the same plan on each, and the audio of its own shards.
         for place, shard in enumerate(order[first:end]):
             kept, of_shard, encoded = self._read_shard(shard, left_out, place % self.world_size)
             audio |= {len(utterances) + k: content for k, content in enumerate(encoded)}
             utterances += kept
             tokens += of_shard
             owners += [place % self.world_size] * len(kept)
+        # By seconds, not by shards: the schedule follows the audio that was trained on.
         seconds = np.cumsum([0.0, *(shard.duration_s for shard in order)])
         before, after = (float(seconds[at] / (seconds[-1] or 1.0)) for at in (first, end))
         return Window(

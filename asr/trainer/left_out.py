@@ -99,6 +99,7 @@ class LeftOut:
                 "left out %d of the training utterances (%s), all in %s",
                 len(found), summarise(found), self.path,
             )  # fmt: skip
+        # Only now, with the list written, from which the reader of the error can go on.
         if len(found) == self.total:
             raise ValueError(
                 f"no training utterance left of {self.total}: {summarise(found)}; first: {found[0]}"

@@ -157,6 +157,7 @@ class Stepper:
         if lacks:
             restore()
             return None
+        # The losses were divided by all characters before anybody knew which are left out.
         norm, block_norms = self._update(num_tokens / characters if characters else 0.0)
         return StepResult(
             loss=nats / max(characters, 1),
@@ -203,7 +204,7 @@ class Stepper:
         """
         while True:
             self.gradients.zero()
-            torch.manual_seed(seed)
+            torch.manual_seed(seed)  # the same dropout in every try
             tally, learnt = _Tally(), list[Batch]()
             for piece in pieces:
                 known = len(incidents.left_out)

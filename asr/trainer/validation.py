@@ -114,6 +114,7 @@ def validate(
     references = [sample.reference for sample in samples]
     hypotheses = [sample.hypothesis for sample in samples]
     words, letters = word_errors(references, hypotheses), character_errors(references, hypotheses)
+    # One all-reduce for all ten; as float64, in which counts stay whole.
     row = [*astuple(words), *astuple(letters), loss, characters]
     sums = world.sum(torch.tensor(row, dtype=torch.float64, device=world.device)).tolist()
     return Validation(
