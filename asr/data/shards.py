@@ -302,11 +302,13 @@ class SharWindows:
         audio: dict[int, bytes] = {}
         # Every rank reads all cuts, for the same plan on each, and the audio of its own shards.
         for place, shard in enumerate(order[first:end]):
-            kept, of_shard, encoded = self._read_shard(shard, left_out, place % self.world_size)
-            audio |= {len(utterances) + k: content for k, content in enumerate(encoded)}
-            utterances += kept
-            tokens += of_shard
-            owners += [place % self.world_size] * len(kept)
+            owner = place % self.world_size
+            for utterance, ids, encoded in self._read_shard(shard, left_out, owner == self.rank):
+                if encoded is not None:
+                    audio[len(utterances)] = encoded
+                utterances.append(utterance)
+                tokens.append(ids)
+                owners.append(owner)
         # By seconds, not by shards: the schedule follows the audio that was trained on.
         seconds = np.cumsum([0.0, *(shard.duration_s for shard in order)])
         before, after = (float(seconds[at] / (seconds[-1] or 1.0)) for at in (first, end))
@@ -321,19 +323,18 @@ class SharWindows:
         )
 
     def _read_shard(
-        self, shard: Shard, left_out: list[Finding], owner: int
-    ) -> tuple[list[Utterance], list[Tokens], list[bytes]]:
-        """Utterances that are trained on, their tokens, and their audio where it is this rank's.
+        self, shard: Shard, left_out: list[Finding], is_own: bool
+    ) -> list[tuple[Utterance, Tokens, bytes | None]]:
+        """Utterances that are trained on, with their tokens, and their audio if the shard is own.
 
         The others are added to `left_out`.
         """
-        source, name = self.source, shard.cuts
-        cuts = read_cuts(source.folder, name, shard.recording, shard.cuts_sha256)
-        ids: list[str] = []
-        inside: list[Utterance] = []
+        source = self.source
+        cuts = read_cuts(source.folder, shard.cuts, shard.recording, shard.cuts_sha256)
+        inside: dict[str, Utterance] = {}  # by the cut's id, as all below
         num_read = 0
         for cut_id, item in cuts:
-            if source.limit is not None and num_read == self.takes[name]:
+            if source.limit is not None and num_read == self.takes[shard.cuts]:
                 break
             if isinstance(item, Finding):
                 left_out.append(item)
@@ -344,23 +345,21 @@ class SharWindows:
             if fault is not None:
                 left_out.append(fault)
             else:
-                ids.append(cut_id)
-                inside.append(replace(item, text=source.text(item.text)))
-        labels = label(inside, self.tokenizer, self.gate)
-        left_out += [each for each in labels if isinstance(each, Finding)]
-        rows = [
-            (cut_id, utterance, tokens)
-            for cut_id, utterance, tokens in zip(ids, inside, labels, strict=True)
-            if not isinstance(tokens, Finding)
-        ]
-        audio: list[bytes] = []
-        if owner == self.rank:
-            everyone, wanted = [cut_id for cut_id, _ in cuts], [cut_id for cut_id, _, _ in rows]
-            encoded = read_recordings(
-                source.folder, shard.recording, everyone, set(wanted), shard.recording_sha256
-            )
-            audio = [encoded[cut_id] for cut_id in wanted]
-        return [row[1] for row in rows], [row[2] for row in rows], audio
+                inside[cut_id] = replace(item, text=source.text(item.text))
+        tokens: dict[str, Tokens] = {}
+        labels = label([*inside.values()], self.tokenizer, self.gate)
+        for cut_id, each in zip(inside, labels, strict=True):
+            if isinstance(each, Finding):
+                left_out.append(each)
+            else:
+                tokens[cut_id] = each
+        audio: dict[str, bytes] = {}
+        if is_own:
+            audio = read_recordings(
+                source.folder, shard.recording, [cut_id for cut_id, _ in cuts], tokens.keys(),
+                shard.recording_sha256,
+            )  # fmt: skip
+        return [(inside[cut_id], ids, audio.get(cut_id)) for cut_id, ids in tokens.items()]
 
 
 def shard_order(num_shards: int, seed: int, epoch: int) -> list[int]:
