@@ -97,7 +97,7 @@ class Training:
         while not is_true():
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.002)
+            time.sleep(0.01)  # more often would take the time from what is waited for
 
     def state(self) -> State:
         """The newest whole state."""
