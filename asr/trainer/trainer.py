@@ -594,6 +594,7 @@ class Training:
                     raise ValueError(f"dev utterance {fault.id}: {fault.reason}")
             except LACKS as error:
                 lack = error
+            # A rank that left alone would keep the others waiting in the next all-reduce.
             if self.world.any(self.stop.is_made or lack is not None):
                 raise self._leaving(lack)
             if batch is None:
