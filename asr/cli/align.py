@@ -87,6 +87,7 @@ def main(arguments: list[str]) -> int:
     failures, doubtful = len(bad), 0
     for problem in bad:
         tell(f"error: {problem.place}: {problem.reason}")
+    # One long recording tells how many of its frames are done; several, how many of them are.
     alone = len(tasks) == 1
 
     def align(task: Task) -> Alignment:

@@ -66,6 +66,7 @@ def find_evaluations(path: Path) -> list[Path]:
     """List the folder or file of an evaluation itself, or the jobs of a multirun in order."""
     if not path.is_dir() or _file(path).exists():
         return [path]
+    # By number: 10 comes after 9.
     jobs = [file.parent for file in path.glob(f"*/{EVALUATION}") if file.parent.name.isdecimal()]
     return sorted(jobs, key=lambda job: int(job.name)) or [path]
 

@@ -225,7 +225,7 @@ def _files(
     """Read a file and those that it builds on, in the order in which they are merged.
 
     What a file overrides holds for all that is listed before it, so the last ones are read first;
-    and the first that is said holds, for the command line comes before any file.
+    and the first choice holds, for the command line comes before any file.
     """
     file = read_config(name)
     folder = name.rpartition("/")[0]

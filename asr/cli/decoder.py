@@ -165,6 +165,7 @@ def with_decoder_files(arguments: Iterable[str]) -> list[str]:
         if key == "decoder" and equals and value.endswith(".yaml"):
             from hydra.core.config_store import ConfigStore
 
+            # Hydra takes a file for a group only from its own folders, or from this store.
             name = "from_file"
             ConfigStore.instance().store(name, read_decoder_file(Path(value)), group="decoder")
             argument = f"decoder={name}"

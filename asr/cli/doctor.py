@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
         examination = examine(
             options.manifests, rules, options.headers_only, options.jobs, progress
         )
+    # Once more, now that the recordings that the manifests name are known.
     check_outputs(
         outputs,
         (

@@ -125,7 +125,7 @@ def _keep_libraries_quiet() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Optuna 2 is not ready for SQLAlchemy 2, which is not installed; its users need not be told.
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
-    # A log file without room on the disk is no reason for a traceback a line: what is said goes
+    # A log file without room on the disk is no reason for a traceback a line: what is logged goes
     # to the terminal too, and what cannot be saved stops the command.
     logging.raiseExceptions = False
 

@@ -119,7 +119,7 @@ def command_module(command: str) -> ModuleType:
 
 
 def entry_point() -> None:
-    """The console script: a process of its own, unlike `main`."""
+    """Run the console script: a process of its own, unlike `main`."""
     # What this process starts imports nothing from the working folder, where a random.py may lie.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -75,7 +75,7 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
             raise FileNotFoundError(2, "no such folder", str(folder))
         for config in folder.rglob(str(CONFIG)):
             run = config.parents[1]
-            found.setdefault(run.resolve(), run)
+            found.setdefault(run.resolve(), run)  # once, whatever links lead to it
     return sorted(found.values())
 
 

@@ -117,6 +117,7 @@ def _definition(module: str, name: str) -> tuple[str, ast.AST | None]:
     source, is_package = _source(module)
     for node in ast.walk(source):  # imports for types only stand inside of an `if`
         if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
+            # `from .x` of a package's __init__ starts in the package, of a module beside it.
             parts = module.split(".")
             parents = parts[: len(parts) - node.level + is_package] if node.level else []
             return _definition(".".join([*parents, *filter(None, [node.module])]), name)

@@ -155,7 +155,7 @@ def render(name: str, transcript: Transcript, format: str) -> str:
 
 
 def make_parser() -> Parser:
-    """The arguments of the command."""
+    """Define the arguments of the command."""
     parser = Parser(
         prog="asr transcribe", description="Turn recordings into text, with word times."
     )

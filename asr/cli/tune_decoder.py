@@ -147,7 +147,7 @@ class Search:
         from asr.metrics.error_rate import character_errors, word_errors
 
         texts = [""] * len(self.references)
-        size = 2 * torch.get_num_threads()
+        size = 2 * torch.get_num_threads()  # each of which decodes an utterance at a time
         for start in range(0, len(self.order), size):
             part = self.log_probs[start : start + size]
             padded = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
