@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 import os
-import re
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,31 +14,24 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asr.audio_file import AudioFile, Block, Source, open_audio
 from asr.memory import require_memory
 
 # What counts as audio in a folder; a file that is named may be called anything.
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
-MIN_SAMPLE_RATE = 1_000  # [Hz] below this no speech is left, and resampling up explodes
-MAX_SAMPLE_RATE = 384_000  # [Hz] the highest rate of professional converters
-MAX_CHANNELS = 64
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".w64", ".caf", ".sph", ".voc", ".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".webm",
+    ".mkv", ".mka", ".avi", ".wma", ".amr", ".mp2", ".ac3", ".gsm",
+)  # fmt: skip
 INT16_SCALE = 1 << 15  # of 16-bit samples
 MAX_DURATION_S = 4 * 3600.0  # [s] longer recordings are to be cut with offset and duration
-BLOCK_VALUES = 2**22  # decoded at a time, so that a forged length costs no memory
+MAX_COUNTED_S = 48 * 3600.0  # [s] that are decoded only to know how long a file is
 LONG_S = 600.0  # [s] of which nobody asks whether there is memory for it
-PREROLL_S = 1.0  # [s] decoded and dropped after each seek: mp3 frames lean on earlier ones
-OGG_PAGE, OGG_HEADER = b"OggS", 27  # what each page begins with, and its bytes before the sizes
-BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-OGG_END = 4  # the flag of a logical stream's last page
-OGG_TAIL = 2 * (OGG_HEADER + 255 + 255 * 255)  # [bytes] two pages of the largest size
 SLACK_S = 0.1  # [s] by which honest writers miscount: bytes of the header, delay of the codec
 LOUDEST = 2.0**31  # float samples scaled like 32-bit integers; above that, powers overflow
+CANCELLED = 10**-2.5  # the mix's power over the loudest channel's: less, and they cancel
 
-# Writers that cannot go back to the header promise 2^31 or 2^32 bytes, less the header's.
-STREAM_BYTES = 2**31 - 2**16
-SF_COUNT_MAX = 2**63 - 1  # what libsndfile gives for an unknown length
-SFE_BAD_FILE = 7  # libsndfile's "not a regular file", which is what it also says of a cut mp3
-
-Source = Path | str | bytes
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,31 +63,40 @@ class Recording:
 
 
 def probe(source: Source) -> AudioInfo:
-    """Read an audio file's header.
+    """Read an audio file's header; where that does not tell its length, decode and count.
 
     Args:
         source: a path, or the bytes of a file.
 
     Returns:
-        Rate, length and channels as the header gives them; the length may be wrong in a damaged
-        file, which `load_audio` finds out.
+        Rate, length and channels; the length may be wrong in a damaged file, which `load_audio`
+        finds out.
 
     Raises:
         ValueError: empty, broken, not audio, or out of bounds.
         OSError: missing or unreadable.
     """
-    with _open(source) as file:
-        info = AudioInfo(file.samplerate, file.frames, file.channels)
-        _check(info, _name(source))
-    return info
+    with open_audio(source) as file:
+        num_samples = file.num_samples
+        if num_samples is None:
+            num_samples = 0
+            for block in file.blocks(0):
+                num_samples += len(block)
+                if num_samples > MAX_COUNTED_S * file.sample_rate:
+                    raise ValueError(
+                        f"{file.name}: more than {MAX_COUNTED_S:g} s of audio, expected less"
+                    )
+            if not num_samples:
+                raise ValueError(f"{file.name}: no audio samples, expected at least one")
+        return AudioInfo(file.sample_rate, num_samples, file.num_channels)
 
 
 def list_recordings(folder: Path | str) -> tuple[Recording, ...]:
     """List the audio files of a folder and the folders in it, each with its header read.
 
     Args:
-        folder: audio files are those with a suffix of `AUDIO_SUFFIXES`; others (a licence, a
-            table) are not looked at.
+        folder: audio files are those that `find_audio` finds; others (a licence, a table) are not
+            looked at.
 
     Returns:
         In the order of their paths, so that the same folder gives the same draws; at least one.
@@ -108,10 +109,36 @@ def list_recordings(folder: Path | str) -> tuple[Recording, ...]:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "missing"
         raise ValueError(f"{folder}: {found}, expected a folder of audio files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not paths:
+    return tuple(Recording(path, probe(path)) for path in find_audio(folder)[0])
+
+
+def find_audio(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Find the audio files of a folder and the folders in it, by their suffixes.
+
+    Hidden files and folders (a dot before the name, as of the `._x.wav` that macOS leaves) are not
+    looked at. Links are followed, each folder once.
+
+    Returns:
+        Audio files in the order of their paths, at least one, and the other files likewise.
+
+    Raises:
+        ValueError: no audio file.
+    """
+    audio: list[Path] = []
+    others: list[Path] = []
+    seen: set[tuple[int, int]] = set()  # device and inode: a link may lead to a folder above it
+    for place, folders, names in os.walk(folder, followlinks=True):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            (audio if path.suffix.lower() in AUDIO_SUFFIXES else others).append(path)
+    if not audio:
         raise ValueError(f"{folder}: no audio files, expected {' '.join(AUDIO_SUFFIXES)}")
-    return tuple(Recording(path, probe(path)) for path in paths)
+    return sorted(audio), sorted(others)
 
 
 def load_audio(
@@ -121,39 +148,63 @@ def load_audio(
     offset: float = 0.0,
     duration: float | None = None,
     max_duration: float = MAX_DURATION_S,
+    channel: int | None = None,
 ) -> NDArray[np.float32]:
     """Decode audio to one float32 channel at the asked rate.
 
-    Channels are averaged; resampling is band-limited (soxr's high quality, as in librosa), to
-    `ceil(num_samples * sample_rate / rate)` samples. A file that was cut short is refused where it
-    is read to its end and its header tells (wav, flac and mp3) or its last page does (ogg: opus,
-    vorbis). libsndfile guesses the length of an mp3 without a Xing header by the bit rate of its
-    first frame.
+    Any format of libsndfile or FFmpeg (`audio_file` says which reads what). Channels are averaged,
+    unless they cancel each other: then the loudest is taken. Resampling is band-limited (soxr's
+    high quality, as in librosa), to `ceil(num_samples * sample_rate / rate)` samples. A file that
+    was cut short is refused where it is read to its end and its header tells (wav, flac, mp3, mp4)
+    or its last page does (ogg: opus, vorbis).
 
     Args:
-        source: a path, or the bytes of a file, in any format of libsndfile: wav, flac, ogg,
-            opus, mp3 and more.
+        source: a path, or the bytes of a file.
         sample_rate: of the result [Hz].
         offset: where to start [s].
         duration: how much to read at most [s]; None reads to the end.
         max_duration: refuse to decode more than this [s].
+        channel: which alone is read, from 0; None averages all.
 
     Returns:
         Waveform `(num_samples,)`, float32, nominally in [-1, 1].
 
     Raises:
-        ValueError: empty, broken, cut short, not audio, NaN or Inf samples, offset past the end,
-            too long, or more than there is memory for.
+        ValueError: empty, broken, cut short, not audio, NaN or Inf samples, offset past the end, no
+            such channel, too long, or more than there is memory for.
         OSError: missing or unreadable.
     """
-    name = _name(source)
-    with _open(source) as file:
-        _check(AudioInfo(file.samplerate, file.frames, file.channels), name)
-        start, count = _span(file, name, offset, duration, max_duration)
-        seconds = count / file.samplerate
-        if seconds > LONG_S:  # its blocks, and then the whole of them
-            require_memory(2 * 4 * seconds * sample_rate, f"{name}: {seconds:g} s of audio")
-        return _decode(file, source, start, count, sample_rate)
+    with open_audio(source) as file:
+        rate = file.sample_rate
+        mix = _Mix(file, channel)
+        start, count = _span(file, offset, duration, max_duration)
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        parts: list[NDArray[np.float32]] = []
+        decoded, affordable_s = 0, LONG_S
+        # Block by block: never is the whole held at the file's own rate.
+        for block in file.blocks(start, count):
+            decoded += len(block)
+            seconds = max(count or 0, decoded) / rate
+            if seconds > max_duration:
+                raise ValueError(
+                    f"{file.name}: more than {max_duration:g} s of audio, expected at most that "
+                    "at once"
+                )
+            if seconds > affordable_s:  # its blocks, and then the whole of them
+                affordable_s = seconds if count else 2 * seconds
+                require_memory(
+                    2 * 4 * affordable_s * sample_rate, f"{file.name}: {seconds:g} s of audio"
+                )
+            samples = mix(block)
+            parts.append(samples if rate == sample_rate else stream.resample_chunk(samples))
+        if not decoded and file.num_samples is None and start:
+            raise ValueError(f"{file.name}: offset {offset:g} s, expected less than its length")
+        _require_whole(file, start, count, decoded)
+    if rate != sample_rate:
+        parts.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+        # soxr rounds the length; here it is always rounded up.
+        parts.append(np.zeros(1, dtype=np.float32))
+    return np.concatenate(parts)[: -(-decoded * sample_rate // rate)]
 
 
 def encode_audio(
@@ -179,185 +230,83 @@ def encode_audio(
     return buffer.getvalue(), int(num_clipped)
 
 
-def _name(source: Source) -> str:
-    return f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else str(source)
-
-
-def _open(source: Source) -> soundfile.SoundFile:
-    name = _name(source)
-    if isinstance(source, bytes):
-        empty = not source
-    else:
-        path = Path(source)
-        if path.is_dir():
-            raise IsADirectoryError(21, "is a folder, expected an audio file", name)
-        if path.exists() and not path.is_file():
-            raise ValueError(f"{name}: not a regular file, expected an audio file")
-        with path.open("rb") as file:  # raises what the system says, libsndfile would not
-            empty = not file.read(1)
-        if path.suffix.lower() == ".raw":
-            raise ValueError(f"{name}: samples without a header, expected wav, flac, ogg or mp3")
-    if empty:
-        raise ValueError(f"{name}: empty file, expected audio")
-    try:
-        return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except soundfile.LibsndfileError as error:
-        bad_file = error.code == SFE_BAD_FILE
-        reason = "damaged" if bad_file else error.error_string.rstrip(".")
-        raise ValueError(
-            f"{name}: cannot be read as audio ({reason}), expected wav, flac, ogg, opus or mp3"
-        ) from error
-
-
-def _check(info: AudioInfo, name: str) -> None:
-    if not MIN_SAMPLE_RATE <= info.sample_rate <= MAX_SAMPLE_RATE:
-        raise ValueError(
-            f"{name}: sample rate {info.sample_rate} Hz, "
-            f"expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
-        )
-    if info.num_channels > MAX_CHANNELS:
-        raise ValueError(f"{name}: {info.num_channels} channels, expected at most {MAX_CHANNELS}")
-    if info.num_samples == SF_COUNT_MAX:
-        raise ValueError(f"{name}: no length in its header (written to a pipe?), expected one")
-    if info.num_samples <= 0:
-        raise ValueError(f"{name}: no audio samples, expected at least one")
-
-
 def _span(
-    file: soundfile.SoundFile,
-    name: str,
-    offset: float,
-    duration: float | None,
-    max_duration: float,
-) -> tuple[int, int]:
-    """First sample and number of samples to decode."""
-    rate = file.samplerate
-    start = round(offset * rate) if 0 <= offset < file.frames / rate else file.frames
-    if start >= file.frames:
-        raise ValueError(
-            f"{name}: offset {offset:g} s, expected 0 to less than {file.frames / rate:g} s"
-        )
-    left = file.frames - start
+    file: AudioFile, offset: float, duration: float | None, max_duration: float
+) -> tuple[int, int | None]:
+    """First sample and number of samples to decode; None is all that come."""
+    rate, total = file.sample_rate, file.num_samples
+    end_s = math.inf if total is None else total / rate
+    if duration is not None and not duration * rate > 0.5:
+        raise ValueError(f"{file.name}: duration {duration:g} s, expected at least one sample")
+    start = round(offset * rate) if 0 <= offset < min(end_s, MAX_COUNTED_S) else -1
+    if start < 0 or start == total:
+        raise ValueError(f"{file.name}: offset {offset:g} s, expected 0 to less than {end_s:g} s")
+    if total is None:
+        return start, None if duration is None else round(min(duration, MAX_COUNTED_S) * rate)
+    left = total - start
     if duration is not None:
-        if not duration * rate > 0.5:
-            raise ValueError(f"{name}: duration {duration:g} s, expected at least one sample")
         left = round(min(duration * rate, left))
     if left > max_duration * rate:
         raise ValueError(
-            f"{name}: {left / rate:g} s of audio, expected at most {max_duration:g} s at once"
+            f"{file.name}: {left / rate:g} s of audio, expected at most {max_duration:g} s at once"
         )
     return start, left
 
 
-def _decode(
-    file: soundfile.SoundFile, source: Source, start: int, count: int, sample_rate: int
-) -> NDArray[np.float32]:
-    """Decode and resample block by block: never is the whole held at the file's own rate."""
-    name, rate = _name(source), file.samplerate
-    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-    parts: list[NDArray[np.float32]] = []
-    decoded = 0
-    try:
-        for block in _read_blocks(file, start, count):
-            _check_samples(block, name)
-            decoded += len(block)
-            parts.append(block if rate == sample_rate else stream.resample_chunk(block))
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{name}: damaged audio ({error.error_string.rstrip('.')})") from error
-    missing = count - decoded
-    if start + count == file.frames:
-        missing += _cut_samples(file)
-        if file.format == "OGG" and _is_cut_ogg(source):
+def _require_whole(file: AudioFile, start: int, count: int | None, decoded: int) -> None:
+    """Refuse what ends before its header, or the last page of an Ogg, says."""
+    rate, total = file.sample_rate, file.num_samples
+    missing = 0 if total is None or count is None else count - decoded
+    if count is None or decoded < count or (total is not None and start + count == total):
+        missing += file.promised_beyond_end()
+        if file.is_cut_ogg():
             raise ValueError(
-                f"{name}: cut short, {decoded / rate:g} s of audio, expected an Ogg stream with "
-                "its last page"
+                f"{file.name}: cut short, {decoded / rate:g} s of audio, expected an Ogg stream "
+                "with its last page"
             )
-    if missing > SLACK_S * rate or not decoded:
+    if missing > SLACK_S * rate or (missing and not decoded):
         raise ValueError(
-            f"{name}: cut short, {decoded / rate:g} s of audio, "
+            f"{file.name}: cut short, {decoded / rate:g} s of audio, "
             f"expected {(decoded + missing) / rate:g} s"
         )
-    if rate != sample_rate:
-        parts.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-        # soxr rounds the length; here it is always rounded up.
-        parts.append(np.zeros(1, dtype=np.float32))
-    return np.concatenate(parts)[: -(-decoded * sample_rate // rate)]
+    if not decoded:
+        raise ValueError(f"{file.name}: no audio samples, expected at least one")
 
 
-def _read_blocks(file: soundfile.SoundFile, start: int, left: int) -> Iterator[NDArray[np.float32]]:
-    """Decode mono blocks; fewer than asked where the file ends early."""
-    preroll = round(PREROLL_S * file.samplerate)
-    block = BLOCK_VALUES // file.channels
-    end = start + left
-    while start < end:
-        lead = min(start, preroll)
-        file.seek(start - lead)
-        part = file.read(lead + min(block, end - start), dtype="float32", always_2d=True)[lead:]
-        if not len(part):
-            break
-        with np.errstate(over="ignore"):  # Inf is refused by the caller
-            yield part[:, 0] if part.shape[1] == 1 else part.mean(axis=1)
-        start += len(part)
+class _Mix:
+    """One channel of several: the one that is asked for, or the mean of all.
 
-
-def _cut_samples(file: soundfile.SoundFile) -> int:
-    """Samples a channel that the header of a wav promises beyond the end of the file.
-
-    libsndfile counts those that are there and tells of the others in its log only.
+    Channels of opposite phase, as of a balanced line that was recorded as stereo, cancel each other
+    in the mean; then the louder one is taken, for the whole file.
     """
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", file.extra_info, re.MULTILINE)
-    if sizes is None:
-        return 0
-    promised, present = int(sizes[1]), int(sizes[2])
-    if promised >= STREAM_BYTES:
-        return 0
-    return int(file.frames * (promised - present) // present)
 
+    def __init__(self, file: AudioFile, channel: int | None) -> None:
+        if channel is not None and not 0 <= channel < file.num_channels:
+            raise ValueError(
+                f"{file.name}: channel {channel}, expected 0 to {file.num_channels - 1}"
+            )
+        self.name = file.name
+        self.channel = 0 if file.num_channels == 1 else channel
+        self.is_settled = self.channel is not None
 
-def _is_cut_ogg(source: Source) -> bool:
-    """Whether an Ogg file ends within a page, or before a stream's last page (RFC 3533).
-
-    libsndfile takes the last page that is there for the last one. What comes after it, as some
-    taggers write, is no page and tells nothing.
-    """
-    if isinstance(source, bytes):
-        tail = source[-OGG_TAIL:]
-    else:
-        with open(source, "rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - OGG_TAIL, 0))
-            tail = file.read(OGG_TAIL)
-    has_ended: dict[bytes, bool] = {}  # by serial number of the logical streams
-    end, place = 0, tail.find(OGG_PAGE)
-    while place >= 0:
-        sizes = place + OGG_HEADER
-        body = sizes + tail[sizes - 1] if sizes <= len(tail) else sizes
-        end = body + sum(tail[sizes:body])
-        if end > len(tail):
-            return True
-        page = tail[place:end]
-        if _has_checksum(page):
-            has_ended[page[14:18]] = bool(page[5] & OGG_END)
-        else:  # one that was cut before another stream was put behind it
-            end = place + 1
-        place = tail.find(OGG_PAGE, end)
-    rest = tail[end:]
-    is_beginning = 0 < len(rest) < len(OGG_PAGE) and OGG_PAGE.startswith(rest)
-    return is_beginning or not has_ended or not all(has_ended.values())
-
-
-def _has_checksum(page: bytes) -> bool:
-    """Whether a page of an Ogg file has the CRC that it names; libsndfile passes over others.
-
-    It is that of zlib for bits in the other order, without the inversions at both ends.
-    """
-    content = (page[:22] + bytes(4) + page[26:]).translate(BITS_REVERSED)
-    checksum = zlib.crc32(content, 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return checksum.to_bytes(4, "little").translate(BITS_REVERSED) == page[25:21:-1]
-
-
-def _check_samples(waveform: NDArray[np.float32], name: str) -> None:
-    if not np.isfinite(waveform).all():
-        raise ValueError(f"{name}: NaN or Inf among the samples, expected finite numbers")
-    peak = max(waveform.max(), -waveform.min())
-    if peak > LOUDEST:
-        raise ValueError(f"{name}: samples up to {peak:g}, expected -1 to 1 or near it")
+    def __call__(self, block: Block) -> NDArray[np.float32]:
+        """Mix `(n, num_channels)` to `(n,)`."""
+        with np.errstate(over="ignore"):  # Inf is refused below
+            mixed = block.mean(axis=1) if self.channel is None else block[:, self.channel]
+        if not np.isfinite(mixed).all():
+            raise ValueError(f"{self.name}: NaN or Inf among the samples, expected finite numbers")
+        peak = max(mixed.max(), -mixed.min())
+        if peak > LOUDEST:
+            raise ValueError(f"{self.name}: samples up to {peak:g}, expected -1 to 1 or near it")
+        if not self.is_settled:
+            powers = np.square(block, dtype=np.float64).mean(axis=0)  # (num_channels,)
+            # Settled by the first block that has sound.
+            self.is_settled = bool(powers.max() > 0)
+            if np.square(mixed, dtype=np.float64).mean() < CANCELLED * powers.max():
+                self.channel = int(powers.argmax())
+                logger.warning(
+                    "%s: its channels cancel each other, so channel %d alone is read",
+                    self.name, self.channel,
+                )  # fmt: skip
+                return block[:, self.channel]
+        return mixed

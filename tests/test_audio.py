@@ -11,7 +11,7 @@ import librosa
 import numpy as np
 import pytest
 
-import asr.audio
+import asr.audio_file
 from asr.audio import AudioInfo, load_audio, probe
 from tests.audio_files import (
     FORMATS,
@@ -24,7 +24,6 @@ from tests.audio_files import (
     ramp,
     riff,
     sine,
-    with_flac_length,
 )
 
 
@@ -49,7 +48,7 @@ def test_probe_tells_rate_length_and_channels():
     assert info.duration == 0.01
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6, asr.audio.MAX_CHANNELS])
+@pytest.mark.parametrize("channels", [1, 2, 6, asr.audio_file.MAX_CHANNELS])
 def test_channels_are_averaged(channels):
     samples = noise(1_000, channels)
     loaded = load_audio(encode(samples, name="wav_float"), RATE)
@@ -70,7 +69,7 @@ def test_resampled_length(rate, num_samples):
 def test_resampling_in_blocks_is_that_of_the_whole(monkeypatch):
     file = encode(noise(20_000, 2), rate=44_100, name="wav_float")
     whole = load_audio(file, RATE)
-    monkeypatch.setattr(asr.audio, "BLOCK_VALUES", 2 * 777)
+    monkeypatch.setattr(asr.audio_file, "BLOCK_VALUES", 2 * 777)
     np.testing.assert_array_equal(load_audio(file, RATE), whole)
 
 
@@ -133,7 +132,7 @@ def test_cut_equals_the_same_samples_of_the_whole(name, start):
 def test_blocks_join_without_a_seam(name, monkeypatch):
     file = encode(sine(440, 2.0), name=name)
     whole = load_audio(file, RATE)
-    monkeypatch.setattr(asr.audio, "BLOCK_VALUES", 5_000)
+    monkeypatch.setattr(asr.audio_file, "BLOCK_VALUES", 5_000)
     np.testing.assert_allclose(load_audio(file, RATE), whole, atol=1e-4)
 
 
@@ -207,12 +206,8 @@ BAD_FILES = {
     "0 Hz": (riff(bytes(200), rate=0), "cannot be read as audio"),
     "1 Hz": (riff(bytes(200), rate=1), "sample rate 1 Hz, expected 1000 to 384000 Hz"),
     "10 MHz": (riff(bytes(200), rate=10_000_000), "sample rate 10000000 Hz, expected 1000 to"),
-    "0 channels": (riff(bytes(200), channels=0), "cannot be read as audio (Channel count is zero)"),
-    "65 channels": (riff(bytes(650), channels=65), "65 channels, expected at most 64"),
-    "no length": (
-        with_flac_length(encode(noise(100), name="flac"), 0),
-        "no length in its header (written to a pipe?), expected one",
-    ),
+    "0 channels": (riff(bytes(200), channels=0), "0 channels, expected 1 to 64"),
+    "65 channels": (riff(bytes(650), channels=65), "65 channels, expected 1 to 64"),
 }
 
 
