@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,23 @@ APOSTROPHES = "\u2019\u2018\u201b\u02bc\uff07\u0060\u00b4\u1fef\u1ffd"
 SPOKEN = "%&@#\u2030\u00a7\u066a\uff05\uff06\uff20\uff03"
 # The joiners decide how Persian and Indic words are written; other format characters are unseen.
 JOINERS = "\u200c\u200d"
+# Scripts whose letters join (Unicode names begin so): elsewhere a joiner carries nothing.
+JOINING_SCRIPTS = frozenset({
+    "ARABIC", "SYRIAC", "MANDAIC", "NKO", "MONGOLIAN", "DEVANAGARI", "BENGALI", "GURMUKHI",
+    "GUJARATI", "ORIYA", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "TIBETAN", "MYANMAR",
+    "KHMER", "BALINESE", "JAVANESE",
+})  # fmt: skip
+TATWEEL = "\u0640"  # makes an Arabic word longer on the page, and is no letter
+DOT_ABOVE = "\u0307"
+GERESH, GERSHAYIM = "\u05f3", "\u05f4"
+MIDDLE_DOT = "\u00b7"
+# Punctuation that belongs to a language's words; a geresh also ends them.
+KEPT_BY_LANGUAGE = {"he": GERESH + GERSHAYIM, "ca": MIDDLE_DOT}
+# Vowels, doubling and their like: fathatan to sukun, superscript alef, marks of the Quran.
+ARABIC_MARKS = re.compile(
+    "[\u064b-\u0652\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]"
+)
+LANGUAGE_CODE = re.compile("(?:[a-z]{2,3})?")  # ISO 639, or none
 
 
 class _Cleaning(dict[int, str | None]):
@@ -27,6 +45,7 @@ class _Cleaning(dict[int, str | None]):
 
     def __init__(self) -> None:
         super().__init__({ord(typed): APOSTROPHE for typed in APOSTROPHES})
+        self[ord(TATWEEL)] = None
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
@@ -59,17 +78,25 @@ def _punctuation_to_space(kept: str) -> _PunctuationToSpace:
 class TextNormalizer:
     """Turns transcripts as people write them into the characters that a model learns.
 
-    Typographic apostrophes become `'`, unseen characters (control and format characters but the
-    zero-width joiners) go, white space of any kind becomes one space between words. Symbols
-    (`$`, `+`), digits and the marks that are read aloud (`%`, `&`, `@`, `#`) stay: they stand for
-    words, and the alphabet shows them to whoever should spell them out. The rules are idempotent.
+    Typographic apostrophes become `'`, unseen characters (control and format characters, but
+    zero-width joiners between letters that join) and the tatweel go, white space of any kind
+    becomes one space between words. Symbols (`$`, `+`), digits and the marks that are read aloud
+    (`%`, `&`, `@`, `#`) stay: they stand for words, and the alphabet shows them to whoever should
+    spell them out. The rules are idempotent.
 
     Attributes:
         unicode_form: "NFC", "NFD", "NFKC" or "NFKD" (Unicode Standard Annex 15).
-        lowercase: Unicode's lower case, without the rules of one language (Turkish I becomes i).
+        lowercase: Unicode's lower case, by the rules of `language`.
         remove_punctuation: characters of Unicode's categories P* become spaces.
         keep: punctuation that stays where it is inside a word, between two letters, marks or
             digits: with `'` don't stays and 'quoted' loses its quotes; add `-` for well-known.
+        language: ISO 639 code. Turkish and Azerbaijani (tr, az) have an i with a dot and one
+            without, in capitals too; Lithuanian (lt) keeps the dot below an accent (Unicode's
+            SpecialCasing); Hebrew (he) keeps geresh and gershayim, also typed as quotes inside a
+            word; Catalan (ca) keeps the middle dot. Others, and none, need no rules of their own.
+        drop_in: pairs of characters; what stands between the two goes, and they with it: `[]()`
+            for [noise] and (laughs), `**` for *cough*.
+        remove_arabic_marks: vowels and the other marks above and below Arabic letters go.
 
     Example:
         >>> TextNormalizer()("Don\u2019t  stop \u2013 “please”!")
@@ -80,17 +107,28 @@ class TextNormalizer:
     lowercase: bool = True
     remove_punctuation: bool = True
     keep: str = APOSTROPHE
+    language: str = ""
+    drop_in: str = ""
+    remove_arabic_marks: bool = False
 
     def __post_init__(self) -> None:
         if self.unicode_form not in UNICODE_FORMS:
             raise ValueError(
                 f"unicode_form is {self.unicode_form!r}, expected one of {', '.join(UNICODE_FORMS)}"
             )
-        for name in ("lowercase", "remove_punctuation"):
+        for name in ("lowercase", "remove_punctuation", "remove_arabic_marks"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected true or false")
         if not isinstance(self.keep, str) or any(character.isspace() for character in self.keep):
             raise ValueError(f"keep is {self.keep!r}, expected characters without white space")
+        if not isinstance(self.language, str) or not LANGUAGE_CODE.fullmatch(self.language):
+            raise ValueError(
+                f"language is {self.language!r}, expected a code of ISO 639 such as tr, or none"
+            )
+        if not isinstance(self.drop_in, str) or len(self.drop_in) % 2 or _has_words(self.drop_in):
+            raise ValueError(
+                f"drop_in is {self.drop_in!r}, expected pairs of brackets or other marks"
+            )
 
     def __call__(self, text: str) -> str:
         """Normalise one transcript.
@@ -102,24 +140,35 @@ class TextNormalizer:
             Words with one space between them, possibly none at all.
         """
         text = self._compose(text.translate(_CLEANING))
+        for first, last in zip(self.drop_in[::2], self.drop_in[1::2], strict=True):
+            text = _without_tags(text, first, last)
+        if self.remove_arabic_marks:
+            text = ARABIC_MARKS.sub("", text)
+        text = self._spelt(text)
+        if any(joiner in text for joiner in JOINERS):
+            text = _without_stray_joiners(text)
         if self.lowercase:
-            text = self._compose(text.lower())
+            text = self._compose(self._lower(text))
         if self.remove_punctuation:
             # A form with K may make punctuation, so this comes after it.
-            kept = self.keep.translate(_CLEANING)
+            kept = (self.keep + KEPT_BY_LANGUAGE.get(self.language, "")).translate(_CLEANING)
             text = _only_inside_words(text.translate(_punctuation_to_space(kept)), kept)
         return " ".join(text.split())
 
     def rules(self) -> tuple[str, ...]:
         """Say what is done to a text, in this order, to stand beside an error rate."""
+        kept = self.keep + KEPT_BY_LANGUAGE.get(self.language, "")
         punctuation = "punctuation becomes spaces" + (
-            f" (inside words stays {self.keep})" if self.keep else ""
+            f" (inside words stays {kept})" if kept else ""
         )
+        language = f" of language {self.language}" if self.language else ""
         return (
             f"Unicode {self.unicode_form}",
             "typographic apostrophes become '",
-            "control and format characters removed",
-            *(["lower case"] if self.lowercase else []),
+            "control and format characters, tatweel and stray joiners removed",
+            *([f"what stands in {self.drop_in} removed"] if self.drop_in else []),
+            *(["Arabic marks removed"] if self.remove_arabic_marks else []),
+            *([f"lower case{language}"] if self.lowercase else []),
             *([punctuation] if self.remove_punctuation else []),
             "single spaces between words",
         )
@@ -129,6 +178,64 @@ class TextNormalizer:
         form = unicodedata.normalize(self.unicode_form, text)  # type: ignore[arg-type]
         return form.translate(_CLEANING)
 
+    def _spelt(self, text: str) -> str:
+        """One spelling of what a language's writers type in several ways."""
+        if self.language == "he":
+            text = re.sub('(?<=[\u05d0-\u05ea])["\u201c\u201d](?=[\u05d0-\u05ea])', GERSHAYIM, text)
+            return re.sub("(?<=[\u05d0-\u05ea])'(?=[\u05d0-\u05ea])", GERESH, text)
+        if self.language == "ca":
+            text = text.replace("\u0140", "l" + MIDDLE_DOT).replace("\u013f", "L" + MIDDLE_DOT)
+            return re.sub("(?<=[lL])[\u2022\u2027\u22c5\u30fb](?=[lL])", MIDDLE_DOT, text)
+        return text
+
+    def _lower(self, text: str) -> str:
+        """Lower case by Unicode's SpecialCasing for the language."""
+        if self.language in ("tr", "az"):
+            text = text.replace(f"I{DOT_ABOVE}", "i").replace("\u0130", "i").replace("I", "\u0131")
+        if self.language == "lt":
+            # Before an accent above, the dot of i and j is written.
+            text = unicodedata.normalize("NFD", text)
+            text = re.sub("([IJ]\u0328?)(?=[\u0300\u0301\u0303])", rf"\1{DOT_ABOVE}", text)
+            return text.lower()
+        # Elsewhere \u0130 would become an i with a second dot.
+        return text.lower().replace(f"i{DOT_ABOVE}", "i")
+
+
+def _without_tags(text: str, first: str, last: str) -> str:
+    """Put a space in the place of each pair of marks and what stands between; a lone one stays."""
+    opened: list[int] = []
+    parts: list[tuple[int, int]] = []  # from the opening mark to behind the closing one
+    for place, character in enumerate(text):
+        if character == last and opened:
+            start = opened.pop()
+            while parts and parts[-1][0] > start:  # a pair within this one
+                parts.pop()
+            parts.append((start, place + 1))
+        elif character == first:
+            opened.append(place)
+    ends = [0, *(end for _, end in parts)]
+    starts = [*(start for start, _ in parts), len(text)]
+    return " ".join(text[end:start] for end, start in zip(ends, starts, strict=True))
+
+
+def _has_words(marks: str) -> bool:
+    return any(_in_word(mark) or mark.isspace() for mark in marks)
+
+
+def _without_stray_joiners(text: str) -> str:
+    """Take joiners away but for one between two letters or marks of a script that joins."""
+
+    def joins(character: str) -> bool:
+        script = unicodedata.name(character, "").partition(" ")[0]
+        return _in_word(character) and script in JOINING_SCRIPTS
+
+    def kept(found: re.Match[str]) -> str:
+        start, end = found.span()
+        is_inside = start > 0 and end < len(text) and joins(text[start - 1]) and joins(text[end])
+        return found[0][0] if is_inside else ""
+
+    return re.sub(f"[{JOINERS}]+", kept, text)
+
 
 def _only_inside_words(text: str, kept: str) -> str:
     """Turn the kept characters into spaces where a neighbour is no letter, mark or digit."""
@@ -136,7 +243,9 @@ def _only_inside_words(text: str, kept: str) -> str:
         return text
     padded = f" {text} "
     return "".join(
-        " " if here in kept and not (_in_word(before) and _in_word(after)) else here
+        " "
+        if here in kept and not (_in_word(before) and (_in_word(after) or here == GERESH))
+        else here
         for before, here, after in zip(padded, padded[1:], padded[2:], strict=False)
     )
 

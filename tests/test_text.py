@@ -1,5 +1,7 @@
 """Text: rules on cases made by hand and on most of Unicode, ids, what is made visible."""
 
+# ruff: noqa: RUF001 - words of many scripts
+
 from __future__ import annotations
 
 import json
@@ -48,6 +50,71 @@ def test_hand_made_cases(raw: str, expected: str) -> None:
     assert RULES(raw) == expected
 
 
+# Words as they are written, with the rule's source.
+@pytest.mark.parametrize(
+    ("language", "raw", "expected"),
+    [
+        # Unicode 15, SpecialCasing.txt, "Turkish and Azeri".
+        ("tr", "İyi günler, ISPARTA ılık", "iyi günler ısparta ılık"),
+        ("tr", "IĞDIR'da DİYARBAKIR", "ığdır'da diyarbakır"),
+        ("tr", "I\u0307STANBUL", "istanbul"),  # decomposed, as macOS types it
+        ("az", "İSTİ QIŞ", "isti qış"),
+        ("", "İyi günler", "iyi günler"),
+        ("de", "STRAẞE İ", "straße i"),
+        # SpecialCasing.txt, "Lithuanian": the dot stays below an accent.
+        ("lt", "ŽEMĖ", "žemė"),
+        ("lt", "I\u0301 J\u0303 \u012e\u0303", "i\u0307\u0301 j\u0307\u0303 \u012f\u0307\u0303"),
+        ("lt", "\u00cd", "i\u0307\u0301"),
+        # Academy of the Hebrew Language: geresh marks foreign sounds, gershayim acronyms.
+        ("he", "ג׳ירפה גבוהה", "ג׳ירפה גבוהה"),
+        ("he", "ג'ירפה צה\"ל", "ג׳ירפה צה״ל"),
+        ("he", 'רח׳ תל־אביב, "שלום"!', "רח׳ תל אביב שלום"),
+        ("", "צה״ל", "צה ל"),
+        # Institut d'Estudis Catalans: the geminate l is written l·l.
+        ("ca", "Il·lusió, COL·LEGI", "il·lusió col·legi"),
+        ("ca", "co\u0140lecció paral\u2022lel", "col·lecció paral·lel"),
+        ("", "col·legi", "col legi"),
+    ],
+)
+def test_languages(language: str, raw: str, expected: str) -> None:
+    rules = TextNormalizer(language=language)
+    assert rules(raw) == unicodedata.normalize("NFC", expected)
+    assert rules(rules(raw)) == rules(raw)
+    assert rules(unicodedata.normalize("NFD", raw)) == rules(raw)
+
+
+def test_tatweel_and_stray_joiners_carry_nothing() -> None:
+    assert RULES("\u0645\u0640\u0640\u0631\u062d\u0628\u0627") == "\u0645\u0631\u062d\u0628\u0627"
+    assert RULES("foo\u200c bar\u200dbaz \u200c") == "foo barbaz"
+    persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert RULES(f"\u200c{persian}\u200c") == persian
+    assert RULES(persian.replace("\u200c", "\u200c\u200c")) == persian
+    marathi = "\u0930\u094d\u200d\u092f"  # an eyelash ra: a joiner behind a virama
+    assert RULES(marathi) == marathi
+
+
+def test_arabic_marks_go_where_that_is_asked_for() -> None:
+    vowelled, bare = "\u0643\u064e\u062a\u064e\u0628\u064e", "\u0643\u062a\u0628"  # kataba
+    assert RULES(vowelled) == vowelled
+    assert TextNormalizer(remove_arabic_marks=True)(vowelled) == bare
+    madda = "\u0622\u0645\u0646"  # its alef with madda is one letter, in every form
+    assert TextNormalizer(remove_arabic_marks=True)(madda) == madda
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "raw", "expected"),
+    [
+        ("[]()", "[noise] two zero (laughs) four", "two zero four"),
+        ("[]", "[a [b] c] d [e] [f", "d f"),
+        ("**<>", "*cough* <unk> well * known", "well known"),
+        ("[]", "a] b [c", "a b c"),
+        ("", "[noise] two", "noise two"),
+    ],
+)
+def test_tags_go_with_what_stands_in_them(drop_in: str, raw: str, expected: str) -> None:
+    assert TextNormalizer(drop_in=drop_in)(raw) == expected
+
+
 def test_kept_punctuation_stays_only_inside_words() -> None:
     rules = TextNormalizer(keep="'-")
     assert rules("Well-known -- 'tis a non-\u2019smoker- x'-y") == "well-known tis a non smoker x y"
@@ -74,9 +141,10 @@ def test_unicode_forms() -> None:
     assert TextNormalizer(unicode_form="NFKC")("\u0149") == "n"  # it decomposes to 'n
 
 
+@pytest.mark.parametrize("language", ["", "tr", "lt", "he", "ca"])
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
-def test_idempotent_on_every_character_of_most_scripts(form: str) -> None:
-    rules = TextNormalizer(unicode_form=form, keep="'-")
+def test_idempotent_on_every_character_of_most_scripts(form: str, language: str) -> None:
+    rules = TextNormalizer(unicode_form=form, keep="'-", language=language)
     changed = []
     for start in range(0, len(CHARACTERS), 64):
         # Each stands in a word, by itself and before a mark.
@@ -97,7 +165,7 @@ def test_rules_are_told_as_they_are_set() -> None:
     assert RULES.rules() == (
         "Unicode NFC",
         "typographic apostrophes become '",
-        "control and format characters removed",
+        "control and format characters, tatweel and stray joiners removed",
         "lower case",
         "punctuation becomes spaces (inside words stays ')",
         "single spaces between words",
@@ -105,7 +173,7 @@ def test_rules_are_told_as_they_are_set() -> None:
     assert TextNormalizer("NFKC", lowercase=False, remove_punctuation=False).rules() == (
         "Unicode NFKC",
         "typographic apostrophes become '",
-        "control and format characters removed",
+        "control and format characters, tatweel and stray joiners removed",
         "single spaces between words",
     )
     assert "punctuation becomes spaces" in TextNormalizer(keep="").rules()
@@ -122,6 +190,11 @@ def test_settings_survive_json() -> None:
         ({"unicode_form": "nfc"}, "unicode_form is 'nfc', expected one of NFC, NFD, NFKC, NFKD"),
         ({"lowercase": "yes"}, "lowercase is 'yes', expected true or false"),
         ({"keep": "- "}, "keep is '- ', expected characters without white space"),
+        ({"language": "Turkish"}, "language is 'Turkish', expected a code of ISO 639 such as tr"),
+        ({"language": None}, "language is None, expected a code"),
+        ({"drop_in": "[]("}, r"drop_in is '\[\]\(', expected pairs of brackets"),
+        ({"drop_in": "ab"}, "drop_in is 'ab', expected pairs of brackets"),
+        ({"remove_arabic_marks": 1}, "remove_arabic_marks is 1, expected true or false"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from asr.atomic_file import remove_leftovers, replace_bytes, replace_text, replacing
-from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, encode_audio, load_audio, probe
+from asr.audio import encode_audio, load_audio, probe
+from asr.audio_file import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from asr.data.checks import check_length
 from asr.data.manifest import Utterance
 from asr.data.splits import SPLITS

@@ -21,7 +21,8 @@ from urllib.parse import quote
 import numpy as np
 
 from asr.atomic_file import remove_leftovers, replacing
-from asr.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, encode_audio, load_audio, probe
+from asr.audio import encode_audio, load_audio, probe
+from asr.audio_file import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from asr.data.checks import with_duration
 from asr.data.manifest import Utterance
 from asr.data.shar import (
