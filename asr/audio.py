@@ -212,6 +212,9 @@ def encode_audio(
 ) -> tuple[bytes, int]:
     """Encode a waveform with 16 bits a sample.
 
+    One that goes beyond full scale, as floats on the scale of integers do, is made softer as a
+    whole: clipping would be another sound.
+
     Args:
         waveform: `(num_samples,)`, nominally in [-1, 1].
         sample_rate: [Hz].
@@ -223,11 +226,13 @@ def encode_audio(
     """
     # Of floats libsndfile cuts off what a WAV's 16 bits do not hold; here it is rounded.
     scaled = np.rint(waveform * np.float32(INT16_SCALE))
-    num_clipped = np.count_nonzero((scaled < -INT16_SCALE) | (scaled > INT16_SCALE))
+    num_beyond = np.count_nonzero((scaled < -INT16_SCALE) | (scaled > INT16_SCALE))
+    if num_beyond:
+        scaled = np.rint(waveform * np.float32((INT16_SCALE - 1) / np.abs(waveform).max()))
     samples = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16)
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate, format=container, subtype=subtype)
-    return buffer.getvalue(), int(num_clipped)
+    return buffer.getvalue(), int(num_beyond)
 
 
 def _span(

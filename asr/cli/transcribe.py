@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asr.transcriber import Transcript
 
 FORMATS = ("text", "json", "srt", "vtt")
+NUM_NAMED = 5  # of the files that are passed over
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,22 @@ def main(arguments: list[str]) -> int:
 
 
 def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[Input]:
-    """List files, the audio files of folders, and standard input.
+    """List files, the audio files of folders, and standard input; name what a folder has besides.
 
     Raises:
         ValueError: a folder without audio, or two inputs that would share one output file.
     """
-    from asr.audio import AUDIO_SUFFIXES
+    from asr.audio import find_audio
 
     inputs: list[Input] = []
     for name in names:
         path = Path(name)
         if name != STDIN and path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-            if not found:
-                raise ValueError(f"{name}: no audio files, expected {' '.join(AUDIO_SUFFIXES)}")
+            found, others = find_audio(path)
+            if others:
+                first = ", ".join(printable(str(p)) for p in others[:NUM_NAMED])
+                more = ", ..." if len(others) > NUM_NAMED else ""
+                tell(f"note: {len(others)} files that are no audio passed over: {first}{more}")
             inputs += [Input(str(p), p.relative_to(path).with_suffix("")) for p in found]
         else:
             inputs.append(Input(name, Path("stdin" if name == STDIN else path.stem)))

@@ -280,7 +280,9 @@ def place_audio(
         say(f"audio: {num_usable - num_fresh} {what} already done, {num_fresh} written")
     else:
         say(f"audio: {num_fresh} {what} written")
-    notes = [f"{num_clipped} audio files were clipped at full scale."] if num_clipped else []
+    notes = []
+    if num_clipped:
+        notes.append(f"{num_clipped} audio files went beyond full scale and were made softer.")
     return PlacedAudio(placed, tuple(rejected), tuple(notes))
 
 

@@ -152,6 +152,20 @@ def test_a_model_that_is_no_model(clip: str, fails: Fails) -> None:
     assert "not a model file" in fails("transcribe", "--model", clip, clip)
 
 
+def test_what_is_passed_over_in_a_folder_is_named(
+    model_file: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.wav", "._a.wav"):
+        shutil.copy(clip, tmp_path / name)
+    for number in range(7):
+        (tmp_path / f"notes{number}.txt").touch()
+    assert main(["transcribe", "--model", str(model_file), str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{tmp_path}/a.wav\tc a\n"
+    named = ", ".join(f"{tmp_path}/notes{number}.txt" for number in range(5))
+    assert f"note: 7 files that are no audio passed over: {named}, ...\n" in output.err
+
+
 def test_a_folder_without_audio(model_file: Path, tmp_path: Path, fails: Fails) -> None:
     assert "no audio files" in fails("transcribe", "--model", str(model_file), str(tmp_path))
 

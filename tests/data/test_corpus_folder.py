@@ -172,13 +172,16 @@ def test_stereo_at_another_rate_becomes_what_training_would_read(
     assert np.abs(stored - direct).max() <= 0.5 / 2**15 + 1e-7
 
 
-def test_full_scale_is_clipped_and_counted(tmp_path: Path, folder: Path) -> None:
-    loud = np.array([0.5, 1.5, -1.5, -1.0] * 1000, dtype=np.float32)
+@pytest.mark.parametrize("scale", [1.0, 2.0**15])  # or floats on the scale of integers
+def test_beyond_full_scale_is_made_softer_and_counted(
+    tmp_path: Path, folder: Path, scale: float
+) -> None:
+    loud = np.float32(scale) * np.array([0.5, 1.5, -1.5, -1.0] * 1000, dtype=np.float32)
     soundfile.write(tmp_path / "a.wav", loud, RATE, subtype="FLOAT")
     result = place(folder, {"train": [utterance(tmp_path / "a.wav")]}, WAV)
     path = result.splits["train"][0].audio_filepath
-    assert soundfile.read(path, dtype="int16")[0][:4].tolist() == [16384, 32767, -32768, -32768]
-    assert result.notes == ("1 audio files were clipped at full scale.",)
+    assert soundfile.read(path, dtype="int16")[0][:4].tolist() == [10922, 32767, -32767, -21845]
+    assert result.notes == ("1 audio files went beyond full scale and were made softer.",)
 
 
 @pytest.mark.parametrize("settings", [WAV, KEEP])
