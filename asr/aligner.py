@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from asr.audio import load_audio
 from asr.decoder import Hypothesis
 from asr.decoder.alignment import forced_alignment
 from asr.model_file import load_model
-from asr.recognizer import Progress, Recognizer, Waveform, choose_device
+from asr.recognizer import Progress, Recognizer, Waveform, choose_device, silent
 from asr.untrusted import shown
 from asr.word import Character, Word
 
@@ -22,10 +23,6 @@ CHUNK_S = 30.0  # [s] what is longer is run through the model in chunks of so mu
 # [nats a frame] A text that is further behind most likely does not fit: docs/results.md says how
 # many right texts are, and how many wrong ones are not.
 MAX_SHORTFALL = 0.7
-
-
-def _silent(done: int, total: int) -> None:
-    """No progress is told."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class Aligner:
         """
         return self.align(load_audio(source, self.sample_rate), text)
 
-    def align(self, waveform: Waveform, text: str, progress: Progress = _silent) -> Alignment:
+    def align(self, waveform: Waveform, text: str, progress: Progress = silent) -> Alignment:
         """Align a recording with its text.
 
         Args:
@@ -143,7 +140,7 @@ class Aligner:
         """
         return align_emission(self.recognizer, self.emission(waveform, progress), text)
 
-    def emission(self, waveform: Waveform, progress: Progress = _silent) -> Emission:
+    def emission(self, waveform: Waveform, progress: Progress = silent) -> Emission:
         """Run the model on a recording; arguments as in `align`.
 
         Raises:
@@ -176,7 +173,26 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
         raise ValueError(f"text {shown(text)} has no characters to align, expected at least one")
     hypothesis = _hypothesis(recognizer, emission, normalized)
     characters = _characters(normalized, hypothesis, emission)
-    words = _words(characters, _originals(recognizer, text, normalized))
+    spans = [
+        tuple(own)
+        for is_space, own in groupby(characters, lambda c: c.character == " ")
+        if not is_space
+    ]
+    # The words as written, where each is what the rules make of it alone.
+    written: Sequence[str | None] = text.split()
+    if [recognizer.text(each) for each in text.split()] != normalized.split(" "):
+        written = [None] * len(spans)
+    words = [
+        AlignedWord(
+            word="".join(each.character for each in own),
+            start=own[0].start,
+            end=own[-1].end,
+            confidence=_confidence(own),
+            characters=own,
+            original=original,
+        )
+        for own, original in zip(spans, written, strict=True)
+    ]
     log_prob = hypothesis.score / len(emission.log_probs)
     return Alignment(
         text=normalized,
@@ -220,30 +236,6 @@ def _characters(text: str, hypothesis: Hypothesis, emission: Emission) -> tuple[
         )
         for character, start, end, log_prob in spans
     )
-
-
-def _words(
-    characters: Sequence[Character], originals: Sequence[str | None]
-) -> Iterator[AlignedWord]:
-    own: list[Character] = []
-    number = 0
-    for character in [*characters, None]:
-        if character is not None and character.character != " ":
-            own.append(character)
-            continue
-        word = "".join(each.character for each in own)
-        yield AlignedWord(
-            word, own[0].start, own[-1].end, _confidence(own), tuple(own), originals[number]
-        )
-        own, number = [], number + 1
-
-
-def _originals(recognizer: Recognizer, text: str, normalized: str) -> list[str | None]:
-    """The words as written, each beside what the rules make of it alone."""
-    words, written = normalized.split(" "), text.split()
-    if [recognizer.text(each) for each in written] == words:
-        return list(written)
-    return [None] * len(words)
 
 
 def _confidence(characters: Sequence[Character]) -> float:

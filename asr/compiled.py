@@ -72,7 +72,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def fingerprint(folder: Path) -> str:
-    """Of the sources in a folder and below."""
+    """Digest the sources in a folder and below."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -95,7 +95,7 @@ class _Store(FunctionCache):
         )
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """What was kept for a signature; None where there is nothing, or nothing whole."""
+        """Load what was kept for a signature; None where there is nothing, or nothing whole."""
         found = super().load_overload(signature, target)
         if found is None:
             # On a terminal somebody waits; elsewhere the line is for who asks for details.

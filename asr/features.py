@@ -98,7 +98,11 @@ class LogMel(nn.Module):
         bank = mel_filterbank(mel_scale, n_mels, self.n_fft, sample_rate, f_min, top)
         # Derived from the settings, so no part of a checkpoint.
         self.register_buffer("filterbank", bank, persistent=False)
-        self.register_buffer("window", _window(window, self.win_length), persistent=False)
+        if window not in ("hann", "povey"):
+            raise ValueError(f"window {window!r}, expected 'hann' or 'povey'")
+        hann = torch.hann_window(self.win_length, window == "hann", dtype=torch.float64)
+        shape = hann if window == "hann" else hann.pow(0.85)
+        self.register_buffer("window", shape, persistent=False)
 
     @property
     def frame_shift_s(self) -> float:
@@ -138,7 +142,11 @@ class LogMel(nn.Module):
         inside = torch.arange(waveforms.shape[1], device=waveforms.device) < num_samples[:, None]
         # where, not a product: NaN in the padding must not spread.
         waveforms = torch.where(inside, waveforms, 0.0) * self.scale
-        padded = nn.functional.pad(waveforms, self._padding(waveforms.shape[1]))
+        before, after = 0, max(self.win_length - waveforms.shape[1], 0)
+        if self.center:
+            before = (self.win_length + 1) // 2  # odd lengths as in librosa and torch.stft
+            after = self.win_length - before
+        padded = nn.functional.pad(waveforms, (before, after))
         frames = padded.unfold(-1, self.win_length, self.hop_length)  # (B, T, win_length)
         num_frames = int(lengths.max())
         assert num_frames <= frames.shape[1], "num_samples beyond the waveforms' width"
@@ -152,13 +160,6 @@ class LogMel(nn.Module):
         features = torch.cat(parts, dim=1).clamp(min=self.log_floor).log()[:, :num_frames]
         valid = torch.arange(num_frames, device=features.device) < lengths[:, None]
         return torch.where(valid[..., None], features, 0.0), lengths
-
-    def _padding(self, num_samples: int) -> tuple[int, int]:
-        """Zeros before and after waveforms of this width."""
-        if not self.center:
-            return 0, max(self.win_length - num_samples, 0)
-        before = (self.win_length + 1) // 2  # odd lengths as in librosa and torch.stft
-        return before, self.win_length - before
 
     def _power(self, frames: Tensor) -> Tensor:
         # In float64: rounding to float32 would fill bands without sound (above a codec's cutoff)
@@ -175,14 +176,6 @@ class LogMel(nn.Module):
         return power.float()
 
 
-def _window(kind: str, win_length: int) -> Tensor:
-    if kind == "hann":
-        return torch.hann_window(win_length, dtype=torch.float64)
-    if kind == "povey":
-        return torch.hann_window(win_length, periodic=False, dtype=torch.float64).pow(0.85)
-    raise ValueError(f"window {kind!r}, expected 'hann' or 'povey'")
-
-
 @cache
 def import_torchaudio() -> ModuleType:
     """Import torchaudio, also where its compiled extension does not load.
@@ -196,18 +189,14 @@ def import_torchaudio() -> ModuleType:
     except OSError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
             del sys.modules[name]
-        sys.modules["torchaudio._extension"] = _extension_stub()
+        stub = ModuleType("torchaudio._extension")
+        stub._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
+        stub._IS_RIR_AVAILABLE = False  # type: ignore[attr-defined]
+        stub._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
+        stub._check_cuda_version = lambda: None  # type: ignore[attr-defined]
+        stub.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
+        sys.modules["torchaudio._extension"] = stub
         return importlib.import_module("torchaudio")
-
-
-def _extension_stub() -> ModuleType:
-    stub = ModuleType("torchaudio._extension")
-    stub._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
-    stub._IS_RIR_AVAILABLE = False  # type: ignore[attr-defined]
-    stub._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
-    stub._check_cuda_version = lambda: None  # type: ignore[attr-defined]
-    stub.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
-    return stub
 
 
 def mel_filterbank(

@@ -80,7 +80,18 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     """
     if path.is_dir():
         raise IsADirectoryError(21, "is a folder, expected a model file", str(path))
-    _check_header_size(path)
+    with open_regular(path, "a model file") as raw:
+        size, total = int.from_bytes(raw.read(8), "little"), raw.seek(0, os.SEEK_END)
+    # safetensors itself would parse 100 MB, and a file of holes could be any size.
+    if total > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path}: {total} bytes, expected a model file of at most {MAX_FILE_BYTES}"
+        )
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "
+            f"{MAX_HEADER_BYTES})"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             description, checksum = _metadata(file.metadata() or {})
@@ -89,18 +100,24 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
         if checksum not in (None, _digest(description, weights)):
             raise ValueError("damaged, its description and weights are not those of its sha256")
         spec = checked(header["spec"], ModelSpec, "spec")
-        recognizer = _skeleton(spec)
+        try:
+            with torch.device("meta"):  # no memory for weights yet: forged sizes cost nothing
+                recognizer = Recognizer(spec)
+        except (ArithmeticError, AttributeError, RuntimeError) as error:
+            # What constructors make of arguments of a wrong kind, torch of sizes it cannot count.
+            raise ValueError(f"description does not make a model ({error})") from error
+        _check_shapes(weights, recognizer.state_dict())
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a model file or damaged ({error})") from error
     except (RecursionError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    _check_weights(path, recognizer, weights)
+    _check_finite(path, weights)
     recognizer.load_state_dict(weights, assign=True)
     return recognizer.to(device).eval(), header["training"]
 
 
 def complete_spec(spec: ModelSpec) -> ModelSpec:
-    """The same with every default written out, so that a later default changes no old model."""
+    """Write every default out, so that a later default changes no old model."""
     return ModelSpec(
         features=_complete(FEATURES, spec.features),
         model=_complete(MODELS, spec.model),
@@ -110,7 +127,7 @@ def complete_spec(spec: ModelSpec) -> ModelSpec:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, 64 hexadecimal digits.
+    """Compute the sha256 of a file, 64 hexadecimal digits.
 
     Raises:
         OSError: missing or unreadable.
@@ -133,7 +150,7 @@ def _digest(description: str, weights: Mapping[str, Tensor]) -> str:
 
 
 def _in_one_order(content: bytes) -> bytes:
-    """A file whose metadata is sorted: safetensors writes it in another order in every process."""
+    """Sort a file's metadata, which safetensors writes in another order in every process."""
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -142,23 +159,8 @@ def _in_one_order(content: bytes) -> bytes:
     return b"".join((len(encoded).to_bytes(8, "little"), encoded, memoryview(content)[start:]))
 
 
-def _check_header_size(path: Path) -> None:
-    """safetensors itself would parse 100 MB, and a file of holes could be any size."""
-    with open_regular(path, "a model file") as file:
-        size, total = int.from_bytes(file.read(8), "little"), file.seek(0, os.SEEK_END)
-    if total > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{path}: {total} bytes, expected a model file of at most {MAX_FILE_BYTES}"
-        )
-    if size > MAX_HEADER_BYTES:
-        raise ValueError(
-            f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "
-            f"{MAX_HEADER_BYTES})"
-        )
-
-
 def _metadata(metadata: Mapping[str, str]) -> tuple[str, str | None]:
-    """The description, and the checksum where there is one."""
+    """Find the description, and the checksum where there is one."""
     if DESCRIPTION not in metadata:
         raise ValueError("holds weights but no description, expected a model file of asr")
     unknown = sorted(metadata.keys() - {DESCRIPTION, CHECKSUM})
@@ -172,30 +174,18 @@ def _metadata(metadata: Mapping[str, str]) -> tuple[str, str | None]:
     return description, metadata.get(CHECKSUM)
 
 
-def _skeleton(spec: ModelSpec) -> Recognizer:
-    """The modules without memory for weights, so that forged sizes cost nothing."""
-    try:
-        with torch.device("meta"):
-            return Recognizer(spec)
-    except (ArithmeticError, AttributeError, RuntimeError) as error:
-        # What constructors make of arguments of the wrong kind, and torch of sizes it cannot count.
-        raise ValueError(f"description does not make a model ({error})") from error
-
-
-def _check_weights(path: Path, recognizer: Recognizer, weights: Mapping[str, Tensor]) -> None:
-    """Compare a file's weights with those that its description asks for."""
-    expected = recognizer.state_dict()
+def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare the names, shapes and dtypes of weights with those of a model."""
     for name in sorted(expected.keys() | weights.keys()):
         found, wanted = (
             list(each[name].shape) if name in each else None for each in (weights, expected)
         )
         if found != wanted:
-            raise ValueError(f"{path}: weight {name} has shape {found}, expected {wanted}")
+            raise ValueError(f"weight {name} has shape {found}, expected {wanted}")
         if weights[name].dtype != expected[name].dtype:
             raise ValueError(
-                f"{path}: weight {name} is {weights[name].dtype}, expected {expected[name].dtype}"
+                f"weight {name} is {weights[name].dtype}, expected {expected[name].dtype}"
             )
-    _check_finite(path, weights)
 
 
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -286,7 +276,7 @@ def transfer_model(path: Path, settings: ModelSpec) -> Transfer:
 
 
 def origin_of(path: Path) -> dict[str, str]:
-    """What the training summary of a new model says of the file that it started from.
+    """Tell what the training summary of a new model says of the file that it started from.
 
     Raises:
         OSError: missing or unreadable.
@@ -309,18 +299,13 @@ def carry_weights(trained: Recognizer, fresh: Recognizer) -> None:
     old, new = trained.tokenizer.alphabet, fresh.tokenizer.alphabet
     for name in HEAD:
         weights[name] = head_rows(weights[name], trained.model.upsampling, old, new)
-    for name in sorted(weights.keys() | targets.keys()):
-        found, expected = (
-            list(tensors[name].shape) if name in tensors else None for tensors in (weights, targets)
-        )
-        if found != expected:
-            raise ValueError(f"weight {name} has shape {found}, expected {expected}")
+    _check_shapes(weights, targets)
     for name, target in targets.items():
         target.copy_(weights[name])
 
 
 def head_rows(rows: Tensor, upsampling: int, old: str, new: str) -> Tensor:
-    """The head's weight or bias for another alphabet.
+    """Make the head's weight or bias for another alphabet.
 
     The blank and the characters of both alphabets keep their rows. A character that is new gets the
     mean of the old characters' rows, so its logit is the mean of theirs and its probability their
@@ -347,9 +332,10 @@ def head_rows(rows: Tensor, upsampling: int, old: str, new: str) -> Tensor:
 
 def _notes(file: str, theirs: ModelSpec, ours: ModelSpec) -> Iterator[str]:
     decided = [
-        line
+        f"{name} {value} of the model file, not {our.arguments[name]} of the settings"
         for their, our in ((theirs.features, ours.features), (theirs.model, ours.model))
-        for line in _differences(their.arguments, our.arguments)
+        for name, value in their.arguments.items()
+        if name not in TRAINING_ARGUMENTS and our.arguments[name] != value
     ]
     if decided:
         yield f"{file}: {'; '.join(decided)}"
@@ -366,32 +352,23 @@ def _notes(file: str, theirs: ModelSpec, ours: ModelSpec) -> Iterator[str]:
     ]
     if rules:
         yield f"{file}: text rules: {'; '.join(rules)}"
-    yield f"{file}: {_characters(theirs.alphabet, ours.alphabet)}"
-
-
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in theirs.items():
-        if name not in TRAINING_ARGUMENTS and ours[name] != value:
-            yield f"{name} {value} of the model file, not {ours[name]} of the settings"
-
-
-def _characters(old: str, new: str) -> str:
-    kept = [character for character in new if character in old]
-    added = [character for character in new if character not in old]
-    dropped = [character for character in old if character not in new]
-    shares = (("kept", kept), ("added", added), ("dropped", dropped))
+    old, new = theirs.alphabet, ours.alphabet
     told = [
         f"{len(names)} {what} ({''.join(names)!r})" if names else f"none {what}"
-        for what, names in shares
+        for what, names in (
+            ("kept", [character for character in new if character in old]),
+            ("added", [character for character in new if character not in old]),
+            ("dropped", [character for character in old if character not in new]),
+        )
     ]
-    return f"characters: {', '.join(told)}"
+    yield f"{file}: characters: {', '.join(told)}"
 
 
 # --- the average of several ----------------------------------------------------------------------
 
 
 def average_models(paths: Sequence[Path]) -> tuple[Recognizer, dict[str, Any]]:
-    """The arithmetic mean of every weight of several model files, summed in float64.
+    """Average every weight of several model files, summed in float64.
 
     Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
     Batch norm's running statistics are averaged like the weights, though those of the averaged
@@ -414,53 +391,44 @@ def average_models(paths: Sequence[Path]) -> tuple[Recognizer, dict[str, Any]]:
     if twice is not None:
         raise ValueError(f"{twice} is given twice, expected each model once")
     average, training = load_model(paths[0])
-    trainings = [training]
+    trainings, expected = [training], _flat(average.spec)
+    statistics = average.features.state_dict()
     sums = {name: tensor.double() for name, tensor in average.state_dict().items()}
     for path in paths[1:]:
         other, training = load_model(path)
-        _check_description(path, other.spec, paths[0], average.spec)
-        _check_statistics(path, other, paths[0], average)
+        found = _flat(other.spec)
+        for name in sorted(found.keys() | expected.keys()):
+            was, wanted = found.get(name), expected.get(name)
+            if was != wanted:
+                raise ValueError(f"{path}: {name} is {was!r}, expected {wanted!r} as in {paths[0]}")
+        # Models that see features of different scales have no mean that makes sense of either.
+        for name, tensor in other.features.state_dict().items():
+            if not torch.equal(tensor, statistics[name]):
+                raise ValueError(
+                    f"{path}: features.{name} has other values than in {paths[0]}, expected models "
+                    "of one training, with the same feature statistics"
+                )
         trainings.append(training)
         for name, tensor in other.state_dict().items():
             sums[name] += tensor.double()
     for name, tensor in average.state_dict().items():
         tensor.copy_(sums[name] / len(paths))
-    return average, _summary(paths, trainings)
-
-
-def _check_description(path: Path, spec: ModelSpec, first: Path, expected: ModelSpec) -> None:
-    found, wanted = _flat(complete_spec(spec)), _flat(complete_spec(expected))
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            was, expects = found.get(name), wanted.get(name)
-            raise ValueError(f"{path}: {name} is {was!r}, expected {expects!r} as in {first}")
-
-
-def _flat(spec: ModelSpec) -> dict[str, Any]:
-    """A spec as one mapping: "model.hidden_size" and the like to values."""
-    flat: dict[str, Any] = {"alphabet": spec.alphabet}
-    for stage, part in (("features", spec.features), ("model", spec.model)):
-        flat[stage] = part.name
-        flat |= {f"{stage}.{name}": value for name, value in part.arguments.items()}
-    return flat | {f"text.{name}": value for name, value in spec.text.items()}
-
-
-def _check_statistics(path: Path, other: Recognizer, first: Path, average: Recognizer) -> None:
-    """Models that see features of different scales have no mean that makes sense of either."""
-    expected = average.features.state_dict()
-    for name, tensor in other.features.state_dict().items():
-        if not torch.equal(tensor, expected[name]):
-            raise ValueError(
-                f"{path}: features.{name} has other values than in {first}, expected models of one "
-                "training, with the same feature statistics"
-            )
-
-
-def _summary(paths: Sequence[Path], trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     sources = [
         f"{path.name} (step {training.get('step', 'unknown')}, sha256 {file_digest(path)[:12]})"
         for path, training in zip(paths, trainings, strict=True)
     ]
     summary: dict[str, Any] = {"average_of": ", ".join(sources)}
     data = {training.get("data_fingerprint") for training in trainings}
-    return summary | ({"data_fingerprint": data.pop()} if len(data) == 1 else {})
+    if len(data) == 1:
+        summary["data_fingerprint"] = data.pop()
+    return average, summary
+
+
+def _flat(spec: ModelSpec) -> dict[str, Any]:
+    """Tell a complete spec as one mapping: "model.hidden_size" and the like to values."""
+    spec = complete_spec(spec)
+    flat: dict[str, Any] = {"alphabet": spec.alphabet}
+    for stage, part in (("features", spec.features), ("model", spec.model)):
+        flat[stage] = part.name
+        flat |= {f"{stage}.{name}": value for name, value in part.arguments.items()}
+    return flat | {f"text.{name}": value for name, value in spec.text.items()}

@@ -37,7 +37,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {"BiLstmCtc": BiLstmCtc}
 FEATURES: dict[str, Callable[..., nn.Module]] = {"LogMel": LogMel}
 
 Waveform = NDArray[np.float32]
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # told how much is done, and of how much
+
+
+def silent(done: int, total: int) -> None:
+    """Tell no progress."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Recognizer(nn.Module):
         return self.features.frame_shift_s * self.model.frame_ratio
 
     def output_length(self, num_samples: Tensor) -> Tensor:
-        """Output frames of waveforms of these lengths: int64, the same shape."""
+        """Count the output frames of waveforms of these lengths: int64, the same shape."""
         return self.model.output_length(self.features.frame_count(num_samples))
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +132,7 @@ class Recognizer(nn.Module):
         waveforms: Sequence[Waveform],
         *,
         chunk_s: float | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = silent,
     ) -> tuple[Tensor, Tensor]:
         """Run recordings of any length, without gradients.
 
@@ -151,7 +155,15 @@ class Recognizer(nn.Module):
             ValueError: they would not fit into memory.
         """
         if chunk_s is not None:
-            rows = [self._in_chunks(waveform, chunk_s, progress) for waveform in waveforms]
+            chunk = round(chunk_s / self.features.frame_shift_s)
+            context = round(CONTEXT_S / self.features.frame_shift_s)
+            rows = []
+            for waveform in waveforms:
+                self.require_memory(len(waveform), num_seen=CHUNKS_AT_ONCE * (chunk + 2 * context))
+                samples = torch.from_numpy(waveform).to(self.device)[None]
+                size = torch.tensor([len(waveform)], device=self.device)
+                features, _ = self.features(samples, size)  # (1, T, F)
+                rows.append(self.model.log_probs_in_chunks(features[0], chunk, context, progress))
             lengths = torch.tensor([len(row) for row in rows], device=self.device)
             return pad_sequence(rows, batch_first=True), lengths
         self.require_memory(max(map(len, waveforms)), len(waveforms))
@@ -159,16 +171,6 @@ class Recognizer(nn.Module):
         num_samples = torch.tensor([len(each) for each in waveforms], device=self.device)
         log_probs, lengths = self(padded.to(self.device), num_samples)
         return log_probs, lengths
-
-    def _in_chunks(self, waveform: Waveform, chunk_s: float, progress: Progress) -> Tensor:
-        """Log-probabilities `(T, V)` of one recording."""
-        chunk = round(chunk_s / self.features.frame_shift_s)
-        context = round(CONTEXT_S / self.features.frame_shift_s)
-        self.require_memory(len(waveform), num_seen=CHUNKS_AT_ONCE * (chunk + 2 * context))
-        samples = torch.from_numpy(waveform).to(self.device)[None]
-        num_samples = torch.tensor([len(waveform)], device=self.device)
-        features, _ = self.features(samples, num_samples)  # (1, T, F)
-        return self.model.log_probs_in_chunks(features[0], chunk, context, progress)
 
     def memory_needed(
         self, num_samples: int, num_waveforms: int = 1, num_seen: int | None = None
@@ -237,7 +239,7 @@ class Recognizer(nn.Module):
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """A device by name; "auto" is cuda where there is one, else cpu.
+    """Find a device by name; "auto" is cuda where there is one, else cpu.
 
     Raises:
         ValueError: a device that this machine lacks.
@@ -255,7 +257,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def _part(
     known: Mapping[str, Callable[..., nn.Module]], what: str, part: Part, **derived: Any
 ) -> Any:
-    """The module that a part of a spec describes."""
+    """Build the module that a part of a spec describes."""
     if part.name not in known:
         raise ValueError(f"{what} {shown(part.name)}, expected one of {', '.join(known)}")
     for name, value in part.arguments.items():

@@ -67,11 +67,7 @@ class _PunctuationToSpace(dict[int, str]):
 
 
 _CLEANING = _Cleaning()
-
-
-@lru_cache(maxsize=16)
-def _punctuation_to_space(kept: str) -> _PunctuationToSpace:
-    return _PunctuationToSpace(kept)
+_punctuation_to_space = lru_cache(maxsize=16)(_PunctuationToSpace)  # the tables of some rules
 
 
 @dataclass(frozen=True)
@@ -274,9 +270,28 @@ class CharTokenizer:
 
     def __init__(self, alphabet: Sequence[str] | str) -> None:
         characters = list(alphabet)
-        _check_alphabet(characters)
+        if not characters:
+            raise ValueError("the alphabet is empty, expected at least one character")
+        for entry in characters:
+            if not isinstance(entry, str) or len(entry) != 1:
+                raise ValueError(f"alphabet entry {entry!r} is not one character, expected one")
+            category = unicodedata.category(entry)
+            if category == "Cs":
+                raise ValueError(f"alphabet entry {entry!r} is half a surrogate pair, no character")
+            # No normalised text has them, and on a terminal they would act.
+            if category in ("Cc", "Zl", "Zp") or (category == "Cf" and entry not in JOINERS):
+                raise ValueError(
+                    f"alphabet entry {describe_character(entry)} is a control or format character, "
+                    "expected characters that are seen, spaces and joiners"
+                )
         self._characters = "".join(characters)
-        self._ids = {character: i for i, character in enumerate(characters, BLANK_ID + 1)}
+        self._ids: dict[str, int] = {}
+        for i, character in enumerate(characters, BLANK_ID + 1):
+            if character in self._ids:
+                raise ValueError(
+                    f"alphabet has {describe_character(character)} twice, expected once"
+                )
+            self._ids[character] = i
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> CharTokenizer:
@@ -323,7 +338,12 @@ class CharTokenizer:
         try:
             return [self._ids[character] for character in text]
         except KeyError:
-            raise ValueError(self._unknown(text)) from None
+            position = next(i for i, character in enumerate(text) if character not in self._ids)
+            excerpt = text if len(text) <= EXCERPT_LENGTH else text[: EXCERPT_LENGTH - 3] + "..."
+            raise ValueError(
+                f"character {describe_character(text[position])} at position {position} of "
+                f"{excerpt!r} is not in the alphabet, expected one of {self._characters!r}"
+            ) from None
 
     def unknown_characters(self, text: str) -> str:
         """Find the characters of a text that the alphabet lacks, sorted; none where it has all."""
@@ -338,20 +358,12 @@ class CharTokenizer:
         Raises:
             ValueError: for an id out of range.
         """
-        return "".join(self._character(index(i)) for i in ids)
-
-    def _character(self, i: int) -> str:
-        if not 0 <= i < self.vocab_size:
-            raise ValueError(f"id {i} is out of range, expected 0 to {self.vocab_size - 1}")
-        return "" if i == BLANK_ID else self._characters[i - 1]
-
-    def _unknown(self, text: str) -> str:
-        position = next(i for i, character in enumerate(text) if character not in self._ids)
-        shown = text if len(text) <= EXCERPT_LENGTH else text[: EXCERPT_LENGTH - 3] + "..."
-        return (
-            f"character {describe_character(text[position])} at position {position} of {shown!r} "
-            f"is not in the alphabet, expected one of {self._characters!r}"
-        )
+        text = ""
+        for i in map(index, ids):
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"id {i} is out of range, expected 0 to {self.vocab_size - 1}")
+            text += "" if i == BLANK_ID else self._characters[i - 1]
+        return text
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CharTokenizer) and self.alphabet == other.alphabet
@@ -367,28 +379,6 @@ def describe_character(character: str) -> str:
     """Describe a character as a message shows it: itself, its code point and its name."""
     name = unicodedata.name(character, "unnamed")
     return f"{character!r} (U+{ord(character):04X} {name})"
-
-
-def _check_alphabet(characters: list[str]) -> None:
-    if not characters:
-        raise ValueError("the alphabet is empty, expected at least one character")
-    for entry in characters:
-        if not isinstance(entry, str) or len(entry) != 1:
-            raise ValueError(f"alphabet entry {entry!r} is not one character, expected one")
-        category = unicodedata.category(entry)
-        if category == "Cs":
-            raise ValueError(f"alphabet entry {entry!r} is half a surrogate pair, no character")
-        # No normalised text has them, and on a terminal they would act.
-        if category in ("Cc", "Zl", "Zp") or (category == "Cf" and entry not in JOINERS):
-            raise ValueError(
-                f"alphabet entry {describe_character(entry)} is a control or format character, "
-                "expected characters that are seen, spaces and joiners"
-            )
-    seen: set[str] = set()
-    for entry in characters:
-        if entry in seen:
-            raise ValueError(f"alphabet has {describe_character(entry)} twice, expected once")
-        seen.add(entry)
 
 
 def printable(text: str, keep: str = "") -> str:

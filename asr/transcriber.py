@@ -114,35 +114,24 @@ class Transcriber:
         ]
 
     def _transcript(self, hypothesis: Hypothesis, duration: float) -> Transcript:
-        words: list[Word] = []
-        current: list[int] = []
-        characters = [self.recognizer.tokenizer.decode([token]) for token in hypothesis.tokens]
-        for position, character in enumerate([*characters, " "]):
-            if character != " ":
-                current.append(position)
-            elif current:
-                earliest = words[-1].end if words else 0.0
-                words.append(self._word(hypothesis, characters, current, earliest, duration))
-                current = []
-        return Transcript(" ".join(word.word for word in words), tuple(words), duration)
-
-    def _word(
-        self,
-        hypothesis: Hypothesis,
-        characters: list[str],
-        positions: list[int],
-        earliest: float,
-        duration: float,
-    ) -> Word:
+        """Make words with times of the characters between spaces."""
         shift = self.recognizer.frame_shift_s
-        mean = math.fsum(hypothesis.log_probs[p] for p in positions) / len(positions)
-        confidence, calibrate = math.exp(mean), self.calibrate
-        # The last output frames may lie past the end of the audio, where padding filled them up.
-        end = min(hypothesis.ends[positions[-1]] * shift, duration)
-        start = max(min(hypothesis.starts[positions[0]] * shift, end - shift), earliest)
-        return Word(
-            word="".join(characters[p] for p in positions),
-            start=round(start, 3),
-            end=round(end, 3),
-            confidence=round(confidence if calibrate is None else calibrate(confidence), 4),
-        )
+        characters = [self.recognizer.tokenizer.decode([token]) for token in hypothesis.tokens]
+        words: list[Word] = []
+        own: list[int] = []  # places of the characters of the word begun
+        for place, character in enumerate([*characters, " "]):
+            if character != " ":
+                own.append(place)
+            elif own:
+                mean = math.fsum(hypothesis.log_probs[each] for each in own) / len(own)
+                confidence = math.exp(mean)
+                if self.calibrate is not None:
+                    confidence = self.calibrate(confidence)
+                # The last output frames may lie past the end of the audio: padding filled them up.
+                end = min(hypothesis.ends[own[-1]] * shift, duration)
+                earliest = words[-1].end if words else 0.0
+                start = max(min(hypothesis.starts[own[0]] * shift, end - shift), earliest)
+                text = "".join(characters[each] for each in own)
+                words.append(Word(text, round(start, 3), round(end, 3), round(confidence, 4)))
+                own = []
+        return Transcript(" ".join(word.word for word in words), tuple(words), duration)

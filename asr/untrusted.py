@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: unprintable characters escaped, the middle left out."""
+    """Show a value in a message: unprintable characters escaped, the middle left out."""
     return _SHORT.repr(value)
 
 
@@ -57,14 +57,14 @@ class HasBytes(Protocol):
     """What gives its bytes in order."""
 
     def read(self, size: int, /) -> bytes:
-        """So many of the next bytes, fewer at the end."""
+        """Read so many of the next bytes, fewer at the end."""
 
 
 class HasLines(Protocol):
     """What gives its bytes line by line."""
 
     def readline(self, size: int, /) -> bytes:
-        """The next line with its end, or so many bytes of it; empty at the end of the file."""
+        """Read the next line with its end, or so many bytes of it; empty at the end of the file."""
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class _Pipe(io.FileIO):
 
 
 def read_bytes(path: Path | str, expected: str, max_bytes: int) -> bytes:
-    """The content of a regular file that is not larger than it may be.
+    """Read a regular file that is not larger than it may be.
 
     Args:
         path: the file.
@@ -160,7 +160,7 @@ def read_bytes(path: Path | str, expected: str, max_bytes: int) -> bytes:
 
 
 def read_stream(file: HasBytes, name: object, expected: str, max_bytes: int) -> bytes:
-    """All that is left in an open file, a pipe or a connection.
+    """Read all that is left in an open file, a pipe or a connection.
 
     Args:
         file: read from where it is; more than `max_bytes` of it is not.
@@ -181,7 +181,7 @@ def read_stream(file: HasBytes, name: object, expected: str, max_bytes: int) -> 
 
 
 def read_text(path: Path | str, expected: str, max_bytes: int) -> str:
-    """The content of a file of UTF-8 text, under the same bounds as `read_bytes`.
+    """Read a file of UTF-8 text, under the same bounds as `read_bytes`.
 
     Raises:
         ValueError: not a regular file, too large, or not UTF-8.
@@ -194,7 +194,7 @@ def read_text(path: Path | str, expected: str, max_bytes: int) -> str:
 
 
 def read_json(path: Path | str, expected: str, max_bytes: int) -> Any:
-    """The value in a JSON file, under the same bounds as `read_bytes`.
+    """Read the value in a JSON file, under the same bounds as `read_bytes`.
 
     Raises:
         ValueError: not a regular file, too large, not JSON, or with NaN or infinities.
@@ -204,7 +204,7 @@ def read_json(path: Path | str, expected: str, max_bytes: int) -> Any:
 
 
 def parse_json(text: str, where: object, expected: str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
         ValueError: not JSON, or with NaN or infinities; it names `where`.
@@ -227,7 +227,7 @@ def parse_json(text: str, where: object, expected: str) -> Any:
 def lines(
     file: HasLines, name: object, max_bytes: int | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """Each line of an open file with its end and its number from 1.
+    """Read each line of an open file with its end, and count them from 1.
 
     Of a line longer than MAX_LINE_BYTES come MAX_LINE_BYTES + 1 bytes, by which the caller knows
     it; the others are passed over when the next line is asked for.
@@ -268,7 +268,7 @@ def lines(
 
 
 def whole_lines(file: HasLines, name: object) -> Iterator[tuple[int, bytes]]:
-    """Each line as of `lines`, none of them cut.
+    """Read each line as `lines` does, and refuse one that it would cut.
 
     Raises:
         ValueError: as `lines`, or a line longer than MAX_LINE_BYTES.
@@ -282,7 +282,7 @@ def whole_lines(file: HasLines, name: object) -> Iterator[tuple[int, bytes]]:
 
 
 def unpacked(file: io.BufferedReader[Any], name: object) -> io.BufferedReader[Any]:
-    """The bytes of an open buffered file, unpacked where it begins as gzip does.
+    """Unpack an open buffered file where it begins as gzip does.
 
     Args:
         file: at its beginning.
@@ -306,7 +306,7 @@ class _Counted:
         self.num_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Read the next bytes."""
         content = self._file.read(size)
         self.num_bytes += len(content)
         return content
@@ -342,7 +342,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def checked(value: Any, kind: Any, name: str) -> Any:
-    """A value that was read, as its type annotation wants it.
+    """Check a value that was read, and make it what its type annotation wants.
 
     Numbers stay as they are written (an integer may stand for a float), lists become tuples where
     the annotation says so, texts become paths or members of an Enum, and mappings become
@@ -361,7 +361,7 @@ def checked(value: Any, kind: Any, name: str) -> Any:
 
 
 def record(cls: type[T], data: Any, where: object) -> T:
-    """A dataclass made of a mapping that was read from a file.
+    """Make a dataclass of a mapping that was read from a file.
 
     Args:
         cls: the dataclass.
@@ -385,7 +385,7 @@ def check_arguments(
     *,
     partial: bool = False,
 ) -> dict[str, Any]:
-    """Arguments that were read, for a class or function of this package or of torch.
+    """Check arguments that were read, for a class or function of this package or of torch.
 
     Args:
         constructor: what will be called; its annotations are what is expected.
@@ -417,14 +417,14 @@ def check_arguments(
 
 
 def annotations_of(constructor: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved annotations of a class's constructor, or of a function."""
+    """Resolve the annotations of a class's constructor, or of a function."""
     return typing.get_type_hints(
         constructor.__init__ if isinstance(constructor, type) else constructor  # type: ignore[misc]
     )
 
 
 def nearest(name: object, known: Iterable[str], prefix: str = "") -> str:
-    """What a name that is not known was meant to be, or all that are, for a message."""
+    """Tell what an unknown name was meant to be, or all that are known, for a message."""
     near = get_close_matches(str(name), known := list(known), n=1)
     if near:
         return f"did you mean {prefix}{near[0]}?"
@@ -432,7 +432,7 @@ def nearest(name: object, known: Iterable[str], prefix: str = "") -> str:
 
 
 def _check(value: Any, kind: Any, name: str, depth: int) -> Any:
-    """`checked`, at a depth of values in values."""
+    """Do as `checked`, at a depth of values in values."""
     if depth > MAX_DEPTH:
         raise ValueError(f"{name}: values nested deeper than {MAX_DEPTH}")
     if kind is Any or kind is object or isinstance(kind, TypeVar):
@@ -529,7 +529,7 @@ def _wrong(value: Any, kind: Any, name: str) -> ValueError:
 
 
 def _is_instance(value: Any, kind: Any) -> bool:
-    """Whether a value that holds no others is of a type; True and False are no numbers."""
+    """Tell whether a value that holds no others is of a type; True and False are no numbers."""
     if kind is None or kind is types.NoneType:
         return value is None
     if isinstance(value, bool):
@@ -558,7 +558,7 @@ _WORDS: dict[Any, str] = {
 
 
 def described(kind: Any) -> str:
-    """A type annotation in words, for people who do not read Python."""
+    """Say a type annotation in words, for people who do not read Python."""
     if kind in _WORDS:
         return _WORDS[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 MAX_DB = 100.0  # [dB] more than the range of 16-bit samples
 
@@ -23,7 +22,12 @@ def checked_range(
     Raises:
         ValueError: not two numbers, the wrong way round, or out of bounds.
     """
-    if not isinstance(pair, Sequence) or len(pair) != 2 or not _ascends(lowest, *pair, highest):
+    is_pair = isinstance(pair, Sequence) and len(pair) == 2
+    if not (
+        is_pair
+        and all(isinstance(number, int | float) for number in pair)
+        and lowest <= pair[0] <= pair[1] <= highest
+    ):
         shown = list(pair) if isinstance(pair, Sequence) else pair
         raise ValueError(
             f"{name} {shown}, expected [lowest, highest] within {lowest:g} to {highest:g} {unit}"
@@ -45,9 +49,3 @@ def checked_probability(probability: float) -> float:
     if not 0 <= probability <= 1:
         raise ValueError(f"probability {probability:g}, expected 0 to 1")
     return probability
-
-
-def _ascends(*numbers: float) -> bool:
-    if not all(isinstance(number, int | float) for number in numbers):
-        return False
-    return all(low <= high for low, high in pairwise(numbers))

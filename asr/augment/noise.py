@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio import Recording, list_recordings, load_audio
+from asr.audio import list_recordings, load_audio
 from asr.augment.bounds import checked_db, checked_probability
 
 FRAME_S = 0.02  # [s] of which a speech pause has several
@@ -148,16 +148,16 @@ class SyntheticNoise:
     ) -> NDArray[np.float32]:
         """Draw one stretch, `(num_samples,)` float32 at `sample_rate` [Hz]."""
         kind = self.kinds[generator.integers(len(self.kinds))]
-        cycle = hum(sample_rate, generator) if kind == "hum" else self._cycle(kind, sample_rate)
-        return loop(cycle, int(generator.integers(len(cycle))), num_samples)
-
-    def _cycle(self, kind: str, sample_rate: int) -> NDArray[np.float32]:
         key = kind, sample_rate
-        if key not in self._cycles:
-            generator = np.random.default_rng([self.seed, KINDS.index(kind)])
-            num_samples = CYCLE_S * sample_rate
-            self._cycles[key] = coloured_cycle(SLOPES[kind], num_samples, sample_rate, generator)
-        return self._cycles[key]
+        if kind == "hum":
+            cycle = hum(sample_rate, generator)
+        elif key in self._cycles:
+            cycle = self._cycles[key]
+        else:
+            own = np.random.default_rng([self.seed, KINDS.index(kind)])
+            cycle = coloured_cycle(SLOPES[kind], CYCLE_S * sample_rate, sample_rate, own)
+            self._cycles[key] = cycle
+        return loop(cycle, int(generator.integers(len(cycle))), num_samples)
 
 
 def coloured_cycle(
@@ -238,21 +238,16 @@ class NoiseFiles:
         """
         recording = self.recordings[generator.integers(len(self.recordings))]
         place = generator.random()
-        part = _read(recording, place, num_samples / sample_rate + SPARE_S, sample_rate)
+        duration = num_samples / sample_rate + SPARE_S
+        spare = recording.info.duration - duration
+        if spare <= 0:
+            part = load_audio(recording.path, sample_rate)
+        else:
+            part = load_audio(recording.path, sample_rate, offset=place * spare, duration=duration)
         if len(part) >= num_samples:
             return part[:num_samples]
         cycle = seamless(part, round(FADE_S * sample_rate))
         return loop(cycle, int(place * len(cycle)), num_samples)
-
-
-def _read(
-    recording: Recording, place: float, duration: float, sample_rate: int
-) -> NDArray[np.float32]:
-    """Read so many seconds from a place between 0 and 1, or all of a shorter recording."""
-    spare = recording.info.duration - duration
-    if spare <= 0:
-        return load_audio(recording.path, sample_rate)
-    return load_audio(recording.path, sample_rate, offset=place * spare, duration=duration)
 
 
 def loop(cycle: NDArray[np.float32], start: int, num_samples: int) -> NDArray[np.float32]:

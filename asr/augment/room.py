@@ -185,9 +185,6 @@ class SimulatedRooms:
     def response(self, room: int, sample_rate: int) -> NDArray[np.float32]:
         """Make the impulse response of one room, `(num_taps,)` float32 at `sample_rate` [Hz]."""
         generator = np.random.default_rng([self.seed, room])
-        return room_response(self._draw(generator), sample_rate, generator)
-
-    def _draw(self, generator: np.random.Generator) -> Shoebox:
         lows, highs = np.transpose(self.sides)
         size = generator.uniform(lows, highs)
         rt60_s = generator.uniform(*self.rt60_s)
@@ -197,7 +194,9 @@ class SimulatedRooms:
             direction = generator.standard_normal(3)
             source = microphone + distance * direction / np.linalg.norm(direction)
             if (source >= WALL_M).all() and (source <= size - WALL_M).all():
-                return Shoebox(_position(size), _position(source), _position(microphone), rt60_s)
+                break
+        shoebox = Shoebox(_position(size), _position(source), _position(microphone), rt60_s)
+        return room_response(shoebox, sample_rate, generator)
 
 
 def room_response(

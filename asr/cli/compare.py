@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from asr.report.comparison import compare_evaluations, comparison_to_json
-    from asr.report.evaluation import read_evaluation
+    from asr.report.evaluation_file import read_evaluation
     from asr.report.terminal import comparison_notes, comparison_table, settings_table
     from asr.report.wording import visible
 

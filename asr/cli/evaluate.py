@@ -64,7 +64,8 @@ def main(arguments: list[str]) -> int:
 def _job(config: DictConfig) -> None:
     # Imported here: `asr evaluate --help` and completion need no torch.
     from asr.data.manifest import read_manifest
-    from asr.report.evaluation import check_slice_by, read_calibration
+    from asr.report.evaluation import check_slice_by
+    from asr.report.evaluation_file import read_calibration
     from asr.report.files import REPORT_FILES, write_report
 
     model_file, manifest = Path(config.model_file), Path(config.manifest)
@@ -167,7 +168,8 @@ def _print(evaluation: Evaluation, num_worst: int) -> None:
 def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
     """Fit on what was evaluated, write the file, say what it does to these words."""
     from asr.metrics.calibration import fit_calibration, reliability
-    from asr.report.evaluation import word_outcomes, write_calibration
+    from asr.report.evaluation import word_outcomes
+    from asr.report.evaluation_file import write_calibration
 
     confidences, is_correct = word_outcomes(evaluation.utterances)
     calibration = fit_calibration(confidences, is_correct)

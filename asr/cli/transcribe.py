@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
 
     calibrate = None
     if options.calibration:
-        from asr.report.evaluation import read_calibration
+        from asr.report.evaluation_file import read_calibration
 
         calibrate = read_calibration(options.calibration).apply
     recognizer, _ = load_model(Path(options.model), choose_device(options.device))

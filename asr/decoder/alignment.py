@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled
-from asr.decoder.greedy import BLANK, Hypothesis, collapse
+from asr.decoder.greedy import Hypothesis, collapse
+from asr.text import BLANK_ID
 
 MAX_LOG_PROB = 1e-3  # [nats] above 0 by rounding only
 MAX_TABLE_BYTES = 1 << 30  # reached at T * U = 8e11, some 12 hours of speech
@@ -28,7 +29,7 @@ Array = NDArray[Any]
 Frames = NDArray[np.floating[Any]]  # log-probabilities, `(T, V)`
 
 
-class Path(NamedTuple):
+class StatePath(NamedTuple):
     """A path through the states of U labels.
 
     State 2u is the blank before label u (the last one the blank after all), state 2u + 1 is label
@@ -62,10 +63,10 @@ def forced_alignment(
             has probability 0, or tables that would take more than MAX_TABLE_BYTES.
     """
     num_frames, vocab_size = log_probs.shape
-    wrong = next((token for token in tokens if not BLANK < token < vocab_size), None)
+    wrong = next((token for token in tokens if not BLANK_ID < token < vocab_size), None)
     if wrong is not None:
         raise ValueError(
-            f"{name}: label {wrong}, expected 1 to {vocab_size - 1} ({BLANK} is the blank)"
+            f"{name}: label {wrong}, expected 1 to {vocab_size - 1} ({BLANK_ID} is the blank)"
         )
     needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
     if num_frames < needed:
@@ -78,13 +79,13 @@ def forced_alignment(
     states, score = best_path(log_probs, tokens)
     if score == -np.inf:
         raise ValueError(f"{name}: every path of its labels has probability 0, expected more")
-    labels = np.where(states % 2, np.array([*tokens, BLANK])[states // 2], BLANK)
+    labels = np.where(states % 2, np.array([*tokens, BLANK_ID])[states // 2], BLANK_ID)
     hypothesis = collapse(labels.tolist(), log_probs[np.arange(num_frames), labels].tolist(), score)
     assert hypothesis.tokens == tuple(tokens)
     return hypothesis
 
 
-def best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
+def best_path(log_probs: Frames, tokens: Sequence[int]) -> StatePath:
     """Find the path of highest score.
 
     With e(t, s) the log-probability of state s's label at frame t,
@@ -109,11 +110,11 @@ def best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
     penalty = np.full(len(labels), -math.inf)  # of leaving out the blank before a label
     penalty[1:-1][labels[1:-1] != labels[:-2]] = 0.0
     states, score = _search(np.ascontiguousarray(log_probs), labels, penalty, segment)
-    return Path(states, float(score))
+    return StatePath(states, float(score))
 
 
 def segment_length(num_frames: int, num_tokens: int) -> int:
-    """Frames between kept scores that make the tables smallest.
+    """Choose the frames between kept scores that make the tables smallest.
 
     They take SCORE_BYTES * U * T / K bytes of scores and K * K of sources.
 
@@ -133,7 +134,7 @@ def segment_length(num_frames: int, num_tokens: int) -> int:
 
 @compiled
 def _search(log_probs: Array, labels: Array, penalty: Array, segment: int) -> tuple[Array, float]:
-    """States `(T,)` and score; a pair u of states is the blank before label u, and label u."""
+    """Find states `(T,)` and score; pair u of states is the blank before label u, and label u."""
     num_frames, pairs = len(log_probs), len(labels)
     kept_blanks, kept_labels = _keep_scores(log_probs, labels, penalty, segment)
     states = np.empty(num_frames, np.int64)
@@ -188,8 +189,8 @@ def _keep_scores(
             labels[low:high], penalty[low:high], log_probs[t],
         )  # fmt: skip
         if (t + 1) % segment == 0:
-            kept_blanks[(t + 1) // segment] = blanks[now]
-            kept_labels[(t + 1) // segment] = own[now]
+            _copy(blanks[now], kept_blanks[(t + 1) // segment])
+            _copy(own[now], kept_labels[(t + 1) // segment])
     return kept_blanks, kept_labels
 
 
@@ -209,7 +210,8 @@ def _note_sources(
     highest = base + width - 1
     # Of the pairs from base on only; the label before them is at 0.
     blanks, own = np.full((2, width), -np.inf), np.full((2, width + 1), -np.inf)
-    blanks[0], own[0] = kept_blanks[base : highest + 1], kept_labels[base : highest + 2]
+    _copy(kept_blanks[base : highest + 1], blanks[0])
+    _copy(kept_labels[base : highest + 2], own[0])
     for t in range(num_frames):
         low = max(0, lowest - (num_frames - 1 - t) - base)
         high = min(highest, first + t) - base + 1
@@ -222,6 +224,13 @@ def _note_sources(
         )  # fmt: skip
     now = num_frames % 2
     return blanks[now, width - 1], own[now, width - 1]
+
+
+@compiled
+def _copy(source: Array, target: Array) -> None:
+    """Copy as `target[:] = source` does, whose error of shapes takes seconds to compile."""
+    for i in range(len(source)):
+        target[i] = source[i]
 
 
 @compiled

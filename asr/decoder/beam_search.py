@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.compiled import compiled
-from asr.decoder.greedy import BLANK, Hypothesis
+from asr.decoder.greedy import Hypothesis
 from asr.decoder.hotword import NO_HOTWORDS, build_automaton, hot_with
 from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram_file import load_ngram_model
 from asr.decoder.token_trie import NONE, ROOT
 from asr.decoder.word_model import NO_WORDS, build_word_model, spell, words_at_end, words_with
-from asr.text import CharTokenizer
+from asr.text import BLANK_ID, CharTokenizer
 
 
 class BeamSearch:
@@ -169,7 +169,7 @@ def check_beam(
 
 
 def utterances_of(log_probs: Tensor, lengths: Tensor, alphabet: str) -> list[NDArray[np.float64]]:
-    """The frames of each utterance of a batch, without padding, `(T, V)` float64.
+    """Take the frames of each utterance out of a batch, without padding, `(T, V)` float64.
 
     Args:
         log_probs: `(B, T, V)` [nats].
@@ -291,7 +291,7 @@ class Workspace(NamedTuple):
 
 
 def workspace(num_frames: int, vocab_size: int, beam_size: int, max_tokens: int) -> Workspace:
-    """Memory for an utterance, nothing of it set but the sizes."""
+    """Take memory for an utterance, nothing of it set but the sizes."""
     return Workspace(
         prefixes=np.empty(1 + num_frames * beam_size, PREFIX),
         spans=np.empty((num_frames + 1) * beam_size, SPAN),
@@ -323,13 +323,14 @@ def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untype
         Which of the two beams is the final one, and how many hypotheses it has.
     """
     _begin(space, words, hotwords)
-    now, count = 0, 1
+    # LONG(1), and LONG(0) below: what is given a literal, Numba compiles for that literal too.
+    now, count = 0, LONG(1)
     for frame in range(len(log_probs)):
         beam, row = space.beams[now], log_probs[frame]
-        if row[BLANK] > limits.skip_above:
+        if row[BLANK_ID] > limits.skip_above:
             for place in range(count):
                 entry = beam[place]
-                _add_blank(entry, entry, row[BLANK], frame, space)
+                _add_blank(entry, entry, row[BLANK_ID], frame, space)
                 entry.total, entry.label, entry.best_label = entry.blank, -np.inf, -np.inf
                 entry.ended = NONE
             continue
@@ -338,7 +339,7 @@ def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untype
         size = _rank(size, limits.beam_threshold, space)
         _take(beam, count, space.beams[1 - now], size, row, frame, words, hotwords, space)
         now, count = 1 - now, size
-    size = 0
+    size = LONG(0)
     for place in range(count):
         entry = space.beams[now, place]
         score = entry.total + _worth_at_end(space.prefixes[entry.prefix], words, hotwords)
@@ -368,7 +369,7 @@ def _begin(space, words, hotwords):  # type: ignore[no-untyped-def]
 
 @compiled
 def _stay(beam, count, row, frame, space):  # type: ignore[no-untyped-def]
-    """The prefixes of the beam after this frame, to `space.stays`.
+    """Score the prefixes of the beam after this frame, to `space.stays`.
 
     Such a prefix has a blank more, or its last token goes on, or the last token is new: then it is
     another prefix of the beam that became longer.
@@ -377,7 +378,7 @@ def _stay(beam, count, row, frame, space):  # type: ignore[no-untyped-def]
         entry, after = beam[place], space.stays[place]
         prefix = space.prefixes[entry.prefix]
         after.prefix, after.ended = entry.prefix, NONE
-        _add_blank(entry, after, row[BLANK], frame, space)
+        _add_blank(entry, after, row[BLANK_ID], frame, space)
         after.label = after.best_label = -np.inf
         after.start, after.before = entry.start, entry.before
         if entry.prefix != EMPTY:
@@ -398,12 +399,12 @@ def _stay(beam, count, row, frame, space):  # type: ignore[no-untyped-def]
 
 @compiled
 def _offer(beam, count, row, limits, words, hotwords, space):  # type: ignore[no-untyped-def]
-    """Every prefix that could be in the next beam, to `space.heap`; returns how many are kept.
+    """Offer `space.heap` all that could be in the next beam; returns how many are kept.
 
     The order of candidates, which decides between equal scores: those that stay, then the longer
     ones by the place of what they are longer than, then by token.
     """
-    heap, size, width = space.heap, 0, len(space.heap)
+    heap, size, width = space.heap, LONG(0), len(space.heap)
     is_fused = len(words.word_ids) > 0 or len(hotwords.fails) > 1
     for place in range(count):
         stay = space.stays[place]
@@ -459,8 +460,8 @@ def _take(beam, count, following, size, row, frame, words, hotwords, space):  # 
 
 @compiled
 def _choose_tokens(row, min_log_prob, tokens):  # type: ignore[no-untyped-def]
-    """The labels that may extend a prefix, the likeliest first, lower ids before equal ones."""
-    top, count = row[BLANK], 0
+    """Choose the labels that may extend a prefix, the likeliest first, equal ones by id."""
+    top, count = row[BLANK_ID], 0
     for label in range(1, len(row)):
         top = max(top, row[label])
     least = min(min_log_prob, top)
@@ -517,7 +518,7 @@ def trace(entry, log_probs, space, tokens, starts, ends, means):  # type: ignore
 
 @compiled
 def _log_sum(a, b):  # type: ignore[no-untyped-def]
-    """ln(e^a + e^b)."""
+    """Compute ln(e^a + e^b)."""
     if a < b:
         a, b = b, a
     return a if b == -np.inf else a + math.log1p(math.exp(b - a))
@@ -525,7 +526,7 @@ def _log_sum(a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _ended(entry, frame, space):  # type: ignore[no-untyped-def]
-    """The spans of an entry whose last token lasts until before this frame."""
+    """Find the spans of an entry whose last token lasts until before this frame."""
     if entry.ended == NONE:
         number = space.sizes[SPANS]
         space.sizes[SPANS] += 1
@@ -537,7 +538,7 @@ def _ended(entry, frame, space):  # type: ignore[no-untyped-def]
 
 @compiled
 def _add_blank(entry, after, log_prob, frame, space):  # type: ignore[no-untyped-def]
-    """What `after` gets from a blank behind the entry."""
+    """Give `after` what it gets from a blank behind the entry."""
     after.blank = entry.total + log_prob
     if entry.best_label > entry.best_blank:
         after.spans, best = _ended(entry, frame, space), entry.best_label
@@ -548,7 +549,7 @@ def _add_blank(entry, after, log_prob, frame, space):  # type: ignore[no-untyped
 
 @compiled
 def _extended(entry, is_repeat, log_prob, frame, space):  # type: ignore[no-untyped-def]
-    """What a prefix that is longer by a token gets: its sum, its best alignment and that's spans.
+    """Compute what a prefix longer by a token gets: its sum, its best alignment, the spans of that.
 
     The same token again is another one only behind a blank.
     """
@@ -575,7 +576,7 @@ def _offer_one(heap, size, score, order):  # type: ignore[no-untyped-def]
     worst = heap[0]
     if score > worst.score or (score == worst.score and order < worst.order):
         worst.score, worst.order = score, order
-        _sink(heap, size, 0)
+        _sink(heap, size, LONG(0))
     return size
 
 
@@ -601,7 +602,7 @@ def _sink(heap, size, place):  # type: ignore[no-untyped-def]
 
 @compiled
 def _rank(size, threshold, space):  # type: ignore[no-untyped-def]
-    """The candidates in order, to `space.ranked`; returns how many are within the threshold.
+    """Sort the candidates to `space.ranked`; returns how many are within the threshold.
 
     At least the best one is, even if it is impossible.
     """
@@ -612,7 +613,7 @@ def _rank(size, threshold, space):  # type: ignore[no-untyped-def]
     for left in range(size - 1, -1, -1):
         space.ranked[left] = heap[0]
         heap[0] = heap[left]
-        _sink(heap, left, 0)
+        _sink(heap, left, LONG(0))
     least = space.ranked[0].score - threshold
     while size > 1 and (
         space.ranked[size - 1].score < least or space.ranked[size - 1].score == -np.inf
@@ -628,7 +629,7 @@ ROUNDING = 1e-6  # [nats], far more than sums in another order differ by
 
 @compiled
 def _longer_by(parent_number, token, words, hotwords, space):  # type: ignore[no-untyped-def]
-    """The number of the prefix that is longer by a token; a new one if there was none."""
+    """Find the number of the prefix that is longer by a token; a new one if there was none."""
     parent = space.prefixes[parent_number]
     number = parent.first_child
     while number != NONE and space.prefixes[number].token != token:
@@ -649,7 +650,7 @@ def _longer_by(parent_number, token, words, hotwords, space):  # type: ignore[no
 
 @compiled
 def _most_with(prefix, words, hotwords):  # type: ignore[no-untyped-def]
-    """What `_worth_with` is at most, whatever the token: words and sentences only cost."""
+    """Bound `_worth_with`, whatever the token: words and sentences only cost."""
     most = prefix.words + max(0.0, words.word_bonus) + prefix.gained + hotwords.reach[prefix.hot]
     if prefix.spelt == NONE:
         most += words.unk_score
@@ -658,14 +659,14 @@ def _most_with(prefix, words, hotwords):  # type: ignore[no-untyped-def]
 
 @compiled
 def _worth_with(prefix, token, words, hotwords):  # type: ignore[no-untyped-def]
-    """`extra` of the prefix that is longer by a token."""
+    """Compute `extra` of the prefix that is longer by a token."""
     state, gained = hot_with(prefix, token, hotwords)
     return words_with(prefix, token, words) + (gained + hotwords.credits[state])
 
 
 @compiled
 def _worth_at_end(prefix, words, hotwords):  # type: ignore[no-untyped-def]
-    """`extra` if the utterance ends here: the last word and the sentence end, so do hotwords."""
+    """Compute `extra` if the utterance ends here: last word, sentence and hotwords end, too."""
     gained = prefix.gained
     if hotwords.space != NONE:
         _, gained = hot_with(prefix, hotwords.space, hotwords)

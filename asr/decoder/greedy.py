@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-BLANK = 0
+from asr.text import BLANK_ID
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def collapse(path: Sequence[int], log_probs: Sequence[float], score: float) -> H
         score: of the hypothesis [nats].
     """
     edges = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]] + [len(path)]
-    spans = [(start, end) for start, end in pairwise(edges) if path[start] != BLANK]
+    spans = [(start, end) for start, end in pairwise(edges) if path[start] != BLANK_ID]
     return Hypothesis(
         tokens=tuple(path[start] for start, _ in spans),
         starts=tuple(start for start, _ in spans),

@@ -47,7 +47,7 @@ NO_HOTWORDS = HotwordAutomaton(
 
 
 def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> HotwordAutomaton:
-    """The automaton of some words and phrases.
+    """Build the automaton of some words and phrases.
 
     Args:
         hotwords: to each the nats that every occurrence adds to a hypothesis. A phrase of n
@@ -66,53 +66,38 @@ def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> 
     edge = SPACE if SPACE in tokenizer.alphabet else ""
     patterns = ["".join(map(chr, tokenizer.encode(f"{edge}{phrase}{edge}"))) for phrase in hotwords]
     trie, ends = build_trie(patterns)
-    shares = np.zeros(len(trie.tokens))
-    gains = np.zeros(len(trie.tokens))
-    for pattern, phrase, end in zip(patterns, hotwords, ends, strict=True):
-        gains[end] = hotwords[phrase]
-        _share(trie, pattern, len(edge), hotwords[phrase], shares)
-    fails = np.zeros(len(trie.tokens), np.int32)
-    _link(trie, fails, shares, gains)
-    reach = np.zeros(len(trie.tokens))
-    _look_ahead(trie, fails, shares + gains, reach)
-    start = int(child(trie, ROOT, tokenizer.encode(edge)[0])) if edge and patterns else ROOT
-    return HotwordAutomaton(
-        trie, fails, shares, gains, reach, start, tokenizer.encode(edge)[0] if edge else -1
-    )
-
-
-def _share(
-    trie: TokenTrie, pattern: str, lead: int, weight: float, shares: NDArray[np.float64]
-) -> None:
-    """Raise what the states on the way to a phrase's end are worth to its share."""
-    node, length = ROOT, len(pattern) - 2 * lead
-    for matched, token in enumerate(pattern[:-1], 1 - lead):
-        node = child(trie, node, ord(token))
-        shares[node] = max(shares[node], weight * matched / length)
+    shares, gains = np.zeros(len(trie.tokens)), np.zeros(len(trie.tokens))
+    for pattern, (phrase, weight), end in zip(patterns, hotwords.items(), ends, strict=True):
+        gains[end] = weight
+        node = ROOT
+        for matched, token in enumerate(pattern[:-1], 1 - len(edge)):
+            node = child(trie, node, ord(token))
+            shares[node] = max(shares[node], weight * matched / len(phrase))
+    fails, reach = np.zeros(len(trie.tokens), np.int32), np.zeros(len(trie.tokens))
+    _link(trie, fails, shares, gains, reach)
+    space = tokenizer.encode(edge)[0] if edge else NONE
+    start = int(child(trie, ROOT, space)) if edge and patterns else ROOT
+    return HotwordAutomaton(trie, fails, shares, gains, reach, start, space)
 
 
 @compiled
-def _link(trie, fails, shares, gains):  # type: ignore[no-untyped-def]
-    """Finds the fails of all states, and adds to each what its own fail is worth."""
-    for node in range(len(fails)):  # parents come before children
+def _link(trie, fails, shares, gains, reach):  # type: ignore[no-untyped-def]
+    """Find the fails and the reach of all states; add to each what its own fail is worth."""
+    for node in range(len(fails)):  # parents come before children, a fail before what fails
         for following in range(trie.first_children[node], trie.first_children[node + 1]):
             if node != ROOT:
                 fails[following] = follow(trie, fails, fails[node], trie.tokens[following])
             shares[following] = max(shares[following], shares[fails[following]])
             gains[following] += gains[fails[following]]
-
-
-@compiled
-def _look_ahead(trie, fails, worth, reach):  # type: ignore[no-untyped-def]
-    for node in range(len(fails)):  # a fail comes before what fails
+    for node in range(len(fails)):
         reach[node] = reach[fails[node]]
         for following in range(trie.first_children[node], trie.first_children[node + 1]):
-            reach[node] = max(reach[node], worth[following])
+            reach[node] = max(reach[node], shares[following] + gains[following])
 
 
 @compiled
 def follow(trie, fails, state, token):  # type: ignore[no-untyped-def]
-    """The state after one more token."""
+    """Find the state after one more token."""
     while True:
         found = child(trie, state, token)
         if found >= 0 or state == ROOT:
@@ -122,7 +107,7 @@ def follow(trie, fails, state, token):  # type: ignore[no-untyped-def]
 
 @inlined
 def hot_with(prefix, token, hotwords):  # type: ignore[no-untyped-def]
-    """State and gain of the hotwords once a prefix of a beam search is longer by a token.
+    """Find state and gain of the hotwords once a prefix of a beam search is longer by a token.
 
     A second space in a row changes nothing.
     """

@@ -122,7 +122,7 @@ def encode(
 
 
 def _in_order_of_sight(sentences: Iterable[Sequence[str]]) -> tuple[list[str], NDArray[np.int32]]:
-    """The distinct words as they come up, and the text as positions in that list."""
+    """List the distinct words as they come up, and the text as positions in that list."""
     first_seen: dict[str, int] = {word: word_id for word_id, word in enumerate(MARKS)}
     blocks: list[NDArray[np.int32]] = []
     block: list[int] = []
@@ -164,7 +164,13 @@ def count_ngrams(text: EncodedText, order: int) -> Iterator[Level]:
         keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
         for block in blocks:
             before = places[block.start - 1 : block.stop - 1]
-            keys, counts = _add(keys, counts, _keys(before, ids[block], size))
+            new = _keys(before, ids[block], size)
+            # Both are sorted runs, which a stable sort merges.
+            merged = np.sort(np.concatenate([keys, np.sort(new[new >= 0])]), kind="stable")
+            begins = np.flatnonzero(np.diff(merged, prepend=-1))
+            totals = np.diff(begins, append=len(merged))
+            totals[np.searchsorted(merged[begins], keys)] += counts - 1
+            keys, counts = merged[begins], totals
         contexts, word_ids = (part.astype(np.int32) for part in np.divmod(keys, size))
         suffixes = np.empty(len(keys), np.int32)
         last = places[0]  # of the block before, which has other places by then
@@ -182,23 +188,10 @@ def count_ngrams(text: EncodedText, order: int) -> Iterator[Level]:
 
 
 def _keys(contexts: NDArray[np.int32], ids: NDArray[np.int32], size: int) -> NDArray[np.int64]:
-    """One number for every n-gram of a context and a word; -1 where there is none."""
+    """Make one number of every n-gram of a context and a word; -1 where there is none."""
     keys = contexts.astype(np.int64) * size + ids
     keys[(contexts < 0) | (ids == START_ID)] = -1
     return keys
-
-
-def _add(
-    keys: NDArray[np.int64], counts: NDArray[np.int64], block: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Add the keys from 0 up of a block to distinct, sorted ones and to their counts."""
-    # Both are sorted runs, which a stable sort merges.
-    merged = np.sort(np.concatenate([keys, np.sort(block[block >= 0])]), kind="stable")
-    begins = np.flatnonzero(np.diff(merged, prepend=-1))
-    totals = np.diff(begins, append=len(merged))
-    distinct = merged[begins]
-    totals[np.searchsorted(distinct, keys)] += counts - 1
-    return distinct, totals
 
 
 # --- estimating --------------------------------------------------------------------------------
@@ -271,7 +264,7 @@ def train(
 def _discounts(
     counts: NDArray[np.int64], number: int, fallback: tuple[float, float, float] | None
 ) -> Discounts:
-    """D(1), D(2) and D(3 and more) of an order."""
+    """Estimate D(1), D(2) and D(3 and more) of an order."""
     t = [int(np.count_nonzero(counts == k)) for k in range(5)]
     fault = next((f"no {number}-gram has a count of {k}" for k in range(1, 4) if not t[k]), None)
     if fault is None:
@@ -328,7 +321,7 @@ def _estimate(
 def _assemble(
     words: tuple[str, ...], levels: Sequence[Level], estimates: Sequence[_Estimate]
 ) -> NgramModel:
-    """The tree of the n-grams that are kept."""
+    """Build the tree of the n-grams that are kept."""
     sizes = [int(np.count_nonzero(estimate.kept)) for estimate in estimates]
     starts = np.cumsum([1, *sizes])  # the first node of each level
     nodes = np.zeros(1, np.int32)  # of each n-gram of the level before; meaningless where pruned

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.decoder.beam_search import check_beam, utterances_of
-from asr.decoder.greedy import BLANK, Hypothesis, collapse
+from asr.decoder.greedy import Hypothesis, collapse
 from asr.decoder.ngram import UNKNOWN
 from asr.decoder.ngram_file import Form, form_of, load_ngram_model, save_ngram_model
 from asr.decoder.token_trie import SPACE
 from asr.memory import require_memory
-from asr.text import CharTokenizer
+from asr.text import BLANK_ID, CharTokenizer
 from asr.untrusted import open_regular, shown, unpacked, whole_lines
 
 NEEDS = "flashlight-text is not installed: pip install 'lstm-asr[decode]' (Python 3.11 or 3.12)"
@@ -76,7 +76,12 @@ class LexiconBeamSearch:
         beam_threshold: float = 25.0,
     ) -> None:
         check_beam(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
-        self._modules = _import()
+        try:
+            from flashlight.lib.text import decoder, dictionary
+            from flashlight.lib.text.decoder import kenlm
+        except ImportError as error:
+            raise ValueError(NEEDS) from error
+        self._modules = _Flashlight(decoder, kenlm, dictionary)
         self.alphabet, self.beam_size, self.nbest = alphabet, beam_size, nbest
         self.max_tokens, self.beam_threshold = max_tokens, beam_threshold
         self.lm_weight, self.word_bonus = lm_weight, word_bonus
@@ -85,16 +90,28 @@ class LexiconBeamSearch:
             raise ValueError("the model's alphabet has no space, which a lexicon needs")
         self._space = self._tokenizer.encode(SPACE)[0]
         lm_path = None if language_model is None else Path(language_model)
-        words, self.unwritable = _words(
-            None if lexicon is None else Path(lexicon), lm_path, self._tokenizer
-        )
+        self.unwritable: list[str] = []
+        if lexicon is not None:
+            words = _read_lexicon(Path(lexicon), self._tokenizer)
+        elif lm_path is not None:
+            words, self.unwritable = load_ngram_model(lm_path).written_in(alphabet)
+        else:
+            raise ValueError("a lexicon search needs a lexicon or a language model")
         self._decoder = self._build(words, lm_path)
 
     def _build(self, words: list[str], lm_path: Path | None) -> Any:
-        """flashlight-text's decoder; its parts are kept, as it only refers to them."""
+        """Build flashlight-text's decoder; its parts are kept, as it only refers to them."""
         library = self._modules.decoder
         self._dictionary = self._modules.dictionary.Dictionary([*words, UNKNOWN])
-        self._lm = self._language_model(lm_path)
+        if lm_path is None:
+            self._lm = library.ZeroLM()
+        elif form_of(lm_path) != Form.COMPACT:
+            self._lm = self._kenlm(lm_path)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                arpa = Path(folder) / "lm.arpa"
+                save_ngram_model(arpa, load_ngram_model(lm_path))
+                self._lm = self._kenlm(arpa)
         self._trie = library.Trie(len(self.alphabet) + 1, self._space)
         start = self._lm.start(False)
         for number, word in enumerate(words):
@@ -115,18 +132,8 @@ class LexiconBeamSearch:
             criterion_type=library.CriterionType.CTC,
         )
         return library.LexiconDecoder(
-            options, self._trie, self._lm, self._space, BLANK, len(words), [], False
+            options, self._trie, self._lm, self._space, BLANK_ID, len(words), [], False
         )
-
-    def _language_model(self, path: Path | None) -> Any:
-        if path is None:
-            return self._modules.decoder.ZeroLM()
-        if form_of(path) != Form.COMPACT:
-            return self._kenlm(path)
-        with tempfile.TemporaryDirectory() as folder:
-            arpa = Path(folder) / "lm.arpa"
-            save_ngram_model(arpa, load_ngram_model(path))
-            return self._kenlm(arpa)
 
     def _kenlm(self, path: Path) -> Any:
         # KenLM itself has no bounds: a pipe, a bomb, a file with holes.
@@ -163,42 +170,19 @@ class LexiconBeamSearch:
         # A word ends with a space, so one more frame is let end the last: a space or a blank, free.
         frames = np.full((len(log_probs) + 1, log_probs.shape[1]), IMPOSSIBLE, np.float32)
         frames[:-1] = np.maximum(log_probs, IMPOSSIBLE)
-        frames[-1, [BLANK, self._space]] = 0.0
+        frames[-1, [BLANK_ID, self._space]] = 0.0
         found: dict[tuple[int, ...], Hypothesis] = {}
         for result in self._decoder.decode(frames.ctypes.data, *frames.shape):
             # Its path has a space before the first frame and two behind the last.
             path = result.tokens[1 : len(log_probs) + 1]
             scores = log_probs[np.arange(len(path)), path].tolist()
             hypothesis = collapse(path, scores, result.score)
-            if result.score > IMPOSSIBLE and self._is_complete(hypothesis, result.words):
+            # Where nothing fits, flashlight-text breaks off within a word.
+            ended = [self._dictionary.get_entry(word) for word in result.words if word >= 0]
+            is_complete = self._tokenizer.decode(hypothesis.tokens).split() == ended
+            if result.score > IMPOSSIBLE and is_complete:
                 found.setdefault(hypothesis.tokens, hypothesis)
         return list(found.values())[: self.nbest] or [Hypothesis((), (), (), (), -math.inf)]
-
-    def _is_complete(self, hypothesis: Hypothesis, words: list[int]) -> bool:
-        """Whether the last word is one: where nothing fits, flashlight-text breaks off."""
-        ended = [self._dictionary.get_entry(word) for word in words if word >= 0]
-        return self._tokenizer.decode(hypothesis.tokens).split() == ended
-
-
-def _import() -> _Flashlight:
-    # Imported here: the package is an extra.
-    try:
-        from flashlight.lib.text import decoder, dictionary
-        from flashlight.lib.text.decoder import kenlm
-    except ImportError as error:
-        raise ValueError(NEEDS) from error
-    return _Flashlight(decoder, kenlm, dictionary)
-
-
-def _words(
-    lexicon: Path | None, lm_path: Path | None, tokenizer: CharTokenizer
-) -> tuple[list[str], list[str]]:
-    """The words that may be written, and those of the language model that cannot be."""
-    if lexicon is not None:
-        return _read_lexicon(lexicon, tokenizer), []
-    if lm_path is None:
-        raise ValueError("a lexicon search needs a lexicon or a language model")
-    return load_ngram_model(lm_path).written_in(tokenizer.alphabet)
 
 
 def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:

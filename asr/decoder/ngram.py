@@ -41,7 +41,7 @@ class Ngrams(NamedTuple):
 
 @compiled
 def find(node, word_id, ngrams):  # type: ignore[no-untyped-def]
-    """The longest n-gram that ends in a word: one step of Katz's back-off.
+    """Find the longest n-gram that ends in a word: one step of Katz's back-off.
 
     Args:
         node: of the context, int64.
@@ -71,7 +71,7 @@ def find(node, word_id, ngrams):  # type: ignore[no-untyped-def]
 
 @compiled
 def context_of(node, ngrams):  # type: ignore[no-untyped-def]
-    """The node of the longest context that an n-gram leaves to the next word.
+    """Find the longest context that an n-gram leaves to the next word.
 
     What has neither continuations nor a back-off weight says the same as its suffix: n-grams of the
     highest order, and others. Two histories of one node thus have one future.
@@ -105,7 +105,7 @@ def advance(node, word_id, ngrams):  # type: ignore[no-untyped-def]
 
 @compiled
 def _score_ids(node, ids, ngrams):  # type: ignore[no-untyped-def]
-    """`(num_words,)` log P of words in a row [nats], and the nodes of the n-grams found."""
+    """Score words in a row, `(num_words,)` [nats]; and the nodes of the n-grams found."""
     scores = np.empty(len(ids), np.float64)
     found = np.empty(len(ids), np.int64)
     node = np.int64(node)
@@ -153,7 +153,7 @@ class NgramModel:
                 raise ValueError(f"not an n-gram model: {fault}")
 
     def _faults(self) -> Iterator[tuple[str, bool | np.bool_]]:
-        """What compiled code relies on, so that no forged file can make it read elsewhere.
+        """Check what compiled code relies on: no forged file shall make it read elsewhere.
 
         Each may rely on those before it.
         """
@@ -219,14 +219,14 @@ class NgramModel:
         return int(context_of(1 + self._ids[START], self.ngrams))
 
     def word_id(self, word: str) -> int:
-        """The id of a word, that of `<unk>` for one that the model has not."""
+        """Find the id of a word, that of `<unk>` for one that the model has not."""
         return self._ids.get(word, self._ids[UNKNOWN])
 
     def __contains__(self, word: str) -> bool:
         return word in self._ids
 
     def written_in(self, alphabet: str) -> tuple[list[str], list[str]]:
-        """The words that an alphabet can write, and those that it cannot.
+        """List the words that an alphabet can write, and those that it cannot.
 
         Raises:
             ValueError: it can write none.
@@ -242,7 +242,7 @@ class NgramModel:
         return written, [word for word in words if not characters.issuperset(word)]
 
     def advance(self, node: int, word_id: int) -> tuple[float, int]:
-        """The function `advance` for this model.
+        """Score a word and move on, as the function `advance`.
 
         Raises:
             IndexError: a node or a word id that is none.
@@ -253,7 +253,7 @@ class NgramModel:
         return float(log_prob), int(following)
 
     def score(self, words: Sequence[str], *, end: bool = True) -> list[float]:
-        """log P of each word of a sentence [nats], given `<s>` and the words before it.
+        """Score each word of a sentence, given `<s>` and the words before it: log P [nats].
 
         Args:
             words: without `<s>` and `</s>`.
@@ -265,7 +265,7 @@ class NgramModel:
     def found(
         self, words: Sequence[str], *, end: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """As `score`, and how many words each n-gram has that was found.
+        """Score as `score` does, and tell how many words each n-gram has that was found.
 
         Returns:
             `(num_words,)` log P [nats] float64 and the lengths int64, `</s>` included with `end`.
@@ -445,7 +445,7 @@ def build_tree(words: Sequence[str], levels: Sequence[Rows]) -> NgramModel:
 def _find_contexts(
     all_keys: Sequence[NDArray[np.int64]], ids: NDArray[np.int32], size: int
 ) -> NDArray[np.int64]:
-    """The place in its level of each n-gram without its last word; -1 where it is not there."""
+    """Find the place in its level of each n-gram without its last word; -1 where there is none."""
     places = ids[:, 0].astype(np.int64)
     for column, keys in enumerate(all_keys, 1):
         wanted = np.where(places < 0, -1, places * size + ids[:, column])
@@ -457,7 +457,7 @@ def _find_contexts(
 
 @compiled
 def _link_suffixes(word_ids, first_children):  # type: ignore[no-untyped-def]
-    """The suffix of every node, see `NgramModel.suffixes`."""
+    """Find the suffix of every node, see `NgramModel.suffixes`."""
     suffixes = np.zeros(len(word_ids), np.int32)
     # A parent comes before its children, a shorter n-gram before a longer one.
     for parent in range(1, len(word_ids)):

@@ -6,6 +6,7 @@ What a file is shows in its first bytes when it is read, and in its name when it
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import gzip
 import hashlib
@@ -14,7 +15,6 @@ import math
 import os
 from array import array
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
@@ -190,28 +190,36 @@ class _ArpaReader:
         self._line = 0
 
     def read(self) -> list[_Section]:
-        """Everything from the header to the end."""
+        """Read everything from the header to the end."""
         while (content := self._next()) != b"\\data\\":
             if not content:
                 self._fail(content, "\\data\\, with which ARPA files begin")
         counts: list[int] = []
         content = self._next()
         while content.startswith(b"ngram") or not counts:
-            counts.append(self._count(content, len(counts) + 1))
+            length = len(counts) + 1
+            name, _, count = (part.strip() for part in content.partition(b"="))
+            if length > MAX_ORDER:
+                self._fail(content, f"n-grams of at most {MAX_ORDER} words")
+            if name.split() != [b"ngram", b"%d" % length] or not count.isdigit():
+                self._fail(content, f"ngram {length}=COUNT")
+            if len(count) > MAX_DIGITS:
+                self._fail(content, f"a count of at most {MAX_DIGITS} digits")
+            counts.append(int(count))
             content = self._next()
         sections = []
-        for length, count in enumerate(counts, 1):
+        for length, num_ngrams in enumerate(counts, 1):
             if content != b"\\%d-grams:" % length:
                 self._fail(content, f"\\{length}-grams:")
-            sections.append(self._section(length, count, is_last=length == len(counts)))
+            sections.append(self._section(length, num_ngrams, is_last=length == len(counts)))
             title = f"\\{length + 1}-grams:" if length < len(counts) else "\\end\\"
             content = self._next()
             if content != title.encode():
-                self._fail(content, f"{title} after the {count} {length}-grams of the header")
+                self._fail(content, f"{title} after the {num_ngrams} {length}-grams of the header")
         return sections
 
     def _next(self) -> bytes:
-        """The next line that is not empty, without white space around it; empty at the end."""
+        """Find the next line that is not empty, without white space around it; empty at the end."""
         for number, raw in self._lines:
             self._line = number
             if content := raw.strip():
@@ -224,17 +232,6 @@ class _ArpaReader:
         found = shown if content else "the file ends"
         raise ValueError(f"{self._path}:{self._line}: {found}, expected {expected}")
 
-    def _count(self, content: bytes, length: int) -> int:
-        name, _, count = content.partition(b"=")
-        count = count.strip()
-        if length > MAX_ORDER:
-            self._fail(content, f"n-grams of at most {MAX_ORDER} words")
-        if name.split() != [b"ngram", b"%d" % length] or not count.isdigit():
-            self._fail(content, f"ngram {length}=COUNT")
-        if len(count) > MAX_DIGITS:
-            self._fail(content, f"a count of at most {MAX_DIGITS} digits")
-        return int(count)
-
     def _section(self, length: int, count: int, *, is_last: bool) -> _Section:
         section = _Section()
         for done in range(count):
@@ -246,8 +243,8 @@ class _ArpaReader:
                     f"a log10 probability, {length} words and perhaps a back-off weight "
                     f"({done} of {count} {length}-grams are there)",
                 )
-            names = fields[1 : length + 1]
-            section.ids.extend(self._known(names, content) if length > 1 else [self._new(names[0])])
+            words = fields[1 : length + 1]
+            section.ids.extend(self._known(words, content) if length > 1 else [self._new(words[0])])
             section.log10_probs.append(self._log10(fields[0], content))
             weight = self._log10(fields[-1], content, is_weight=True) if fields[length + 1 :] else 0
             if is_last and weight:
@@ -295,7 +292,12 @@ def write_arpa(path: Path, model: NgramModel) -> None:
     Raises:
         OSError: the file cannot be written; a former one is untouched.
     """
-    with replacing(path) as raw, _packed(raw) if path.suffix == ".gz" else nullcontext(raw) as file:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(replacing(path))
+        if path.suffix == ".gz":
+            # Neither name nor time inside: the same model makes the same bytes.
+            packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0, compresslevel=6)
+            file = stack.enter_context(cast(BinaryIO, packed))
         header = [f"ngram {n}={count}" for n, count in enumerate(model.counts, 1)]
         file.write("\n".join(["\\data\\", *header, ""]).encode())
         texts = [""]  # of the n-grams of the level before
@@ -304,19 +306,19 @@ def write_arpa(path: Path, model: NgramModel) -> None:
             texts = _texts(model, length, texts)
             for first in range(0, len(texts), BLOCK):
                 block = texts[first : first + BLOCK]
-                file.write(_arpa_lines(model, begin + first, block, length == model.order))
+                here = slice(begin + first, begin + first + len(block))
+                probs, weights = _log10(model.log_probs[here]), _log10(model.backoffs[here])
+                rows = zip(probs, block, weights, strict=True)
+                if length == model.order:
+                    lines = [f"{prob:.9g}\t{text}\n" for prob, text, _ in rows]
+                else:
+                    lines = [f"{prob:.9g}\t{text}\t{weight:.9g}\n" for prob, text, weight in rows]
+                file.write("".join(lines).encode())
         file.write(b"\n\\end\\\n")
 
 
-def _packed(file: BinaryIO) -> BinaryIO:
-    # Neither name nor time inside: the same model makes the same bytes.
-    return cast(
-        BinaryIO, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6)
-    )
-
-
 def _texts(model: NgramModel, length: int, shorter: list[str]) -> list[str]:
-    """The n-grams of a length in words, given those one word shorter."""
+    """Write out the n-grams of a length, given those one word shorter."""
     if length == 1:
         return list(model.words)
     starts = [*model.level_starts, len(model.log_probs)]
@@ -329,18 +331,8 @@ def _texts(model: NgramModel, length: int, shorter: list[str]) -> list[str]:
     ]
 
 
-def _arpa_lines(model: NgramModel, first: int, texts: list[str], is_last: bool) -> bytes:
-    here = slice(first, first + len(texts))
-    probs, weights = _log10(model.log_probs[here]), _log10(model.backoffs[here])
-    if is_last:
-        rows = [f"{p:.9g}\t{text}\n" for p, text in zip(probs, texts, strict=True)]
-    else:
-        rows = [f"{p:.9g}\t{t}\t{w:.9g}\n" for p, t, w in zip(probs, texts, weights, strict=True)]
-    return "".join(rows).encode()
-
-
 def _log10(nats: NDArray[np.float32]) -> list[float]:
-    """In base 10, and in few digits (-99, 0) where these bring back the same float32."""
+    """Tell numbers to base 10, in few digits (-99, 0) where these bring back the same float32."""
     exact = nats.astype(np.float64) / LOG10
     short = np.round(exact, 4)
     same = (short * LOG10).astype(np.float32) == nats

@@ -30,12 +30,12 @@ class TokenTrie(NamedTuple):
     first_children: NDArray[np.int32]
 
 
-EMPTY_TRIE = TokenTrie(np.full(1, -1, np.int32), np.ones(2, np.int32))
+EMPTY_TRIE = TokenTrie(np.full(1, NONE, np.int32), np.ones(2, np.int32))
 
 
 @compiled
 def child(trie, node, token):  # type: ignore[no-untyped-def]
-    """The node that a token leads to, or NONE."""
+    """Find the node that a token leads to, or NONE."""
     low, end = trie.first_children[node], trie.first_children[node + 1]
     high = end
     while low < high:
@@ -48,7 +48,7 @@ def child(trie, node, token):  # type: ignore[no-untyped-def]
 
 
 def build_trie(sequences: Sequence[str]) -> tuple[TokenTrie, NDArray[np.int32]]:
-    """The tree of some sequences.
+    """Build the tree of some sequences.
 
     Args:
         sequences: none empty; each character's code point is a token, which is how Python sorts
@@ -70,7 +70,7 @@ def build_trie(sequences: Sequence[str]) -> tuple[TokenTrie, NDArray[np.int32]]:
 
 @compiled
 def _number(tokens, offsets):  # type: ignore[no-untyped-def]
-    """Numbers the nodes of sorted sequences level by level.
+    """Number the nodes of sorted sequences level by level.
 
     Returns:
         The token of each node, the parent of each but the root, and the last node of each sequence.

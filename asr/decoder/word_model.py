@@ -100,7 +100,7 @@ NO_WORDS = WordModel(
 
 @inlined
 def words_with(prefix, token, words):  # type: ignore[no-untyped-def]
-    """What the words of a prefix are worth once it is longer by a token [nats]."""
+    """Score the words of a prefix once it is longer by a token [nats]."""
     if len(words.word_ids) == 0:
         return 0.0
     if token != words.space:
@@ -114,7 +114,7 @@ def words_with(prefix, token, words):  # type: ignore[no-untyped-def]
 
 @compiled
 def words_at_end(prefix, words):  # type: ignore[no-untyped-def]
-    """What the words are worth if the last word and the sentence end here [nats]."""
+    """Score the words if the last word and the sentence end here [nats]."""
     if len(words.word_ids) == 0:
         return 0.0
     context, score = prefix.context, prefix.words
@@ -150,10 +150,10 @@ def _close(prefix, words):  # type: ignore[no-untyped-def]
     """Find out what the words are worth if the word begun ends here; once a prefix."""
     if prefix.is_closed:
         return
-    word_id = words.word_ids[prefix.spelt] if prefix.spelt != NONE else np.int32(NO_WORD)
+    word_id = np.int64(words.word_ids[prefix.spelt] if prefix.spelt != NONE else NO_WORD)
     score = words.word_bonus
     if word_id == NO_WORD:
-        word_id = np.int32(words.unknown_id)
+        word_id = words.unknown_id
         score += words.unk_score
     log_prob, prefix.closed_context = advance(prefix.context, word_id, words.ngrams)
     prefix.closed_words = prefix.words + _weighted(log_prob, score, words)

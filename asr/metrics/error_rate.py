@@ -147,9 +147,15 @@ def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors
     reference, hypothesis = _single_spaced([reference, hypothesis])
     words = jiwer.process_words(reference, hypothesis)
     characters = jiwer.process_characters(reference, hypothesis)
-    return UtteranceErrors(
-        id, reference, hypothesis, _counts(words), _counts(characters), _alignment(words)
-    )
+    (ours,), (theirs,), (chunks,) = words.references, words.hypotheses, words.alignments
+    alignment: list[WordPair] = []
+    for chunk in chunks:
+        left: Sequence[str | None] = ours[chunk.ref_start_idx : chunk.ref_end_idx]
+        right: Sequence[str | None] = theirs[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        pairs = zip(left or [None] * len(right), right or [None] * len(left), strict=True)
+        alignment.extend(WordPair(cast(PairKind, chunk.type), *pair) for pair in pairs)
+    counts = _counts(words), _counts(characters)
+    return UtteranceErrors(id, reference, hypothesis, *counts, tuple(alignment))
 
 
 def confusions(utterances: Iterable[UtteranceErrors], limit: int = 20) -> Confusions:
@@ -200,15 +206,3 @@ def _single_spaced(texts: Iterable[str]) -> list[str]:
 
 def _counts(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
     return ErrorCounts(found.hits, found.substitutions, found.deletions, found.insertions)
-
-
-def _alignment(found: jiwer.WordOutput) -> tuple[WordPair, ...]:
-    (reference,), (hypothesis,), (chunks,) = found.references, found.hypotheses, found.alignments
-    words: list[WordPair] = []
-    for chunk in chunks:
-        left: Sequence[str | None] = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        right: Sequence[str | None] = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        pairs = zip(left or [None] * len(right), right or [None] * len(left), strict=True)
-        kind = cast(PairKind, chunk.type)
-        words.extend(WordPair(kind, *pair) for pair in pairs)
-    return tuple(words)

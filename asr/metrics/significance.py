@@ -189,7 +189,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _errors_at(alignment: WordPairs) -> tuple[list[str], list[tuple[int, int]]]:
-    """The reference, and for each word and the end: insertions before it, whether it is wrong."""
+    """List the reference's words; for each and for the end, insertions before it, errors at it."""
     reference: list[str] = []
     places: list[tuple[int, int]] = []
     inserted = 0

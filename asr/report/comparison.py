@@ -13,12 +13,8 @@ from asr.metrics.significance import (
     improvement,
     matched_pairs,
 )
-from asr.report.evaluation import (
-    Evaluation,
-    counts_to_json,
-    dump_json,
-    interval_to_json,
-)
+from asr.report.evaluation import Evaluation
+from asr.report.evaluation_file import counts_to_json, dump_json, interval_to_json
 from asr.report.wording import NOT_GIVEN, Setting, compact, percent, visible
 
 FORMAT, VERSION = "asr comparison", 1
@@ -101,21 +97,40 @@ def compare_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> Compar
         if names.count(name) > 1:
             raise ValueError(f"{name!r} is compared with itself, expected different evaluations")
     first_name, first = evaluations[0]
-    systems = [System(first_name, first)]
+    ours = [each.errors for each in first.utterances]
+    speakers = [each.speaker for each in first.utterances]
+    systems, pairs = [System(first_name, first)], []
     for name, evaluation in evaluations[1:]:
         _check_same(first_name, first, name, evaluation)
         order = {each.id: each for each in evaluation.utterances}
         utterances = tuple(order[each.id] for each in first.utterances)
         if utterances != evaluation.utterances:
             evaluation = replace(evaluation, utterances=utterances)
+        theirs = [each.errors for each in utterances]
+        pair = Pair(
+            system=len(systems),
+            words=improvement([a.words for a in ours], [b.words for b in theirs], speakers),
+            matched=matched_pairs([a.alignment for a in ours], [b.alignment for b in theirs]),
+            p_holm=None,
+            differences=Counter(
+                b.words.errors - a.words.errors for a, b in zip(ours, theirs, strict=True)
+            ),
+        )
         systems.append(System(name, evaluation))
-    pairs = [_pair(place, first, each.evaluation) for place, each in enumerate(systems[1:], 1)]
+        pairs.append(pair)
     tested = [(place, pair.matched.p) for place, pair in enumerate(pairs)]
     known = [(place, p) for place, p in tested if p is not None]
-    adjusted = holm([p for _, p in known])
-    for (place, _), p in zip(known, adjusted, strict=True):
+    for (place, _), p in zip(known, holm([p for _, p in known]), strict=True):
         pairs[place] = replace(pairs[place], p_holm=p)
-    return Comparison(tuple(systems), tuple(pairs), _differing(systems))
+    settings: list[dict[str, Setting]] = [
+        {"model": each.evaluation.model.name, **each.evaluation.settings} for each in systems
+    ]
+    values = {
+        name: tuple(of_system.get(name) for of_system in settings)
+        for name in dict.fromkeys(name for of_system in settings for name in of_system)
+    }
+    differing = {name: value for name, value in values.items() if len(set(value)) > 1}
+    return Comparison(tuple(systems), tuple(pairs), differing)
 
 
 def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evaluation) -> None:
@@ -142,31 +157,6 @@ def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evalu
             f"{name}: {len(other)} references differ from those of {first_name}, the first of "
             f"utterance {other[0]!r}: {theirs[other[0]]!r}, expected {ours[other[0]]!r}"
         )
-
-
-def _pair(place: int, first: Evaluation, second: Evaluation) -> Pair:
-    ours = [each.errors for each in first.utterances]
-    theirs = [each.errors for each in second.utterances]
-    return Pair(
-        place,
-        improvement(
-            [each.words for each in ours],
-            [each.words for each in theirs],
-            [each.speaker for each in first.utterances],
-        ),
-        matched_pairs([each.alignment for each in ours], [each.alignment for each in theirs]),
-        None,
-        Counter(b.words.errors - a.words.errors for a, b in zip(ours, theirs, strict=True)),
-    )
-
-
-def _differing(systems: Sequence[System]) -> dict[str, tuple[Setting, ...]]:
-    every: list[dict[str, Setting]] = [
-        {"model": each.evaluation.model.name, **each.evaluation.settings} for each in systems
-    ]
-    names = dict.fromkeys(name for settings in every for name in settings)
-    values = {name: tuple(settings.get(name) for settings in every) for name in names}
-    return {name: value for name, value in values.items() if len(set(value)) > 1}
 
 
 def verdict(pair: Pair, first: str = "A", second: str = "B") -> str:
@@ -236,7 +226,7 @@ def comparison_to_json(comparison: Comparison) -> str:
 
 
 def page_data(comparison: Comparison, pages: Sequence[str | None]) -> dict[str, object]:
-    """What the script of the comparison's page fills its list with, every text visible.
+    """Make what the script of the page fills its list with, every text visible.
 
     Args:
         comparison: of two systems or more.

@@ -1,38 +1,24 @@
-"""A scored evaluation: the type, its figures and slices, and the JSON file that holds it."""
+"""A scored evaluation: its utterances, totals and intervals, and slices by what they share."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import PurePath
 
-from asr.atomic_file import replace_text
-from asr.finding import Finding, Kind
-from asr.metrics.calibration import Calibration, Reliability, reliability
-from asr.metrics.error_rate import (
-    ErrorCounts,
-    UtteranceErrors,
-    confusions,
-    score_utterance,
-    total,
-)
+from asr.finding import Finding
+from asr.metrics.calibration import Reliability, reliability
+from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
 from asr.metrics.interval import REPLICATES, Interval, rate_intervals
 from asr.report.wording import Setting, counted, number
-from asr.untrusted import read_json, record, shown
 from asr.word import MAX_SECONDS, Word
 
-FORMAT, VERSION = "asr evaluation", 2
-CALIBRATION_FORMAT, CALIBRATION_VERSION = "asr calibration", 1
-MAX_BYTES = 1 << 30  # half a million utterances
-MAX_CALIBRATION_BYTES = 1 << 16
-MAX_DECIBELS = 1000
+MAX_DECIBELS = 1000  # a signal-to-noise ratio beyond is no measurement but a slip
 # Of each slice: there may be hundreds, and the ends of their wide intervals need no third digit.
 SLICE_REPLICATES = 2_000
 MAX_BINS = 5  # of a numeric field; also, fewer different numbers than this are categories
@@ -40,7 +26,6 @@ SPEAKER = "speaker"
 UNITS = {"duration": "s", "reference_length": "words", "snr": "dB"}
 
 _PART_OF_CORPUS = re.compile("train|dev|test|val|eval", re.IGNORECASE)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 # --- the type -----------------------------------------------------------------------------------
@@ -384,7 +369,25 @@ def cut(evaluation: Evaluation, by: str, max_bins: int = MAX_BINS) -> Slices:
         is_numeric = texts.count(None) == found.count(None)
         if is_numeric and len(set(found) - {None}) > max_bins:
             numbers = found
-    rows = _categories(utterances, by) if numbers is None else _bins(utterances, numbers, max_bins)
+    if numbers is None:
+        return Slices(by, "", tuple(_categories(utterances, by)))
+    pairs = list(zip(utterances, numbers, strict=True))
+    known = sorted(number for number in numbers if number is not None)
+    rows: list[Slice] = []
+    if known:
+        starts = [known[len(known) * k // max_bins] for k in range(max_bins)]
+        edges = sorted({*starts, known[-1]})
+        for low, high in pairwise(edges if len(edges) > 1 else edges * 2):
+            is_last = high == edges[-1]
+            group = [
+                each
+                for each, n in pairs
+                if n is not None and (low <= n < high or (is_last and n == high))
+            ]
+            rows.append(Slice(None, low, high, tuple(group)))
+    unknown = tuple(each for each, n in pairs if n is None)
+    if unknown:
+        rows.append(Slice(None, None, None, unknown))
     return Slices(by, UNITS.get(by, ""), tuple(rows))
 
 
@@ -402,277 +405,3 @@ def _categories(utterances: Sequence[EvaluatedUtterance], by: str) -> list[Slice
         groups[each.speaker if by == SPEAKER else each.fields.get(by)].append(each)
     rows = [Slice(value, None, None, tuple(group)) for value, group in groups.items()]
     return sorted(rows, key=lambda row: (row.value is None, -row.words.rate, row.value or ""))
-
-
-def _bins(
-    utterances: Sequence[EvaluatedUtterance], numbers: Sequence[float | None], max_bins: int
-) -> list[Slice]:
-    known = sorted(number for number in numbers if number is not None)
-    pairs = list(zip(utterances, numbers, strict=True))
-    rows: list[Slice] = []
-    if known:
-        starts = [known[len(known) * k // max_bins] for k in range(max_bins)]
-        edges = sorted({*starts, known[-1]})
-        for low, high in pairwise(edges if len(edges) > 1 else edges * 2):
-            is_last = high == edges[-1]
-            group = [
-                each
-                for each, n in pairs
-                if n is not None and (low <= n < high or (is_last and n == high))
-            ]
-            rows.append(Slice(None, low, high, tuple(group)))
-    unknown = tuple(each for each, n in pairs if n is None)
-    return [*rows, *([Slice(None, None, None, unknown)] if unknown else [])]
-
-
-# --- the JSON file ------------------------------------------------------------------------------
-
-
-def dump_json(value: object, indent: int | None = None) -> str:
-    """Write strict JSON that UTF-8 can hold.
-
-    Args:
-        value: what `json.dumps` takes, without NaN and infinities.
-        indent: as for `json.dumps`; None puts everything on one line without spaces.
-
-    Returns:
-        The text; letters of every script stay as they are, lone surrogates (file names that are
-        not UTF-8 have them) are escaped.
-    """
-    separators = (",", ":") if indent is None else None
-    text = json.dumps(
-        value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
-    )
-    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def evaluation_to_json(evaluation: Evaluation) -> str:
-    """Write the whole evaluation: totals, slices, speakers by their WER, every utterance.
-
-    Rates are fractions; one that is infinite (words against an empty reference) is null, and so
-    is a setting that is not finite.
-    """
-    words, characters = evaluation.words, evaluation.characters
-    model = evaluation.model
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "title": evaluation.title,
-        "model": {
-            "name": model.name,
-            "num_parameters": model.num_parameters,
-            "training": {name: _finite(value) for name, value in model.training.items()},
-        },
-        "manifest": evaluation.manifest,
-        "settings": {name: _finite(value) for name, value in evaluation.settings.items()},
-        "num_utterances": len(evaluation.utterances),
-        "left_out": [
-            {"id": each.id, "audio_filepath": str(each.audio_filepath), "reason": each.reason}
-            for each in evaluation.left_out
-        ],
-        "duration_s": evaluation.duration_s,
-        "real_time_factor": evaluation.real_time_factor,
-        "text_rules": list(evaluation.text_rules),
-        "wer": _finite(words.rate),
-        "wer_interval": interval_to_json(evaluation.intervals.words),
-        "cer": _finite(characters.rate),
-        "cer_interval": interval_to_json(evaluation.intervals.characters),
-        "words": counts_to_json(words),
-        "characters": counts_to_json(characters),
-        "confusions": asdict(confusions(each.errors for each in evaluation.utterances)),
-        "reliability": evaluation.reliability and asdict(evaluation.reliability),
-        "slice_by": list(evaluation.slice_by),
-        "slices": [
-            {
-                "by": each.by,
-                "unit": each.unit,
-                "rows": [
-                    {"value": row.value, "low": row.low, "high": row.high}
-                    | _slice_to_json(row)
-                    | {"wer_interval": interval_to_json(row.interval)}
-                    for row in each.rows
-                ],
-            }
-            for each in evaluation.slices
-        ],
-        "speakers": [
-            {"speaker": row.value} | _slice_to_json(row) for row in by_speaker(evaluation)
-        ],
-        "utterances": [_utterance_to_json(each) for each in evaluation.utterances],
-    }
-    return dump_json(content, indent=1) + "\n"
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """`counts_to_json`."""
-
-    reference_length: int
-    hits: int
-    substitutions: int
-    deletions: int
-    insertions: int
-    errors: int
-
-
-@dataclass(frozen=True)
-class _Utterance:
-    """`_utterance_to_json`."""
-
-    id: str
-    speaker: str | None
-    duration_s: float
-    audio_filepath: str
-    reference: str
-    hypothesis: str
-    words: _Counts
-    characters: _Counts
-    fields: Mapping[str, str]
-    snr_db: float | None
-    heard: tuple[Word, ...]
-
-    def scored(self) -> EvaluatedUtterance:
-        """Align the texts anew; ValueError where the counts are not theirs."""
-        errors = score_utterance(self.id, self.reference, self.hypothesis)
-        stored = self.words.errors, self.characters.errors
-        counted = errors.words.errors, errors.characters.errors
-        if stored != counted:
-            raise ValueError(
-                f"utterance {shown(self.id)}: word and character errors are {stored}, "
-                f"expected {counted} by its texts"
-            )
-        return EvaluatedUtterance(
-            self.id, self.speaker, self.duration_s, self.audio_filepath, errors, self.fields,
-            self.snr_db, self.heard,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _LeftOut:
-    """A finding, in fewer words than its row in other files has."""
-
-    id: str
-    audio_filepath: str
-    reason: str
-
-    def finding(self) -> Finding:
-        path = Path(self.audio_filepath)
-        return Finding(Kind.UNREADABLE_AUDIO, self.reason, self.id, audio_filepath=path)
-
-
-@dataclass(frozen=True)
-class _File:
-    """What is read of `evaluation_to_json`; the rest follows from it."""
-
-    title: str
-    model: ModelDescription
-    manifest: str
-    settings: Mapping[str, Setting]
-    real_time_factor: float | None
-    text_rules: tuple[str, ...]
-    slice_by: tuple[str, ...]
-    utterances: tuple[_Utterance, ...]
-    left_out: tuple[_LeftOut, ...] = ()  # older files have none
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Read an `evaluation.json` back; counts and alignments are made anew from its texts.
-
-    Args:
-        path: the file.
-
-    Raises:
-        ValueError: it is no such file, a value in it is of another type, or its counts are not
-            those of its texts.
-        OSError: missing or unreadable.
-    """
-    content = _read_versioned(path, FORMAT, VERSION, MAX_BYTES)
-    known = {each.name for each in fields(_File)}
-    file = record(_File, {name: content[name] for name in content.keys() & known}, path)
-    try:
-        check_slice_by(file.slice_by, [each.fields for each in file.utterances])
-        ids = [*(each.id for each in file.utterances), *(each.id for each in file.left_out)]
-        for id, times in Counter(ids).items():
-            if times > 1:
-                raise ValueError(f"utterance {shown(id)} occurs twice, expected each id once")
-        made = {
-            "utterances": tuple(each.scored() for each in file.utterances),
-            "left_out": tuple(each.finding() for each in file.left_out),
-        }
-        return Evaluation(**{each.name: getattr(file, each.name) for each in fields(_File)} | made)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration, in place of an earlier one; its folder is made where it is missing."""
-    head = {"format": CALIBRATION_FORMAT, "version": CALIBRATION_VERSION}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(head | asdict(calibration), indent=1) + "\n")
-
-
-def read_calibration(path: Path) -> Calibration:
-    """Read what `write_calibration` wrote.
-
-    Raises:
-        ValueError: it is no such file.
-        OSError: missing or unreadable.
-    """
-    content = _read_versioned(path, CALIBRATION_FORMAT, CALIBRATION_VERSION, MAX_CALIBRATION_BYTES)
-    return record(Calibration, content, path)
-
-
-def _read_versioned(path: Path, form: str, version: int, max_bytes: int) -> dict[str, Any]:
-    """Read a JSON file of ours that says what it is: `form` and `version`, which are left out."""
-    content = read_json(path, f"a file of {form}", max_bytes)
-    if not isinstance(content, dict):
-        content = {"format": type(content).__name__}
-    kind = content.pop("format", None), content.pop("version", None)
-    if kind != (form, version):
-        raise ValueError(
-            f"{path}: format and version are {shown(kind)}, expected {(form, version)}"
-        )
-    return content
-
-
-def _utterance_to_json(utterance: EvaluatedUtterance) -> dict[str, object]:
-    return {
-        "id": utterance.id,
-        "speaker": utterance.speaker,
-        "duration_s": utterance.duration_s,
-        "audio_filepath": utterance.audio_filepath,
-        "reference": utterance.errors.reference,
-        "hypothesis": utterance.errors.hypothesis,
-        "words": counts_to_json(utterance.errors.words),
-        "characters": counts_to_json(utterance.errors.characters),
-        "fields": dict(utterance.fields),
-        "snr_db": utterance.snr_db,
-        "heard": [asdict(word) for word in utterance.words],
-    }
-
-
-def _slice_to_json(row: Slice) -> dict[str, object]:
-    return {
-        "num_utterances": row.num_utterances,
-        "duration_s": row.duration_s,
-        "wer": _finite(row.words.rate),
-        "cer": _finite(row.characters.rate),
-        "words": counts_to_json(row.words),
-        "characters": counts_to_json(row.characters),
-    }
-
-
-def interval_to_json(interval: Interval | None) -> dict[str, object] | None:
-    """Tell an interval, or null where there is none; an infinite end is null too."""
-    if interval is None:
-        return None
-    return asdict(interval) | {"low": _finite(interval.low), "high": _finite(interval.high)}
-
-
-def counts_to_json(counts: ErrorCounts) -> dict[str, int]:
-    """Tell counts of errors, with their sum and the reference's length."""
-    return {each.name: getattr(counts, each.name) for each in fields(_Counts)}
-
-
-def _finite(value: Setting) -> Setting:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

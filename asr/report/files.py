@@ -129,7 +129,7 @@ def textgrid(duration: float, tiers: Mapping[str, Sequence[Word | Character]]) -
 def _without_gaps(
     name: str, words: Sequence[Word | Character], duration: float
 ) -> Iterator[tuple[float, float, str]]:
-    """Start, end and text of intervals that fill the recording."""
+    """Give start, end and text of intervals that fill the recording."""
     end = 0.0
     for word in words:
         text = word.word if isinstance(word, Word) else word.character
@@ -214,7 +214,7 @@ def hypothesis_trn(utterances: Iterable[EvaluatedUtterance]) -> str:
 
 
 def has_times(utterances: Iterable[EvaluatedUtterance]) -> bool:
-    """Whether every hypothesis has the times of its words."""
+    """Tell whether every hypothesis has the times of its words."""
     return all(each.words or not each.errors.hypothesis for each in utterances)
 
 
@@ -275,7 +275,7 @@ def write_report(evaluation: Evaluation, folder: Path, clips: Clips | None = Non
     Raises:
         OSError: the folder cannot be made or written to; what was there before stays.
     """
-    from asr.report.evaluation import evaluation_to_json
+    from asr.report.evaluation_file import evaluation_to_json
     from asr.report.html import render_evaluation
 
     utterances = evaluation.utterances

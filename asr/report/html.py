@@ -25,8 +25,9 @@ from asr.metrics.interval import Interval
 from asr.report import plots, wording
 from asr.report.clips import Clips, embedded_clip
 from asr.report.comparison import Comparison, page_data, verdict
-from asr.report.evaluation import SPEAKER, Evaluation, Slice, by_speaker, dump_json, worst
-from asr.report.wording import NOT_GIVEN, Setting, compact, percent, visible
+from asr.report.evaluation import SPEAKER, Evaluation, Slice, by_speaker, worst
+from asr.report.evaluation_file import dump_json
+from asr.report.wording import NOT_GIVEN, compact, percent, visible
 
 STYLES = ("page", "utterances")
 SCRIPTS = {  # in the order in which they run
@@ -80,7 +81,7 @@ def render_evaluation(evaluation: Evaluation, clips: Clips | None = None) -> str
         title=f"{percent(overall, 2)} WER, {evaluation.heading}",
         heading=evaluation.heading,
         evaluation=evaluation,
-        findings=_find(evaluation),
+        findings=_findings(evaluation),
         pictures=pictures,
         confused=confusions((each.errors for each in evaluation.utterances), MAX_CONFUSIONS),
         worst=worst(evaluation, MAX_WORST),
@@ -155,11 +156,24 @@ def _render(name: str, data: str, **values: Any) -> str:
 @lru_cache(maxsize=1)
 def environment() -> jinja2.Environment:
     """Make what renders the templates: every value visible and escaped, none left out."""
+
+    def finalized(value: object) -> object:
+        # Markup as it is, a text visible; it is escaped after that.
+        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    def ends(interval: Interval) -> str:
+        low = percent(interval.low, 2).removesuffix("\u202f%")
+        return f"{low} to {percent(interval.high, 2)}"
+
+    def points(difference: float) -> str:
+        sign = "\u2212" if difference < 0 else "+" if difference > 0 else "±"
+        return f"{sign}{100 * abs(difference):.2f}\u202fpoints"
+
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("asr.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_finalized,
+        finalize=finalized,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -168,15 +182,15 @@ def environment() -> jinja2.Environment:
         "audio_length": wording.length,
         "between": wording.between,
         "counted": wording.counted,
-        "ends": _ends,
+        "ends": ends,
         "excerpt": wording.excerpt,
-        "megabytes": _megabytes,
-        "minus": _minus,
+        "megabytes": lambda size: f"{size / 1e6:.{1 if size >= 1e5 else 2}f}\u202fMB",
+        "minus": lambda text: text.replace("-", "\u2212"),
         "number": wording.number,
-        "p_value": _p_value,
+        "p_value": wording.p_value,
         "percent": percent,
-        "points": _points,
-        "setting": _setting,
+        "points": points,
+        "setting": wording.setting_text,
         "told": wording.told,
         "verdict": verdict,
     }
@@ -189,13 +203,8 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def _finalized(value: object) -> object:
-    """What a template writes: markup as it is, a text visible; it is escaped after that."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 def _own(name: str) -> str:
-    """A style sheet or script of this package, which HTML does not escape."""
+    """Read a style sheet or script of this package, which HTML does not escape."""
     source = (files("asr.report") / "templates" / name).read_text(encoding="utf-8")
     assert not any(end in source for end in ("</", "<!--")), f"{name} would end its element"
     return source
@@ -205,42 +214,12 @@ def _sha256(source: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
 
 
-def _ends(interval: Interval) -> str:
-    low = percent(interval.low, 2).removesuffix("\u202f%")
-    return f"{low} to {percent(interval.high, 2)}"
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.{1 if num_bytes >= 1e5 else 2}f}\u202fMB"
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "\u2212")
-
-
-def _points(difference: float) -> str:
-    sign = "\u2212" if difference < 0 else "+" if difference > 0 else "±"
-    return f"{sign}{100 * abs(difference):.2f}\u202fpoints"
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return "\u2013"
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-
-
-def _setting(value: Setting) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 # --- what the page of an evaluation tells -------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Findings:
-    """Where the errors are.
+    """Where the errors are: what the top of the page says in words.
 
     Attributes:
         num_right: utterances without an error.
@@ -259,7 +238,7 @@ class _Findings:
     confusions: tuple[Confusion, ...]
 
 
-def _find(evaluation: Evaluation) -> _Findings:
+def _findings(evaluation: Evaluation) -> _Findings:
     words, wrong = evaluation.words, worst(evaluation)
     num_half = errors = 0
     while errors < words.errors / 2:
@@ -282,7 +261,7 @@ def _find(evaluation: Evaluation) -> _Findings:
 
 
 def _evaluation_data(evaluation: Evaluation, clips: Clips) -> dict[str, object]:
-    """What the script fills the list with, every text visible."""
+    """Make what the script fills the list with, every text visible."""
     utterances = evaluation.utterances
     speakers = sorted(
         {each.speaker for each in utterances},

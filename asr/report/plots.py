@@ -1,4 +1,4 @@
-"""Charts by matplotlib: inline SVG in the colours of the page, and the picture of a search.
+"""Charts by matplotlib: inline SVG in the colours of a page, and the picture of a tuning.
 
 What is drawn for a page carries a class as its gid. Only that is taken over into the page, without
 matplotlib's own styles, which the page's policy would not let in: the style sheet says how the
@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 KINDS = (("substitutions", "sub"), ("deletions", "del"), ("insertions", "ins"))  # and their classes
 MOST = 2.0  # times the highest rate: how far an interval may stretch the scale
 MANY = 4  # errors more or less than this share the outermost column of a histogram
-LEVELS = 12  # of the surface of a search
+LEVELS = 12  # of the surface of a tuning
 FEWEST_FOR_SURFACE = 6  # trials; fewer are dots alone
 
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -114,6 +115,8 @@ def columns(slices: Slices, overall: float, description: str) -> str:
 
 def diagram(found: Reliability) -> str:
     """Draw how often words of a confidence are right: on the diagonal, it can be believed."""
+    from matplotlib.patches import Circle
+
     figure, axes = _canvas(286, 298, (36, 18, 240, 240))
     axes.set(xlim=(0, 1), ylim=(0, 1))
     _levels(axes, [0.25, 0.5, 0.75, 1.0], "grid")
@@ -131,8 +134,6 @@ def diagram(found: Reliability) -> str:
     along = [end for x, y, _ in known for end in (x, y, math.nan)]
     axes.plot(across, along, gid=f"{_OWN}off")
     for x, y, count in known:
-        from matplotlib.patches import Circle
-
         radius = max(9 * (count / most) ** 0.5, 2.0) / 240  # so that its area is the count
         axes.add_patch(Circle((x, y), radius, clip_on=False, gid=f"{_OWN}dot"))
     description = "Share of right words over their confidence; the table has the numbers."
@@ -165,7 +166,7 @@ def histogram(differences: Mapping[int, int]) -> str:
 def _canvas(
     width: float, height: float, box: tuple[float, float, float, float] | None = None
 ) -> tuple[Figure, Axes]:
-    """A figure and axes in it without frame, sizes in CSS px; box is left, top, width, height."""
+    """Make a figure and axes without frame, sizes in CSS px; box is left, top, width, height."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / 72, height / 72))  # the unit of SVG is the point here
@@ -178,7 +179,7 @@ def _canvas(
 
 
 def _reach(rates: Sequence[float], intervals: Sequence[Interval | None], overall: float) -> float:
-    """The rate at the end of the scale: an interval that goes far beyond would flatten the bars."""
+    """Find where the scale ends: an interval that goes far beyond would flatten the bars."""
     highest = max([rate for rate in rates if math.isfinite(rate)] + [overall])
     return max([highest, *(min(each.high, MOST * highest) for each in intervals if each)])
 
@@ -190,7 +191,7 @@ def _bars(
     height: float,
     is_upright: bool = False,
 ) -> None:
-    """Rates at their places, split into kinds; the scale goes to `full`."""
+    """Draw rates at their places, split into kinds; the scale goes to `full`."""
     starts = dict.fromkeys((place for place, _ in rows), 0.0)
     if not is_upright:
         axes.set_xlim(0, full or 1)
@@ -214,7 +215,7 @@ def _whiskers(
     arrow: float,
     is_upright: bool,
 ) -> None:
-    """Intervals across the ends of bars; one that leaves the scale ends in an arrow.
+    """Draw intervals across the ends of bars; one that leaves the scale ends in an arrow.
 
     Args:
         axes: to draw on.
@@ -241,7 +242,7 @@ def _whiskers(
 def _rectangles(
     axes: Axes, boxes: Sequence[tuple[float, float, float, float]], class_: str
 ) -> None:
-    """Rectangles of left, bottom, width and height as one path: many patches take long."""
+    """Draw rectangles of left, bottom, width and height as one path: many patches take long."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -270,7 +271,7 @@ def _write(
 
 
 def _inline(figure: Figure, class_: str, description: str | None) -> str:
-    """The classed shapes of a figure as an SVG element: paths and texts, and nothing else.
+    """Make an SVG element of a figure's classed shapes: paths and texts, and nothing else.
 
     Args:
         figure: drawn; its size in points is that in CSS px.
@@ -309,7 +310,7 @@ def _inline(figure: Figure, class_: str, description: str | None) -> str:
     return ElementTree.tostring(made, encoding="unicode")
 
 
-# --- the picture of a search --------------------------------------------------------------------
+# --- the picture of a tuning --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,12 +338,14 @@ class Trial:
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the lowest WER; of equals that with the lowest CER, then the first."""
+    """Find the trial with the lowest WER; of equals that with the lowest CER, then the first."""
     return min(trials, key=lambda trial: trial.cost)
 
 
 def draw_tuning(trials: Sequence[Trial], baseline: float) -> bytes:
-    """Draw a search as PNG: WER over both weights, over the unknown words' score, over time.
+    """Draw a tuning as PNG: WER over both weights, over the unknown words' score, over time.
+
+    Over the weights WER is interpolated between the trials; where none is near, it is left white.
 
     Args:
         trials: in their order, at least one.
@@ -352,54 +355,51 @@ def draw_tuning(trials: Sequence[Trial], baseline: float) -> bytes:
 
     figure = Figure(figsize=(12.5, 3.9), layout="constrained")
     surface, unknown, course = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
-    _surface(surface, trials)
-    _dots(unknown, [trial.unk_score for trial in trials], trials)
-    unknown.set_xlabel("unk_score [nats]")
-    _course(course, trials, baseline)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()
-
-
-def _surface(axes: Axes, trials: Sequence[Trial]) -> None:
-    """WER between the trials is interpolated; where none is near, it is left white."""
-    x, y = ([getattr(t, name) for t in trials] for name in ("lm_weight", "word_bonus"))
-    wers = [100 * trial.words.rate for trial in trials]
+    found, wers = best(trials), [100 * trial.words.rate for trial in trials]
+    x, y = ([getattr(trial, name) for trial in trials] for name in ("lm_weight", "word_bonus"))
     ceiling = sorted(wers)[len(wers) * 3 // 4]  # the worst quarter would hide the valley
     shown = [min(wer, ceiling) for wer in wers]
     if len(set(zip(x, y, strict=True))) >= FEWEST_FOR_SURFACE and min(shown) < ceiling:
-        axes.tricontourf(x, y, shown, levels=LEVELS, cmap="viridis_r", alpha=0.85)
-    dots = axes.scatter(x, y, c=shown, cmap="viridis_r", s=18, edgecolors="white", linewidths=0.5)
-    colours = axes.figure.colorbar(dots, ax=axes)
-    colours.set_label(f"dev WER [%], {ceiling:.1f} and more in one colour")
-    found = best(trials)
-    axes.plot(found.lm_weight, found.word_bonus, marker="*", color="tab:red", markersize=14)
-    axes.set_xlabel("lm_weight")
-    axes.set_ylabel("word_bonus [nats]")
-    axes.set_title(
-        f"best: {100 * found.words.rate:.2f} %; dots of any unk_score", fontsize="medium"
+        surface.tricontourf(x, y, shown, levels=LEVELS, cmap="viridis_r", alpha=0.85)
+    dots = surface.scatter(
+        x, y, c=shown, cmap="viridis_r", s=18, edgecolors="white", linewidths=0.5
     )
+    colours = figure.colorbar(dots, ax=surface)
+    colours.set_label(f"dev WER [%], {ceiling:.1f} and more in one colour")
+    surface.plot(found.lm_weight, found.word_bonus, marker="*", color="tab:red", markersize=14)
+    surface.set(xlabel="lm_weight", ylabel="word_bonus [nats]")
+    title = f"best: {100 * found.words.rate:.2f} %; dots of any unk_score"
+    surface.set_title(title, fontsize="medium")
+
+    numbers = range(1, len(trials) + 1)
+    for axes, name, places in (
+        (unknown, "unk_score [nats]", [trial.unk_score for trial in trials]),
+        (course, "trial", numbers),
+    ):
+        axes.scatter(places, wers, s=18, alpha=0.6, linewidths=0)
+        number = trials.index(found)
+        axes.plot(places[number], wers[number], marker="*", color="tab:red", markersize=14)
+        axes.set(xlabel=name, ylabel="dev WER [%]")
+        plain(axes)
+
+    lowest = [100 * best(trials[:count]).words.rate for count in numbers]
+    course.step(numbers, lowest, where="post", color="tab:red")
+    course.axhline(100 * baseline, color="0.4", linestyle="dotted")
+    course.annotate("without a language model", (1, 100 * baseline), va="bottom", fontsize="small")
+    return png(figure)
 
 
-def _dots(axes: Axes, places: Sequence[float], trials: Sequence[Trial]) -> None:
-    wers = [100 * trial.words.rate for trial in trials]
-    axes.scatter(places, wers, s=18, alpha=0.6, linewidths=0)
-    number = trials.index(best(trials))
-    axes.plot(places[number], wers[number], marker="*", color="tab:red", markersize=14)
-    axes.set_ylabel("dev WER [%]")
-    _plain(axes)
-
-
-def _course(axes: Axes, trials: Sequence[Trial], baseline: float) -> None:
-    _dots(axes, range(1, len(trials) + 1), trials)
-    lowest = [100 * best(trials[:count]).words.rate for count in range(1, len(trials) + 1)]
-    axes.step(range(1, len(trials) + 1), lowest, where="post", color="tab:red")
-    axes.axhline(100 * baseline, color="0.4", linestyle="dotted")
-    axes.annotate("without a language model", (1, 100 * baseline), va="bottom", fontsize="small")
-    axes.set_xlabel("trial")
-
-
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Take half of the frame away, and put a grid behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
+
+
+def png(figure: Figure) -> bytes:
+    """Encode a figure; letters that the font lacks are boxes."""
+    image = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()

@@ -1,4 +1,4 @@
-"""Trainings beside each other: what differs, what they reached, as table, CSV and picture."""
+"""Trainings side by side: what differs, what they reached, as table, CSV and picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import math
 import os
 import statistics
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from asr.report.wording import Setting, counted, visible
+from asr.report.wording import Setting, counted, shortened, visible
 from asr.untrusted import read_text, shown
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ MAX_LOG_BYTES = 1 << 26  # 64 MiB: a million validations
 MAX_COUNT = 10**12  # of steps and epochs
 
 MEASURED = ("n", "WER %", "sd", "range", "CER %", "loss", "step", "audio h", "min")
+CELL_LENGTH = 24  # characters of a setting's value, or of a run's name in a picture
 OF_REPEATS = ("n", "sd", "range")  # columns that say nothing of single runs
 MEASURES = ("wer", "cer", "loss", "step", "epoch")  # of a run's best validation, in the CSV
 
@@ -43,6 +43,7 @@ PANELS_A_ROW = 3
 PANEL = (4.4, 3.6)  # width and height [inch]
 DECADE = 10.0  # a numeric setting that spans it has a logarithmic axis
 LABEL_LENGTH = 22  # characters of a value under a column
+TITLE_LENGTH = 40  # characters of a setting's name under a panel
 MOST_TICKS = 7  # values of a numeric setting that are ticks themselves
 
 
@@ -126,7 +127,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Finished runs of the same settings, but for the fold and the seed.
 
     Attributes:
@@ -168,7 +169,7 @@ class GroupedRuns:
 
     columns: tuple[str, ...]
     repeats: tuple[str, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[RunGroup, ...]
     others: tuple[Run, ...]
 
     @cached_property
@@ -178,7 +179,7 @@ class GroupedRuns:
         return os.path.commonpath([os.path.dirname(os.path.abspath(run.folder)) for run in runs])
 
     def name(self, run: Run) -> str:
-        """A run's folder, from the one that all runs lie in."""
+        """Give a run's folder, from the one that all runs lie in."""
         return visible(os.path.relpath(run.folder, self.folder))
 
 
@@ -216,7 +217,7 @@ def _count(text: str) -> int:
 
 
 def _amount(text: str) -> float:
-    """A number from 0 on; infinite is the loss of a text that CTC cannot fit into its audio."""
+    """Read a number from 0 on; the loss of a text that is infeasible for CTC is infinite."""
     amount = float(text)
     if not amount >= 0:
         raise ValueError(f"{shown(text)}, expected a number from 0 on")
@@ -265,7 +266,10 @@ def group_runs(runs: Sequence[Run], columns: Sequence[str] | None = None) -> Gro
             values = [run.settings.get(key) for key in columns]
             members.setdefault(tuple((type(v).__name__, v) for v in values), []).append(run)
     groups = [
-        Group(tuple(value for _, value in values), tuple(sorted(some, key=_rank)))
+        RunGroup(
+            tuple(value for _, value in values),
+            tuple(sorted(some, key=lambda run: min((row.wer, row.cer) for row in run.validations))),
+        )
         for values, some in members.items()
     ]
     groups.sort(key=lambda group: (group.wer.mean, group.cer.mean))
@@ -280,18 +284,12 @@ def _differs(key: str, runs: Sequence[Run]) -> bool:
 
 
 def _comes_along(key: str, differ: Sequence[str], runs: Sequence[Run]) -> bool:
-    """Whether a setting is that of its section's class, as momentum=0.9 of every RMSprop."""
+    """Tell whether a setting is that of its section's class, as momentum=0.9 of every RMSprop."""
     section = key.rpartition(".")[0]
     if section not in differ:
         return False
     pairs = {(repr(run.settings.get(section)), repr(run.settings.get(key))) for run in runs}
     return len({of_section for of_section, _ in pairs}) == len(pairs)
-
-
-def _rank(run: Run) -> tuple[float, float]:
-    best = run.best
-    assert best is not None, "a run that is done has validations"
-    return best.wer, best.cer
 
 
 # --- table and CSV ------------------------------------------------------------------------------
@@ -325,7 +323,7 @@ def groups_table(runs: GroupedRuns, limit: int | None = None) -> Table:
             "min": f"{sum(row.elapsed_s for row in last) / len(last) / 60:.1f}",
         }
         table.add_row(
-            *(Text(_tail(_text(value))) for value in group.settings),
+            *(Text(_end(_text(value))) for value in group.settings),
             *(Text(cells[name], "bold" if name == "WER %" else "") for name in measures),
             Text(runs.name(group.runs[0])),
         )
@@ -370,7 +368,7 @@ def short_names(keys: Sequence[str]) -> list[str]:
 
 
 def _text(value: Setting) -> str:
-    """A setting as a config writes it."""
+    """Write a setting as a config does."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -378,9 +376,9 @@ def _text(value: Setting) -> str:
     return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
 
 
-def _tail(text: str, length: int = 24) -> str:
-    """The end of a text, which tells paths apart."""
-    return text if len(text) <= length else f"…{text[1 - length :]}"
+def _end(text: str) -> str:
+    """Keep the end of a text, which tells paths apart."""
+    return shortened(text, CELL_LENGTH, keep_end=True)
 
 
 def runs_csv(runs: GroupedRuns) -> str:
@@ -411,7 +409,7 @@ def runs_csv(runs: GroupedRuns) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text for a cell that a spreadsheet takes for a text, and not for something to compute.
+    """Write a cell that a spreadsheet takes for a text, and not for something to compute.
 
     OWASP, "CSV Injection": what begins with =, +, - or @ gets an apostrophe in front.
     """
@@ -433,7 +431,10 @@ def draw_runs(runs: GroupedRuns) -> bytes:
     thin line joins groups that differ in nothing else. The last panel has the dev loss of every
     run, dotted where it is not done.
     """
+    # Imported here: `asr runs` needs neither for its table.
     from matplotlib.figure import Figure
+
+    from asr.report.plots import plain, png
 
     drawn = runs.columns if 0 < len(runs.columns) <= MOST_PANELS else ()
     count = max(len(drawn), 1) + 1
@@ -449,19 +450,12 @@ def draw_runs(runs: GroupedRuns) -> bytes:
         _draw_bars(panels[0], runs)
     _draw_curves(curves, runs)
     for axes in (*panels, curves):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.set_axisbelow(True)
-    image = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name may hold letters that the font lacks: boxes stand for them, the CSV has them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()
+        plain(axes)
+    return png(figure)
 
 
 def _draw_setting(axes: Axes, key: str, runs: GroupedRuns) -> None:
-    """One panel: WER of every run against one of its settings."""
+    """Draw one panel: WER of every run against one of its settings."""
     column = runs.columns.index(key)
     dots = [  # value of the setting, WER [%], of the best group
         (group.settings[column], wer, number == 0)
@@ -492,12 +486,12 @@ def _draw_setting(axes: Axes, key: str, runs: GroupedRuns) -> None:
             [place for place, _ in own], [wer for _, wer in own],
             color=colour, s=24, alpha=0.9 if is_best else 0.5, linewidths=0, zorder=3,
         )  # fmt: skip
-    axes.set_xlabel(_short(_text(key), 40), parse_math=False)
+    axes.set_xlabel(shortened(_text(key), TITLE_LENGTH), parse_math=False)
     axes.set_ylabel("best dev WER [%]")
 
 
 def _finite_wers(runs: Sequence[Run]) -> list[float]:
-    """Best dev WERs of runs [%]."""
+    """List the best dev WERs of runs [%]."""
     rates = [run.best.wer for run in runs if run.best]
     return [100 * rate for rate in rates if math.isfinite(rate)]
 
@@ -509,12 +503,25 @@ def _set_axis(axes: Axes, means: Mapping[Setting, float]) -> dict[Setting, float
         axes: to set.
         means: WER by value, by which values that are no numbers are sorted.
     """
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     numbers = [float(v) for v in means if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if numbers and len(numbers) == len(means):
-        _set_numeric_axis(axes, sorted(numbers))
+        low, high = min(numbers), max(numbers)
+        if low > 0 and high / low >= DECADE:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+        else:
+            margin = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
+            axes.set_xlim(low - margin, high + margin)
+        if len(numbers) <= MOST_TICKS:
+            axes.set_xticks(sorted(numbers), [f"{number:.4g}" for number in sorted(numbers)])
         return dict(zip(means, numbers, strict=True))
     values = sorted(means, key=lambda value: means[value])
-    labels = [_short(_text(value)) for value in values]
+    labels = [shortened(_text(value), LABEL_LENGTH) for value in values]
     is_long = max(map(len, labels), default=0) > 8
     axes.set_xticks(
         range(len(labels)), labels, parse_math=False,
@@ -524,36 +531,19 @@ def _set_axis(axes: Axes, means: Mapping[Setting, float]) -> dict[Setting, float
     return {value: float(place) for place, value in enumerate(values)}
 
 
-def _set_numeric_axis(axes: Axes, numbers: Sequence[float]) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
-    low, high = numbers[0], numbers[-1]
-    if low > 0 and high / low >= DECADE:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
-    else:
-        margin = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
-        axes.set_xlim(low - margin, high + margin)
-    if len(numbers) <= MOST_TICKS:
-        axes.set_xticks(numbers, [f"{number:.4g}" for number in numbers])
-
-
 def _draw_bars(axes: Axes, runs: GroupedRuns) -> None:
-    """Groups from best to worst, or the runs of the only one: mean, range, and every run."""
+    """Draw groups from best to worst, or the runs of the only one: mean, range, and every run."""
     rows: list[tuple[str, list[float]]] = []
     if len(runs.groups) == 1:
         for run in runs.groups[0].runs:
             repeat = [
                 f"{k.removeprefix('data.')} {_text(run.settings.get(k))}" for k in runs.repeats
             ]
-            rows.append((", ".join(repeat) or _tail(runs.name(run)), _finite_wers([run])))
+            rows.append((", ".join(repeat) or _end(runs.name(run)), _finite_wers([run])))
     else:
         for group in runs.groups:
             times = f" x{len(group.runs)}" if len(group.runs) > 1 else ""
-            rows.append((_tail(runs.name(group.runs[0])) + times, _finite_wers(group.runs)))
+            rows.append((_end(runs.name(group.runs[0])) + times, _finite_wers(group.runs)))
     every = [row for row in rows if row[1]]
     rows = every[:MOST_BARS]
     if len(rows) < len(every):
@@ -569,7 +559,7 @@ def _draw_bars(axes: Axes, runs: GroupedRuns) -> None:
 
 
 def _draw_curves(axes: Axes, runs: GroupedRuns) -> None:
-    """The dev loss of every run over its steps, the best group on top."""
+    """Draw the dev loss of every run over its steps, the best group on top."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     lines = [(run, UNDONE, ":") for run in runs.others if run.validations]
@@ -595,7 +585,3 @@ def _draw_curves(axes: Axes, runs: GroupedRuns) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if lines:
         axes.legend(frameon=False, loc="upper right")
-
-
-def _short(text: str, length: int = LABEL_LENGTH) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -14,16 +14,20 @@ from rich.text import Text
 
 from asr.metrics.error_rate import Confusion, WordPair, confusions
 from asr.report.comparison import FEW_SEGMENTS, Comparison, Pair, verdict
-from asr.report.evaluation import Evaluation, Slice, Slices, cut, worst
+from asr.report.evaluation import Evaluation, cut, worst
 from asr.report.wording import (
     NOT_GIVEN,
     Gap,
+    Setting,
     between,
     bounds,
     counted,
     excerpt,
     number,
+    p_value,
     percent,
+    setting_text,
+    shortened,
     told,
     visible,
 )
@@ -101,9 +105,11 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
     ):
         table.add_column(name, Text(footer), justify="right", no_wrap=True)
     for row in slices.rows[:limit]:
-        words = row.words
+        words, name = row.words, NOT_GIVEN if row.value is None else visible(row.value)
+        if row.low is not None and row.high is not None:
+            name = bounds(row.low, row.high, last=row.high == slices.highest)
         table.add_row(
-            Text(_slice_name(row, slices)),
+            Text(name),
             Text(number(row.num_utterances)),
             Text(number(words.reference_length)),
             Text(number(words.substitutions)),
@@ -117,12 +123,6 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
     if left_out:
         table.caption = f"{counted(left_out, 'row')} more in evaluation.json"
     return table
-
-
-def _slice_name(row: Slice, slices: Slices) -> str:
-    if row.low is not None and row.high is not None:
-        return bounds(row.low, row.high, last=row.high == slices.highest)
-    return NOT_GIVEN if row.value is None else visible(row.value)
 
 
 def confusion_table(evaluation: Evaluation, limit: int = 10) -> Table:
@@ -179,13 +179,21 @@ class AlignedLines:
     words: Sequence[WordPair | Gap]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for group in _broken(map(_column, self.words), options.max_width):
+        groups: list[list[list[Text]]] = [[]]
+        used = len(LINES[0])
+        for column in map(_column, self.words):
+            if groups[-1] and used + column[0].cell_len > options.max_width:
+                groups.append([])
+                used = len(LINES[0])
+            groups[-1].append(column)
+            used += column[0].cell_len
+        for group in groups if self.words else ():
             for row, name in enumerate(LINES):
                 yield Text.assemble((name, "dim"), *(column[row] for column in group))
 
 
 def _column(word: WordPair | Gap) -> list[Text]:
-    """The three lines of one aligned pair, padded to one width in cells, a space after them."""
+    """Make the three lines of an aligned pair, padded to one width in cells, a space after them."""
     if isinstance(word, Gap):
         cut_words = (f"({word.num_words} words)", "dim")
         cells = [cut_words, cut_words, ("", "")]
@@ -199,21 +207,6 @@ def _column(word: WordPair | Gap) -> list[Text]:
         cells = [(reference, style), (hypothesis, style or "dim"), (mark, style)]
     width = max(cell_len(text) for text, _ in cells)
     return [Text(text + " " * (width - cell_len(text) + 1), style) for text, style in cells]
-
-
-def _broken(columns: Iterable[list[Text]], max_width: int) -> Iterator[list[list[Text]]]:
-    """Columns in groups that fit beside the names of the lines."""
-    group: list[list[Text]] = []
-    used = len(LINES[0])
-    for column in columns:
-        width = column[0].cell_len
-        if group and used + width > max_width:
-            yield group
-            group, used = [], len(LINES[0])
-        group.append(column)
-        used += width
-    if group:
-        yield group
 
 
 # --- a comparison -------------------------------------------------------------------------------
@@ -240,36 +233,29 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     pairs: list[Pair | None] = [None, *comparison.pairs]
     for place, (system, pair) in enumerate(zip(comparison.systems, pairs, strict=True)):
-        evaluation = system.evaluation
+        evaluation, against_first = system.evaluation, []
+        if pair is not None:
+            words, ends = pair.words, "—"
+            if words.interval:
+                ends = f"[{100 * words.interval.low:+.2f}, {100 * words.interval.high:+.2f}]"
+            against_first = [
+                Text(f"{100 * words.difference:+.2f}", "bold"),
+                Text(ends),
+                Text(p_value(pair.matched.p, 3)),
+                *([Text(p_value(pair.p_holm, 3))] if is_corrected else []),
+                Text("—" if words.probability is None else percent(words.probability)),
+                Text(number(pair.better)),
+                Text(number(pair.worse)),
+            ]
         table.add_row(
             Text(visible(system.name)),
             *(Text(_setting(values[place])) for values in settings.values()),
             Text(percent(evaluation.words.rate, 2), "bold"),
             Text(between(evaluation.intervals.words, 2)),
             Text(percent(evaluation.characters.rate, 2)),
-            *([] if pair is None else _pair_cells(pair, is_corrected)),
+            *against_first,
         )
     return table
-
-
-def _pair_cells(pair: Pair, is_corrected: bool) -> list[Text]:
-    words = pair.words
-    ends = (words.interval.low, words.interval.high) if words.interval else ()
-    return [
-        Text(f"{100 * words.difference:+.2f}", "bold"),
-        Text(f"[{', '.join(f'{100 * end:+.2f}' for end in ends)}]" if ends else "—"),
-        Text(_p_value(pair.matched.p)),
-        *([Text(_p_value(pair.p_holm))] if is_corrected else []),
-        Text("—" if words.probability is None else percent(words.probability)),
-        Text(number(pair.better)),
-        Text(number(pair.worse)),
-    ]
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return "—"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def settings_table(comparison: Comparison) -> Table | None:
@@ -284,11 +270,8 @@ def settings_table(comparison: Comparison) -> Table | None:
     return table
 
 
-def _setting(value: object) -> str:
-    if value is None:
-        return "—"
-    text = str(value)
-    return visible(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
+def _setting(value: Setting) -> str:
+    return visible(shortened(setting_text(value, absent="—"), LONGEST))
 
 
 def comparison_notes(comparison: Comparison) -> Text:

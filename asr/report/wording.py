@@ -35,16 +35,39 @@ def visible(text: str) -> str:
 
     Returns:
         The text with ASCII controls as their pictures (U+2400 to U+2421) and the others as
-        `<U+202E>`; it neither steers a terminal nor reorders what is around it.
+        `<U+202E>`; it neither steers a terminal nor reorders what is around it. All else stays, a
+        backslash too: reports show texts as they are (`asr.text.printable` is for messages).
     """
-    return _ACTING.sub(_picture, text)
+
+    def picture(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        if code < 0x20:
+            return chr(0x2400 + code)
+        return "␡" if code == 0x7F else f"<U+{code:04X}>"
+
+    return _ACTING.sub(picture, text)
 
 
-def _picture(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"<U+{code:04X}>"
+def shortened(text: str, max_length: int, keep_end: bool = False) -> str:
+    """Cut what is longer than it may be, with an ellipsis in the place of its end or beginning."""
+    if len(text) <= max_length:
+        return text
+    return f"…{text[1 - max_length :]}" if keep_end else f"{text[: max_length - 1]}…"
+
+
+def setting_text(value: Setting, absent: str = "none") -> str:
+    """Write the value of a setting for readers: `yes`, `no`, a number, a text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return absent if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def p_value(p: float | None, digits: int = 4) -> str:
+    """Write a probability: `0.0312`, `< 0.0001`; a dash where there is none."""
+    if p is None:
+        return "—"
+    least = 10**-digits
+    return f"< {least:.{digits}f}" if p < least else f"{p:.{digits}f}"
 
 
 def percent(rate: float, digits: int = 1) -> str:

@@ -15,12 +15,8 @@ import soundfile
 
 from asr.cli.main import main
 from asr.metrics.calibration import Calibration, fit_calibration, reliability
-from asr.report.evaluation import (
-    read_calibration,
-    read_evaluation,
-    word_outcomes,
-    write_calibration,
-)
+from asr.report.evaluation import word_outcomes
+from asr.report.evaluation_file import read_calibration, read_evaluation, write_calibration
 
 
 def test_report_and_json_agree_with_the_terminal(

@@ -17,7 +17,7 @@ import torch
 from asr.cli.main import main
 from asr.cli.options import attempt
 from asr.metrics.calibration import Calibration
-from asr.report.evaluation import write_calibration
+from asr.report.evaluation_file import write_calibration
 from asr.transcriber import Transcriber, Transcript
 
 Fails = Callable[..., str]

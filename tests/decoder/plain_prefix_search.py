@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asr.decoder.greedy import BLANK, Hypothesis
+from asr.decoder.greedy import Hypothesis
 from asr.decoder.ngram import END, UNKNOWN, NgramModel
+from asr.text import BLANK_ID
 
 Prefix = tuple[int, ...]
 Spans = tuple[tuple[int, int], ...]  # first frame of each token, and the frame after its last one
@@ -217,9 +218,10 @@ class PlainSearch:
         """The best hypotheses for log-probabilities `(T, V)`, best first."""
         beam: dict[Prefix, Entry] = {(): Entry(blank=0.0, best_blank=Alignment(0.0))}
         for frame, row in enumerate(log_probs):
-            if row[BLANK] > self.skip_above:
+            if row[BLANK_ID] > self.skip_above:
                 beam = {
-                    prefix: entry.after_blank(row[BLANK], frame) for prefix, entry in beam.items()
+                    prefix: entry.after_blank(row[BLANK_ID], frame)
+                    for prefix, entry in beam.items()
                 }
             else:
                 beam = self._step(beam, row, frame)
@@ -273,7 +275,7 @@ class PlainSearch:
         What comes from the prefix that is shorter by a token counts even where the token is too
         unlikely to make a new prefix.
         """
-        after = entry.after_blank(row[BLANK], frame)
+        after = entry.after_blank(row[BLANK_ID], frame)
         if prefix:
             after.label = entry.label + row[prefix[-1]]
             after.best_label = entry.best_label.plus(row[prefix[-1]])

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asr.decoder.alignment import Frames, Path
+from asr.decoder.alignment import Frames, StatePath
 
 
-def plain_best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
+def plain_best_path(log_probs: Frames, tokens: Sequence[int]) -> StatePath:
     """What `asr.decoder.alignment.best_path` must find, by its equation, line by line."""
     labels = [0]
     for token in tokens:
@@ -30,7 +30,7 @@ def plain_best_path(log_probs: Frames, tokens: Sequence[int]) -> Path:
     for sources in reversed(came_from):
         states.append(state)
         state = sources[state]
-    return Path(np.array(states[::-1], dtype=np.int64), score)
+    return StatePath(np.array(states[::-1], dtype=np.int64), score)
 
 
 def _best_source(row: Sequence[float], labels: Sequence[int], state: int) -> int:

@@ -13,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from asr.decoder import Greedy, alignment
-from asr.decoder.alignment import MIN_SEGMENT, Path, best_path, forced_alignment, segment_length
+from asr.decoder.alignment import (
+    MIN_SEGMENT,
+    StatePath,
+    best_path,
+    forced_alignment,
+    segment_length,
+)
 from tests.decoder.plain_viterbi import plain_best_path
 
 Array = NDArray[Any]
@@ -53,7 +59,7 @@ def every_path(num_frames: int, tokens: list[int]) -> list[tuple[int, ...]]:
     return paths
 
 
-def enumerated(log_probs: Array, tokens: list[int]) -> Path:
+def enumerated(log_probs: Array, tokens: list[int]) -> StatePath:
     """The best of every path; of a tie the one that is furthest on, read from its end."""
     labels = [0, *(label for token in tokens for label in (token, 0))]
 
@@ -61,7 +67,7 @@ def enumerated(log_probs: Array, tokens: list[int]) -> Path:
         return sum(float(row[labels[state]]) for row, state in zip(log_probs, states, strict=True))
 
     best = max(every_path(len(log_probs), tokens), key=lambda path: (score(path), path[::-1]))
-    return Path(np.array(best), score(best))
+    return StatePath(np.array(best), score(best))
 
 
 def test_by_hand(search: Any) -> None:

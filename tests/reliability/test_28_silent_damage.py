@@ -28,10 +28,8 @@ from asr.metrics.calibration import Calibration
 from asr.metrics.error_rate import score_utterance
 from asr.model_file import load_model, save_model
 from asr.recognizer import ModelSpec, Part, Recognizer
-from asr.report.evaluation import (
-    EvaluatedUtterance,
-    Evaluation,
-    ModelDescription,
+from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
+from asr.report.evaluation_file import (
     evaluation_to_json,
     read_calibration,
     read_evaluation,

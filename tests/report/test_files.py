@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from asr.metrics.error_rate import score_utterance, total
-from asr.report.evaluation import EvaluatedUtterance, read_evaluation
+from asr.report.evaluation import EvaluatedUtterance
+from asr.report.evaluation_file import read_evaluation
 from asr.report.files import (
     ctm,
     cues,
