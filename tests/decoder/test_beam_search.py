@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.decoder import BeamSearch, Greedy, Hypothesis
+from asr.decoder import BeamSearch, Greedy, Hypothesis, beam_search
 from asr.decoder.beam_search import search
 from asr.decoder.ngram import END
 from asr.decoder.ngram_file import save_ngram_model
@@ -209,6 +209,9 @@ def test_all_settings_share_one_compiled_search(tmp_path: Path) -> None:
     ):
         decode(decoder, written("ab"))
     assert len(search.signatures) == 1
+    # Nor is a part of it compiled twice, for an argument that is a literal in one place say.
+    parts = [each for each in vars(beam_search).values() if hasattr(each, "signatures")]
+    assert {len(each.signatures) for each in parts} <= {0, 1}
 
 
 def test_a_model_file_is_read(tmp_path: Path) -> None:
