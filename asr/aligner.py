@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.audio import load_audio
-from asr.decoder import Hypothesis
 from asr.decoder.alignment import forced_alignment
 from asr.model_file import load_model
 from asr.recognizer import Progress, Recognizer, Waveform, choose_device, silent
@@ -171,8 +170,19 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
     normalized = recognizer.text(text)
     if not normalized:
         raise ValueError(f"text {shown(text)} has no characters to align, expected at least one")
-    hypothesis = _hypothesis(recognizer, emission, normalized)
-    characters = _characters(normalized, hypothesis, emission)
+    tokens, shift = recognizer.tokenizer.encode(normalized), emission.frame_shift_s
+    found = forced_alignment(emission.log_probs, tokens, "text")
+    characters = [
+        Character(
+            character,
+            round(start * shift, 3),
+            min(round(end * shift, 3), emission.duration),
+            round(log_prob, 4),
+        )
+        for character, start, end, log_prob in zip(
+            normalized, found.starts, found.ends, found.log_probs, strict=True
+        )
+    ]
     spans = [
         tuple(own)
         for is_space, own in groupby(characters, lambda c: c.character == " ")
@@ -193,7 +203,7 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
         )
         for own, original in zip(spans, written, strict=True)
     ]
-    log_prob = hypothesis.score / len(emission.log_probs)
+    log_prob = found.score / len(emission.log_probs)
     return Alignment(
         text=normalized,
         words=tuple(words),
@@ -201,40 +211,6 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
         log_prob=round(log_prob, 4),
         shortfall=round(max(0.0, emission.best_log_prob - log_prob), 4),
         confidence=_confidence(characters),
-    )
-
-
-def character_path(recognizer: Recognizer, emission: Emission, text: str) -> tuple[Character, ...]:
-    """Find where the most likely path writes each character of a normalised text.
-
-    For pictures of a reference and a hypothesis over the same recording.
-
-    Args:
-        recognizer: the model, for its alphabet.
-        emission: of `Aligner.emission`.
-        text: normalised; may be empty.
-
-    Raises:
-        ValueError: characters outside of the alphabet, or more of them than there are frames for.
-    """
-    return _characters(text, _hypothesis(recognizer, emission, text), emission)
-
-
-def _hypothesis(recognizer: Recognizer, emission: Emission, text: str) -> Hypothesis:
-    return forced_alignment(emission.log_probs, recognizer.tokenizer.encode(text), "text")
-
-
-def _characters(text: str, hypothesis: Hypothesis, emission: Emission) -> tuple[Character, ...]:
-    shift = emission.frame_shift_s
-    spans = zip(text, hypothesis.starts, hypothesis.ends, hypothesis.log_probs, strict=True)
-    return tuple(
-        Character(
-            character,
-            round(start * shift, 3),
-            min(round(end * shift, 3), emission.duration),
-            round(log_prob, 4),
-        )
-        for character, start, end, log_prob in spans
     )
 
 

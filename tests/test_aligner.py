@@ -16,7 +16,6 @@ from asr.aligner import (
     Alignment,
     Emission,
     align_emission,
-    character_path,
 )
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.word import Character
@@ -113,13 +112,14 @@ def test_texts_that_cannot_be_aligned(text: str, message: str) -> None:
         align_emission(recognizer_of(), emission_of("_a_b_"), text)
 
 
-def test_the_path_of_any_text_over_one_recording() -> None:
-    recognizer, emission = recognizer_of(), emission_of("_ab_ _b")
-    path = character_path(recognizer, emission, "ab b")
-    assert [(each.character, each.start, each.end) for each in path] == [
-        ("a", 0.02, 0.04), ("b", 0.04, 0.06), (" ", 0.08, 0.1), ("b", 0.12, 0.14),
+def test_every_word_has_its_characters() -> None:
+    first, second = align_emission(recognizer_of(), emission_of("_ab_ _b"), "ab b").words
+    assert [(each.character, each.start, each.end) for each in first.characters] == [
+        ("a", 0.02, 0.04), ("b", 0.04, 0.06),
     ]  # fmt: skip
-    assert character_path(recognizer, emission, "") == ()
+    assert [(each.character, each.start, each.end) for each in second.characters] == [
+        ("b", 0.12, 0.14),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("model", [{}, {"subsampling": 8, "upsampling": 2}, {"subsampling": 3}])

@@ -282,10 +282,12 @@ def write_report(evaluation: Evaluation, folder: Path, clips: Clips | None = Non
     sclite = {"ref.trn": reference_trn(utterances), "hyp.trn": hypothesis_trn(utterances)}
     if has_times(utterances):
         sclite |= {"ref.stm": reference_stm(utterances), "hyp.ctm": hypothesis_ctm(utterances)}
-    json, html = evaluation_to_json(evaluation), render_evaluation(evaluation, clips)
-    texts = {"evaluation.json": json, "report.html": html} | sclite
+    texts = {
+        "evaluation.json": evaluation_to_json(evaluation),
+        "report.html": render_evaluation(evaluation, clips),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
+    for name, text in (texts | sclite).items():
         replace_text(folder / name, text)
     return ReportPaths(
         folder / "evaluation.json", folder / "report.html", tuple(folder / name for name in sclite)
