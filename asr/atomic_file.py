@@ -89,7 +89,7 @@ def replace_bytes(path: Path, content: bytes | memoryview, *, durable: bool = Tr
 
 
 def _named(error: OSError, path: Path, size: int) -> OSError:
-    """The error with the file and the bytes that were to be written."""
+    """Make the error of the file and the bytes that were to be written."""
     problem = os.strerror(error.errno) if error.errno else str(error)
     return OSError(error.errno, f"cannot be written, {size} bytes needed: {problem}", str(path))
 

@@ -63,7 +63,7 @@ def locked(
 
 
 def _open(path: Path) -> BinaryIO:
-    """The file for reading and writing; never what a link leads to, which would be emptied."""
+    """Open the file to read and write; never what a link leads to, which would be emptied."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o666)

@@ -16,12 +16,12 @@ _LIMITS = (  # of a process, and where /proc/self/statm [pages] counts what is t
 
 
 def machine_memory(root: Path = ROOT) -> int:
-    """Memory of this machine, or of the control group that the process is in [bytes]."""
+    """Tell the memory of this machine, or of the control group that the process is in [bytes]."""
     return min([_meminfo(root, "MemTotal"), *(limit for limit, _ in _control_groups(root))])
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """What this process can still take before something is swapped out or killed [bytes].
+    """Tell what this process can still take before something is swapped out or killed [bytes].
 
     The least of what the machine has, what each control group above the process allows, and what
     the limits of the process (`ulimit -v`, `ulimit -d`) leave.
@@ -56,7 +56,7 @@ def require_memory(num_bytes: float, what: str, there: int | None = None) -> Non
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means a lack of memory, on a GPU or a CPU."""
+    """Tell whether an error means a lack of memory, on a GPU or a CPU."""
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
@@ -70,7 +70,7 @@ def _meminfo(root: Path, name: str) -> int:
 
 
 def _control_groups(root: Path) -> Iterator[tuple[int, int]]:
-    """The limit and the use of each control group that the process is in and that has a limit.
+    """Read limit and use of each control group that the process is in and that has a limit.
 
     Files that are in the cache of the kernel count as used there, though they give way.
     """
@@ -100,7 +100,7 @@ def _control_groups(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def _read(path: Path, name: str | None = None) -> int | None:
-    """The number in a file, or that of a name in it; None where there is none."""
+    """Read the number in a file, or that of a name in it; None where there is none."""
     try:
         words = path.read_text(encoding="utf-8").split()
     except OSError:
