@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import groupby, pairwise, product
+from itertools import combinations_with_replacement, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,8 @@ def every_path(num_frames: int, tokens: list[int]) -> list[tuple[int, ...]]:
     """All sequences of states that CTC collapses to these labels, found by collapsing them."""
     labels = [0, *(label for token in tokens for label in (token, 0))]
     paths = []
-    for states in product(range(len(labels)), repeat=num_frames):
+    # A path never goes back, so these are all that may be one.
+    for states in combinations_with_replacement(range(len(labels)), num_frames):
         steps = [b - a for a, b in pairwise(states)]
         written = [label for label, _ in groupby(labels[s] for s in states) if label]
         is_forward = all(0 <= step <= 2 for step in steps)

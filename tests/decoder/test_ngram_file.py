@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_the_former_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "former")
-    monkeypatch.setattr("asr.decoder.ngram_file._arpa_lines", lambda *_: 1 / 0)
+    monkeypatch.setattr("asr.decoder.ngram_file._log10", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_ngram_model(path, train(encode([["a"]]), 2, fallback=FALLBACK).model)
     assert path.read_text() == "former"
