@@ -26,8 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from asr.cli.lm import Sentences
-from asr.decoder.kneser_ney import FALLBACK, encode, train
+from asr.cli.lm import FALLBACK, Sentences
+from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram import NgramModel, measure_perplexity
 from asr.decoder.ngram_file import load_ngram_model, save_ngram_model
 from asr.text import TextNormalizer
