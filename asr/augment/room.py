@@ -185,6 +185,10 @@ class SimulatedRooms:
     def response(self, room: int, sample_rate: int) -> NDArray[np.float32]:
         """Make the impulse response of one room, `(num_taps,)` float32 at `sample_rate` [Hz]."""
         generator = np.random.default_rng([self.seed, room])
+        return room_response(self.shoebox(generator), sample_rate, generator)
+
+    def shoebox(self, generator: np.random.Generator) -> Shoebox:
+        """Draw a room, and places in it for the speaker and the microphone."""
         lows, highs = np.transpose(self.sides)
         size = generator.uniform(lows, highs)
         rt60_s = generator.uniform(*self.rt60_s)
@@ -194,9 +198,7 @@ class SimulatedRooms:
             direction = generator.standard_normal(3)
             source = microphone + distance * direction / np.linalg.norm(direction)
             if (source >= WALL_M).all() and (source <= size - WALL_M).all():
-                break
-        shoebox = Shoebox(_position(size), _position(source), _position(microphone), rt60_s)
-        return room_response(shoebox, sample_rate, generator)
+                return Shoebox(_position(size), _position(source), _position(microphone), rt60_s)
 
 
 def room_response(

@@ -117,7 +117,7 @@ def test_a_room_does_not_raise_an_offset():
 
 def test_places_keep_to_room_and_distance():
     rooms = SimulatedRooms(size_m=[[3.5, 3, 2.4], [10, 8, 4]], distance_m=[0.5, 1.5])
-    drawn = [rooms._draw(np.random.default_rng(seed)) for seed in range(300)]
+    drawn = [rooms.shoebox(np.random.default_rng(seed)) for seed in range(300)]
     sizes = np.array([room.size for room in drawn])
     assert (sizes >= [3.5, 3, 2.4]).all()
     assert (sizes <= [10, 8, 4]).all()
