@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from asr.metrics.error_rate import score_utterance
-from asr.report.wording import Gap, compact, excerpt, visible
+from asr.report.wording import Gap, compact, excerpt, p_value, setting_text, shortened, visible
 
 BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
@@ -33,6 +33,16 @@ def test_no_control_of_unicode_is_left():
     left = {each for each in shown if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp")}
     assert left == set()
     assert not {each for each in shown if unicodedata.bidirectional(each) in BIDI_CONTROLS}
+
+
+def test_numbers_settings_and_long_texts_by_hand():
+    digits = {(None, 4): "—", (0.03124, 4): "0.0312", (1e-5, 4): "< 0.0001", (4e-4, 3): "< 0.001"}
+    assert {given: p_value(*given) for given in digits} == digits
+    texts = {None: "none", True: "yes", False: "no", 8: "8", 0.25: "0.25", "fast": "fast"}
+    assert {value: setting_text(value) for value in texts} == texts
+    assert setting_text(None, absent="—") == "—"
+    assert [shortened("abcdef", most) for most in (6, 4)] == ["abcdef", "abc…"]
+    assert shortened("abcdef", 4, keep_end=True) == "…def"
 
 
 def shown(reference, hypothesis):
