@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,6 @@ NEEDS = "flashlight-text is not installed: pip install 'lstm-asr[decode]' (Pytho
 
 MAX_REASON_LENGTH = 300  # characters of KenLM's own message
 IMPOSSIBLE = -1e30  # in float32, where flashlight-text adds scores up
-
-
-class _Flashlight(NamedTuple):
-    """The modules of flashlight-text, which is not everywhere."""
-
-    decoder: Any
-    kenlm: Any
-    dictionary: Any
 
 
 class LexiconBeamSearch:
@@ -81,10 +73,9 @@ class LexiconBeamSearch:
             from flashlight.lib.text.decoder import kenlm
         except ImportError as error:
             raise ValueError(NEEDS) from error
-        self._modules = _Flashlight(decoder, kenlm, dictionary)
         self.alphabet, self.beam_size, self.nbest = alphabet, beam_size, nbest
         self.max_tokens, self.beam_threshold = max_tokens, beam_threshold
-        self.lm_weight, self.word_bonus = lm_weight, word_bonus
+        self.word_bonus = word_bonus
         self._tokenizer = CharTokenizer(alphabet)
         if SPACE not in alphabet:
             raise ValueError("the model's alphabet has no space, which a lexicon needs")
@@ -97,21 +88,21 @@ class LexiconBeamSearch:
             words, self.unwritable = load_ngram_model(lm_path).written_in(alphabet)
         else:
             raise ValueError("a lexicon search needs a lexicon or a language model")
-        self._decoder = self._build(words, lm_path)
-
-    def _build(self, words: list[str], lm_path: Path | None) -> Any:
-        """Build flashlight-text's decoder; its parts are kept, as it only refers to them."""
-        library = self._modules.decoder
-        self._dictionary = self._modules.dictionary.Dictionary([*words, UNKNOWN])
+        # The parts of flashlight-text's decoder are kept, as it only refers to them.
+        self._dictionary: Any = dictionary.Dictionary([*words, UNKNOWN])
         if lm_path is None:
-            self._lm = library.ZeroLM()
+            self._lm: Any = decoder.ZeroLM()
         elif form_of(lm_path) != Form.COMPACT:
-            self._lm = self._kenlm(lm_path)
+            self._lm = _load_kenlm(kenlm, lm_path, self._dictionary)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 arpa = Path(folder) / "lm.arpa"
                 save_ngram_model(arpa, load_ngram_model(lm_path))
-                self._lm = self._kenlm(arpa)
+                self._lm = _load_kenlm(kenlm, arpa, self._dictionary)
+        self._decoder = self._build(decoder, words, 0.0 if lm_path is None else lm_weight)
+
+    def _build(self, library: Any, words: list[str], lm_weight: float) -> Any:
+        """Build flashlight-text's decoder with a tree of the words' spellings."""
         self._trie = library.Trie(len(self.alphabet) + 1, self._space)
         start = self._lm.start(False)
         for number, word in enumerate(words):
@@ -124,7 +115,7 @@ class LexiconBeamSearch:
             beam_size_token=self.max_tokens,
             beam_threshold=self.beam_threshold,
             # KenLM says log10.
-            lm_weight=self.lm_weight * math.log(10) if lm_path else 0.0,
+            lm_weight=lm_weight * math.log(10),
             word_score=self.word_bonus,
             unk_score=-math.inf,
             sil_score=0.0,
@@ -134,20 +125,6 @@ class LexiconBeamSearch:
         return library.LexiconDecoder(
             options, self._trie, self._lm, self._space, BLANK_ID, len(words), [], False
         )
-
-    def _kenlm(self, path: Path) -> Any:
-        # KenLM itself has no bounds: a pipe, a bomb, a file with holes.
-        if form_of(path) == Form.KENLM:
-            require_memory(path.stat().st_size, str(path))
-        else:
-            with open_regular(path, "a language model") as file:
-                for _ in whole_lines(unpacked(file, path), path):
-                    pass
-        try:
-            return self._modules.kenlm.KenLM(str(path), self._dictionary)
-        except RuntimeError as error:
-            reason = str(error)[:MAX_REASON_LENGTH]  # KenLM quotes lines of any length
-            raise ValueError(f"{path}: KenLM cannot read it: {reason}") from error
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Decode a batch.
@@ -183,6 +160,21 @@ class LexiconBeamSearch:
             if result.score > IMPOSSIBLE and is_complete:
                 found.setdefault(hypothesis.tokens, hypothesis)
         return list(found.values())[: self.nbest] or [Hypothesis((), (), (), (), -math.inf)]
+
+
+def _load_kenlm(library: Any, path: Path, dictionary: Any) -> Any:
+    """Load a language model by KenLM, which itself has no bounds: a pipe, a bomb, a sparse file."""
+    if form_of(path) == Form.KENLM:
+        require_memory(path.stat().st_size, str(path))
+    else:
+        with open_regular(path, "a language model") as file:
+            for _ in whole_lines(unpacked(file, path), path):
+                pass
+    try:
+        return library.KenLM(str(path), dictionary)
+    except RuntimeError as error:
+        reason = str(error)[:MAX_REASON_LENGTH]  # KenLM quotes lines of any length
+        raise ValueError(f"{path}: KenLM cannot read it: {reason}") from error
 
 
 def _read_lexicon(path: Path, tokenizer: CharTokenizer) -> list[str]:
