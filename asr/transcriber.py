@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,11 @@ from asr.audio import load_audio, probe
 from asr.decoder import Greedy, Hypothesis
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, Waveform, choose_device
+from asr.segment import Span, find_segments
 from asr.word import Word
+
+BATCH_S = 120.0  # [s] of segments, padded, that go through the network together
+CHUNK_S = 30.0  # [s] that the network sees at once of a segment without a pause
 
 
 class Decoder(Protocol):
@@ -38,14 +42,21 @@ class Transcript:
     duration: float
 
 
+Detector = Callable[[Waveform, int], Sequence[Span]]  # waveform and sample rate to its segments
+
+
 class Transcriber:
     """Turns waveforms and audio files into transcripts.
+
+    A recording of any length is cut in its pauses, and its segments go through the network in
+    batches of like length, each decoded by itself.
 
     Args:
         recognizer: a trained model.
         decoder: log-probabilities to hypotheses; None is greedy.
         calibrate: confidence of a word to the probability that it is right, 0 to 1 both; None
             leaves it as it is.
+        detector: finds the segments of a waveform that have speech.
     """
 
     def __init__(
@@ -53,10 +64,12 @@ class Transcriber:
         recognizer: Recognizer,
         decoder: Decoder | None = None,
         calibrate: Callable[[float], float] | None = None,
+        detector: Detector = find_segments,
     ) -> None:
         self.recognizer = recognizer.eval()
         self.decoder = decoder or Greedy()
         self.calibrate = calibrate
+        self.detector = detector
         self.sample_rate = recognizer.sample_rate
 
     @classmethod
@@ -94,7 +107,7 @@ class Transcriber:
         return self.transcribe([load_audio(source, self.sample_rate)])[0]
 
     def transcribe(self, waveforms: Sequence[Waveform]) -> list[Transcript]:
-        """Transcribe waveforms in one batch.
+        """Transcribe waveforms.
 
         Args:
             waveforms: each `(num_samples,)` float32 at `sample_rate`.
@@ -105,17 +118,43 @@ class Transcriber:
         Raises:
             ValueError: they would not fit into memory.
         """
-        if not waveforms:
-            return []
-        hypotheses = self.decoder(*self.recognizer.log_probs(waveforms))
-        return [
-            self._transcript(best[0], len(waveform) / self.sample_rate)
-            for best, waveform in zip(hypotheses, waveforms, strict=True)
+        spans = [
+            (number, span)
+            for number, waveform in enumerate(waveforms)
+            for span in self.detector(waveform, self.sample_rate)
         ]
+        words: dict[tuple[int, int], list[Word]] = {}
+        for batch in self._batches(spans):
+            parts = [waveforms[number][span.start : span.end] for number, span in batch]
+            # A segment that is longer than a chunk is alone in its batch.
+            chunk_s = CHUNK_S if len(parts[0]) > CHUNK_S * self.sample_rate else None
+            hypotheses = self.decoder(*self.recognizer.log_probs(parts, chunk_s=chunk_s))
+            for (number, span), best in zip(batch, hypotheses, strict=True):
+                words[number, span.start] = self._words(best[0], span)
+        transcripts = []
+        for number, waveform in enumerate(waveforms):
+            own = [word for key in sorted(words) if key[0] == number for word in words[key]]
+            text = " ".join(word.word for word in own)
+            transcripts.append(Transcript(text, tuple(own), len(waveform) / self.sample_rate))
+        return transcripts
 
-    def _transcript(self, hypothesis: Hypothesis, duration: float) -> Transcript:
-        """Make words with times of the characters between spaces."""
+    def _batches(self, spans: list[tuple[int, Span]]) -> Iterator[list[tuple[int, Span]]]:
+        """Segments of like length together, at most BATCH_S with their padding."""
+        budget, alone = BATCH_S * self.sample_rate, CHUNK_S * self.sample_rate
+        batch: list[tuple[int, Span]] = []
+        for each in sorted(spans, key=lambda each: each[1].length, reverse=True):
+            longest = batch[0][1].length if batch else 0
+            if batch and (longest > alone or (len(batch) + 1) * longest > budget):
+                yield batch
+                batch = []
+            batch.append(each)
+        if batch:
+            yield batch
+
+    def _words(self, hypothesis: Hypothesis, span: Span) -> list[Word]:
+        """Make words of a segment's characters between spaces, with times in the recording."""
         shift = self.recognizer.frame_shift_s
+        begin, finish = span.start / self.sample_rate, span.end / self.sample_rate
         characters = [self.recognizer.tokenizer.decode([token]) for token in hypothesis.tokens]
         words: list[Word] = []
         own: list[int] = []  # places of the characters of the word begun
@@ -128,10 +167,10 @@ class Transcriber:
                 if self.calibrate is not None:
                     confidence = self.calibrate(confidence)
                 # The last output frames may lie past the end of the audio: padding filled them up.
-                end = min(hypothesis.ends[own[-1]] * shift, duration)
-                earliest = words[-1].end if words else 0.0
-                start = max(min(hypothesis.starts[own[0]] * shift, end - shift), earliest)
+                end = min(begin + hypothesis.ends[own[-1]] * shift, finish)
+                earliest = words[-1].end if words else begin
+                start = max(min(begin + hypothesis.starts[own[0]] * shift, end - shift), earliest)
                 text = "".join(characters[each] for each in own)
                 words.append(Word(text, round(start, 3), round(end, 3), round(confidence, 4)))
                 own = []
-        return Transcript(" ".join(word.word for word in words), tuple(words), duration)
+        return words

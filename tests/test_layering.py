@@ -46,7 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "recognizer": {"untrusted", "memory", "text", "features", "model"},
     "model_file": {"atomic_file", "untrusted", "text", "recognizer"},
-    "transcriber": {"word", "audio", "decoder", "recognizer", "model_file"},
+    "segment": set(),
+    "transcriber": {"word", "audio", "segment", "decoder", "recognizer", "model_file"},
     "aligner": {"untrusted", "word", "audio", "decoder", "recognizer", "model_file"},
     "report": {"word", "finding", "atomic_file", "untrusted", "metrics"},
     "trainer": {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from asr.decoder import Greedy, Hypothesis
 from asr.model_file import save_model
 from asr.recognizer import FIXED_BYTES, SPARE, ModelSpec, Part, Recognizer, Waveform, choose_device
+from asr.segment import Span
 from asr.transcriber import Transcriber, Transcript
 from asr.word import Word
 
@@ -99,6 +100,11 @@ def test_words_make_the_text_and_their_times_run_forward(
     assert len(transcriber.transcribe(waveforms)[0].words) > 1
 
 
+def whole(waveform: Waveform, sample_rate: int) -> list[Span]:
+    """A detector that takes all for speech."""
+    return [Span(0, len(waveform))]
+
+
 class Fixed:
     """A decoder that always says the same."""
 
@@ -120,7 +126,7 @@ def transcript_of(text: str, frames: list[tuple[int, int, float]], seconds: floa
         score=0.0,
     )
     silence = np.zeros(round(seconds * RATE), dtype=np.float32)
-    return Transcriber(recognizer_of(), Fixed(hypothesis)).transcribe([silence])[0]
+    return Transcriber(recognizer_of(), Fixed(hypothesis), detector=whole).transcribe([silence])[0]
 
 
 def test_word_times_and_confidence_by_hand() -> None:

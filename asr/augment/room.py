@@ -87,7 +87,7 @@ def convolve(waveform: NDArray[np.float32], response: NDArray[np.float32]) -> ND
         `(num_samples,)` float32.
     """
     # Imported here: half a second, and only where there are rooms.
-    from scipy.signal import oaconvolve  # type: ignore[import-untyped]
+    from scipy.signal import oaconvolve
 
     num_samples = len(waveform)
     result = oaconvolve(waveform, response[:num_samples])[:num_samples]
