@@ -16,6 +16,7 @@ CPU_FRAMES = 32  # of each clip, transformed at once on a CPU
 GPU_FRAMES = 1 << 14  # on a GPU: utterances whole, and an hour in memory that does not grow with it
 # [nats] A mel bin that hardly moves (silence, a missing band) is centred but not blown up.
 STD_FLOOR = 1e-2
+MEAN_STEP = 2.0**-13  # of full scale: nothing notices less of an offset
 
 
 class LogMel(nn.Module):
@@ -26,8 +27,8 @@ class LogMel(nn.Module):
     window="povey", preemphasis=0.97, remove_dc_offset=True, scale=32768, log_floor=1.1920929e-07`
     they equal Kaldi's `compute-fbank-feats` without dither.
 
-    A frame reads samples of its own utterance and zeros only, so features depend neither on the
-    padding nor on the neighbours in a batch.
+    Beside its window, a frame depends on its own utterance's mean alone: features depend neither on
+    the padding nor on the neighbours in a batch.
 
     Args:
         sample_rate: [Hz].
@@ -44,6 +45,8 @@ class LogMel(nn.Module):
             snip_edges).
         preemphasis: coefficient of the first difference within a frame, 0 for none.
         remove_dc_offset: subtract each frame's mean.
+        remove_mean: subtract each waveform's mean first: an offset, which a cheap sound card adds,
+            carries no sound, but makes a step at both ends.
         scale: factor on the waveform; 32768 gives Kaldi's 16-bit range.
         log_floor: smallest power before the logarithm; keeps silence finite.
         normalizer: "utterance" (each recording by its own mean and deviation), "stored" (by those
@@ -70,6 +73,7 @@ class LogMel(nn.Module):
         center: bool = True,
         preemphasis: float = 0.0,
         remove_dc_offset: bool = False,
+        remove_mean: bool = True,
         scale: float = 1.0,
         log_floor: float = 1e-10,
         normalizer: str = "utterance",
@@ -83,6 +87,7 @@ class LogMel(nn.Module):
         self.center = center
         self.preemphasis = preemphasis
         self.remove_dc_offset = remove_dc_offset
+        self.remove_mean = remove_mean
         self.scale = scale
         self.log_floor = log_floor
         self.normalizer = make_normalizer(normalizer, n_mels)
@@ -141,7 +146,13 @@ class LogMel(nn.Module):
         lengths = self.frame_count(num_samples)
         inside = torch.arange(waveforms.shape[1], device=waveforms.device) < num_samples[:, None]
         # where, not a product: NaN in the padding must not spread.
-        waveforms = torch.where(inside, waveforms, 0.0) * self.scale
+        waveforms = torch.where(inside, waveforms, 0.0)
+        if self.remove_mean:
+            # In float64 and rounded, so that not even the order of the sum depends on the padding.
+            mean = waveforms.sum(dim=1, dtype=torch.float64) / num_samples.clamp(min=1)
+            mean = ((mean / MEAN_STEP).round() * MEAN_STEP).to(waveforms.dtype)
+            waveforms = torch.where(inside, waveforms - mean[:, None], 0.0)
+        waveforms = waveforms * self.scale
         before, after = 0, max(self.win_length - waveforms.shape[1], 0)
         if self.center:
             before = (self.win_length + 1) // 2  # odd lengths as in librosa and torch.stft

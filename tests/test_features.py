@@ -38,6 +38,7 @@ KALDI = {
     "window": "povey",
     "preemphasis": 0.97,
     "remove_dc_offset": True,
+    "remove_mean": False,
     "scale": 32768,
     "log_floor": 1.1920929e-07,
 }
@@ -125,7 +126,7 @@ def measured(setting: str, normalizer: str, n_mels: int = 80) -> LogMel:
     ],
 )
 def test_filters_equal_librosa(kind, sample_rate, n_mels, sizes):
-    model = LogMel(sample_rate, n_mels, mel_scale=kind, normalizer="none")
+    model = LogMel(sample_rate, n_mels, mel_scale=kind, normalizer="none", remove_mean=False)
     assert (model.n_fft, model.win_length, model.hop_length) == sizes
     for name, waveform in signals(sample_rate).items():
         expected = librosa_log_mel(waveform, model, kind)
@@ -133,7 +134,7 @@ def test_filters_equal_librosa(kind, sample_rate, n_mels, sizes):
 
 
 def test_equals_librosa_with_another_band_and_transform():
-    model = LogMel(n_mels=40, n_fft=1_024, f_min=20.0, normalizer="none")
+    model = LogMel(n_mels=40, n_fft=1_024, f_min=20.0, normalizer="none", remove_mean=False)
     for name, waveform in signals(16_000).items():
         expected = librosa_log_mel(waveform, model, "slaney")
         np.testing.assert_allclose(alone(model, waveform), expected, atol=1e-4, err_msg=name)
@@ -194,7 +195,9 @@ def test_real_speech_equals_librosa_and_kaldi(pattern, speech_data):
     paths = sorted(speech_data.glob(pattern))[:4]
     if not paths:
         pytest.skip(f"no recordings {pattern} in {speech_data}")
-    slaney, htk = (LogMel(mel_scale=kind, normalizer="none") for kind in ("slaney", "htk"))
+    slaney, htk = (
+        LogMel(mel_scale=kind, normalizer="none", remove_mean=False) for kind in ("slaney", "htk")
+    )
     kaldi, fbank = LogMel(**KALDI, normalizer="none"), fbank_script().fbank
     for path in paths:
         waveform = load_audio(path, 16_000, duration=3.0)
@@ -341,8 +344,20 @@ def test_settings_that_make_no_sense(settings, message):
     assert "\n" not in str(caught.value)
 
 
-def test_every_frame_sees_only_its_own_window():
-    model = LogMel(n_mels=4, normalizer="none")
+@pytest.mark.parametrize("normalizer", ["none", "utterance"])
+@pytest.mark.parametrize("offset", [0.03, -0.2])
+def test_an_offset_changes_nothing(normalizer, offset):
+    model = LogMel(normalizer=normalizer)
+    waveform = torch.from_numpy(signals(16_000)["noise"])
+    plain = alone(model, waveform - waveform.mean())
+    # To a step of the mean.
+    assert (alone(model, waveform + offset) - plain).abs().mean() < 2e-4
+    as_it_is = LogMel(normalizer=normalizer, remove_mean=False)
+    assert (alone(as_it_is, waveform + offset) - plain).abs().mean() > 0.01
+
+
+def test_every_frame_sees_only_its_own_window_where_the_mean_stays():
+    model = LogMel(n_mels=4, normalizer="none", remove_mean=False)
     waveform = torch.from_numpy(signals(16_000)["noise"])[:4_000]
     before = alone(model, waveform)
     for position in (0, 1_999, 2_000, 3_999):
