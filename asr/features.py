@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -229,23 +230,22 @@ def mel_filterbank(
         `(n_fft // 2 + 1, F)` float32.
 
     Raises:
-        ValueError: an unknown kind, too few filters, odd lengths, or a band outside 0 to half the
-            sample rate.
+        ValueError: an unknown kind, too few filters, Kaldi's with an odd n_fft, or a band outside 0
+            to half the sample rate.
     """
     if kind not in ("slaney", "htk", "kaldi"):
         raise ValueError(f"mel scale {kind!r}, expected 'slaney', 'htk' or 'kaldi'")
     fewest = 4 if kind == "kaldi" else 1
     if n_mels < fewest:
         raise ValueError(f"n_mels {n_mels}, expected at least {fewest}")
-    # torchaudio rounds half of either down, and so moves every bin.
-    if n_fft % 2 or sample_rate % 2:
-        raise ValueError(f"n_fft {n_fft}, sample_rate {sample_rate} Hz: expected even numbers")
     if not 0 <= f_min < f_max <= sample_rate / 2:
         raise ValueError(
             f"mel band {f_min:g} to {f_max:g} Hz, "
             f"expected 0 <= f_min < f_max <= {sample_rate / 2:g} Hz (half the sample rate)"
         )
     if kind == "kaldi":
+        if n_fft % 2:
+            raise ValueError(f"n_fft {n_fft}, expected an even number, as Kaldi's")
         import_torchaudio()
         kaldi = importlib.import_module("torchaudio.compliance.kaldi")
         with _float64_by_default():
@@ -254,6 +254,16 @@ def mel_filterbank(
             )
         # Kaldi leaves out the Nyquist bin.
         return torch.nn.functional.pad(bank, (0, 1)).T.contiguous().float()
+    if n_fft % 2 or sample_rate % 2:
+        # torchaudio rounds half of either down, and so moves every bin; librosa, whose import takes
+        # a second, does not.
+        from librosa.filters import mel
+
+        bank = mel(
+            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max, htk=kind == "htk",
+            norm="slaney" if kind == "slaney" else None, dtype=np.float64,
+        )  # fmt: skip
+        return torch.from_numpy(bank.T).float()
     functional = import_torchaudio().functional
     with _float64_by_default():
         bank = functional.melscale_fbanks(
