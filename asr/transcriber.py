@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from asr.audio import load_audio, probe
+from asr.audio import load_audio
 from asr.decoder import Greedy, Hypothesis
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, Waveform, choose_device
@@ -100,11 +100,12 @@ class Transcriber:
             ValueError: audio that cannot be read, or that would not fit into memory.
             OSError: missing or unreadable.
         """
-        # Before it is decoded: a file of some kilobytes may hold hours.
-        duration = probe(source).duration
-        name = f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else source
-        self.recognizer.require_memory(math.ceil(duration * self.sample_rate), name=str(name))
-        return self.transcribe([load_audio(source, self.sample_rate)])[0]
+        waveform = load_audio(source, self.sample_rate)
+        # At most a batch goes through the network at a time, however long the recording is.
+        name = f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else str(source)
+        seen = min(len(waveform), round(BATCH_S * self.sample_rate))
+        self.recognizer.require_memory(seen, name=name)
+        return self.transcribe([waveform])[0]
 
     def transcribe(self, waveforms: Sequence[Waveform]) -> list[Transcript]:
         """Transcribe waveforms.

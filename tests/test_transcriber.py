@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from asr.decoder import Greedy, Hypothesis
 from asr.model_file import save_model
 from asr.recognizer import FIXED_BYTES, SPARE, ModelSpec, Part, Recognizer, Waveform, choose_device
-from asr.segment import Span
-from asr.transcriber import Transcriber, Transcript
+from asr.segment import Span, find_segments
+from asr.transcriber import BATCH_S, CHUNK_S, Transcriber, Transcript
 from asr.word import Word
 
 RATE = 8000  # [Hz]
@@ -223,18 +223,58 @@ def test_devices_that_are_there() -> None:
     assert choose_device("auto").type in ("cpu", "cuda")
 
 
-def test_what_memory_does_not_hold_is_refused_before_it_is_decoded(
+def test_what_memory_does_not_hold_is_refused_by_name(
     transcriber: Transcriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soundfile.write(tmp_path / "a.wav", waveform(2.0, 0), RATE)
     monkeypatch.setattr("asr.recognizer.available_memory", lambda: 1_000_000)
-    decoded: list[object] = []
-    monkeypatch.setattr("asr.transcriber.load_audio", lambda *given: decoded.append(given))
     with pytest.raises(ValueError, match=r"a\.wav: 2 s of audio: needs 0\.07 GB of memory, expec"):
         transcriber.transcribe_file(tmp_path / "a.wav")
-    assert not decoded
+    every = Transcriber(transcriber.recognizer, detector=whole)
     with pytest.raises(ValueError, match=r"^2 recordings of up to 3 s of audio: needs 0\.07 GB"):
-        transcriber.transcribe([waveform(3.0, 0), waveform(1.0, 1)])
+        every.transcribe([waveform(3.0, 0), waveform(1.0, 1)])
+
+
+def test_a_recording_with_pauses_is_transcribed_as_its_parts(transcriber: Transcriber) -> None:
+    parts = [waveform(seconds, seed) for seed, seconds in enumerate((1.0, 2.5, 1.7, 3.1))]
+    pause = np.zeros(2 * RATE, np.float32)
+    recording = np.concatenate([pause, *(each for part in parts for each in (part, pause))])
+    spans = find_segments(recording, RATE)
+    assert len(spans) == len(parts)
+    (transcript,) = transcriber.transcribe([recording])
+    alone = Transcriber(transcriber.recognizer, detector=whole)
+    pieces = alone.transcribe([recording[span.start : span.end] for span in spans])
+    assert transcript.text == " ".join(piece.text for piece in pieces if piece.text)
+    times = [
+        (word.word, word.start + span.start / RATE, word.end + span.start / RATE)
+        for piece, span in zip(pieces, spans, strict=True)
+        for word in piece.words
+    ]
+    assert [word for word, _, _ in times] == [word.word for word in transcript.words]
+    for word, (_, start, end) in zip(transcript.words, times, strict=True):
+        assert (word.start, word.end) == pytest.approx((start, end), abs=2e-3)
+    assert transcriber.transcribe([pause, np.zeros(0, np.float32)]) == [
+        Transcript("", (), 2.0), Transcript("", (), 0.0),
+    ]  # fmt: skip
+
+
+def test_segments_go_through_the_network_in_batches_of_like_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths = [3, 50, 1, 40, 2, 60, 25, 90]  # [s]
+    transcriber = Transcriber(recognizer_of(), detector=whole)
+    batches: list[tuple[list[int], float | None]] = []
+
+    def log_probs(parts: list[Waveform], chunk_s: float | None = None) -> tuple[Tensor, Tensor]:
+        batches.append(([len(part) // RATE for part in parts], chunk_s))
+        return torch.zeros(len(parts), 1, 5), torch.ones(len(parts), dtype=torch.int64)
+
+    monkeypatch.setattr(transcriber.recognizer, "log_probs", log_probs)
+    transcriber.transcribe([np.zeros(length * RATE, np.float32) for length in lengths])
+    assert batches == [
+        ([90], CHUNK_S), ([60], CHUNK_S), ([50], CHUNK_S), ([40], CHUNK_S), ([25, 3, 2, 1], None),
+    ]  # fmt: skip
+    assert all(len(parts) * parts[0] <= BATCH_S for parts, _ in batches)
 
 
 def test_the_memory_needed_grows_with_the_recording_and_the_model() -> None:
