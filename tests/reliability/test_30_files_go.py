@@ -183,7 +183,7 @@ def test_what_is_skipped_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     run_dir = f"hydra.run.dir={tmp_path / 'run'}"
     assert main(["prepare", *arguments, f"corpus.train={world.manifest}", run_dir]) == 0
     assert world.is_whole()
-    told = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
+    told = [line for line in capsys.readouterr().out.splitlines() if "skipped, " in line]
     assert len(told) == 1
     assert "audio.jsonl:2: file is '" in told[0]
     assert told[0].endswith("expected one that asr prepare writes (and 1 more)")
