@@ -21,6 +21,8 @@ RISE_DB = 5.0  # [dB] that it is at least
 DEPTH_DB = 45.0  # [dB] below the loudest there is no speech, however quiet the room
 CLICK_S = 0.05  # [s] a sound that is shorter, with pauses around it, is no speech
 PAUSE_S = 0.3  # [s] a shorter pause stays within a segment
+LONG_PAUSE_S = 0.45  # [s] without so long a pause, also at its ends, a recording
+UTTERANCE_S = 10.0  # [s] that is no longer is an utterance, and stays as it is
 MARGIN_S = 0.1  # [s] kept around speech: soft beginnings and ends
 
 
@@ -47,7 +49,9 @@ def find_segments(waveform: NDArray[np.float32], sample_rate: int) -> list[Span]
 
     A frame has speech where its level is some way from the floor of the noise around it to the
     loudest that is around it. Both follow the recording, so a gain, a noise that begins or a voice
-    that comes nearer change little. What is steady for longer than STEADY_S has none.
+    that comes nearer change little. What is steady for longer than STEADY_S has none. A short
+    recording without long pauses is an utterance, of the kind that models learn from: it stays
+    whole.
 
     Args:
         waveform: `(num_samples,)`.
@@ -59,8 +63,15 @@ def find_segments(waveform: NDArray[np.float32], sample_rate: int) -> list[Span]
     """
     hop = round(FRAME_S * sample_rate)
     regions = _regions(_is_speech(frame_levels(waveform, sample_rate)))
+    edges = [0, *(edge for region in regions for edge in region), -(-len(waveform) // hop)]
+    pauses = [after - before for before, after in zip(edges[::2], edges[1::2], strict=True)]
+    if (
+        regions
+        and max(pauses) * FRAME_S < LONG_PAUSE_S
+        and len(waveform) <= UTTERANCE_S * sample_rate
+    ):
+        return [Span(0, len(waveform))]
     margin, pause = round(MARGIN_S * sample_rate), round(PAUSE_S * sample_rate)
-    # What is silent at the ends for less than a pause stays: utterances are left as they are.
     spans = []
     for number, (first, last) in enumerate(regions):
         start, end = first * hop - margin, last * hop + margin
