@@ -41,7 +41,7 @@ from asr.data.shar import (
 from asr.finding import Finding
 from asr.text import TextNormalizer
 
-LAYOUT = 1  # of the shards; another number makes a folder be written anew
+LAYOUT = 2  # of the shards; another number makes a folder be written anew
 MAX_ID_BYTES = 1024
 # Container and encoding, as libsndfile names them.
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
