@@ -29,7 +29,15 @@ from torch import Tensor
 
 from asr.model.kernels.cpu_backward import run_backward
 from asr.model.kernels.cpu_forward import run_forward
-from asr.model.kernels.cpu_launch import Kind, Packing, Parameters, Saved, Share, State, arrays
+from asr.model.kernels.cpu_launch import (
+    CellKind,
+    LayerState,
+    Packing,
+    Parameters,
+    Saved,
+    Share,
+    arrays,
+)
 from asr.model.kernels.cpu_tile import COLUMNS, add_product, compiled, pack
 from asr.model.kernels.fused_cpu import gradient_arrays, padded_output, saved_shapes
 from asr.model.kernels.memory import empty
@@ -151,8 +159,8 @@ def make_pass(case: Case, library: ctypes.CDLL) -> Pass:
     saved.gates.normal_()
     inputs = torch.randn(case.batch * case.frames if has_inputs else 0, 2 * units)
     output = padded_output(case.batch * case.frames, (1, units), packing, h)
-    kind, masks = Kind(gates=4, reads_c=False), Masks(*torch.empty(3, 0, 1, 1))
-    parameters, state = Parameters.of(layer), State(h, c, h.clone())
+    kind, masks = CellKind(gates=4, reads_c=False), Masks(*torch.empty(3, 0, 1, 1))
+    parameters, state = Parameters.of(layer), LayerState(h, c, h.clone())
     forward = kind, parameters, masks, saved, inputs, state, output, *where
     if case.mode != "backward":
         return forward_pass(views(*forward), library)

@@ -128,7 +128,7 @@ class Workers(Generic[Key, Result]):
             ValueError: two processes were lost at the same request, or `load` failed in one.
             OSError: as `load` raised it.
         """
-        rest, coming = iter(requests), deque[_Task]()
+        rest, coming = iter(requests), deque[_Pending]()
         try:
             while True:
                 self.start()
@@ -171,14 +171,14 @@ class Workers(Generic[Key, Result]):
                 raise
         return _Worker(process, own)
 
-    def _ask(self, rest: Iterator[Sequence[Key]], coming: deque[_Task]) -> None:
+    def _ask(self, rest: Iterator[Sequence[Key]], coming: deque[_Pending]) -> None:
         """Take as many requests as may be under way, and hand them to the processes."""
         most = AHEAD * len(self._workers) or 1
         for keys in islice(rest, max(most - len(coming), 0)):
-            coming.append(_Task(keys))
+            coming.append(_Pending(keys))
             self._give(coming[-1])
 
-    def _give(self, task: _Task) -> None:
+    def _give(self, task: _Pending) -> None:
         """Hand a request to the process that has the fewest; to none where none runs."""
         if self._workers:
             worker = min(self._workers, key=lambda worker: len(worker.tasks))
@@ -186,7 +186,7 @@ class Workers(Generic[Key, Result]):
             with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and is found so
                 _send(worker.channel, task.keys)
 
-    def _result(self, task: _Task) -> Result:
+    def _result(self, task: _Pending) -> Result:
         wait_s = 0.0
         while True:
             if not any(task in worker.tasks for worker in self._workers) and task.answer is None:
@@ -268,7 +268,7 @@ class Workers(Generic[Key, Result]):
 
 
 @dataclass(eq=False)
-class _Task:
+class _Pending:
     """A request that is under way.
 
     Attributes:
@@ -297,7 +297,7 @@ class _Worker:
 
     process: ForkProcess
     channel: socket.socket
-    tasks: deque[_Task] = field(default_factory=deque)
+    tasks: deque[_Pending] = field(default_factory=deque)
     silent_s: float = 0.0
 
     def end(self) -> None:

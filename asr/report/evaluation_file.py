@@ -173,7 +173,7 @@ class _Counts:
 
 
 @dataclass(frozen=True)
-class _Utterance:
+class _UtteranceRow:
     """What `_utterance_to_json` writes."""
 
     id: str
@@ -205,7 +205,7 @@ class _Utterance:
 
 
 @dataclass(frozen=True)
-class _LeftOut:
+class _LeftOutRow:
     """What is written of a finding: less than its row in other files has."""
 
     id: str
@@ -228,8 +228,8 @@ class _File:
     real_time_factor: float | None
     text_rules: tuple[str, ...]
     slice_by: tuple[str, ...]
-    utterances: tuple[_Utterance, ...]
-    left_out: tuple[_LeftOut, ...] = ()  # older files have none
+    utterances: tuple[_UtteranceRow, ...]
+    left_out: tuple[_LeftOutRow, ...] = ()  # older files have none
 
 
 def read_evaluation(path: Path) -> Evaluation:

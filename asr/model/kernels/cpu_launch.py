@@ -28,7 +28,7 @@ from asr.model.lstm_cell import Weights
 Array = Any  # in compiled code a NumPy array, outside of it the tensor that it is a view of
 
 
-class Kind(NamedTuple):
+class CellKind(NamedTuple):
     """Of the cell.
 
     Attributes:
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     reads_c: bool
 
     @classmethod
-    def of(cls, weights: Weights, reads_c: bool) -> Kind:
+    def of(cls, weights: Weights, reads_c: bool) -> CellKind:
         """That of a direction with such weights."""
         return cls(3 if weights.is_coupled else 4, reads_c)
 
@@ -141,7 +141,7 @@ class Saved(NamedTuple):
     scales: Array
 
 
-class State(NamedTuple):
+class LayerState(NamedTuple):
     """Between two frames; an utterance's rows are left alone before its first and after its last.
 
     Attributes:
@@ -155,7 +155,7 @@ class State(NamedTuple):
     recurrent: Array
 
 
-class Gradients(NamedTuple):
+class LayerGradients(NamedTuple):
     """Of each frame's sums, and of the parameters by utterance, still to be added up.
 
     Attributes:

@@ -17,12 +17,12 @@ from torch import Tensor
 from asr.model.kernels.cpu_backward import input_gradients, run_backward, sum_outer_products
 from asr.model.kernels.cpu_forward import run_forward, sum_inputs
 from asr.model.kernels.cpu_launch import (
-    Gradients,
-    Kind,
+    CellKind,
+    LayerGradients,
+    LayerState,
     Packing,
     Parameters,
     Saved,
-    State,
     run_tasks,
     spans,
     task,
@@ -138,8 +138,8 @@ def _forward(
         recurrent *= packed.recurrent
     output = padded_output(batch * frames, (directions, width), packing, x)
     loop = task(
-        run_forward, Kind.of(layer[0], reads_c), parameters, packed, saved, inputs,
-        State(h, c, recurrent), output, packing.starts, packing.rows,
+        run_forward, CellKind.of(layer[0], reads_c), parameters, packed, saved, inputs,
+        LayerState(h, c, recurrent), output, packing.starts, packing.rows,
     )  # fmt: skip
     run_tasks(partial(loop, share) for share in shares)
     h_n, c_n = torch.empty_like(h), torch.empty_like(c)
@@ -147,7 +147,7 @@ def _forward(
     return output.view(batch, frames, -1), h_n, c_n, list(saved) if keep else []
 
 
-def gradient_arrays(parameters: Parameters, saved: Saved, d_h: Tensor) -> Gradients:
+def gradient_arrays(parameters: Parameters, saved: Saved, d_h: Tensor) -> LayerGradients:
     """Where the backward pass writes, and adds up from zero."""
     frames, directions, _ = saved.gates.shape
     has_norm, has_projection = len(parameters.norm_hh) > 0, len(parameters.panels_hr) > 0
@@ -156,7 +156,7 @@ def gradient_arrays(parameters: Parameters, saved: Saved, d_h: Tensor) -> Gradie
         shape = len(parameter), d_h.shape[1], *parameter.shape[1:]
         return parameter.new_zeros(shape)
 
-    return Gradients(
+    return LayerGradients(
         input=empty(saved.gates.shape, d_h),
         recurrent=empty(saved.gates.shape if has_norm else (0, 1, 1), d_h),
         projected=empty((frames if has_projection else 0, directions, d_h.shape[2]), d_h),
@@ -182,7 +182,7 @@ def _backward(
     d_h, d_c = d_h_n[:, packing.order], d_c_n[:, packing.order]
     gradients = gradient_arrays(parameters, saved, d_h)
     loop = task(
-        run_backward, Kind.of(layer[0], reads_c), parameters,
+        run_backward, CellKind.of(layer[0], reads_c), parameters,
         packed_masks(masks, packing, batch, frames), saved, gradients, d_outputs, d_h, d_c,
         packing.starts, packing.rows,
     )  # fmt: skip
@@ -200,7 +200,7 @@ def _backward(
 
 
 def _weight_gradients(
-    layer: Sequence[Weights], saved: Saved, gradients: Gradients
+    layer: Sequence[Weights], saved: Saved, gradients: LayerGradients
 ) -> tuple[list[Tensor], list[Callable[[], None]]]:
     """Those of `to_list`, and the tasks that fill the matrices among them."""
     found, tasks = list[Weights](), list[Callable[[], None]]()

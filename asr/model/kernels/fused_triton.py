@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 
 from asr.model.kernels.operator import Passes, register
-from asr.model.kernels.triton_launch import Gradients, Kind, Parameters, Saved, State, launch
+from asr.model.kernels.triton_launch import (
+    CellKind,
+    LayerGradients,
+    LayerState,
+    Parameters,
+    Saved,
+    launch,
+)
 from asr.model.lengths import mask_padding
 from asr.model.lstm_cell import NORM_EPSILON, Cell, Masks, Weights, input_sums
 
@@ -27,7 +34,7 @@ from asr.model.lstm_cell import NORM_EPSILON, Cell, Masks, Weights, input_sums
 def _kind(
     parameters: Parameters, masks: Sequence[Tensor], c: Tensor, reads_c: bool, exact: bool,
     keep: bool,
-) -> Kind:  # fmt: skip
+) -> CellKind:  # fmt: skip
     import triton.language as tl
 
     types = {
@@ -36,7 +43,7 @@ def _kind(
     }  # fmt: skip
     directions, rows, width = parameters.weight_hh.shape
     units = c.shape[2]
-    return Kind(
+    return CellKind(
         D=directions, H=units, R=width, G=rows // units, READS_C=reads_c,
         PEEPHOLE=parameters.weight_ch.numel() > 0, NORM=parameters.norm_hh.numel() > 0,
         PROJECTED=parameters.weight_hr.numel() > 0, MASKED=masks[0].numel() > 0,
@@ -45,7 +52,7 @@ def _kind(
     )  # fmt: skip
 
 
-def _saved_arrays(kind: Kind, like: Tensor) -> Saved:
+def _saved_arrays(kind: CellKind, like: Tensor) -> Saved:
     """Zeros, as padding is never written."""
     sums = kind.G * kind.H
     widths = {
@@ -82,14 +89,14 @@ def _forward(
     batch, frames, directions, _ = sums.shape
     kind = _kind(Parameters(*weights), masks, c_0, reads_c, exact, keep)
     saved = _saved_arrays(kind, sums)
-    state = State(
+    state = LayerState(
         sums=sums,
         h=torch.stack((h_0, h_0)),
         c=torch.stack((c_0, c_0)),
         products=sums.new_empty(directions, batch, kind.G * kind.H if kind.NORM else 0),
         output=sums.new_zeros(batch, frames, directions, h_0.shape[2]),
     )
-    tensors = (*weights, *masks, *saved, *state, *[None] * len(Gradients._fields))
+    tensors = (*weights, *masks, *saved, *state, *[None] * len(LayerGradients._fields))
     last = launch(kind, tensors, lengths, frames, backward=False)
     # Copies: what an operator gives may not be part of one tensor.
     return state.output.flatten(2), state.h[last].clone(), state.c[last].clone(), [*saved]
@@ -104,7 +111,7 @@ def _backward(
     batch, frames, directions, _ = saved.gates.shape
     kind = _kind(parameters, masks, d_c_n, reads_c, exact, keep=True)
     zeros = saved.gates.new_zeros
-    gradients = Gradients(
+    gradients = LayerGradients(
         d_output=d_output.contiguous(),
         d_h=d_h_n.clone(memory_format=torch.contiguous_format),
         d_c=d_c_n.clone(memory_format=torch.contiguous_format),
@@ -115,13 +122,15 @@ def _backward(
         d_norm_c=zeros(directions, batch, kind.H if kind.NORM else 0),
         d_bias_c=zeros(directions, batch, kind.H if kind.NORM else 0),
     )
-    given = (*weights, *masks, *saved, *[None] * len(State._fields), *gradients)
+    given = (*weights, *masks, *saved, *[None] * len(LayerState._fields), *gradients)
     launch(kind, given, lengths, frames, backward=True)
     d_weights = _weight_gradients(parameters, saved, gradients, kind)
     return gradients.d_sums, d_weights, gradients.d_h, gradients.d_c
 
 
-def _weight_gradients(p: Parameters, saved: Saved, g: Gradients, kind: Kind) -> list[Tensor]:
+def _weight_gradients(
+    p: Parameters, saved: Saved, g: LayerGradients, kind: CellKind
+) -> list[Tensor]:
     """The gradients of `Parameters`; those of matrices are products in the matrices' type."""
     dtype = p.weight_hh.dtype
 

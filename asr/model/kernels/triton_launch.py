@@ -67,7 +67,7 @@ class Saved(NamedTuple):
     scales: Tensor
 
 
-class State(NamedTuple):
+class LayerState(NamedTuple):
     """What else the forward pass has.
 
     Attributes:
@@ -85,7 +85,7 @@ class State(NamedTuple):
     output: Tensor
 
 
-class Gradients(NamedTuple):
+class LayerGradients(NamedTuple):
     """What else the backward pass has: frames `(B, T, D, ...)`, states `(D, B, ...)`."""
 
     d_output: Tensor
@@ -114,14 +114,14 @@ class Exchange(NamedTuple):
 
 # Each array's place in the table. Of `Masks`, recurrent is (D, B, R), zone_h (B, T, D, R) and
 # zone_c (B, T, D, H).
-_PARTS = (Parameters, Masks, Saved, State, Gradients, Exchange)
+_PARTS = (Parameters, Masks, Saved, LayerState, LayerGradients, Exchange)
 _NAMES = ["base", "batch", "frames", "lengths"]
 _NAMES += [name for part in _PARTS for name in part._fields]
 _Places = NamedTuple("_Places", [(name, int) for name in _NAMES])  # type: ignore[misc]
 AT = _Places(*range(len(_NAMES)))
 
 
-class Kind(NamedTuple):
+class CellKind(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
@@ -172,31 +172,33 @@ class Kind(NamedTuple):
     AT: Any = AT
 
 
-Launch = tuple[str, tuple[int, int], Kind]  # of a kernel by name: its grid and what it is made for
+Launch = tuple[
+    str, tuple[int, int], CellKind
+]  # of a kernel by name: its grid and what it is made for
 
 
 def launch(
-    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+    kind: CellKind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
 ) -> int:
-    """Run the steps of a layer's pass; gives which of the two states of `State` is the last.
+    """Run the steps of a layer's pass; gives which of the two states of `LayerState` is the last.
 
     Args:
         kind: of the layer.
-        tensors: in the order of the table's places, from `Parameters` to `Gradients`.
+        tensors: in the order of the table's places, from `Parameters` to `LayerGradients`.
         lengths: `(B,)` int64 [frames].
         frames: T.
         backward: of the backward pass.
     """
     loop = loop_kind(kind, len(lengths), lengths.device, backward)
     with torch.cuda.device_of(lengths):  # does nothing on a CPU
-        if isinstance(loop, Kind):
+        if isinstance(loop, CellKind):
             _run_loop(loop, tensors, lengths, frames, backward)
             return 1
         _announce_steps(loop)
         return _run_steps(kind, tensors, lengths, frames, backward) % 2
 
 
-def loop_kind(kind: Kind, batch: int, device: torch.device, backward: bool) -> Kind | str:
+def loop_kind(kind: CellKind, batch: int, device: torch.device, backward: bool) -> CellKind | str:
     """What a kernel of all steps is made for, or why none can serve.
 
     Its programs wait for each other, so that all have to run at once, each on a processor of its
@@ -256,7 +258,7 @@ def _announce_steps(reason: str) -> None:
 
 
 def _run_loop(
-    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+    kind: CellKind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
 ) -> None:
     """Run all steps in one launch; an `Exchange` is made for it."""
     groups = -(-len(lengths) // kind.BLOCK_B) * kind.D
@@ -273,7 +275,7 @@ def _run_loop(
 
 
 def _run_steps(
-    kind: Kind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
+    kind: CellKind, tensors: Sequence[Tensor | None], lengths: Tensor, frames: int, backward: bool
 ) -> int:
     """Launch each step; gives how many ran, some more where a graph does it."""
     launches = step_launches(kind, len(lengths), backward)
@@ -290,10 +292,10 @@ def _run_steps(
     return chunks * CHUNK
 
 
-def step_launches(kind: Kind, batch: int, backward: bool) -> list[Launch]:
+def step_launches(kind: CellKind, batch: int, backward: bool) -> list[Launch]:
     """The launches of a step."""
 
-    def launch_of(name: str, columns: int, own: Kind = kind) -> Launch:
+    def launch_of(name: str, columns: int, own: CellKind = kind) -> Launch:
         tiles = -(-batch // own.BLOCK_B) * own.D
         name = f"{name}_{'backward' if backward else 'forward'}"
         return name, (tiles, -(-columns // own.BLOCK_N)), own

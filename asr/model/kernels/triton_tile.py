@@ -5,9 +5,9 @@ A program serves a tile of utterances of one direction and a tile of units. Arra
 direction's time is never turned round in memory. Arrays of a step are `(D, B, ...)`; of h and c
 there are two, as all programs read one while each writes its part of the other.
 
-Every kernel takes a table of addresses and a `Kind`, see `triton_launch`. A kernel of one step, of
-which a layer's time loop launches one or two for each, finds the number of the step in the table's
-first entry and `offset` together, so a captured graph of launches serves any batch.
+Every kernel takes a table of addresses and a `CellKind`, see `triton_launch`. A kernel of one step,
+of which a layer's time loop launches one or two for each, finds the number of the step in the
+table's first entry and `offset` together, so a captured graph of launches serves any batch.
 
 A kernel of all steps stays on the chip: its part of the recurrent matrix is read once, its h and c
 never leave it. Programs of the same direction and utterances, a group, show each other what the

@@ -104,9 +104,9 @@ def test_step_by_step_equals_the_reference(cell: str, options: dict[str, Any]) -
 @pytest.mark.parametrize("cell", ["lstm", "layer_norm"])
 def test_more_than_one_tile_of_everything(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_launch, "DEPTH", 16)
-    kind = triton_launch.Kind._replace
+    kind = triton_launch.CellKind._replace
     monkeypatch.setattr(
-        triton_launch.Kind, "_replace", lambda self, **new: kind(self, **{"BLOCK_K": 16} | new)
+        triton_launch.CellKind, "_replace", lambda self, **new: kind(self, **{"BLOCK_K": 16} | new)
     )
     assert_alike(layer_of(cell, hidden=18), HERE, [4, 2, 1] + 14 * [1])
 
@@ -210,7 +210,7 @@ def compile(kernel, signature, kind, options):
 
 
 for changes in kinds:
-    kind = triton_launch.Kind(**plain | changes)
+    kind = triton_launch.CellKind(**plain | changes)
     for backward in (False, True):
         kernels = triton_backward if backward else triton_forward
         for name, _, own in triton_launch.step_launches(kind, 16, backward):
