@@ -21,6 +21,7 @@ from asr.cli.options import (
     Parser,
     attempt,
     check_outputs,
+    model_path,
     read_standard_input,
 )
 from asr.cli.terminal import one_line, progress_bar, tell
@@ -132,7 +133,10 @@ def make_parser() -> Parser:
     parser.add_argument("text", nargs="*", help="its text")
     parser.add_argument("--text-file", type=Path, metavar="FILE", help="or a UTF-8 file with that")
     parser.add_argument("--manifest", type=Path, help="or many recordings with their texts")
-    parser.add_argument("--model", required=True, help="a model file of asr train")
+    parser.add_argument(
+        "--model", required=True, type=model_path,
+        help="a model file of asr train, or a run's folder, whose best model is taken",
+    )  # fmt: skip
     parser.add_argument(
         "--format", default="ctm", metavar="FORMAT,...",
         help=f"some of {', '.join(FORMATS)}; default: ctm",

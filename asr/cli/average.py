@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.cli.options import Parser, check_outputs
+from asr.cli.options import Parser, check_outputs, model_path
 from asr.cli.terminal import say
 
 
@@ -39,7 +39,7 @@ def make_parser() -> Parser:
         description="Write the arithmetic mean of models of one training, its last validations for "
         "instance: weights and batch norm's running statistics.",
     )
-    parser.add_argument("models", nargs="+", type=Path, help="model files, two or more")
+    parser.add_argument("models", nargs="+", type=model_path, help="model files, two or more")
     parser.add_argument("--output", required=True, type=Path, help="model file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     return parser

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from asr.cli.options import model_path
 from asr.cli.signatures import parameters_of
 from asr.untrusted import check_arguments, checked, nearest, shown
 
@@ -282,7 +283,7 @@ def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resume
             f"init_from={init_from}: {run_dir} has no {START_FILE}, so it began with fresh "
             "weights, expected init_from=null to go on with it"
         )
-    path = stored if is_resumed else Path(init_from)
+    path = stored if is_resumed else model_path(init_from)
     transfer = transfer_model(path, recipe.recognizer.spec)
     origin = transfer.training if is_resumed else origin_of(path)
     if writes:

@@ -199,7 +199,9 @@ def build_decoder(
     arguments = check_arguments(constructor, arguments, "decoder")
     if arguments.get("hotwords"):
         arguments["hotwords"] = {
-            recognizer.text(text): nats for text, nats in arguments["hotwords"].items()
+            # On a command line Hydra makes a number of 10.
+            recognizer.text(str(text)): nats
+            for text, nats in arguments["hotwords"].items()
         }
     built: Decoder = constructor(**arguments)
     unwritable = getattr(built, "unwritable", ())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.cli.options import Parser, check_outputs
+from asr.cli.options import Parser, check_outputs, model_path
 from asr.cli.terminal import progress_bar
 from asr.finding import OF_MANIFESTS, Kind, Severity
 
@@ -84,7 +84,7 @@ def make_parser() -> Parser:
     parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST")
     model = parser.add_argument_group("what is expected")
     model.add_argument(
-        "--model", type=Path, metavar="FILE",
+        "--model", type=model_path, metavar="FILE",
         help="a model file: its alphabet, text rules, sample rate and output frames; it also "
         "recognises each utterance, and texts unlike its hypothesis are warned of",
     )  # fmt: skip

@@ -16,7 +16,7 @@ from rich.console import Console
 from asr.cli.build import plain
 from asr.cli.decoder import build_decoder, with_decoder_files
 from asr.cli.hydra_app import run_hydra
-from asr.cli.options import check_outputs
+from asr.cli.options import check_outputs, model_path
 from asr.cli.terminal import say, tell, track
 from asr.finding import Finding, Kind, describe_error
 from asr.report.clips import Clips, CtcPath, SoundFormat, listed, make_clip, within
@@ -68,7 +68,7 @@ def _job(config: DictConfig) -> None:
     from asr.report.evaluation_file import read_calibration
     from asr.report.files import REPORT_FILES, write_report
 
-    model_file, manifest = Path(config.model_file), Path(config.manifest)
+    model_file, manifest = model_path(config.model_file), Path(config.manifest)
     if config.calibration and config.fit_calibration:
         raise ValueError(
             "calibration and fit_calibration are both given, expected one of them: a calibration "

@@ -210,13 +210,18 @@ def _check_key(command: str, key: str, composed: Composed) -> None:
     prefix = f"{parent}." if parent else ""
     known = [each for each in section.parts if not each.startswith("_")]
     if not parent:
-        known += composed.choices
+        known = list(dict.fromkeys([*known, *composed.choices]))
     if name in _parameters(section):
         hint = f"did you mean +{key}?"  # which conf/ leaves to the constructor
     elif elsewhere:
         hint = f"did you mean {elsewhere[0]}?"
-    else:
+    elif with_it := _options_with(key, parent, command):
+        hint = f"{parent}={composed.choices[parent]} has none, expected it beside {with_it}"
+    elif known:
         hint = nearest(name, known, prefix)
+    else:
+        chosen = composed.choices.get(parent)
+        hint = f"{parent}={chosen} has no settings" if chosen else f"{parent} has no settings"
     raise ValueError(f"unknown setting {key}: {hint}")
 
 
@@ -231,3 +236,12 @@ def kind_of(command: str, key: str, settings: Node) -> Any:
     parent, _, name = key.rpartition(".")
     parameter = _parameters(settings.find(parent)).get(name)
     return KINDS[command].get(key, parameter.kind if parameter else Any)
+
+
+def _options_with(key: str, group: str, command: str) -> str:
+    """Name the options of a group that have a setting, as `decoder=beam or decoder=lexicon`."""
+    return " or ".join(
+        f"{group}={option}"
+        for option in config_groups().get(group, ())
+        if compose(command, {group: option}).settings.find(key) is not None
+    )

@@ -21,6 +21,7 @@ from asr.cli.options import (
     Parser,
     attempt,
     check_outputs,
+    model_path,
     read_standard_input,
 )
 from asr.cli.terminal import one_line, tell, track
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
         from asr.report.evaluation_file import read_calibration
 
         calibrate = read_calibration(options.calibration).apply
-    recognizer, _ = load_model(Path(options.model), choose_device(options.device))
+    recognizer, _ = load_model(options.model, choose_device(options.device))
     decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
 
@@ -163,7 +164,10 @@ def make_parser() -> Parser:
         prog="asr transcribe", description="Turn recordings into text, with word times."
     )
     parser.add_argument("files", nargs="+", help="audio files, folders, or - for standard input")
-    parser.add_argument("--model", required=True, help="a model file of asr train")
+    parser.add_argument(
+        "--model", required=True, type=model_path,
+        help="a model file of asr train, or a run's folder, whose best model is taken",
+    )  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument(
         "--output-dir", type=Path, help="write a file a recording there instead of to the terminal"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_bytes, replace_text
-from asr.cli.options import Parser, check_outputs
+from asr.cli.options import Parser, check_outputs, model_path
 from asr.cli.terminal import say, track
 from asr.text import printable
 
@@ -279,7 +279,9 @@ def make_parser() -> Parser:
         description="Search the weights of language model, words and unknown words that give the "
         "lowest WER on a dev manifest. The model runs once; every trial decodes anew.",
     )
-    parser.add_argument("--model", required=True, type=Path, help="model file")
+    parser.add_argument(
+        "--model", required=True, type=model_path, help="model file, or a run's folder"
+    )
     parser.add_argument("--manifest", required=True, type=Path, help="dev, never test")
     parser.add_argument("--lm", required=True, type=Path, help="language model, .arpa or .ngram")
     parser.add_argument("--out", required=True, type=Path, help="folder for what is found")

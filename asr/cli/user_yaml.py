@@ -44,11 +44,27 @@ def read_yaml(path: Path, expected: str) -> Any:
         fault = _fault_in_events(text)
         if fault is None:
             # OmegaConf's own loader, for which 1e-3 is a number, as it is on the command line.
-            return OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+            return OmegaConf.to_container(OmegaConf.create(_with_text_keys(text)), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         message = " ".join(str(error).split())
         raise ValueError(f"{path}: not YAML: {message}, expected {expected}") from error
     raise ValueError(f"{path}:{fault}, expected {expected}")
+
+
+def _with_text_keys(text: str) -> str:
+    """Write the same YAML with texts for keys: hotwords are not False and 10.0 but no and 10."""
+    root = yaml.compose(text, Loader=LOADER)
+    nodes = [] if root is None else [root]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    key.tag, key.style = "tag:yaml.org,2002:str", "'"
+                nodes.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return "" if root is None else str(yaml.serialize(root, allow_unicode=True))
 
 
 def _fault_in_events(text: str) -> str | None:

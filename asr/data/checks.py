@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import statistics
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,11 @@ def check_file(utterance: Utterance) -> Finding | None:
         reason = f"{path}: not a regular file, expected audio"
     except FileNotFoundError:
         reason = f"{path}: no such file, expected audio"
+        # macOS writes letters and their marks apart, most others together; both look the same.
+        if not path.name.isascii() and path.parent.is_dir():
+            letters = unicodedata.normalize("NFC", path.name)
+            if any(unicodedata.normalize("NFC", n) == letters for n in os.listdir(path.parent)):
+                reason += "; one of that name in another Unicode form is there"
     except (OSError, ValueError) as error:  # a folder that may not be entered, a zero byte
         reason = describe_error(error)
     return utterance.finding(Kind.MISSING_AUDIO, reason)

@@ -115,7 +115,7 @@ def scan_manifest(path: Path | str) -> list[Row]:
     folder = path.absolute().parent
     rows: list[Row] = []
     bad: list[Finding] = []
-    line_of_id: dict[str, int] = {}
+    by_id: dict[str, Utterance] = {}
     for line, record in read_records(path):
         num_good = len(rows) - len(bad)
         if len(bad) > max(MAX_BAD_LINES, num_good):
@@ -129,9 +129,17 @@ def scan_manifest(path: Path | str) -> list[Row]:
         except BadLineError as error:
             row = Finding(Kind.BAD_LINE, str(error), None, path, line)
         else:
-            first = line_of_id.setdefault(row.id, line)
-            if first != line:
-                reason = f"id {shown(row.id)} is that of line {first} already"
+            first = by_id.setdefault(row.id, row)
+            # An id of ours has six digits of the offset, as ever: two parts of a long recording
+            # may need all of them, and the duration.
+            is_named = isinstance(record, dict) and record.get("id")
+            if first is not row and not is_named and _part(first) != _part(row):
+                length = "" if row.duration is None else f"+{row.duration!r}"
+                stem = row.id.removesuffix(f"@{row.offset:g}")
+                row = replace(row, id=f"{stem}@{row.offset!r}{length}")
+                first = by_id.setdefault(row.id, row)
+            if first is not row:
+                reason = f"id {shown(row.id)} is that of line {first.line} already"
                 row = row.finding(Kind.DUPLICATE_ID, reason)
         rows.append(row)
         if isinstance(row, Finding):
@@ -139,6 +147,10 @@ def scan_manifest(path: Path | str) -> list[Row]:
     if not rows:
         raise ValueError(f"{path}: holds no utterances, expected at least one")
     return rows
+
+
+def _part(utterance: Utterance) -> tuple[float, float | None]:
+    return utterance.offset, utterance.duration
 
 
 def scan_manifests(paths: Sequence[Path]) -> list[Row]:

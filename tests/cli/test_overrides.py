@@ -52,6 +52,21 @@ def test_what_is_misspelt_is_told_with_the_nearest(
     assert fails("train", *DATA, *words) == message
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("hotwords={stop:4}", "hotwords: decoder=greedy has none, expected it beside decoder=beam or "
+         "decoder=beam_ngram"),
+        ("nonsense=1", "nonsense: decoder=greedy has no settings"),
+    ],
+)  # fmt: skip
+def test_settings_of_another_option_of_a_group_are_told(
+    setting: str, message: str, fails: Callable[..., str]
+) -> None:
+    line = fails("evaluate", "model_file=a", "manifest=b", f"decoder.{setting}")
+    assert line == f"unknown setting decoder.{message}"
+
+
 def test_options_may_stand_between_settings(fails: Callable[..., str], tmp_path: Path) -> None:
     words = ["--multirun", f"paths.run_dir={tmp_path}", "--config-dir", str(tmp_path), "seed=1"]
     assert parted(["name=x", *words]) == (

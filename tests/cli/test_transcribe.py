@@ -43,6 +43,15 @@ def test_text_is_a_line_a_file(
     assert output == f"{clip}\tc a\n{other}\tabc\n"
 
 
+def test_a_runs_folder_stands_for_its_best_model(
+    model_file: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Fails
+) -> None:
+    shutil.copy(model_file, tmp_path / "best.safetensors")
+    assert run(capsys, "--model", str(tmp_path), clip) == f"{clip}\tc a\n"
+    line = fails("transcribe", "--model", str(tmp_path.parent), clip)
+    assert line == f"{tmp_path.parent}: is a folder, expected a model file"
+
+
 def test_json_has_text_and_words_in_order(
     model_file: Path, clip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

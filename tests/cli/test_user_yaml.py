@@ -21,6 +21,18 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_keys_are_texts_whatever_yaml_makes_of_them(tmp_path: Path) -> None:
+    text = "hotwords: {no: 4, Off: 1e-3, 10: 2.5, 1e3: 1, null: 1, 'a b': 1, x: [{yes: no}]}\n"
+    assert read_yaml(written(tmp_path, text), "settings") == {
+        "hotwords": {
+            "no": 4, "Off": 1e-3, "10": 2.5, "1e3": 1, "null": 1, "a b": 1, "x": [{"yes": False}],
+        }
+    }  # fmt: skip
+    assert read_yaml(written(tmp_path, 'a: "1e-3"\nb: 1e-3\nc: "no"\n'), "settings") == {
+        "a": "1e-3", "b": 1e-3, "c": "no",
+    }  # fmt: skip
+
+
 def test_values_are_those_of_the_command_line(tmp_path: Path) -> None:
     text = "a: 1e-3\nb: [1, two]\nc: {d: null}\ne: ${a}\n'on': yes\nf: 2020-01-01\n"
     path = written(tmp_path, text)

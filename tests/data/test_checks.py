@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.checks import LOWEST_DB, measure_audio, measure_signal, usual_range
+from asr.data.checks import LOWEST_DB, check_file, measure_audio, measure_signal, usual_range
 from asr.data.manifest import Utterance
 
 RATE = 8000  # [Hz]
@@ -94,3 +94,14 @@ def test_the_usual_range_is_that_of_a_normal_distribution_of_logarithms() -> Non
 def test_the_usual_range_of_equal_values_is_the_factor() -> None:
     assert usual_range([2.0] * 20, factor=3.0) == pytest.approx((2 / 3, 6.0))
     assert usual_range([2.0] * 19, factor=3.0) is None
+
+
+def test_a_name_in_another_unicode_form_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a\u0308.wav").touch()  # as macOS writes it
+    apart = Utterance(tmp_path / "\u00e4.wav", "x", None, "1")
+    found = check_file(apart)
+    assert found is not None
+    assert found.reason.endswith("audio; one of that name in another Unicode form is there")
+    gone = check_file(Utterance(tmp_path / "\u00f6.wav", "x", None, "1"))
+    assert gone is not None
+    assert gone.reason.endswith("no such file, expected audio")

@@ -67,6 +67,18 @@ def test_default_ids_are_the_path_as_written_and_the_offset(tmp_path: Path) -> N
     assert [u.id for u in read_manifest(path)] == ["a.wav", "a.wav@1.5", "a.wav@20"]
 
 
+def test_parts_of_a_long_recording_have_ids_of_their_own(tmp_path: Path) -> None:
+    parts = [(10000.01, 2), (10000.04, 2), (10000.04, 3.5), (10000.04, 2), (20, 1), (20, None)]
+    lines = [{"audio_filepath": "a.wav", "text": "x", "offset": o, "duration": d} for o, d in parts]
+    path = manifest(tmp_path, "\n".join(map(json.dumps, lines)))
+    rows = scan_manifest(path)
+    assert [row.id for row in utterances(rows)] == [
+        "a.wav@10000", "a.wav@10000.04+2.0", "a.wav@10000.04+3.5", "a.wav@20", "a.wav@20.0",
+    ]  # fmt: skip
+    (same,) = findings(rows)
+    assert (same.line, same.reason) == (4, "id 'a.wav@10000.04+2.0' is that of line 2 already")
+
+
 def test_whole_numbers_as_names(tmp_path: Path) -> None:
     path = manifest(tmp_path, '{"audio_filepath": "a", "text": "x", "id": 7, "speaker": 19}')
     assert [(u.id, u.speaker) for u in read_manifest(path)] == [("7", "19")]
