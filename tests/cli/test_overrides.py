@@ -55,8 +55,8 @@ def test_what_is_misspelt_is_told_with_the_nearest(
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("hotwords={stop:4}", "hotwords: decoder=greedy has none, expected it beside decoder=beam or "
-         "decoder=beam_ngram"),
+        ("hotwords={stop:4}", "hotwords: decoder=greedy has none, expected it beside decoder=beam "
+         "or decoder=beam_ngram"),
         ("nonsense=1", "nonsense: decoder=greedy has no settings"),
     ],
 )  # fmt: skip
