@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,29 @@ def recorded_overrides(run_dir: Path) -> list[str]:
         for word in words
         if not str(word).startswith("resume=")
     ]
+
+
+def working_folder(run_dir: Path, words: Sequence[str]) -> Path:
+    """Find the folder from which the paths of a run's overrides are meant.
+
+    Args:
+        run_dir: of the run.
+        words: its overrides, `data.train=a.jsonl` for one.
+
+    Returns:
+        The present one, unless a path leads nowhere from there, but does from the folder in which
+        the run was begun.
+    """
+    try:
+        hydra = read_yaml(run_dir / RECORD / "hydra.yaml", "Hydra's settings of a training")[
+            "hydra"
+        ]
+        origin = Path(str(hydra["runtime"]["cwd"]))
+    except (OSError, ValueError, KeyError, TypeError):  # of no help, and not needed to go on
+        return Path.cwd()
+    values = [word.partition("=")[2].strip("'\"") for word in words]
+    missing = [value for value in values if value and not Path(value).exists()]
+    return origin if any((origin / value).exists() for value in missing) else Path.cwd()
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Setting]:

@@ -26,8 +26,8 @@ from asr.cli.processes import (
     slurm_ranks,
     tell_parent,
 )
-from asr.cli.record import recorded_overrides, write_record
-from asr.cli.terminal import one_line
+from asr.cli.record import recorded_overrides, working_folder, write_record
+from asr.cli.terminal import one_line, tell
 from asr.lock import locked
 
 RESUME = "resume="
@@ -50,6 +50,11 @@ def main(arguments: list[str]) -> int:
     if given and given[-1] not in ("", "null", AUTO):
         folder = Path(given[-1])
         earlier = recorded_overrides(folder)
+        if (origin := working_folder(folder, earlier)) != Path.cwd():
+            if not own_rank():
+                tell(f"paths are meant from {origin}, where the training was begun")
+            folder = folder.absolute()
+            os.chdir(origin)
         # What was added to the settings of its day, +key=value, may be one of today's.
         earlier = [re.sub(r"^\+(?!\+)", "++", word) for word in earlier]
         # Then those given now, in the run's own folder. A job of a sweep goes on by itself.

@@ -134,6 +134,29 @@ def test_a_training_that_is_asked_to_stop_saves_and_goes_on(
     assert taken == list(range(1, len(taken) + 1))
 
 
+def test_a_resume_from_elsewhere_finds_what_the_training_found(
+    corpus: Path,
+    tmp_path: Path,
+    tiny: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(corpus.parent)
+    words = arguments(Path(corpus.name), tmp_path, "tones", tiny)
+    assert main([*words, "trainer.max_epochs=1"]) == 0
+    folder = tmp_path / "train" / "tones"
+    monkeypatch.chdir(elsewhere)
+    assert main(["train", "resume=../train/tones", "trainer.max_epochs=2"]) == 0
+    origin = f"paths are meant from {corpus.parent}, where the training was begun"
+    assert origin in capsys.readouterr().err
+    assert len(rows(folder / "validations.csv")) == 2
+    # Where its paths lead somewhere, the present folder is meant.
+    assert main(["train", f"resume={folder}", "trainer.max_epochs=3"]) == 0
+    assert origin not in capsys.readouterr().err
+
+
 def test_going_on_by_itself_wants_a_name(
     corpus: Path, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
 ) -> None:
