@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "recognizer": {"untrusted", "memory", "text", "features", "model"},
     "model_file": {"atomic_file", "untrusted", "text", "recognizer"},
     "segment": set(),
+    "subtitles": {"word"},
     "transcriber": {"word", "audio", "segment", "decoder", "recognizer", "model_file"},
     "aligner": {"untrusted", "word", "audio", "decoder", "recognizer", "model_file"},
     "report": {"word", "finding", "atomic_file", "untrusted", "metrics"},

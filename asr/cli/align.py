@@ -254,7 +254,8 @@ def _tell_doubts(task: Task, alignment: Alignment, min_confidence: float) -> boo
 
 def render(task: Task, alignment: Alignment, format: str) -> str:
     """Write an alignment in one of FORMATS; json is an object on a line."""
-    from asr.report.files import ctm, srt, textgrid, vtt
+    from asr.report.files import ctm, textgrid
+    from asr.subtitles import srt, vtt
 
     words = alignment.words
     if format == "ctm":

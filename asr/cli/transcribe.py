@@ -148,7 +148,7 @@ def render(name: str, transcript: Transcript, format: str) -> str:
     text is `name<TAB>text` on a line; json one object on a line.
     """
     if format in ("srt", "vtt"):
-        from asr.report.files import srt, vtt
+        from asr.subtitles import srt, vtt
 
         return (srt if format == "srt" else vtt)(transcript.words)
     if format == "json":

@@ -1,4 +1,4 @@
-"""Files for other programs: subtitles, TextGrids, CTM, sclite's; and the folder of a report.
+"""Files for other programs: TextGrids, CTM, sclite's; and the folder of a report.
 
     sclite -r ref.trn trn -h hyp.trn trn -i spu_id -e utf-8 -s
     sclite -r ref.stm stm -h hyp.ctm ctm -e utf-8 -s
@@ -11,7 +11,6 @@ hexadecimal digits, the same in both texts, which changes no word's equality.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +20,9 @@ from typing import TYPE_CHECKING
 from asr.atomic_file import replace_text
 from asr.word import Character, Word
 
-if TYPE_CHECKING:  # subtitles need no NumPy
+if TYPE_CHECKING:  # TextGrids and CTM need no NumPy
     from asr.report.clips import Clips
     from asr.report.evaluation import EvaluatedUtterance, Evaluation
-
-MAX_CUE_CHARACTERS = 42  # a line that broadcasters hold readable
-MAX_CUE_S = 6.0  # [s]
-PAUSE_S = 0.8  # [s] a silence after which a new cue starts
 
 # All that the folder of a report may hold.
 REPORT_FILES = ("evaluation.json", "report.html", "ref.trn", "hyp.trn", "ref.stm", "hyp.ctm")
@@ -38,56 +33,6 @@ UNKNOWN_SPEAKER = "unknown"
 _IN_WORDS = re.compile(r"[%(){}/@;<>*\"\x00-\x20\x7f-\x9f\ud800-\udfff]")
 _IN_IDS = re.compile(r"[^A-Za-z0-9._-]")
 _IN_SPEAKERS = re.compile(r"[^A-Za-z0-9.]")
-
-
-# --- subtitles ----------------------------------------------------------------------------------
-
-
-def cues(words: Sequence[Word]) -> list[list[Word]]:
-    """Group words so that a group is short enough to read, split at pauses."""
-    groups: list[list[Word]] = []
-    for word in words:
-        group = groups[-1] if groups else []
-        fits = (
-            bool(group)
-            and word.start - group[-1].end <= PAUSE_S
-            and word.end - group[0].start <= MAX_CUE_S
-            and sum(len(other.word) + 1 for other in group) + len(word.word) <= MAX_CUE_CHARACTERS
-        )
-        if fits:
-            group.append(word)
-        else:
-            groups.append([word])
-    return groups
-
-
-def srt(words: Sequence[Word]) -> str:
-    """Write words as SubRip text; empty for no words."""
-    blocks = [
-        f"{number}\n{_times(cue, ',')}\n{' '.join(word.word for word in cue)}\n"
-        for number, cue in enumerate(cues(words), start=1)
-    ]
-    return "\n".join(blocks)
-
-
-def vtt(words: Sequence[Word]) -> str:
-    """Write words as WebVTT text (W3C, "WebVTT: The Web Video Text Tracks Format")."""
-    blocks = [
-        # A cue's text is markup there, as HTML is.
-        f"{_times(cue, '.')}\n{html.escape(' '.join(word.word for word in cue), quote=False)}\n"
-        for cue in cues(words)
-    ]
-    return "\n".join(["WEBVTT\n", *blocks])
-
-
-def _times(cue: Sequence[Word], separator: str) -> str:
-    return f"{_clock(cue[0].start, separator)} --> {_clock(cue[-1].end, separator)}"
-
-
-def _clock(seconds: float, separator: str) -> str:
-    milliseconds = round(seconds * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{separator}{rest % 1000:03}"
 
 
 # --- Praat --------------------------------------------------------------------------------------
