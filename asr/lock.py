@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import socket
 import stat
@@ -11,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 # A process that was killed lets go when the kernel has put it away, which may take a moment.
 PATIENCE_S = 2.0
@@ -45,9 +45,9 @@ def locked(
             _acquire(file.fileno())
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read(MAX_HOLDER_BYTES).decode("ascii", "replace").strip()
+            other = (file.read(MAX_HOLDER_BYTES) or b"").decode("ascii", "replace").strip()
             if waiting is None:
-                who = f" ({holder})" if holder.isprintable() and holder else ""
+                who = f" ({other})" if other.isprintable() and other else ""
                 raise ValueError(f"{path}: another process{who} {busy}") from error
             waiting(f"{path}: waiting for another process")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -55,14 +55,18 @@ def locked(
             if error.errno not in _NO_LOCKS or unlockable is None:
                 raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
             unlockable(f"{path}: this file system has no locks: see that nobody else writes here")
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()} on {socket.gethostname()}\n".encode("ascii", "replace"))
-        file.flush()
+        holder = f"{os.getpid()} on {socket.gethostname()}\n".encode("ascii", "replace")
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.pwrite(file.fileno(), holder, 0)
+        except OSError as error:
+            problem = os.strerror(error.errno or 0)
+            reason = f"cannot be written, {len(holder)} bytes needed: {problem}"
+            raise OSError(error.errno, reason, str(path)) from error
         yield
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.FileIO:
     """Open the file to read and write; never what a link leads to, which would be emptied."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -74,7 +78,8 @@ def _open(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(f"{path}: not a regular file, expected a lock file")
-    return open(descriptor, "r+b")
+    # Without a buffer, whose rest would be written, and fail, once more at the end.
+    return open(descriptor, "r+b", buffering=0)
 
 
 def _acquire(descriptor: int) -> None:
