@@ -254,10 +254,12 @@ class MediaFile:
                     if shape != (
                         shape := (frame.format.name, frame.layout.name, frame.sample_rate)
                     ):
-                        convert = AudioResampler("fltp", self._stream.layout, self.sample_rate)
+                        # Interleaved: PyAV 18 reads beyond the planes of more than 8 channels.
+                        convert = AudioResampler("flt", self._stream.layout, self.sample_rate)
                     moment = 0 if frame.pts is None else frame.pts
                     for each in convert.resample(frame):
-                        yield moment, each.to_ndarray().astype(np.float32, copy=False).T
+                        samples = each.to_ndarray().astype(np.float32, copy=False)
+                        yield moment, samples.reshape(-1, self.num_channels)
         except av.error.FFmpegError as error:
             raise ValueError(f"{self.name}: damaged audio ({error.strerror})") from error
         if num_damaged > 1 + MAX_DAMAGED * num_packets:
