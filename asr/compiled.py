@@ -131,7 +131,8 @@ class _CheckedFile(IndexDataCacheFile):
         except Exception as error:  # what unpickling makes of any bytes
             _tell_once(
                 logging.WARNING,
-                f"asr: {self._index_path}: damaged ({type(error).__name__}), compiled anew",
+                f"asr: {self._index_path}: damaged, or of another version "
+                f"({type(error).__name__}), compiled anew",
             )
             self.flush()
             return None
