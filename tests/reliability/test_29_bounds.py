@@ -309,7 +309,8 @@ def test_every_command_ends_in_one_line(
     survived(place, kept, len(HOSTILE))
 
 
-BATCH_BYTES = 1_500_000_000  # of data, for a batch one of whose files needs several times that
+BATCH_BYTES = 1_500_000_000  # of data: more than the samples of the longest file, twice
+SAMPLES_BYTES = 700_000_000  # less than that
 STREAMS: Mapping[str, Callable[[House], Sequence[object]]] = {
     "transcribe -": lambda h: ["transcribe", "--model", h.model, "-"],
     "align -": lambda h: ["align", "--model", h.model, "-", "a"],
@@ -352,7 +353,7 @@ def test_a_recording_beyond_memory_fails_alone(
     outcome = asr.run(
         "transcribe", "--model", str(house.model), "--output-dir", str(out),
         str(good[0]), str(hours), str(good[1]),
-        folder=house.folder, more_bytes=BATCH_BYTES,
+        folder=house.folder, more_bytes=SAMPLES_BYTES,
     )  # fmt: skip
     told = [line for line in outcome.errors if line.startswith("asr: error: ")]
     assert outcome.status == 2, outcome
@@ -360,3 +361,9 @@ def test_a_recording_beyond_memory_fails_alone(
     assert f"{hours}: 14040 s of audio: needs " in told[0]
     assert outcome.errors[-1] == "asr: 1 of 3 files failed"
     survived("recordings beside one beyond memory", len(list(out.glob("*.txt"))), len(good))
+    # Silence takes its samples and no more.
+    outcome = asr.run(
+        "transcribe", "--model", str(house.model), str(hours),
+        folder=house.folder, more_bytes=BATCH_BYTES,
+    )  # fmt: skip
+    assert (outcome.status, outcome.output) == (0, f"{hours}\t\n"), outcome
