@@ -269,6 +269,11 @@ class MediaFile:
 AudioFile = CountedFile | JoinedFile | MediaFile
 
 
+def source_name(source: Source) -> str:
+    """What messages call a source."""
+    return f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else str(source)
+
+
 @contextlib.contextmanager
 def open_audio(source: Source) -> Iterator[AudioFile]:
     """Open an audio file by libsndfile where it counts right, else by FFmpeg.
@@ -280,7 +285,7 @@ def open_audio(source: Source) -> Iterator[AudioFile]:
         ValueError: empty, broken, not audio, or out of bounds.
         OSError: missing or unreadable.
     """
-    name = f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else str(source)
+    name = source_name(source)
     head = _read_head(source, name)
     with contextlib.ExitStack() as stack:
         sound, reason = None, "damaged"

@@ -65,11 +65,8 @@ def find_segments(waveform: NDArray[np.float32], sample_rate: int) -> list[Span]
     regions = _regions(_is_speech(frame_levels(waveform, sample_rate)))
     edges = [0, *(edge for region in regions for edge in region), -(-len(waveform) // hop)]
     pauses = [after - before for before, after in zip(edges[::2], edges[1::2], strict=True)]
-    if (
-        regions
-        and max(pauses) * FRAME_S < LONG_PAUSE_S
-        and len(waveform) <= UTTERANCE_S * sample_rate
-    ):
+    is_short = len(waveform) <= UTTERANCE_S * sample_rate
+    if regions and is_short and max(pauses) * FRAME_S < LONG_PAUSE_S:
         return [Span(0, len(waveform))]
     margin, pause = round(MARGIN_S * sample_rate), round(PAUSE_S * sample_rate)
     spans = []
@@ -125,7 +122,7 @@ def frame_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.
 
 def _is_speech(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether each frame has speech, from its level."""
-    # Imported here: it takes as long as the rest of a short file.
+    # Imported here: a tenth of a second, which a Transcriber with a detector of its own needs not.
     from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 
     size = 2 * round(FLOOR_S / FRAME_S) + 1
@@ -137,9 +134,8 @@ def _is_speech(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
     threshold = np.maximum(floor + np.maximum(RISE * spread, RISE_DB), loudest - DEPTH_DB)
     is_speech: NDArray[np.bool_] = levels > threshold
     for first, last in _runs(spread < RANGE_DB):
-        is_speech[first:last] = (last - first) * FRAME_S < STEADY_S and levels[
-            first:last
-        ].max() > LOWEST_DB
+        is_short = (last - first) * FRAME_S < STEADY_S
+        is_speech[first:last] = is_short and levels[first:last].max() > LOWEST_DB
     return is_speech
 
 

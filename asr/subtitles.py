@@ -12,7 +12,6 @@ from asr.word import Word
 
 # What broadcasters and video services ask for, nearly all with these numbers.
 LINE_COLUMNS = 42  # of a line at most; a wide character, as of Chinese, takes two
-NUM_LINES = 2
 SHORTEST_S, LONGEST_S = 1.0, 7.0  # [s] of a cue, where the words leave it room
 CHARACTERS_PER_S = 20.0  # that a reader follows
 PAUSE_S = 0.8  # [s] a silence after which a new cue starts
@@ -79,10 +78,11 @@ def cues(words: Sequence[Word]) -> list[Cue]:
     found = []
     for number, group in enumerate(groups):
         start, end = group[0].start, group[-1].end
-        read_s = sum(map(len, (piece.text for piece in group))) / CHARACTERS_PER_S
+        read_s = sum(len(piece.text) for piece in group) / CHARACTERS_PER_S
         wanted = start + min(max(SHORTEST_S, read_s), LONGEST_S)
         following = groups[number + 1][0].start if number + 1 < len(groups) else wanted
-        lines = _lines(group) or ("".join(piece.text for piece in group),)
+        lines = _lines(group)
+        assert lines is not None, "no piece is wider than a line"
         found.append(Cue(start, max(end, min(wanted, following)), lines))
     return found
 

@@ -147,15 +147,14 @@ class TextNormalizer:
             text = self._compose(self._lower(text))
         if self.remove_punctuation:
             # A form with K may make punctuation, so this comes after it.
-            kept = (self.keep + KEPT_BY_LANGUAGE.get(self.language, "")).translate(_CLEANING)
+            kept = self._kept.translate(_CLEANING)
             text = _only_inside_words(text.translate(_punctuation_to_space(kept)), kept)
         return " ".join(text.split())
 
     def rules(self) -> tuple[str, ...]:
         """Say what is done to a text, in this order, to stand beside an error rate."""
-        kept = self.keep + KEPT_BY_LANGUAGE.get(self.language, "")
         punctuation = "punctuation becomes spaces" + (
-            f" (inside words stays {kept})" if kept else ""
+            f" (inside words stays {self._kept})" if self._kept else ""
         )
         language = f" of language {self.language}" if self.language else ""
         return (
@@ -168,6 +167,11 @@ class TextNormalizer:
             *([punctuation] if self.remove_punctuation else []),
             "single spaces between words",
         )
+
+    @property
+    def _kept(self) -> str:
+        """Punctuation that stays inside words."""
+        return self.keep + KEPT_BY_LANGUAGE.get(self.language, "")
 
     def _compose(self, text: str) -> str:
         # A form may make an apostrophe (U+0149 under NFKC), hence the second cleaning.

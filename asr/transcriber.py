@@ -11,6 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from asr.audio import load_audio
+from asr.audio_file import source_name
 from asr.decoder import Greedy, Hypothesis
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, Waveform, choose_device
@@ -102,9 +103,8 @@ class Transcriber:
         """
         waveform = load_audio(source, self.sample_rate)
         # At most a batch goes through the network at a time, however long the recording is.
-        name = f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else str(source)
         seen = min(len(waveform), round(BATCH_S * self.sample_rate))
-        self.recognizer.require_memory(seen, name=name)
+        self.recognizer.require_memory(seen, name=source_name(source))
         return self.transcribe([waveform])[0]
 
     def transcribe(self, waveforms: Sequence[Waveform]) -> list[Transcript]:
@@ -132,12 +132,15 @@ class Transcriber:
             hypotheses = self.decoder(*self.recognizer.log_probs(parts, chunk_s=chunk_s))
             for (number, span), best in zip(batch, hypotheses, strict=True):
                 words[number, span.start] = self._words(best[0], span)
-        transcripts = []
-        for number, waveform in enumerate(waveforms):
-            own = [word for key in sorted(words) if key[0] == number for word in words[key]]
-            text = " ".join(word.word for word in own)
-            transcripts.append(Transcript(text, tuple(own), len(waveform) / self.sample_rate))
-        return transcripts
+        own: list[list[Word]] = [[] for _ in waveforms]
+        for number, span in spans:
+            own[number] += words[number, span.start]
+        return [
+            Transcript(
+                " ".join(word.word for word in each), tuple(each), len(waveform) / self.sample_rate
+            )
+            for each, waveform in zip(own, waveforms, strict=True)
+        ]
 
     def _batches(self, spans: list[tuple[int, Span]]) -> Iterator[list[tuple[int, Span]]]:
         """Segments of like length together, at most BATCH_S with their padding."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from asr.data.dataset import load_utterance
 from asr.data.manifest import read_manifest
 from asr.metrics.error_rate import word_errors
-from asr.segment import Span, find_segments
+from asr.segment import Span
 from asr.transcriber import Transcriber
 
 Waveform = NDArray[np.float32]
@@ -40,8 +40,6 @@ def main() -> None:
     transcriber = Transcriber.load(options.model)
     if options.whole:
         transcriber.detector = lambda waveform, rate: [Span(0, len(waveform))]
-    else:
-        transcriber.detector = find_segments
     rate, rules = transcriber.sample_rate, transcriber.recognizer.text
     utterances = read_manifest(options.manifest)
     order = np.random.default_rng(0).permutation(len(utterances))[: options.limit]

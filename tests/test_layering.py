@@ -48,7 +48,15 @@ ALLOWED: dict[str, set[str]] = {
     "model_file": {"atomic_file", "untrusted", "text", "recognizer"},
     "segment": set(),
     "subtitles": {"word"},
-    "transcriber": {"word", "audio", "segment", "decoder", "recognizer", "model_file"},
+    "transcriber": {
+        "word",
+        "audio_file",
+        "audio",
+        "segment",
+        "decoder",
+        "recognizer",
+        "model_file",
+    },
     "aligner": {"untrusted", "word", "audio", "decoder", "recognizer", "model_file"},
     "report": {"word", "finding", "atomic_file", "untrusted", "metrics"},
     "trainer": {

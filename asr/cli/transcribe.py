@@ -55,16 +55,7 @@ def main(arguments: list[str]) -> int:
     """
     options = make_parser().parse_args(arguments)
     inputs = find_inputs(options.files, options.output_dir)
-    if options.format in ("srt", "vtt") and len(inputs) > 1 and options.output_dir is None:
-        raise ValueError(
-            f"--format {options.format} for {len(inputs)} files needs --output-dir: "
-            "subtitles of several recordings do not fit into one stream"
-        )
-    if options.calibration is not None and options.format != "json":
-        raise ValueError(
-            f"--calibration has no effect with --format {options.format}, expected json, which "
-            "holds confidences"
-        )
+    _check_format(options, len(inputs))
     settings = decoder_settings(options)
     check_outputs(
         (output_file(source, options) for source in inputs if options.output_dir is not None),
@@ -110,6 +101,20 @@ def main(arguments: list[str]) -> int:
     if failures:
         tell(f"{failures} of {len(inputs)} files failed")
     return USER_ERROR_STATUS if failures else 0
+
+
+def _check_format(options: argparse.Namespace, num_inputs: int) -> None:
+    """Refuse options that do not go with the format."""
+    if options.format in ("srt", "vtt") and num_inputs > 1 and options.output_dir is None:
+        raise ValueError(
+            f"--format {options.format} for {num_inputs} files needs --output-dir: "
+            "subtitles of several recordings do not fit into one stream"
+        )
+    if options.calibration is not None and options.format != "json":
+        raise ValueError(
+            f"--calibration has no effect with --format {options.format}, expected json, which "
+            "holds confidences"
+        )
 
 
 def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[Input]:
