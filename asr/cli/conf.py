@@ -67,10 +67,15 @@ def conf_dir() -> Path:
 
 @cache
 def config_groups() -> dict[str, tuple[str, ...]]:
-    """List the options of every group of conf/ (`model`, `augment/noise`), by its name."""
+    """List the options of every group of conf/ (`model`, `augment/noise`), by its name.
+
+    A file whose name begins with `_` is no option: others build on it.
+    """
     root = conf_dir()
     return {
-        folder.relative_to(root).as_posix(): tuple(sorted(f.stem for f in folder.glob("*.yaml")))
+        folder.relative_to(root).as_posix(): tuple(
+            sorted(f.stem for f in folder.glob("[!_]*.yaml"))
+        )
         for folder in sorted(root.glob("**/"))
         if folder != root
     }

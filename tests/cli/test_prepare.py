@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_method
 from omegaconf import OmegaConf
@@ -153,8 +154,11 @@ def test_the_next_command_can_be_typed(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_every_corpus_config_names_all_arguments_of_its_function() -> None:
-    for path in sorted((Path(__file__).parents[2] / "conf" / "corpus").glob("*.yaml")):
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    conf = Path(__file__).parents[2] / "conf"
+    for path in sorted((conf / "corpus").glob("[!_]*.yaml")):
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            composed = compose("prepare", overrides=[f"corpus={path.stem}"]).corpus
+        config = OmegaConf.to_container(composed, resolve=False)
         assert isinstance(config, dict)
         function = get_method(config.pop("_target_"))
         assert config.keys() | {"say", "progress"} == inspect.signature(function).parameters.keys()
