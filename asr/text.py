@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
 
+from asr.number import LANGUAGE, spell_numbers
+from asr.replacement import check_replacements, replace_all
+
 BLANK_ID = 0  # CTC's blank
 EXCERPT_LENGTH = 60  # characters of a text that an error message shows
 UNICODE_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
@@ -72,13 +75,13 @@ _punctuation_to_space = lru_cache(maxsize=16)(_PunctuationToSpace)  # the tables
 
 @dataclass(frozen=True)
 class TextNormalizer:
-    """Turns transcripts as people write them into the characters that a model learns.
+    r"""Turns transcripts as people write them into the characters that a model learns.
 
     Typographic apostrophes become `'`, unseen characters (control and format characters, but
     zero-width joiners between letters that join) and the tatweel go, white space of any kind
     becomes one space between words. Symbols (`$`, `+`), digits and the marks that are read aloud
     (`%`, `&`, `@`, `#`) stay: they stand for words, and the alphabet shows them to whoever should
-    spell them out. The rules are idempotent.
+    spell them out. The rules are idempotent, but for what `replace` may make of its own.
 
     Attributes:
         unicode_form: "NFC", "NFD", "NFKC" or "NFKD" (Unicode Standard Annex 15).
@@ -93,9 +96,14 @@ class TextNormalizer:
         drop_in: pairs of characters; what stands between the two goes, and they with it: `[]()`
             for [noise] and (laughs), `**` for *cough*.
         remove_arabic_marks: vowels and the other marks above and below Arabic letters go.
+        replace: pairs of a regular expression and what takes its place (`\1` is the first group),
+            applied in order to the text with its capitals and punctuation. It should not match what
+            it has made: texts go through the rules in preparing, and again in training.
+        numbers: language of num2words in which numbers are spelt out, after `replace`; none leaves
+            them in figures.
 
     Example:
-        >>> TextNormalizer()("Don\u2019t  stop \u2013 “please”!")
+        >>> TextNormalizer()("Don't  stop -- “please”!")
         "don't stop please"
     """
 
@@ -106,6 +114,8 @@ class TextNormalizer:
     language: str = ""
     drop_in: str = ""
     remove_arabic_marks: bool = False
+    replace: tuple[tuple[str, str], ...] = ()
+    numbers: str = ""
 
     def __post_init__(self) -> None:
         if self.unicode_form not in UNICODE_FORMS:
@@ -125,6 +135,11 @@ class TextNormalizer:
             raise ValueError(
                 f"drop_in is {self.drop_in!r}, expected pairs of brackets or other marks"
             )
+        if not isinstance(self.numbers, str) or not LANGUAGE.fullmatch(self.numbers):
+            raise ValueError(
+                f"numbers is {self.numbers!r}, expected a language of num2words such as en, or none"
+            )
+        check_replacements(self.replace)
 
     def __call__(self, text: str) -> str:
         """Normalise one transcript.
@@ -134,10 +149,18 @@ class TextNormalizer:
 
         Returns:
             Words with one space between them, possibly none at all.
+
+        Raises:
+            ValueError: a pattern of `replace` takes too long, or `numbers` has no num2words or no
+                such language there.
         """
         text = self._compose(text.translate(_CLEANING))
         for first, last in zip(self.drop_in[::2], self.drop_in[1::2], strict=True):
             text = _without_tags(text, first, last)
+        if self.replace:
+            text = self._compose(replace_all(text, self.replace))
+        if self.numbers:
+            text = self._compose(spell_numbers(text, self.numbers))
         if self.remove_arabic_marks:
             text = ARABIC_MARKS.sub("", text)
         text = self._spelt(text)
@@ -162,6 +185,8 @@ class TextNormalizer:
             "typographic apostrophes become '",
             "control and format characters, tatweel and stray joiners removed",
             *([f"what stands in {self.drop_in} removed"] if self.drop_in else []),
+            *(f"{pattern!r} becomes {replacement!r}" for pattern, replacement in self.replace),
+            *([f"numbers spelt out in {self.numbers}"] if self.numbers else []),
             *(["Arabic marks removed"] if self.remove_arabic_marks else []),
             *([f"lower case{language}"] if self.lowercase else []),
             *([punctuation] if self.remove_punctuation else []),

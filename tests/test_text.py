@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from asr.text import BLANK_ID, CharTokenizer, TextNormalizer, printable, printable_json
+from asr.untrusted import check_arguments
 
 RULES = TextNormalizer()
 # Alphabets, marks and punctuation of all kinds, then the compatibility forms: where rules can meet.
@@ -74,6 +75,22 @@ def test_hand_made_cases(raw: str, expected: str) -> None:
         ("ca", "Il·lusió, COL·LEGI", "il·lusió col·legi"),
         ("ca", "co\u0140lecció paral\u2022lel", "col·lecció paral·lel"),
         ("", "col·legi", "col legi"),
+        # The Unicode Standard 15, 5.18: a capital sharp s becomes one letter; final sigma.
+        ("de", "GROẞE Straße, „Öl“ – z.B. Größe", "große straße öl z b größe"),
+        ("el", "ΣΊΣΥΦΟΣ, ΟΔΌΣ!", "σίσυφος οδός"),
+        # Académie française: the apostrophe joins, guillemets stand apart.
+        ("fr", "« L’ŒUVRE d’aujourd’hui »", "l'œuvre d'aujourd'hui"),
+        # TCVN 6909: precomposed letters with two marks.
+        ("vi", "TIẾNG VIỆT, Hà Nội ở Đồng", "tiếng việt hà nội ở đồng"),
+        # The Unicode Standard 15, 12.1: nukta and virama are marks within words; danda ends one.
+        ("hi", "नमस्ते, क्या हिंदी। क़लम", "नमस्ते क्या हिंदी क़लम"),
+        # The same, 9.2: hamza, madda and alef maksura are letters; the comma is the Arabic one.
+        ("ar", "أهلاً، إلى آخره؟ مـرحبا", "أهلاً إلى آخره مرحبا"),
+        # GB/T 15834: full-width punctuation; JIS X 4051: the prolonged sound mark is a letter.
+        ("zh", "你好，世界！《红楼梦》", "你好 世界 红楼梦"),
+        ("ja", "コーヒー、東京タワー。", "コーヒー 東京タワー"),
+        # Royal Society of Thailand: sara am is one letter.
+        ("th", "น้ำ สวัสดีครับ", "น้ำ สวัสดีครับ"),
     ],
 )
 def test_languages(language: str, raw: str, expected: str) -> None:
@@ -113,6 +130,32 @@ def test_arabic_marks_go_where_that_is_asked_for() -> None:
 )
 def test_tags_go_with_what_stands_in_them(drop_in: str, raw: str, expected: str) -> None:
     assert TextNormalizer(drop_in=drop_in)(raw) == expected
+
+
+def test_replacements_come_first_and_in_their_order() -> None:
+    rules = TextNormalizer(
+        replace=((r"\bDr\.", "doctor"), (r"(\d+) ?%", r"\1 percent"), ("percent", "per cent")),
+        numbers="en",
+    )
+    assert rules("Dr. Smith: 20% (or 3.5 %)") == (
+        "doctor smith twenty per cent or three point five per cent"
+    )
+    assert rules(rules("Dr. 20%")) == rules("Dr. 20%")
+    assert rules.rules()[3:7] == (
+        r"'\\bDr\\.' becomes 'doctor'",
+        r"'(\\d+) ?%' becomes '\\1 percent'",
+        "'percent' becomes 'per cent'",
+        "numbers spelt out in en",
+    )
+    # What is made is cleaned as what was there.
+    assert TextNormalizer(replace=(("x", "\u2019\u200b\x1bE\u0301"),))("axa") == "a'éa"
+
+
+def test_numbers_come_after_tags_and_before_lower_case() -> None:
+    rules = TextNormalizer(drop_in="[]", numbers="de", language="de")
+    assert rules("[20 s] Es sind 21 Äpfel, 3,5 kg.") == (
+        "es sind einundzwanzig äpfel drei komma fünf kg"
+    )
 
 
 def test_kept_punctuation_stays_only_inside_words() -> None:
@@ -180,8 +223,12 @@ def test_rules_are_told_as_they_are_set() -> None:
 
 
 def test_settings_survive_json() -> None:
-    rules = TextNormalizer(unicode_form="NFKC", lowercase=False, keep="'-")
-    assert TextNormalizer(**json.loads(json.dumps(asdict(rules)))) == rules
+    rules = TextNormalizer(unicode_form="NFKC", keep="'-", replace=(("a", "b"),), numbers="en")
+    stored = json.loads(json.dumps(asdict(rules)))
+    assert TextNormalizer(**check_arguments(TextNormalizer, stored, "text")) == rules
+    rules = TextNormalizer(lowercase=False)
+    stored = json.loads(json.dumps(asdict(rules)))
+    assert TextNormalizer(**check_arguments(TextNormalizer, stored, "text")) == rules
 
 
 @pytest.mark.parametrize(
@@ -194,6 +241,8 @@ def test_settings_survive_json() -> None:
         ({"language": None}, "language is None, expected a code"),
         ({"drop_in": "[]("}, r"drop_in is '\[\]\(', expected pairs of brackets"),
         ({"drop_in": "ab"}, "drop_in is 'ab', expected pairs of brackets"),
+        ({"replace": (("(a", ""),)}, r"replace: '\(a' to '': missing \)"),
+        ({"numbers": "English"}, "numbers is 'English', expected a language of num2words such"),
         ({"remove_arabic_marks": 1}, "remove_arabic_marks is 1, expected true or false"),
     ],
 )

@@ -5,24 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from asr.cli.options import STDIN, Parser, check_outputs, standard_input
+from asr.cli.options import STDIN, Parser, check_outputs, model_path, standard_input
 from asr.cli.terminal import say, track
-from asr.text import APOSTROPHE, UNICODE_FORMS, TextNormalizer
+from asr.text import UNICODE_FORMS, TextNormalizer
 from asr.untrusted import open_text, shown, unpacked, whole_lines
 
 # What needs the decoders is imported in the functions: `--help` and a mistake in the call do not.
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2 and from 3 up, as KenLM's --discount_fallback
 BYTE_ORDER_MARK = "\ufeff"
-RULES: dict[str, Any] = {  # of conf/data/default.yaml, under `text`
-    "unicode_form": "NFC",
-    "lowercase": True,
-    "remove_punctuation": True,
-    "keep": APOSTROPHE,
-}
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +37,7 @@ def _train(options: argparse.Namespace) -> None:
         raise NotADirectoryError(
             20, "is no folder, expected one to write to", str(options.out.parent)
         )
-    check_outputs([options.out], options.text)
+    check_outputs([options.out], [*options.text, options.rules])
     sentences = Sentences(options.text, _normalizer(options))
     text = encode(
         track(sentences, "reading", "sentences"),
@@ -155,8 +150,8 @@ class Sentences:
         for source in self.sources:
             name = "standard input" if source == STDIN else source
             for line, text in _texts(source, name):
-                words = self.normalize(text).split()
                 try:
+                    words = self.normalize(text).split()
                     check_words(words)
                 except ValueError as error:
                     raise ValueError(f"{name}:{line}: {error}") from error
@@ -199,14 +194,19 @@ def _left_out(count: int) -> str:
 
 
 def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:
-    rules = {name: getattr(options, name) for name in RULES}
-    changed = [name for name, value in rules.items() if value is not None]
-    if options.raw:
-        if changed:
-            flag = changed[0].replace("_", "-")
-            raise ValueError(f"--raw and --{flag}: expected one of them, raw text has no rules")
-        return str
-    return TextNormalizer(**(RULES | {name: rules[name] for name in changed}))
+    """The rules of a text: those of a model file, or the usual ones with what options change."""
+    given = {rule.name: getattr(options, rule.name) for rule in fields(TextNormalizer)}
+    changed = {name: value for name, value in given.items() if value is not None}
+    whole = ["--raw"] if options.raw else []
+    whole += ["--rules"] if options.rules else []
+    flags = [*whole, *(f"--{name.replace('_', '-')}" for name in changed)]
+    if whole and len(flags) > 1:
+        raise ValueError(f"{flags[0]} and {flags[1]}: expected one of them, {flags[0]} says it all")
+    if options.rules:
+        from asr.model_file import load_model
+
+        return load_model(options.rules)[0].text
+    return str if options.raw else TextNormalizer(**changed)
 
 
 def make_parser() -> Parser:
@@ -215,8 +215,14 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     rules = Parser(add_help=False)
     group = rules.add_argument_group(
-        "text", "Rules as in training (data.text), so that the words are those of the recogniser."
+        "text",
+        "Rules as in training (data.text), so that the words are those of the recogniser: best by "
+        "--rules.",
     )
+    group.add_argument(
+        "--rules", type=model_path, metavar="MODEL",
+        help="take the rules of this model file, or of a run's best model",
+    )  # fmt: skip
     group.add_argument("--raw", action="store_true", help="split at white space, change nothing")
     group.add_argument("--unicode-form", choices=UNICODE_FORMS, help="default: NFC")
     group.add_argument(
@@ -227,6 +233,17 @@ def make_parser() -> Parser:
         help="default: --remove-punctuation",
     )  # fmt: skip
     group.add_argument("--keep", help="punctuation that stays inside words; default: '")
+    group.add_argument("--language", help="whose rules of lower case and punctuation hold: tr")
+    group.add_argument("--drop-in", help="pairs of marks that go with what stands in them: []()")
+    group.add_argument(
+        "--remove-arabic-marks", action=argparse.BooleanOptionalAction,
+        help="default: --no-remove-arabic-marks",
+    )  # fmt: skip
+    group.add_argument(
+        "--replace", nargs=2, action=_Pairs, metavar=("PATTERN", "TEXT"),
+        help="a regular expression and what takes its place; may be given several times",
+    )  # fmt: skip
+    group.add_argument("--numbers", help="language in which numbers are spelt out: en")
     _add_train(commands, rules)
     for name, run, what in (
         ("query", _query, "how likely sentences are, word by word"),
@@ -280,6 +297,19 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
         help="for texts too small or too regular to estimate discounts: use these three for "
         f"counts of 1, 2, and 3 or more; without numbers {' '.join(map(str, FALLBACK))}",
     )  # fmt: skip
+
+
+class _Pairs(argparse.Action):
+    """Gathers pairs in the order in which they are given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), tuple(values)))
 
 
 class _Fallback(argparse.Action):

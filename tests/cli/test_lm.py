@@ -1,5 +1,6 @@
 """`asr lm`: from text to a model that answers, and mistakes in one line."""
 
+# ruff: noqa: RUF001 - Turkish
 from __future__ import annotations
 
 import gzip
@@ -13,6 +14,8 @@ import pytest
 from asr.cli.lm import Sentences
 from asr.cli.main import main
 from asr.decoder.ngram_file import load_ngram_model
+from asr.model_file import save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 TEXT = "A b!\n\n\u201cA\u201d\n"  # the toy of tests/decoder/test_kneser_ney.py
 FALLBACK = ("--discount-fallback",)
@@ -93,6 +96,44 @@ def test_text_rules_are_those_asked_for(text: Path, tmp_path: Path) -> None:
     options = ["--keep", "-", "--unicode-form", "NFKC"]
     assert main(["lm", "train", str(text), "--out", str(path), *FALLBACK, *options]) == 0
     assert load_ngram_model(path).words[3:] == ("fine", "well-known")
+
+
+def test_the_rules_of_a_recogniser_are_taken_or_each_given(
+    text: Path, tmp_path: Path, fails: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "model.ngram"
+    text.write_text("[noise] Dr. IŞIK 3%\n")
+    rules = [
+        "--language", "tr", "--drop-in", "[]", "--numbers", "tr",
+        "--replace", r"\bDr\.", "doktor", "--replace", "%", " yüzde",
+    ]  # fmt: skip
+    theirs = tmp_path / "turkish.safetensors"
+    spec = ModelSpec(
+        features=Part("LogMel", {"sample_rate": 8000, "n_mels": 8}),
+        model=Part("BiLstmCtc", {"hidden_size": 4, "num_layers": 1, "channels": 4}),
+        alphabet=" ab",
+        text={
+            "language": "tr", "drop_in": "[]", "numbers": "tr",
+            "replace": [[r"\bDr\.", "doktor"], ["%", " yüzde"]],
+        },
+    )  # fmt: skip
+    save_model(theirs, Recognizer(spec), {})
+    for options in (rules, ["--rules", str(theirs)]):
+        path.unlink(missing_ok=True)
+        assert main(["lm", "train", str(text), "--out", str(path), *FALLBACK, *options]) == 0
+        assert load_ngram_model(path).words[3:] == ("doktor", "yüzde", "üç", "ışık")
+        capsys.readouterr()
+        assert main(["lm", "query", str(path), "3 IŞIK", *options]) == 0
+        assert capsys.readouterr().out.endswith("total\tüç ışık\n")
+        assert main(["lm", "perplexity", str(path), str(text), *options]) == 0
+        assert "unknown words: 0 of 4" in capsys.readouterr().out
+    told = fails("lm", "query", str(path), "a", "--rules", str(theirs), "--numbers", "tr")
+    assert "--rules and --numbers: expected one of them" in told
+    told = fails("lm", "perplexity", str(path), str(text), "--numbers", "hi")
+    assert f"{text}:1: numbers is 'hi'" in told
+    told = fails("lm", "train", str(text), "--out", str(path), "--rules", str(path))
+    assert "would be overwritten and is read" in told
 
 
 def test_a_model_answers(
