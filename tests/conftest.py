@@ -34,3 +34,13 @@ def speech_data() -> Path:
     if named:
         pytest.fail(f"ASR_TEST_DATA is {named!r}, expected a folder")
     pytest.skip("no real speech here: set ASR_TEST_DATA to a folder that holds it")
+
+
+@pytest.fixture(scope="session")
+def speech_cases() -> Path:
+    """The folder of faulty and foreign inputs beside that of recordings, shared/cases."""
+    named = os.environ.get("ASR_TEST_DATA")
+    folder = (Path(named) if named else DEFAULT_SPEECH_DATA).parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: nothing but what the tests make is tried")
+    return folder

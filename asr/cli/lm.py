@@ -163,7 +163,8 @@ class Sentences:
 
 def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
     """Read the texts of a source, each with the number of its line."""
-    from asr.data.manifest import MANIFEST_SUFFIXES, BadLineError, read_records
+    from asr.data.manifest import MANIFEST_SUFFIXES
+    from asr.data.records import BadLineError, read_records
 
     path = Path(source)
     if source != STDIN and path.suffix.lower() in MANIFEST_SUFFIXES:

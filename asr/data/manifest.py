@@ -1,35 +1,37 @@
-"""Manifests: one utterance a line, as JSON lines, CSV or TSV, read with every line checked."""
+"""Manifests: one utterance a line, as JSON lines or a table, read with every line checked."""
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
 
 from asr.atomic_file import replace_bytes
+from asr.data.records import (
+    FIELD_NAMES,
+    JSON_SUFFIXES,
+    TABLE_SUFFIXES,
+    BadLineError,
+    Columns,
+    Record,
+    read_records,
+)
 from asr.finding import Finding, Kind
-from asr.untrusted import MAX_LINE_BYTES, lines, open_regular, shown
+from asr.untrusted import shown
 
-JSON_SUFFIXES = (".jsonl", ".json")
-MANIFEST_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv")
-REQUIRED_FIELDS = ("audio_filepath", "text")
-OPTIONAL_FIELDS = ("duration", "id", "speaker", "offset")
-NUMBER_FIELDS = ("duration", "offset")
-FIELDS = frozenset((*REQUIRED_FIELDS, *OPTIONAL_FIELDS))
+logger = logging.getLogger(__name__)
+
+MANIFEST_SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES)
+FIELDS = frozenset(FIELD_NAMES)
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
 SHOWN_LINES = 5  # numbers of further bad lines, in a message
 MAX_BAD_LINES = 100_000  # bad lines of a manifest that are listed, where they are not the fewer
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_BOM = b"\xef\xbb\xbf"
-
-Record = dict[str, Any]
-Lines = Iterator[tuple[int, bytes]]
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,38 @@ class Utterance:
 
 
 Row = Utterance | Finding
+Entry = tuple[Path, int, Record | BadLineError]  # file, line from 1, what it says
 
 
-def read_manifest(path: Path | str) -> list[Utterance]:
+@dataclass(frozen=True)
+class Form:
+    """What a manifest that was not made for this program does not say of itself.
+
+    Attributes:
+        columns: names of columns by field, those that are not found by themselves.
+        encoding: of a text, as Python calls it; None finds it out.
+        audio_folder: that relative paths of audio begin in; None: the manifest's own.
+    """
+
+    columns: Columns = field(default_factory=dict)
+    encoding: str | None = None
+    audio_folder: Path | None = None
+
+
+def read_manifest(
+    path: Path | str, notice: Callable[[str], None] = logger.warning
+) -> list[Utterance]:
     """Read a manifest of which every line must be good.
 
-    JSON lines (`.jsonl`, `.json`), or CSV and TSV with a header; TSV has no quoting. Fields:
-    `audio_filepath` (relative to the manifest's folder, or absolute; never a URL or a command)
-    and `text`; optional `duration` [s], `id`, `speaker`, `offset` [s]; others are kept in `extra`.
-    Without `id` it is `audio_filepath` as written, with `@offset` where the offset is not 0. Audio
-    is not looked at.
+    JSON lines or an array (`.jsonl`, `.json`), or a table with a header (`.csv`, `.tsv`), in the
+    forms that `asr.data.records` knows. Fields: `audio_filepath` (relative to the manifest's
+    folder, or absolute; never a URL or a command) and `text`; optional `duration` [s], `id`,
+    `speaker`, `offset` [s]; others are kept in `extra`. Without `id` it is `audio_filepath` as
+    written, with `@offset` where the offset is not 0. Audio is not looked at.
 
     Args:
-        path: a regular file, UTF-8 with or without a byte order mark.
+        path: a regular file.
+        notice: told in a line what was found out of a table.
 
     Returns:
         Utterances in the file's order, at least one.
@@ -91,17 +112,21 @@ def read_manifest(path: Path | str) -> list[Utterance]:
             empty manifest and an unknown format.
         OSError: missing or unreadable.
     """
-    rows = scan_manifest(path)
+    rows = scan_manifest(path, notice=notice)
     if bad := findings(rows):
         raise ValueError(describe_bad_lines(bad))
     return utterances(rows)
 
 
-def scan_manifest(path: Path | str) -> list[Row]:
+def scan_manifest(
+    path: Path | str, form: Form | None = None, notice: Callable[[str], None] = logger.warning
+) -> list[Row]:
     """Read a manifest line by line; the format is `read_manifest`'s.
 
     Args:
         path: a regular file.
+        form: what it does not say of itself.
+        notice: told in a line what was found out of a table.
 
     Returns:
         In the file's order, at least one: the utterance of a good line, else what is wrong with it.
@@ -111,12 +136,32 @@ def scan_manifest(path: Path | str) -> list[Row]:
             a bad header, or far more bad lines than good ones.
         OSError: missing or unreadable.
     """
-    path = Path(path)
-    folder = path.absolute().parent
+    path, form = Path(path), form or Form()
+    folder = path.absolute().parent if form.audio_folder is None else form.audio_folder.absolute()
+    records = read_records(path, form.columns, form.encoding, notice)
+    rows = rows_of(((path, line, record) for line, record in records), folder)
+    if not rows:
+        raise ValueError(f"{path}: holds no utterances, expected at least one")
+    return rows
+
+
+def rows_of(entries: Iterable[Entry], folder: Path) -> list[Row]:
+    """Make utterances of records, those of one split.
+
+    Args:
+        entries: file and line that a record stands in, and its fields by the names of a manifest's.
+        folder: that relative paths of audio begin in.
+
+    Returns:
+        In the same order: the utterance, else what is wrong with the record.
+
+    Raises:
+        ValueError: far more bad records than good ones.
+    """
     rows: list[Row] = []
     bad: list[Finding] = []
     by_id: dict[str, Utterance] = {}
-    for line, record in read_records(path):
+    for path, line, record in entries:
         num_good = len(rows) - len(bad)
         if len(bad) > max(MAX_BAD_LINES, num_good):
             raise ValueError(
@@ -139,13 +184,12 @@ def scan_manifest(path: Path | str) -> list[Row]:
                 row = replace(row, id=f"{stem}@{row.offset!r}{length}")
                 first = by_id.setdefault(row.id, row)
             if first is not row:
-                reason = f"id {shown(row.id)} is that of line {first.line} already"
+                there = first.where if first.manifest != path else f"line {first.line}"
+                reason = f"id {shown(row.id)} is that of {there} already"
                 row = row.finding(Kind.DUPLICATE_ID, reason)
         rows.append(row)
         if isinstance(row, Finding):
             bad.append(row)
-    if not rows:
-        raise ValueError(f"{path}: holds no utterances, expected at least one")
     return rows
 
 
@@ -153,11 +197,15 @@ def _part(utterance: Utterance) -> tuple[float, float | None]:
     return utterance.offset, utterance.duration
 
 
-def scan_manifests(paths: Sequence[Path]) -> list[Row]:
+def scan_manifests(
+    paths: Sequence[Path], form: Form | None = None, notice: Callable[[str], None] = logger.warning
+) -> list[Row]:
     """Read the manifests that make up a split, as `scan_manifest` does.
 
     Args:
         paths: regular files, at least one. The ids of several get their folder's name in front.
+        form: what they do not say of themselves.
+        notice: told in a line what was found out of a table.
 
     Returns:
         In the manifests' order, at least one; an id that an earlier manifest has is a finding.
@@ -170,7 +218,7 @@ def scan_manifests(paths: Sequence[Path]) -> list[Row]:
     first: dict[str, Utterance] = {}
     for path in paths:
         prefix = f"{path.resolve().parent.name}/" if len(paths) > 1 else ""
-        for row in scan_manifest(path):
+        for row in scan_manifest(path, form, notice):
             if prefix and isinstance(row, Utterance):
                 row = replace(row, id=f"{prefix}{row.id}")
                 if (earlier := first.setdefault(row.id, row)) is not row:
@@ -268,10 +316,6 @@ def _plain(path: Path) -> Path:
 # --- the fields of a line ----------------------------------------------------------------------
 
 
-class BadLineError(ValueError):
-    """A line that cannot be used; the message is the reason."""
-
-
 def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line: int) -> Utterance:
     if isinstance(record, BadLineError):
         raise record
@@ -287,6 +331,7 @@ def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line
     if not isinstance(text, str):
         raise _wrong(record, "text", "a text")
     offset = _seconds(record, "offset", zero=True) or 0.0
+    written = _existing(folder, written)
     return Utterance(
         audio_filepath=folder / written,
         text=text,
@@ -298,6 +343,18 @@ def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line
         manifest=manifest,
         line=line,
     )
+
+
+def _existing(folder: Path, written: str) -> str:
+    """A path as it is on this machine, where Windows has other separators and macOS other letters.
+
+    Unicode has two forms for an accented letter, which look the same; macOS writes both apart.
+    """
+    if (written.isascii() and "\\" not in written) or os.path.exists(folder / written):
+        return written
+    slashed = written.replace("\\", "/")
+    forms = (unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
+    return next((each for each in forms if os.path.exists(folder / each)), slashed)
 
 
 def _seconds(record: Record, name: str, *, zero: bool) -> float | None:
@@ -326,159 +383,3 @@ def _wrong(record: Record, name: str, expected: str) -> BadLineError:
     if record.get(name) is None:
         return BadLineError(f"{name} is missing, expected {expected}")
     return BadLineError(f"{name} is {shown(record[name])}, expected {expected}")
-
-
-# --- lines as records of named fields ----------------------------------------------------------
-
-
-def read_records(path: Path) -> Iterator[tuple[int, Record | BadLineError]]:
-    """Read a file line by line, without believing that it is what its name says.
-
-    Args:
-        path: a regular file whose name ends in one of MANIFEST_SUFFIXES.
-
-    Yields:
-        Line number from 1, and the line's fields or why there are none. Empty lines are passed
-        over. In tables, empty optional fields are left out and numbers are numbers.
-
-    Raises:
-        ValueError: for another name, something that is not a regular file, a bad header, or no end
-            of empty lines.
-        OSError: missing or unreadable.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in MANIFEST_SUFFIXES:
-        expected = ", ".join(MANIFEST_SUFFIXES)
-        raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
-    with open_regular(path, "a manifest") as file:
-        raw = lines(file, path)
-        if suffix in JSON_SUFFIXES:
-            yield from json_records(raw)
-        else:
-            yield from _table_records(path, _table_rows(raw, has_tabs=suffix == ".tsv"))
-
-
-def json_records(raw_lines: Lines) -> Iterator[tuple[int, Record | BadLineError]]:
-    """`read_records` of the lines of a file of JSON, as `asr.untrusted.lines` gives them."""
-    for number, line in _texts(raw_lines):
-        if isinstance(line, BadLineError):
-            yield number, line
-        elif line.strip():
-            try:
-                yield number, _parse_json(line.rstrip())
-            except BadLineError as error:
-                yield number, error
-
-
-def _texts(raw_lines: Lines) -> Iterator[tuple[int, str | BadLineError]]:
-    for number, raw in raw_lines:
-        if len(raw) > MAX_LINE_BYTES:
-            yield number, BadLineError(f"longer than {MAX_LINE_BYTES} bytes, expected less")
-            continue
-        raw = raw.removeprefix(_BOM) if number == 1 else raw
-        try:
-            yield number, raw.decode()
-        except UnicodeDecodeError as error:
-            where = f"byte 0x{raw[error.start]:02x} at {error.start + 1}"
-            yield number, BadLineError(f"{where}, expected UTF-8")
-
-
-def _parse_json(line: str) -> Record:
-    def refuse(name: str) -> NoReturn:
-        raise BadLineError(f"bad JSON ({name} is no JSON number)")
-
-    def unique(pairs: list[tuple[str, Any]]) -> Record:
-        record = dict(pairs)
-        if len(record) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise BadLineError(f"field {shown(twice)} occurs twice, expected once")
-        return record
-
-    try:
-        record = json.loads(line, parse_constant=refuse, object_pairs_hook=unique)
-        # An escape alone can make half a surrogate pair, which no file can hold.
-        if "\\u" in line:
-            json.dumps(record, ensure_ascii=False).encode()
-    except BadLineError:
-        raise
-    except json.JSONDecodeError as error:
-        raise BadLineError(f"bad JSON at column {error.colno} ({error.msg})") from error
-    except UnicodeEncodeError as error:
-        raise BadLineError("half a surrogate pair (\\ud800 to \\udfff), expected text") from error
-    except (ValueError, RecursionError) as error:
-        raise BadLineError(f"bad JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise BadLineError(f"{shown(record)} is no JSON object, expected {{...}}")
-    return record
-
-
-def _table_rows(
-    raw_lines: Lines, *, has_tabs: bool
-) -> Iterator[tuple[int, list[str] | BadLineError]]:
-    """The cells of each row of a CSV or TSV that is not empty."""
-    bad: list[BadLineError] = []
-
-    def decoded() -> Iterator[str]:
-        for _, line in _texts(raw_lines):
-            if isinstance(line, BadLineError):
-                bad.append(line)
-            # An error raised here would end the reading; csv passes over empty lines.
-            yield "\n" if isinstance(line, BadLineError) else line
-
-    rows = csv.reader(
-        decoded(),
-        delimiter="\t" if has_tabs else ",",
-        quoting=csv.QUOTE_NONE if has_tabs else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, BadLineError(f"bad {'TSV' if has_tabs else 'CSV'} ({error})")
-            continue
-        if bad:
-            yield line, bad.pop()
-            bad.clear()
-        elif row:
-            yield line, row
-
-
-def _table_records(
-    path: Path, rows: Iterator[tuple[int, list[str] | BadLineError]]
-) -> Iterator[tuple[int, Record | BadLineError]]:
-    line, first = next(rows, (0, []))
-    if not line:
-        return
-    where = f"{path}:{line}: the header"
-    if isinstance(first, BadLineError):
-        raise ValueError(f"{where}: {first}")
-    header = [name.strip() for name in first]
-    for name in REQUIRED_FIELDS:
-        if name not in header:
-            raise ValueError(f"{where} has the fields {shown(header)}, expected {name!r} as well")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{where} has a field twice in {shown(header)}, expected each once")
-    for line, row in rows:
-        if isinstance(row, BadLineError):
-            yield line, row
-            continue
-        if len(row) != len(header):
-            fault = f"{len(row)} fields, expected {len(header)} as in the header"
-            yield line, BadLineError(fault)
-            continue
-        record: Record = dict(zip(header, row, strict=True))
-        for name in OPTIONAL_FIELDS:
-            if record.get(name) == "":
-                del record[name]
-        for name in NUMBER_FIELDS:
-            # What is no number stays as it is written, and is refused as such; and so does 1_0,
-            # which Python would read as 10.
-            with suppress(ValueError):
-                if "_" not in record.get(name, "_"):
-                    record[name] = float(record[name])
-        yield line, record

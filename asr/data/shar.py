@@ -25,7 +25,8 @@ from typing import IO
 
 from asr.atomic_file import replace_text
 from asr.data.archive import tar_members
-from asr.data.manifest import MAX_SECONDS, BadLineError, Record, Utterance, json_records
+from asr.data.manifest import MAX_SECONDS, Utterance
+from asr.data.records import BadLineError, Record, json_records
 from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 from asr.untrusted import (

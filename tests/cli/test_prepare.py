@@ -169,4 +169,6 @@ def test_every_corpus_config_names_all_arguments_of_its_function() -> None:
         }
         for name, default in defaults.items():
             value = tuple(config[name]) if isinstance(config[name], list) else config[name]
+            if isinstance(value, dict) and not any(value.values()):
+                value = None  # names that are there to be set
             assert value == default, f"{path.name}: {name}"

@@ -194,7 +194,7 @@ def test_a_bad_csv_line_is_named(tmp_path: Path, bad: str, reason: str) -> None:
 def test_bad_utf_8_and_over_long_lines_cost_only_themselves(tmp_path: Path, name: str) -> None:
     header, rows = "", [f'{{"audio_filepath": "{c}", "text": "x"}}\n'.encode() for c in "ab"]
     if name == "m.tsv":
-        header, rows = "audio_filepath\ttext\n", [b"a\tx\n", b"b\tx\n"]
+        header, rows = "audio_filepath\ttext\n", ["a\tx\u00e9\n".encode(), b"b\tx\n"]
     bad = [b"\xff" + rows[0], b'"' + b"x" * (3 * MAX_LINE_BYTES) + b"\n"]
     path = manifest(tmp_path, header.encode() + rows[0] + b"".join(bad) + rows[1], name)
     rows = scan_manifest(path)
@@ -210,10 +210,10 @@ def test_bad_utf_8_and_over_long_lines_cost_only_themselves(tmp_path: Path, name
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("path,sentence", "has the fields ['path', 'sentence'], expected 'audio_filepath' as well"),
+        ("what,sentence", "has the fields ['what', 'sentence'], expected 'audio_filepath' as well"),
         ("audio_filepath,words", "expected 'text' as well"),
         ("audio_filepath,text,text", "has a field twice in"),
-        ("\udcff", "the header: byte 0xff at 1, expected UTF-8"),
+        ("\udcffx\u00e9", "the header: byte 0xff at 1, expected UTF-8"),
     ],
 )
 def test_a_bad_header_is_named(tmp_path: Path, header: str, reason: str) -> None:

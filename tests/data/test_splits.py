@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from asr.data.manifest import Utterance
-from asr.data.splits import Fold, Splits, carve_dev, cut_fold, load_splits
+from asr.data.splits import Draw, Fold, Splits, carve, cut_fold, draw_splits, load_splits
 from asr.finding import Finding, Kind
 from asr.text import TextNormalizer
 
@@ -434,7 +434,7 @@ def items(sizes: dict[str | None, int]) -> list[Utterance]:
 
 def test_by_speaker_no_speaker_is_in_both() -> None:
     everything = items({f"s{i}": 10 for i in range(20)})
-    train, dev = carve_dev(everything, 0.1, "speaker", seed=0)
+    train, dev = carve(everything, "dev", 0.1, "speaker", seed=0)
     assert len(dev) == 20
     assert not {i.speaker for i in train} & {i.speaker for i in dev}
     assert sorted(train + dev, key=everything.index) == everything
@@ -444,46 +444,90 @@ def test_by_speaker_no_speaker_is_in_both() -> None:
 def test_the_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     everything = items({f"s{i}": 10 for i in range(20)})
     draws = {
-        seed: frozenset(i.id for i in carve_dev(everything, 0.1, "speaker", seed)[1])
+        seed: frozenset(i.id for i in carve(everything, "dev", 0.1, "speaker", seed)[1])
         for seed in range(5)
     }
     assert len(set(draws.values())) > 1
-    backwards = carve_dev(everything[::-1], 0.1, "speaker", seed=3)[1]
+    backwards = carve(everything[::-1], "dev", 0.1, "speaker", seed=3)[1]
     assert {item.id for item in backwards} == draws[3]
 
 
 def test_speakers_too_large_for_the_fraction_are_passed_over() -> None:
     everything = items({"large": 1000, "small": 10, "middle": 90})
     for seed in range(10):
-        _, dev = carve_dev(everything, 0.01, "speaker", seed)
+        _, dev = carve(everything, "dev", 0.01, "speaker", seed)
         assert {item.speaker for item in dev} == {"small"}
 
 
 def test_there_is_always_something_on_both_sides() -> None:
     for fraction in (0.001, 0.999):
-        train, dev = carve_dev(items({"a": 5, "b": 5}), fraction, "speaker", seed=0)
+        train, dev = carve(items({"a": 5, "b": 5}), "dev", fraction, "speaker", seed=0)
         assert (len(train), len(dev)) == (5, 5)
-        train, dev = carve_dev(items({"a": 2}), fraction, "utterance", seed=0)
+        train, dev = carve(items({"a": 2}), "dev", fraction, "utterance", seed=0)
         assert (len(train), len(dev)) == (1, 1)
 
 
 def test_by_utterance_the_share_is_met() -> None:
-    train, dev = carve_dev(items({None: 100}), 0.25, "utterance", seed=1)
+    train, dev = carve(items({None: 100}), "dev", 0.25, "utterance", seed=1)
     assert (len(train), len(dev)) == (75, 25)
 
 
 @pytest.mark.parametrize(
     ("sizes", "fraction", "by", "message"),
     [
-        ({"a": 5, None: 1}, 0.1, "speaker", "m:0: speaker is missing, expected one; or dev_by="),
-        ({"a": 5}, 0.1, "speaker", "dev_by=speaker: train has 1 of them, expected at least 2"),
-        ({"a": 5, "b": 5}, 1.0, "speaker", "dev_fraction is 1.0, expected between 0 and 1"),
-        ({"a": 5, "b": 5}, "half", "speaker", "dev_fraction is 'half', expected between 0 and 1"),
-        ({"a": 5}, 0.1, "voice", "dev_by is 'voice', expected one of speaker, utterance"),
+        ({"a": 5, None: 1}, 0.1, "speaker", "m:0: speaker is missing, expected one; or split_by="),
+        ({"a": 5}, 0.1, "speaker", "dev by speaker: train has 1 of them, expected at least 2"),
     ],
 )
 def test_what_cannot_be_carved(
     sizes: dict[str | None, int], fraction: float, by: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        carve_dev(items(sizes), fraction, by, seed=0)
+        carve(items(sizes), "dev", fraction, by, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        ({"dev_fraction": 1.0}, "dev_fraction is 1.0, expected from 0 to below 1"),
+        ({"test_fraction": "half"}, "test_fraction is 'half', expected from 0 to below 1"),
+        ({"dev_fraction": 0.5, "test_fraction": 0.5}, "are 0.5 and 0.5, expected less than all"),
+        ({"split_by": "voice"}, "split_by is 'voice', expected one of auto, speaker, utterance"),
+    ],
+)
+def test_draws_that_cannot_be(draw: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Draw(**draw)  # type: ignore[arg-type]
+
+
+def test_splits_that_are_not_there_are_drawn_by_speaker() -> None:
+    everything = items({f"s{i}": 10 for i in range(20)})
+    splits, notes = draw_splits({"train": everything}, Draw(0.1, 0.2))
+    assert {split: len(own) for split, own in splits.items()} == {
+        "train": 140,
+        "dev": 20,
+        "test": 40,
+    }
+    voices = [{each.speaker for each in own} for own in splits.values()]
+    assert len(set.union(*voices)) == sum(map(len, voices)) == 20
+    assert notes == [
+        "test was taken from train by speaker: 20.0% of its utterances.",
+        "dev was taken from train by speaker: 10.0% of its utterances.",
+    ]
+    own, notes = draw_splits({"train": everything, "dev": items({"d": 3})}, Draw(0.1, 0.0))
+    assert (len(own["dev"]), notes) == (3, [])
+
+
+def test_one_voice_is_drawn_by_utterance_and_that_is_told() -> None:
+    for everything, what in (
+        (items({"a": 50}), "1"),
+        (items({"a": 25, None: 25}), "not all named"),
+    ):
+        splits, notes = draw_splits({"train": everything}, Draw(0.1))
+        assert (len(splits["train"]), len(splits["dev"])) == (45, 5)
+        assert notes == [
+            "dev was taken from train by utterance: 10.0% of its utterances, as the speakers are "
+            f"{what}: error rates are those of known voices."
+        ]
+    with pytest.raises(ValueError, match="speaker is missing, expected one; or split_by=utterance"):
+        draw_splits({"train": everything}, Draw(0.1, split_by="speaker"))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
-from asr.data.manifest import MANIFEST_SUFFIXES, Row, findings, scan_manifests, utterances
+from asr.data.manifest import MANIFEST_SUFFIXES, Form, Row, findings, scan_manifests, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
-from asr.data.splits import SPLITS, carve_dev
+from asr.data.splits import SPLITS, Draw, draw_splits
 from asr.text import TextNormalizer
 
 Manifests = str | Path | Sequence[str | Path]
@@ -22,8 +22,12 @@ def prepare_manifest(
     train: Manifests | None = None,
     dev: Manifests | None = None,
     test: Manifests | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    encoding: str | None = None,
+    audio_folder: str | None = None,
     dev_fraction: float = 0.0,
-    dev_by: str = "speaker",
+    test_fraction: float = 0.0,
+    split_by: str = "auto",
     seed: int = 0,
     text: TextNormalizer | None = None,
     alphabet: str | None = None,
@@ -35,7 +39,7 @@ def prepare_manifest(
     say: Say = silent,
     progress: Advance = silent,
 ) -> PreparedCorpus:
-    """Check manifests (JSON lines, CSV, TSV) and write them as train, dev and test of a corpus.
+    """Check manifests (JSON lines, tables) and write them as train, dev and test of a corpus.
 
     Checked are every line, every audio file (it exists, opens, and lasts as long as the line
     says; where the line does not say, the duration is filled in), and every character: texts may
@@ -51,8 +55,13 @@ def prepare_manifest(
         train: manifest or manifests; the ids of several get their folder's name in front.
         dev: manifest or manifests.
         test: manifest or manifests.
+        columns: names in the headers of what is not found by itself: audio, text, speaker, id,
+            duration, offset.
+        encoding: of tables, as Python calls it; None finds it out.
+        audio_folder: that relative paths of audio begin in; None: that of each manifest.
         dev_fraction: share of train to make dev of where there is none; 0 for no dev.
-        dev_by: "speaker" (no speaker in both) or "utterance".
+        test_fraction: as much for test.
+        split_by: "speaker", "utterance", or "auto" for the first where speakers are named.
         seed: of that draw.
         text: rules for every transcript; None takes TextNormalizer's defaults.
         alphabet: characters that texts may have; None takes those of the training texts.
@@ -74,10 +83,13 @@ def prepare_manifest(
     conversion = Conversion(audio_format, sample_rate, num_workers, duration_tolerance_s)
     settings = Settings(conversion, text or TextNormalizer(), alphabet, skip_bad)
     manifests = _manifests(source, {"train": train, "dev": dev, "test": test})
-    if dev_fraction and "dev" in manifests:
-        raise ValueError(
-            f"dev_fraction is {dev_fraction!r}, expected 0 as dev is {manifests['dev'][0]}"
-        )
+    draw = Draw(dev_fraction, test_fraction, split_by, seed)
+    for split, fraction in (("dev", dev_fraction), ("test", test_fraction)):
+        if fraction and split in manifests:
+            there = manifests[split][0]
+            raise ValueError(f"{split}_fraction is {fraction!r}, expected 0 as {split} is {there}")
+    fields = {("audio_filepath" if n == "audio" else n): c for n, c in (columns or {}).items()}
+    form = Form(fields, encoding, None if audio_folder is None else Path(audio_folder))
     with corpus_folder(Path(data_dir), name) as folder:
         rows: list[Row] = []
         splits = {}
@@ -87,20 +99,13 @@ def prepare_manifest(
                     raise ValueError(
                         f"{path}: lies in {folder}, which is written; give another name"
                     )
-            own = scan_manifests(paths)
+            own = scan_manifests(paths, form, say)
             rows += own
             splits[split] = utterances(own)
-        notes = []
-        if dev_fraction:
-            train_items, dev_items = carve_dev(splits["train"], dev_fraction, dev_by, seed)
-            share = len(dev_items) / len(splits["train"])
-            splits |= {"train": train_items, "dev": dev_items}
-            notes.append(f"dev was taken from train by {dev_by}: {share:.1%} of its utterances.")
-        elif "dev" not in splits:
-            notes.append("There is no dev split; dev_fraction takes one from train.")
+        drawn, notes = draw_splits(splits, draw)
         return prepare_corpus(
             folder,
-            {split: splits[split] for split in SPLITS if split in splits},
+            drawn,
             settings,
             source=", ".join(str(path) for paths in manifests.values() for path in paths),
             rejected=findings(rows),

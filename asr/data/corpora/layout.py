@@ -1,0 +1,153 @@
+"""A corpus in a layout that others have made known, as one more importer reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
+from asr.data.manifest import Row, findings, utterances
+from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
+from asr.data.splits import Draw, draw_splits
+from asr.text import TextNormalizer
+from asr.untrusted import read_json
+
+MAX_RECORD_BYTES = 1 << 24  # 16 MiB of a corpus.json; the alphabet of Chinese takes 20 kB
+# What others call train, dev and test; longer names are theirs too: train-clean-100, test_other.
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev",
+    "val": "dev", "test": "test", "eval": "test",
+}  # fmt: skip
+_SPLIT = re.compile(rf"({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?![A-Za-z])", re.I)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a layout's files say.
+
+    Attributes:
+        splits: rows by the name of the split; all under "train" where the layout has none.
+        notes: what the user should know, one sentence each.
+    """
+
+    splits: Mapping[str, Sequence[Row]]
+    notes: tuple[str, ...] = ()
+
+
+class Layout(Protocol):
+    """Where a format keeps recordings, texts, speakers and splits."""
+
+    def read(self, source: Path) -> Content:
+        """Read all but the audio.
+
+        Raises:
+            ValueError: a folder that is not laid out so.
+            OSError: missing or unreadable.
+        """
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's or a file's name is of, if it is one's."""
+    found = _SPLIT.match(name)
+    return SPLIT_NAMES[found[1].lower()] if found else None
+
+
+def prepare_layout(
+    name: str,
+    data_dir: str | Path,
+    *,
+    source: str | Path,
+    layout: Layout,
+    dev_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_by: str = "auto",
+    seed: int = 0,
+    text: TextNormalizer | None = None,
+    alphabet: str | None = None,
+    audio_format: str = "wav",
+    sample_rate: int = 16_000,
+    num_workers: int | None = None,
+    duration_tolerance_s: float = 0.1,
+    skip_bad: bool = False,
+    say: Say = silent,
+    progress: Advance = silent,
+) -> PreparedCorpus:
+    """Check a corpus of a known layout and write it as train, dev and test.
+
+    Args:
+        name: of the corpus, and of its folder in `data_dir`.
+        data_dir: folder of all corpora.
+        source: the corpus as it was published, a folder or what else the layout is.
+        layout: of the source.
+        dev_fraction: share of train to make dev of where the corpus has none; 0 for no dev.
+        test_fraction: as much for test.
+        split_by: "speaker", "utterance", or "auto" for the first where speakers are named.
+        seed: of that draw.
+        text: rules for every transcript; None takes TextNormalizer's defaults.
+        alphabet: characters that texts may have; None takes those of the training texts.
+        audio_format: "wav" or "flac" (16 bit, mono, written beside the manifests) or "keep".
+        sample_rate: of written audio [Hz].
+        num_workers: threads; None takes one a core.
+        duration_tolerance_s: between a duration that the corpus gives and the audio's [s].
+        skip_bad: leave out what is bad instead of stopping.
+        say: told of every step, and of what is bad.
+        progress: told how far a long step is: what is done, its unit, how many of how many.
+
+    Returns:
+        The prepared corpus.
+
+    Raises:
+        ValueError: a wrong argument, another layout, or anything bad, in one line.
+        OSError: a file that cannot be read or written.
+    """
+    conversion = Conversion(audio_format, sample_rate, num_workers, duration_tolerance_s)
+    settings = Settings(conversion, text or TextNormalizer(), alphabet, skip_bad)
+    draw = Draw(dev_fraction, test_fraction, split_by, seed)
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(2, "no such file or folder, expected a corpus", str(source))
+    with corpus_folder(Path(data_dir), name) as folder:
+        _check_origin(folder, source)
+        content = layout.read(source)
+        # A source that the corpora lie in holds what was written of it before.
+        inside = Path(data_dir).absolute() if source.absolute() in folder.parents else folder
+        rows = {
+            split: [row for row in own if not _lies_in(row, inside)]
+            for split, own in content.splits.items()
+        }
+        total = sum(map(len, rows.values()))
+        if not total:
+            raise ValueError(f"{source}: holds no utterances, expected at least one")
+        say(f"{source}: {total} utterances")
+        good = {split: utterances(own) for split, own in rows.items()}
+        splits, notes = draw_splits(good, draw)
+        return prepare_corpus(
+            folder,
+            splits,
+            settings,
+            source=str(source.absolute()),
+            rejected=[finding for own in rows.values() for finding in findings(own)],
+            notes=[*content.notes, *notes],
+            say=say,
+            progress=progress,
+        )
+
+
+def _lies_in(row: Row, folder: Path) -> bool:
+    return row.audio_filepath is not None and row.audio_filepath.is_relative_to(folder)
+
+
+def _check_origin(folder: Path, source: Path) -> None:
+    """Refuse to write over the corpus of another source: the name is often that of the layout."""
+    path = folder / "corpus.json"
+    if path.is_file():
+        described = read_json(path, "a description of a corpus", MAX_RECORD_BYTES)
+        earlier = described.get("source") if isinstance(described, dict) else None
+        if earlier != str(source.absolute()):
+            raise ValueError(
+                f"{folder}: holds the corpus of {earlier}, expected another corpus.name for "
+                f"{source}, or to have that folder deleted"
+            )
