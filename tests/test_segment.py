@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from asr.segment import MARGIN_S, PAUSE_S, Span, find_segments, frame_levels
+from asr.segment import (
+    CUT_S,
+    LONGEST_S,
+    MARGIN_S,
+    PAUSE_S,
+    SegmentFinder,
+    Span,
+    find_segments,
+    frame_levels,
+)
 
 RATE = 16_000  # [Hz]
 
@@ -129,10 +138,61 @@ def test_levels_are_those_of_the_band_whatever_the_offset() -> None:
     for hertz, amplitude in ((1_000, 0.5), (3_000, 0.01)):
         sine = (amplitude * np.sin(2 * np.pi * hertz * time) + 0.3).astype(np.float32)
         levels = frame_levels(sine, RATE)
-        assert len(levels) == 300
+        assert (
+            len(levels) == 298
+        )  # none for the first frame and the last, which surround the others
         expected = 20 * np.log10(amplitude / np.sqrt(2))
         assert levels[2:-2] == pytest.approx(expected, abs=0.1)
     assert frame_levels(np.sin(2 * np.pi * 7_000 * time).astype(np.float32), RATE)[5] < -60
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.3, 4.0, 9.9, 10.1, 12.0, 70.0])
+@pytest.mark.parametrize("rate", [8_000, 11_025])
+def test_segments_do_not_depend_on_the_blocks(rate: int, seconds: float) -> None:
+    draws = np.random.default_rng(round(rate * seconds))
+    loudness = np.repeat(draws.uniform(-90, -10, 300), rate // 4)[: round(seconds * rate)]
+    waveform = (10 ** (loudness / 20) * draws.standard_normal(len(loudness))).astype(np.float32)
+    waveform[len(waveform) // 3 : len(waveform) // 2] = 0
+    expected = find_segments(waveform, rate)
+    for largest in (1_000, 30_000, 500_000):
+        finder = SegmentFinder(rate)
+        found: list[Span] = []
+        place = 0
+        while place < len(waveform):
+            block = waveform[place : place + int(draws.integers(1, largest))]
+            place += len(block)
+            earliest = finder.earliest
+            spans = finder.feed(block)
+            assert all(earliest <= span.start for span in spans)
+            found += spans
+        earliest = finder.earliest
+        spans = finder.finish()
+        assert all(earliest <= span.start for span in spans)
+        assert [*found, *spans] == expected
+    assert expected or seconds < 0.1
+
+
+def test_segments_are_known_soon_and_what_is_before_them_need_not_be_kept() -> None:
+    finder = SegmentFinder(RATE)
+    waveform = joined(1.0, -60.0)
+    silence = np.zeros(25 * RATE, np.float32)
+    assert finder.feed(np.concatenate([waveform, silence])) == find_segments(
+        np.concatenate([waveform, silence]), RATE
+    )
+    assert finder.earliest > len(waveform)
+
+
+def test_what_has_no_pause_is_cut_where_it_is_quietest() -> None:
+    waveform = voice(2 * LONGEST_S + 50)
+    dips = [LONGEST_S - CUT_S / 2, 2 * LONGEST_S - CUT_S]  # shorter than a pause
+    for dip in dips:
+        waveform[round(dip * RATE) : round((dip + 0.2) * RATE)] *= 0.01
+    spans = find_segments(waveform, RATE)
+    assert [span.end for span in spans[:-1]] == [span.start for span in spans[1:]]
+    assert (spans[0].start, spans[-1].end) == (0, len(waveform))
+    assert [span.end / RATE for span in spans[:-1]] == pytest.approx(
+        [dip + 0.1 for dip in dips], abs=0.1
+    )
 
 
 def test_an_hour_takes_no_memory_beside_itself() -> None:
