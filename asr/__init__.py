@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from asr.audio import load_audio
     from asr.model import LSTM, BiLstmCtc
     from asr.model_file import load_model
-    from asr.transcriber import Transcriber, Transcript
+    from asr.transcriber import Transcriber
+    from asr.transcript import Segment, Transcript
     from asr.word import Word
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "Aligner",
     "Alignment",
     "BiLstmCtc",
+    "Segment",
     "Transcriber",
     "Transcript",
     "Word",
@@ -32,8 +34,9 @@ _HOMES = {
     "Aligner": "asr.aligner",
     "Alignment": "asr.aligner",
     "BiLstmCtc": "asr.model",
+    "Segment": "asr.transcript",
     "Transcriber": "asr.transcriber",
-    "Transcript": "asr.transcriber",
+    "Transcript": "asr.transcript",
     "Word": "asr.word",
     "load_audio": "asr.audio",
     "load_model": "asr.model_file",
@@ -45,3 +48,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'asr' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

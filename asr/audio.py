@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asr.audio_array import AudioArray
 from asr.audio_file import AudioFile, Block, Source, open_audio
 from asr.memory import require_memory
 
@@ -24,8 +26,9 @@ AUDIO_SUFFIXES = (
     ".mkv", ".mka", ".avi", ".wma", ".amr", ".mp2", ".ac3", ".gsm",
 )  # fmt: skip
 INT16_SCALE = 1 << 15  # of 16-bit samples
-MAX_DURATION_S = 4 * 3600.0  # [s] longer recordings are to be cut with offset and duration
-MAX_COUNTED_S = 48 * 3600.0  # [s] that are decoded only to know how long a file is
+MAX_DURATION_S = 4 * 3600.0  # [s] of a waveform as a whole
+MAX_STREAMED_S = 48 * 3600.0  # [s] of a file that is decoded in blocks, or for its length alone
+BLOCK_SAMPLES = 1 << 16  # of a stream, at least
 LONG_S = 600.0  # [s] of which nobody asks whether there is memory for it
 SLACK_S = 0.1  # [s] by which honest writers miscount: bytes of the header, delay of the codec
 LOUDEST = 2.0**31  # float samples scaled like 32-bit integers; above that, powers overflow
@@ -82,9 +85,9 @@ def probe(source: Source) -> AudioInfo:
             num_samples = 0
             for block in file.blocks(0):
                 num_samples += len(block)
-                if num_samples > MAX_COUNTED_S * file.sample_rate:
+                if num_samples > MAX_STREAMED_S * file.sample_rate:
                     raise ValueError(
-                        f"{file.name}: more than {MAX_COUNTED_S:g} s of audio, expected less"
+                        f"{file.name}: more than {MAX_STREAMED_S:g} s of audio, expected less"
                     )
             if not num_samples:
                 raise ValueError(f"{file.name}: no audio samples, expected at least one")
@@ -159,7 +162,7 @@ def load_audio(
     or its last page does (ogg: opus, vorbis).
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, or an array.
         sample_rate: of the result [Hz].
         offset: where to start [s].
         duration: how much to read at most [s]; None reads to the end.
@@ -175,36 +178,103 @@ def load_audio(
         OSError: missing or unreadable.
     """
     with open_audio(source) as file:
-        rate = file.sample_rate
-        mix = _Mix(file, channel)
         start, count = _span(file, offset, duration, max_duration)
-        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        blocks = _decode(file, sample_rate, start, count, max_duration, channel)
         parts: list[NDArray[np.float32]] = []
-        decoded, affordable_s = 0, LONG_S
+        num_samples, affordable_s = 0, LONG_S
         # Block by block: never is the whole held at the file's own rate.
-        for block in file.blocks(start, count):
-            decoded += len(block)
-            seconds = max(count or 0, decoded) / rate
-            if seconds > max_duration:
-                raise ValueError(
-                    f"{file.name}: more than {max_duration:g} s of audio, expected at most that "
-                    "at once"
-                )
+        for block in blocks:
+            parts.append(block)
+            num_samples += len(block)
+            seconds = max((count or 0) / file.sample_rate, num_samples / sample_rate)
             if seconds > affordable_s:  # its blocks, and then the whole of them
                 affordable_s = seconds if count else 2 * seconds
                 require_memory(
                     2 * 4 * affordable_s * sample_rate, f"{file.name}: {seconds:g} s of audio"
                 )
-            samples = mix(block)
-            parts.append(samples if rate == sample_rate else stream.resample_chunk(samples))
-        if not decoded and file.num_samples is None and start:
-            raise ValueError(f"{file.name}: offset {offset:g} s, expected less than its length")
-        _require_whole(file, start, count, decoded)
+    return np.concatenate([*parts, np.zeros(0, np.float32)])
+
+
+def stream_audio(
+    source: Source, sample_rate: int, *, channel: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Decode audio of up to MAX_STREAMED_S as `load_audio` does, in blocks.
+
+    Args:
+        source: a path, the bytes of a file, or an array.
+        sample_rate: of the result [Hz].
+        channel: which alone is read, from 0; None averages all.
+
+    Yields:
+        The samples `(n,)`, float32, which joined are those of `load_audio`.
+
+    Raises:
+        ValueError: as `load_audio`; what is wrong with a file's end is found there.
+        OSError: missing or unreadable.
+    """
+    with open_audio(source) as file:
+        start, count = _span(file, 0.0, None, MAX_STREAMED_S)
+        yield from _decode(file, sample_rate, start, count, MAX_STREAMED_S, channel)
+
+
+def _decode(
+    file: AudioFile,
+    sample_rate: int,
+    start: int,
+    count: int | None,
+    max_duration: float,
+    channel: int | None,
+) -> Iterator[NDArray[np.float32]]:
+    """Decode, mix and resample a stretch of a file, in blocks of BLOCK_SAMPLES and more."""
+    rate = file.sample_rate
+    mix = _Mix(file, channel)
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    parts: list[NDArray[np.float32]] = []  # FFmpeg's frames are short
+    waiting = given = decoded = 0  # samples
+    for block in file.blocks(start, count):
+        decoded += len(block)
+        if decoded / rate > max_duration:
+            raise ValueError(
+                f"{file.name}: more than {max_duration:g} s of audio, expected at most that at once"
+            )
+        samples = mix(block)
+        parts.append(samples if rate == sample_rate else stream.resample_chunk(samples))
+        waiting += len(parts[-1])
+        if waiting >= BLOCK_SAMPLES:
+            yield np.concatenate(parts)
+            given += waiting
+            parts, waiting = [], 0
+    if not decoded and file.num_samples is None and start:
+        raise ValueError(f"{file.name}: offset {start / rate:g} s, expected less than its length")
+    _require_whole(file, start, count, decoded)
     if rate != sample_rate:
         parts.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
         # soxr rounds the length; here it is always rounded up.
         parts.append(np.zeros(1, dtype=np.float32))
-    return np.concatenate(parts)[: -(-decoded * sample_rate // rate)]
+    if parts:
+        yield np.concatenate(parts)[: -(-decoded * sample_rate // rate) - given]
+
+
+def count_channels(source: Source) -> int:
+    """Count the channels of a source, 1 for mono.
+
+    Raises:
+        ValueError: empty, broken, not audio, or out of bounds.
+        OSError: missing or unreadable.
+    """
+    with open_audio(source) as file:
+        return file.num_channels
+
+
+def header_duration(source: Source) -> float | None:
+    """Tell the length of a source by its header alone [s]; None where that does not tell it.
+
+    Raises:
+        ValueError: empty, broken, not audio, or out of bounds.
+        OSError: missing or unreadable.
+    """
+    with open_audio(source) as file:
+        return None if file.num_samples is None else file.num_samples / file.sample_rate
 
 
 def encode_audio(
@@ -240,14 +310,16 @@ def _span(
 ) -> tuple[int, int | None]:
     """First sample and number of samples to decode; None is all that come."""
     rate, total = file.sample_rate, file.num_samples
+    if total == 0:  # an array: a file has some
+        return 0, 0
     end_s = math.inf if total is None else total / rate
     if duration is not None and not duration * rate > 0.5:
         raise ValueError(f"{file.name}: duration {duration:g} s, expected at least one sample")
-    start = round(offset * rate) if 0 <= offset < min(end_s, MAX_COUNTED_S) else -1
+    start = round(offset * rate) if 0 <= offset < min(end_s, MAX_STREAMED_S) else -1
     if start < 0 or start == total:
         raise ValueError(f"{file.name}: offset {offset:g} s, expected 0 to less than {end_s:g} s")
     if total is None:
-        return start, None if duration is None else round(min(duration, MAX_COUNTED_S) * rate)
+        return start, None if duration is None else round(min(duration, MAX_STREAMED_S) * rate)
     left = total - start
     if duration is not None:
         left = round(min(duration * rate, left))
@@ -274,7 +346,7 @@ def _require_whole(file: AudioFile, start: int, count: int | None, decoded: int)
             f"{file.name}: cut short, {decoded / rate:g} s of audio, "
             f"expected {(decoded + missing) / rate:g} s"
         )
-    if not decoded:
+    if not decoded and not isinstance(file, AudioArray):
         raise ValueError(f"{file.name}: no audio samples, expected at least one")
 
 

@@ -23,13 +23,15 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from asr.audio_array import AudioArray
+
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 MIN_SAMPLE_RATE = 1_000  # [Hz] below this no speech is left, and resampling up explodes
 MAX_SAMPLE_RATE = 384_000  # [Hz] the highest rate of professional converters
 MAX_CHANNELS = 64
-BLOCK_VALUES = 2**22  # decoded at a time, so that a forged length costs no memory
+BLOCK_VALUES = 2**20  # decoded at a time, so that a forged length costs no memory
 PREROLL_S = 1.0  # [s] decoded and dropped after a seek: mp3 frames lean on earlier ones
 MAX_DAMAGED = 0.01  # share of packets that a decoder may refuse: tags between joined mp3s
 
@@ -54,7 +56,8 @@ OGG_TAIL = 2 * (OGG_HEADER + 255 + 255 * 255)  # [bytes] two pages of the larges
 SEARCHED_AT_ONCE = 2**20  # [bytes]
 BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
-Source = Path | str | bytes
+Encoded = Path | str | bytes  # a path, or the bytes of a file
+Source = Encoded | AudioArray
 Block = NDArray[np.float32]  # `(n, num_channels)`
 
 
@@ -70,7 +73,7 @@ class CountedFile:
 
     num_samples: int | None
 
-    def __init__(self, file: soundfile.SoundFile, source: Source, name: str) -> None:
+    def __init__(self, file: soundfile.SoundFile, source: Encoded, name: str) -> None:
         self.name = name
         self.sample_rate: int = file.samplerate
         self.num_channels: int = file.channels
@@ -172,7 +175,7 @@ class MediaFile:
 
     num_samples: int | None
 
-    def __init__(self, container: InputContainer, source: Source, name: str) -> None:
+    def __init__(self, container: InputContainer, source: Encoded, name: str) -> None:
         self.name = name
         self._container, self._source = container, source
         self._stream = container.streams.audio[0]
@@ -266,11 +269,13 @@ class MediaFile:
             raise ValueError(f"{self.name}: damaged audio ({num_damaged} of {num_packets} packets)")
 
 
-AudioFile = CountedFile | JoinedFile | MediaFile
+AudioFile = CountedFile | JoinedFile | MediaFile | AudioArray
 
 
 def source_name(source: Source) -> str:
     """What messages call a source."""
+    if isinstance(source, AudioArray):
+        return source.name
     return f"<{len(source)} bytes of audio>" if isinstance(source, bytes) else str(source)
 
 
@@ -279,12 +284,16 @@ def open_audio(source: Source) -> Iterator[AudioFile]:
     """Open an audio file by libsndfile where it counts right, else by FFmpeg.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, or an array.
 
     Raises:
         ValueError: empty, broken, not audio, or out of bounds.
         OSError: missing or unreadable.
     """
+    if isinstance(source, AudioArray):
+        _check_rate(source)
+        yield source
+        return
     name = source_name(source)
     head = _read_head(source, name)
     with contextlib.ExitStack() as stack:
@@ -310,11 +319,7 @@ def open_audio(source: Source) -> Iterator[AudioFile]:
                 f"{name}: cannot be read as audio ({reason}), expected wav, flac, ogg, opus, mp3, "
                 "m4a, mp4, webm or another format of FFmpeg"
             )
-        if not MIN_SAMPLE_RATE <= file.sample_rate <= MAX_SAMPLE_RATE:
-            raise ValueError(
-                f"{name}: sample rate {file.sample_rate} Hz, "
-                f"expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
-            )
+        _check_rate(file)
         if not 0 < file.num_channels <= MAX_CHANNELS:
             raise ValueError(f"{name}: {file.num_channels} channels, expected 1 to {MAX_CHANNELS}")
         if file.num_samples == SF_COUNT_MAX:
@@ -324,7 +329,15 @@ def open_audio(source: Source) -> Iterator[AudioFile]:
         yield file
 
 
-def _read_head(source: Source, name: str) -> bytes:
+def _check_rate(file: AudioFile) -> None:
+    if not MIN_SAMPLE_RATE <= file.sample_rate <= MAX_SAMPLE_RATE:
+        raise ValueError(
+            f"{file.name}: sample rate {file.sample_rate} Hz, "
+            f"expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+        )
+
+
+def _read_head(source: Encoded, name: str) -> bytes:
     """The first bytes of what is a file with some, before a library waits for it or guesses."""
     if isinstance(source, bytes):
         head = source[:3]
@@ -346,7 +359,7 @@ def _read_head(source: Source, name: str) -> bytes:
     return head
 
 
-def _media_container(source: Source, stack: contextlib.ExitStack) -> InputContainer | None:
+def _media_container(source: Encoded, stack: contextlib.ExitStack) -> InputContainer | None:
     """FFmpeg's view of a file; None where it sees no audio in it."""
     import av
 
@@ -361,7 +374,7 @@ def _media_container(source: Source, stack: contextlib.ExitStack) -> InputContai
     return container if streams and streams[0].codec_context is not None else None
 
 
-def _bytes_of(source: Source) -> BinaryIO:
+def _bytes_of(source: Encoded) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
@@ -412,7 +425,7 @@ def _wav_data_bytes(file: BinaryIO) -> tuple[int, int]:
 
 
 def _ogg_file(
-    sound: soundfile.SoundFile, source: Source, name: str, stack: contextlib.ExitStack
+    sound: soundfile.SoundFile, source: Encoded, name: str, stack: contextlib.ExitStack
 ) -> AudioFile:
     """An Ogg file, of which libsndfile reads the first stream alone, with all its streams."""
     with _bytes_of(source) as file:
@@ -471,7 +484,7 @@ def _behind_beginnings(file: BinaryIO, place: int) -> int:
         place += OGG_HEADER + len(sizes) + sum(sizes)
 
 
-def _is_cut_ogg(source: Source) -> bool:
+def _is_cut_ogg(source: Encoded) -> bool:
     """Whether an Ogg file ends within a page, or before a stream's last page (RFC 3533).
 
     Both libraries take the last page that is there for the last one. What comes after it, as some

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from asr.word import Word
@@ -49,7 +49,11 @@ class _Piece:
     space: str = " "
 
 
-def cues(words: Sequence[Word]) -> list[Cue]:
+# Words in order, or those of each speaker by name.
+Voices = Sequence[Word] | Mapping[str | None, Sequence[Word]]
+
+
+def cues(words: Sequence[Word], indent: int = 0) -> list[Cue]:
     """Group words into cues.
 
     A cue has at most two lines of 42 columns and lasts at most 7 s; a pause of 0.8 s ends it. A
@@ -59,18 +63,19 @@ def cues(words: Sequence[Word]) -> list[Cue]:
 
     Args:
         words: in order.
+        indent: columns of the first line that are left free, for a name.
 
     Returns:
         In order; they do not overlap.
     """
     groups: list[list[_Piece]] = []
-    for piece in (piece for word in words for piece in _pieces(word)):
+    for piece in (piece for word in words for piece in _pieces(word, LINE_COLUMNS - indent)):
         group = groups[-1] if groups else []
         if (
             group
             and piece.start - group[-1].end <= PAUSE_S
             and piece.end - group[0].start <= LONGEST_S
-            and _lines([*group, piece]) is not None
+            and _lines([*group, piece], indent) is not None
         ):
             group.append(piece)
         else:
@@ -81,29 +86,44 @@ def cues(words: Sequence[Word]) -> list[Cue]:
         read_s = sum(len(piece.text) for piece in group) / CHARACTERS_PER_S
         wanted = start + min(max(SHORTEST_S, read_s), LONGEST_S)
         following = groups[number + 1][0].start if number + 1 < len(groups) else wanted
-        lines = _lines(group)
+        lines = _lines(group, indent)
         assert lines is not None, "no piece is wider than a line"
         found.append(Cue(start, max(end, min(wanted, following)), lines))
     return found
 
 
-def srt(words: Sequence[Word]) -> str:
-    """Write words as SubRip text; empty for no words."""
-    blocks = [
-        f"{number}\n{_times(cue, ',')}\n" + "\n".join(cue.lines) + "\n"
-        for number, cue in enumerate(cues(words), start=1)
-    ]
+def srt(words: Voices) -> str:
+    """Write words as SubRip text, the speaker's name before each cue; empty for no words."""
+    blocks = []
+    for number, (speaker, cue) in enumerate(_spoken(words, has_names=True), start=1):
+        name = f"{speaker}: " if speaker else ""
+        blocks.append(f"{number}\n{_times(cue, ',')}\n{name}" + "\n".join(cue.lines) + "\n")
     return "\n".join(blocks)
 
 
-def vtt(words: Sequence[Word]) -> str:
-    """Write words as WebVTT text (W3C, "WebVTT: The Web Video Text Tracks Format")."""
-    blocks = [
+def vtt(words: Voices) -> str:
+    """Write words as WebVTT text (W3C, "WebVTT: The Web Video Text Tracks Format").
+
+    Speakers are voices (`<v NAME>`), which players may show or not.
+    """
+    blocks = []
+    for speaker, cue in _spoken(words, has_names=False):
         # A cue's text is markup there, as HTML is.
-        f"{_times(cue, '.')}\n{html.escape(chr(10).join(cue.lines), quote=False)}\n"
-        for cue in cues(words)
-    ]
+        voice = f"<v {html.escape(speaker, quote=False)}>" if speaker else ""
+        blocks.append(
+            f"{_times(cue, '.')}\n{voice}{html.escape(chr(10).join(cue.lines), quote=False)}\n"
+        )
     return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _spoken(words: Voices, has_names: bool) -> list[tuple[str | None, Cue]]:
+    """Cues and their speakers in the order in which they begin; those of several may overlap."""
+    found: list[tuple[str | None, Cue]] = []
+    for name, own in (words if isinstance(words, Mapping) else {None: words}).items():
+        speaker = None if name is None else " ".join(name.split())
+        indent = columns(f"{speaker}: ") if speaker and has_names else 0
+        found += [(speaker, cue) for cue in cues(own, min(indent, LINE_COLUMNS // 2))]
+    return sorted(found, key=lambda each: each[1].start)
 
 
 def columns(text: str) -> int:
@@ -117,10 +137,10 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _pieces(word: Word) -> Iterator[_Piece]:
+def _pieces(word: Word, width: int) -> Iterator[_Piece]:
     """A word, or its characters with their marks where it is longer than a line."""
     parts = [word.word]
-    if columns(word.word) > LINE_COLUMNS:
+    if columns(word.word) > width:
         parts = []
         for character in word.word:
             if parts and not _columns(character):
@@ -135,11 +155,12 @@ def _pieces(word: Word) -> Iterator[_Piece]:
         yield _Piece(part, start, word.start + place * share, space)
 
 
-def _lines(group: Sequence[_Piece]) -> tuple[str, ...] | None:
+def _lines(group: Sequence[_Piece], indent: int) -> tuple[str, ...] | None:
     """The text in one line, or in two of like length; None where it does not fit."""
     texts = [piece.space + piece.text for piece in group]
     # Columns up to each piece, without the space in front of all.
-    ends = list(itertools.accumulate(map(columns, texts), initial=-len(group[0].space)))
+    first = indent - len(group[0].space)
+    ends = list(itertools.accumulate(map(columns, texts), initial=first))
     if ends[-1] <= LINE_COLUMNS:
         return ("".join(texts).removeprefix(" "),)
     splits = []

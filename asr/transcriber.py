@@ -1,25 +1,31 @@
-"""Audio to transcripts with word times, on one engine for files and batches."""
+"""Audio to transcripts with word times, on one engine for files, arrays and batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol, overload
 
 from torch import Tensor
 
-from asr.audio import load_audio
-from asr.audio_file import source_name
+from asr.audio import count_channels, header_duration
+from asr.audio_array import AudioArray
+from asr.audio_file import Source
 from asr.decoder import Greedy, Hypothesis
+from asr.emission import EACH, Detector, End, Piece, emissions, like_length, read_ahead, read_pieces
 from asr.model_file import load_model
-from asr.recognizer import Recognizer, Waveform, choose_device
-from asr.segment import Span, find_segments
+from asr.recognizer import Recognizer, choose_device
+from asr.transcript import Alternative, Segment, Transcript
+from asr.untrusted import read_stream
 from asr.word import Word
 
-BATCH_S = 120.0  # [s] of segments, padded, that go through the network together
-CHUNK_S = 30.0  # [s] that the network sees at once of a segment without a pause
+MAX_FILE_BYTES = 1 << 30  # of a file object: 1 GiB, 9 hours of 16-bit samples at 16 kHz
+
+# What is told how much audio is done, and of how much [s]; None where nobody knows.
+AudioProgress = Callable[[float, float | None], object]
 
 
 class Decoder(Protocol):
@@ -28,36 +34,23 @@ class Decoder(Protocol):
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]: ...
 
 
-@dataclass(frozen=True)
-class Transcript:
-    """The text of a recording, and when each of its words is spoken.
-
-    Attributes:
-        text: the words with single spaces between.
-        words: with times.
-        duration: of the audio [s].
-    """
-
-    text: str
-    words: tuple[Word, ...]
-    duration: float
-
-
-Detector = Callable[[Waveform, int], Sequence[Span]]  # waveform and sample rate to its segments
+def silent(done: float, total: float | None) -> None:
+    """Tell no progress."""
 
 
 class Transcriber:
-    """Turns waveforms and audio files into transcripts.
+    """Turns audio files and arrays into transcripts.
 
-    A recording of any length is cut in its pauses, and its segments go through the network in
-    batches of like length, each decoded by itself.
+    A recording of any length is read block by block and cut in its pauses. Its segments, and those
+    of other recordings, go through the network in batches of like length, each decoded by itself.
 
     Args:
         recognizer: a trained model.
         decoder: log-probabilities to hypotheses; None is greedy.
         calibrate: confidence of a word to the probability that it is right, 0 to 1 both; None
             leaves it as it is.
-        detector: finds the segments of a waveform that have speech.
+        detector: finds the segments of a whole waveform that have speech, which is then held as a
+            whole; None is `segment.find_segments`, block by block.
     """
 
     def __init__(
@@ -65,7 +58,7 @@ class Transcriber:
         recognizer: Recognizer,
         decoder: Decoder | None = None,
         calibrate: Callable[[float], float] | None = None,
-        detector: Detector = find_segments,
+        detector: Detector | None = None,
     ) -> None:
         self.recognizer = recognizer.eval()
         self.decoder = decoder or Greedy()
@@ -91,74 +84,207 @@ class Transcriber:
         recognizer, _ = load_model(Path(model_file), choose_device(device))
         return cls(recognizer, decoder)
 
-    def transcribe_file(self, source: Path | str | bytes) -> Transcript:
-        """Transcribe an audio file, or the bytes of one.
+    @overload
+    def transcribe(
+        self,
+        audio: list[Any] | tuple[Any, ...],
+        sample_rate: int | None = None,
+        *,
+        channel: int | str | None = None,
+        speakers: Sequence[str] = (),
+        progress: AudioProgress = silent,
+    ) -> list[Transcript]: ...
+
+    @overload
+    def transcribe(
+        self,
+        audio: Any,
+        sample_rate: int | None = None,
+        *,
+        channel: int | str | None = None,
+        speakers: Sequence[str] = (),
+        progress: AudioProgress = silent,
+    ) -> Transcript: ...
+
+    def transcribe(
+        self,
+        audio: Any,
+        sample_rate: int | None = None,
+        *,
+        channel: int | str | None = None,
+        speakers: Sequence[str] = (),
+        progress: AudioProgress = silent,
+    ) -> Transcript | list[Transcript]:
+        """Transcribe a recording, or a list of them.
 
         Args:
-            source: a path, or the bytes of a file.
+            audio: a path; the bytes of a file; a file that is open for reading bytes; an array of
+                NumPy or a tensor, `(samples,)`, `(channels, samples)` or `(samples, channels)`,
+                floats from -1 to 1 or int16; or a list of these.
+            sample_rate: of arrays [Hz]; None is that of the model.
+            channel: which of several is read, from 0, or "each" by itself; None for their mean.
+            speakers: names of those who speak on each channel, with "each".
+            progress: told how much audio is done.
+
+        Returns:
+            Its transcript; of a list, a transcript each, in order, none of which depends on the
+            others.
 
         Raises:
             ValueError: audio that cannot be read, or that would not fit into memory.
             OSError: missing or unreadable.
         """
-        waveform = load_audio(source, self.sample_rate)
-        # At most a batch goes through the network at a time, however long the recording is.
-        seen = min(len(waveform), round(BATCH_S * self.sample_rate))
-        self.recognizer.require_memory(seen, name=source_name(source))
-        return self.transcribe([waveform])[0]
+        is_list = isinstance(audio, list | tuple)
+        sources = [self._source(each, sample_rate) for each in (audio if is_list else [audio])]
+        numbered = self._transcribe(
+            sources, channel, speakers, progress,
+            ahead=not all(isinstance(each, AudioArray) for each in sources),
+        )  # fmt: skip
+        found: dict[int, Transcript] = {}
+        for number, result in numbered:
+            if isinstance(result, Exception):
+                raise result
+            found[number] = result
+        return [found[number] for number in range(len(sources))] if is_list else found[0]
 
-    def transcribe(self, waveforms: Sequence[Waveform]) -> list[Transcript]:
-        """Transcribe waveforms.
+    def transcribe_file(
+        self,
+        source: Path | str | bytes,
+        *,
+        channel: int | str | None = None,
+        speakers: Sequence[str] = (),
+        progress: AudioProgress = silent,
+    ) -> Transcript:
+        """Transcribe an audio file of any length, or the bytes of one.
 
         Args:
-            waveforms: each `(num_samples,)` float32 at `sample_rate`.
-
-        Returns:
-            A transcript each, in order; none depends on the others.
+            source: a path, or the bytes of a file.
+            channel: which of several is read, from 0, or "each" by itself; None for their mean.
+            speakers: names of those who speak on each channel, with "each".
+            progress: told how much audio is done.
 
         Raises:
-            ValueError: they would not fit into memory.
+            ValueError: audio that cannot be read, or that would not fit into memory.
+            OSError: missing or unreadable.
         """
-        spans = [
-            (number, span)
-            for number, waveform in enumerate(waveforms)
-            for span in self.detector(waveform, self.sample_rate)
-        ]
-        words: dict[tuple[int, int], list[Word]] = {}
-        for batch in self._batches(spans):
-            parts = [waveforms[number][span.start : span.end] for number, span in batch]
-            # A segment that is longer than a chunk is alone in its batch.
-            chunk_s = CHUNK_S if len(parts[0]) > CHUNK_S * self.sample_rate else None
-            hypotheses = self.decoder(*self.recognizer.log_probs(parts, chunk_s=chunk_s))
-            for (number, span), best in zip(batch, hypotheses, strict=True):
-                words[number, span.start] = self._words(best[0], span)
-        own: list[list[Word]] = [[] for _ in waveforms]
-        for number, span in spans:
-            own[number] += words[number, span.start]
-        return [
-            Transcript(
-                " ".join(word.word for word in each), tuple(each), len(waveform) / self.sample_rate
-            )
-            for each, waveform in zip(own, waveforms, strict=True)
-        ]
+        transcript: Transcript = self.transcribe(
+            source, channel=channel, speakers=speakers, progress=progress
+        )
+        return transcript
 
-    def _batches(self, spans: list[tuple[int, Span]]) -> Iterator[list[tuple[int, Span]]]:
-        """Segments of like length together, at most BATCH_S with their padding."""
-        budget, alone = BATCH_S * self.sample_rate, CHUNK_S * self.sample_rate
-        batch: list[tuple[int, Span]] = []
-        for each in sorted(spans, key=lambda each: each[1].length, reverse=True):
-            longest = batch[0][1].length if batch else 0
-            if batch and (longest > alone or (len(batch) + 1) * longest > budget):
-                yield batch
-                batch = []
-            batch.append(each)
-        if batch:
-            yield batch
+    def transcribe_files(
+        self,
+        sources: Iterable[Path | str | bytes],
+        *,
+        channel: int | str | None = None,
+        speakers: Sequence[str] = (),
+        progress: AudioProgress = silent,
+    ) -> Iterator[tuple[Path | str | bytes, Transcript | Exception]]:
+        """Transcribe many files side by side, in memory that does not grow with their number.
 
-    def _words(self, hypothesis: Hypothesis, span: Span) -> list[Word]:
+        Args:
+            sources: paths, or the bytes of files.
+            channel: which of several is read, from 0, or "each" by itself; None for their mean.
+            speakers: names of those who speak on each channel, with "each".
+            progress: told how much audio is done; the headers of all files are read for it.
+
+        Yields:
+            Each source as soon as it is done, with its transcript, or with the ValueError or
+            OSError of what is wrong with it, which stops no other.
+        """
+        given = list(sources)
+        for number, result in self._transcribe(given, channel, speakers, progress):
+            yield given[number], result
+
+    def _source(self, audio: Any, sample_rate: int | None) -> Source:
+        """What a caller names as audio, as it can be read."""
+        if isinstance(audio, Path | str | bytes):
+            return audio
+        if isinstance(audio, bytearray | memoryview):
+            return bytes(audio)
+        if hasattr(audio, "read"):
+            return _content(audio)
+        if hasattr(audio, "ndim") and hasattr(audio, "dtype"):
+            return AudioArray(audio, self.sample_rate if sample_rate is None else sample_rate)
+        raise ValueError(
+            f"audio of type {type(audio).__name__}, expected a path, bytes, an open file, an array "
+            "or a tensor"
+        )
+
+    def _transcribe(
+        self,
+        sources: Sequence[Source],
+        channel: int | str | None,
+        speakers: Sequence[str],
+        progress: AudioProgress,
+        ahead: bool = True,
+    ) -> Iterator[tuple[int, Transcript | Exception]]:
+        """Yield the number of each source and its transcript, or what is wrong with it."""
+        if isinstance(channel, str) and channel != "each":
+            raise ValueError(f"channel {channel!r}, expected a number from 0, 'each' or None")
+        if speakers and channel != "each":
+            raise ValueError("speakers are named, expected channel='each'")
+        read = EACH if isinstance(channel, str) else channel
+        rate = self.sample_rate
+        total = None if progress is silent else _total_s(sources, read)
+        recordings = (
+            read_pieces(number, source, rate, read, speakers, self.detector)
+            for number, source in enumerate(sources)
+        )
+        items = read_ahead(recordings, rate) if ahead else chain.from_iterable(recordings)
+        segments: dict[int, list[Segment]] = {}
+        failed: dict[int, Exception] = {}
+        done = 0  # samples
+        for batch in like_length(items, rate):
+            if isinstance(batch, End):
+                own = segments.pop(batch.number, [])
+                error = failed.pop(batch.number, batch.error)
+                done += batch.behind
+                progress(done / rate, total)
+                yield (
+                    batch.number,
+                    error
+                    or Transcript(
+                        tuple(sorted(own, key=lambda segment: segment.start)),
+                        batch.num_samples / rate,
+                    ),
+                )
+                continue
+            wanted = [piece for piece in batch if piece.number not in failed]
+            for pieces, result in emissions(self.recognizer, wanted, self._decode):
+                if isinstance(result, ValueError):
+                    failed[pieces[0].number] = result
+                    continue
+                for piece, segment in zip(pieces, result, strict=True):
+                    if segment.words:
+                        segments.setdefault(piece.number, []).append(segment)
+            done += sum(piece.behind for piece in batch)
+            progress(done / rate, total)
+
+    def _decode(self, pieces: Sequence[Piece], log_probs: Tensor, lengths: Tensor) -> list[Segment]:
+        """Make a segment of each piece."""
+        segments = []
+        for piece, hypotheses in zip(pieces, self.decoder(log_probs, lengths), strict=True):
+            start = piece.start / self.sample_rate
+            end = (piece.start + len(piece.samples)) / self.sample_rate
+            # Hypotheses that differ in spaces alone are one text.
+            scores: dict[str, float] = {}
+            for each in hypotheses:
+                text = self.recognizer.tokenizer.decode(each.tokens)
+                scores.setdefault(" ".join(text.split()), round(float(each.score), 4))
+            alternatives = tuple(Alternative(text, score) for text, score in scores.items())
+            words = tuple(self._words(hypotheses[0], start, end))
+            segments.append(
+                Segment(
+                    round(start, 3), round(end, 3), words, alternatives, piece.channel,
+                    piece.speaker,
+                )
+            )  # fmt: skip
+        return segments
+
+    def _words(self, hypothesis: Hypothesis, begin: float, finish: float) -> list[Word]:
         """Make words of a segment's characters between spaces, with times in the recording."""
         shift = self.recognizer.frame_shift_s
-        begin, finish = span.start / self.sample_rate, span.end / self.sample_rate
         characters = [self.recognizer.tokenizer.decode([token]) for token in hypothesis.tokens]
         words: list[Word] = []
         own: list[int] = []  # places of the characters of the word begun
@@ -178,3 +304,23 @@ class Transcriber:
                 words.append(Word(text, round(start, 3), round(end, 3), round(confidence, 4)))
                 own = []
         return words
+
+
+def _content(file: BinaryIO) -> bytes:
+    """All bytes of an open file, which may be a pipe."""
+    name = str(getattr(file, "name", "open file"))
+    if not isinstance(file.read(0), bytes):
+        raise ValueError(f"{name}: opened as text, expected a file opened for reading bytes")
+    return read_stream(file, name, "audio", MAX_FILE_BYTES)
+
+
+def _total_s(sources: Iterable[Source], channel: int | None) -> float | None:
+    """Seconds of audio that headers promise; None where one does not."""
+    total = 0.0
+    for source in sources:
+        with suppress(ValueError, OSError):  # told when it is read
+            duration = header_duration(source)
+            if duration is None:
+                return None
+            total += duration * (count_channels(source) if channel == EACH else 1)
+    return total

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 import asr.audio_file
-from asr.audio import AudioInfo, load_audio, probe
+from asr.audio import (
+    AudioInfo,
+    count_channels,
+    header_duration,
+    load_audio,
+    probe,
+    stream_audio,
+)
 from tests.audio_files import (
     FORMATS,
     RATE,
@@ -247,3 +254,33 @@ def test_bare_samples_are_refused(tmp_path):
     path = tmp_path / "clip.raw"
     path.write_bytes(bytes(1_000))
     assert error_of(lambda: load_audio(path, RATE)).startswith(f"{path}: samples without a header")
+
+
+# Streams
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "vorbis"])
+@pytest.mark.parametrize("rate", [RATE, 8_000, 11_025])
+def test_a_stream_is_the_whole_in_blocks(name, rate, monkeypatch):
+    file = encode(noise(3 * RATE, 2), name=name)
+    whole = load_audio(file, rate, channel=1)
+    monkeypatch.setattr("asr.audio_file.BLOCK_VALUES", 5_000)
+    monkeypatch.setattr("asr.audio.BLOCK_SAMPLES", 4_000)
+    blocks = list(stream_audio(file, rate, channel=1))
+    assert len(blocks) > 3
+    assert all(len(block) >= 4_000 for block in blocks[:-1])
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+
+
+def test_a_stream_is_bounded_by_its_own_length(monkeypatch):
+    file = encode(noise(3 * RATE, 1))
+    monkeypatch.setattr("asr.audio.MAX_DURATION_S", 1.0)
+    assert sum(map(len, stream_audio(file, RATE))) == 3 * RATE
+    monkeypatch.setattr("asr.audio.MAX_STREAMED_S", 2.0)
+    line = error_of(lambda: list(stream_audio(file, RATE)))
+    assert "3 s of audio, expected at most 2 s at once" in line
+
+
+def test_what_a_header_tells():
+    stereo = encode(noise(RATE // 2, 2))
+    assert (count_channels(stereo), header_duration(stereo)) == (2, 0.5)

@@ -116,3 +116,13 @@ def test_any_words_give_cues_that_can_be_read() -> None:
                 assert cue.end - cue.start >= min(max(1.0, letters / 20), 7.0) - 1e-6
             if after is not None:
                 assert cue.end <= after.start + 1e-9
+
+
+def test_a_name_has_room_on_the_first_line() -> None:
+    words = [word("x" * length, i / 3, i / 3 + 0.3) for i, length in enumerate([20, 17, 40, 3, 9])]
+    text = srt({"Somebody": words, "Another": []})
+    lines = [line for block in text.split("\n\n") for line in block.strip().splitlines()[2:]]
+    assert "".join(lines).replace("Somebody: ", "").replace(" ", "") == "x" * 89
+    assert all(columns(line) <= 42 for line in lines)
+    assert text.count("Somebody: ") == text.count(" --> ")
+    assert max(columns(line) for line in srt({"N" * 50: words}).splitlines()) <= 42 // 2 + 54

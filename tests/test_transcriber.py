@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from asr.decoder import Greedy, Hypothesis
+from asr.emission import BATCH_S, CHUNK_S
 from asr.model_file import save_model
 from asr.recognizer import FIXED_BYTES, SPARE, ModelSpec, Part, Recognizer, Waveform, choose_device
 from asr.segment import Span, find_segments
-from asr.transcriber import BATCH_S, CHUNK_S, Transcriber, Transcript
+from asr.transcriber import Transcriber
+from asr.transcript import Transcript
 from asr.word import Word
 
 RATE = 8000  # [Hz]
@@ -133,14 +135,17 @@ def test_word_times_and_confidence_by_hand() -> None:
     # Output frames are 20 ms apart: 10 ms between features, every second one is kept.
     frames = [(3, 5, 0.5), (7, 8, 0.8), (9, 10, 0.1), (12, 14, 0.9)]
     transcript = transcript_of("ab b", frames, seconds=1.0)
-    assert transcript == Transcript(
-        text="ab b",
-        words=(
-            Word("ab", start=0.06, end=0.16, confidence=0.6325),  # sqrt(0.5 * 0.8)
-            Word("b", start=0.24, end=0.28, confidence=0.9),
-        ),
-        duration=1.0,
+    assert transcript.text == "ab b"
+    assert transcript.words == (
+        Word("ab", start=0.06, end=0.16, confidence=0.6325),  # sqrt(0.5 * 0.8)
+        Word("b", start=0.24, end=0.28, confidence=0.9),
     )
+    assert transcript.duration == 1.0
+    (segment,) = transcript.segments
+    assert (segment.start, segment.end, segment.words) == (0.0, 1.0, transcript.words)
+    assert [(each.text, each.log_prob) for each in segment.alternatives] == [
+        ("ab b", 0.0), ("a", -99.0),
+    ]  # fmt: skip
 
 
 def test_times_end_with_the_audio() -> None:
@@ -158,7 +163,7 @@ def test_a_word_on_frames_past_the_end_of_the_audio_has_a_length() -> None:
 @pytest.mark.parametrize("text", ["", " ", "   "])
 def test_nothing_but_spaces_is_no_word(text: str) -> None:
     frames = [(index, index + 1, 0.5) for index in range(len(text))]
-    assert transcript_of(text, frames, 0.5) == Transcript("", (), 0.5)
+    assert transcript_of(text, frames, 0.5) == Transcript((), 0.5)
 
 
 def test_spaces_around_and_between_words_are_one() -> None:
@@ -230,9 +235,8 @@ def test_what_memory_does_not_hold_is_refused_by_name(
     monkeypatch.setattr("asr.recognizer.available_memory", lambda: 1_000_000)
     with pytest.raises(ValueError, match=r"a\.wav: 2 s of audio: needs 0\.07 GB of memory, expec"):
         transcriber.transcribe_file(tmp_path / "a.wav")
-    every = Transcriber(transcriber.recognizer, detector=whole)
-    with pytest.raises(ValueError, match=r"^2 recordings of up to 3 s of audio: needs 0\.07 GB"):
-        every.transcribe([waveform(3.0, 0), waveform(1.0, 1)])
+    with pytest.raises(ValueError, match=r"array of 8000 samples>: 1 s of audio: needs 0\.07 GB"):
+        transcriber.transcribe([waveform(1.0, 1)])
 
 
 def test_a_recording_with_pauses_is_transcribed_as_its_parts(transcriber: Transcriber) -> None:
@@ -254,7 +258,7 @@ def test_a_recording_with_pauses_is_transcribed_as_its_parts(transcriber: Transc
     for word, (_, start, end) in zip(transcript.words, times, strict=True):
         assert (word.start, word.end) == pytest.approx((start, end), abs=2e-3)
     assert transcriber.transcribe([pause, np.zeros(0, np.float32)]) == [
-        Transcript("", (), 2.0), Transcript("", (), 0.0),
+        Transcript((), 2.0), Transcript((), 0.0),
     ]  # fmt: skip
 
 
@@ -286,3 +290,128 @@ def test_the_memory_needed_grows_with_the_recording_and_the_model() -> None:
     hour = small.memory_needed(3600 * RATE) - FIXED_BYTES
     assert small.memory_needed(3600 * RATE, 2) - FIXED_BYTES == pytest.approx(2 * hour)
     assert small.memory_needed(3600 * RATE, num_seen=1000) - FIXED_BYTES < hour
+
+
+# --- files of any length, and many of them ------------------------------------------------------
+
+
+def write(path: Path, samples: Waveform) -> Path:
+    soundfile.write(path, np.clip(samples, -0.99, 0.99), RATE, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture(scope="module")
+def talk() -> Waveform:
+    """Half a minute with pauses, whose segments are found before its end."""
+    parts: list[Waveform] = []
+    for seed in range(12):
+        parts += [0.1 * waveform(0.5 + seed % 5 / 2, seed), np.zeros(RATE, np.float32)]
+    return np.concatenate(parts)
+
+
+def test_a_file_is_transcribed_while_it_is_read(
+    transcriber: Transcriber, talk: Waveform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "talk.wav", talk)
+    whole = Transcriber(transcriber.recognizer, detector=find_segments).transcribe(
+        np.clip(talk, -0.99, 0.99)
+    )
+    assert len(whole.segments) == 12
+    monkeypatch.setattr("asr.audio_file.BLOCK_VALUES", 3_000)
+    monkeypatch.setattr("asr.audio.BLOCK_SAMPLES", 5_000)
+    told: list[tuple[float, float | None]] = []
+    monkeypatch.setattr("asr.emission.POOL_S", 3.0)
+    transcript = transcriber.transcribe_file(
+        path, progress=lambda done, total: told.append((done, total))
+    )
+    assert transcript.text == whole.text
+    assert [(w.word, w.start, w.end) for w in transcript.words] == [
+        (w.word, w.start, w.end) for w in whole.words
+    ]
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (len(talk) / RATE, len(talk) / RATE)
+
+
+def test_files_side_by_side_say_what_they_say_alone(
+    transcriber: Transcriber, talk: Waveform, tmp_path: Path
+) -> None:
+    paths: list[Path | str | bytes] = [
+        write(tmp_path / f"{seed}.wav", waveform(0.4 + seed / 7, seed)) for seed in range(9)
+    ]
+    paths.insert(2, write(tmp_path / "talk.wav", talk))
+    paths.append(paths[0].read_bytes())  # type: ignore[union-attr]
+    (tmp_path / "bad.wav").write_text("no audio")
+    told: list[tuple[float, float | None]] = []
+    found = dict(
+        transcriber.transcribe_files(
+            [*paths, tmp_path / "bad.wav", tmp_path / "gone.wav"],
+            progress=lambda done, total: told.append((done, total)),
+        )
+    )
+    assert "cannot be read as audio" in str(found.pop(tmp_path / "bad.wav"))
+    assert isinstance(found.pop(tmp_path / "gone.wav"), FileNotFoundError)
+    for path in paths:
+        alone, beside = transcriber.transcribe_file(path), found[path]
+        assert isinstance(beside, Transcript)
+        assert beside.text == alone.text
+        assert [(w.word, w.start, w.end) for w in beside.words] == [
+            (w.word, w.start, w.end) for w in alone.words
+        ]
+    assert told[-1][0] == pytest.approx(told[-1][1])
+
+
+def test_anything_that_is_audio(transcriber: Transcriber, tmp_path: Path) -> None:
+    samples = np.clip(waveform(1.0, 0), -0.99, 0.99)
+    path = write(tmp_path / "a.wav", samples)
+    expected = transcriber.transcribe(samples)
+    assert expected.text
+    with path.open("rb") as file:
+        for audio in (
+            path, str(path), path.read_bytes(), bytearray(path.read_bytes()), file,
+            torch.from_numpy(samples), samples.astype(np.float64), np.stack([samples] * 2),
+            np.stack([samples] * 2, axis=1), [samples][0],
+        ):  # fmt: skip
+            assert transcriber.transcribe(audio) == expected, type(audio)
+    assert transcriber.transcribe([samples, path]) == [expected, expected]
+    fine = np.repeat(samples, 2)  # twice the rate
+    assert transcriber.transcribe(fine, sample_rate=2 * RATE).duration == 1.0
+    coarse = transcriber.transcribe(np.round(samples * 32768).astype(np.int16))
+    assert coarse.duration == 1.0
+    for bad, message in (
+        (0.5, "audio of type float, expected a path, bytes, an open file, an array or a tensor"),
+        (np.array([np.nan] * 99), "NaN or Inf among the samples"),
+        ([[0.1, 0.2]], "audio of type list, expected a path"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            transcriber.transcribe(bad)
+    with path.open(encoding="latin1") as text, pytest.raises(ValueError, match="opened as text"):
+        transcriber.transcribe(text)
+
+
+def test_each_channel_by_itself(transcriber: Transcriber, tmp_path: Path) -> None:
+    pause = np.zeros(RATE, np.float32)
+    left = np.concatenate([waveform(1.5, 0), pause, pause, waveform(1.0, 2), pause])
+    right = np.concatenate([pause, pause, waveform(1.0, 1), pause, pause, pause[: RATE // 2]])
+    left, right = np.clip(left, -0.9, 0.9), np.clip(right, -0.9, 0.9)
+    path = write(tmp_path / "call.wav", np.stack([left, right], axis=1))
+    call = transcriber.transcribe_file(path, channel="each", speakers=("Anna", "Bert"))
+    assert {(each.channel, each.speaker) for each in call.segments} == {(0, "Anna"), (1, "Bert")}
+    for channel, samples in enumerate((left, right)):
+        alone = transcriber.transcribe(samples)
+        own = [each for each in call.segments if each.channel == channel]
+        assert [each.text for each in own] == [each.text for each in alone.segments]
+        assert [each.start for each in own] == [each.start for each in alone.segments]
+        assert transcriber.transcribe_file(path, channel=channel).text == alone.text
+    starts = [word.start for word in call.words]
+    assert starts == sorted(starts)
+    assert [turn.speaker for turn in call.turns] == ["Anna", "Bert", "Anna"]
+    plain = transcriber.transcribe_file(path, channel="each")
+    assert {each.speaker for each in plain.segments} == {"channel 0", "channel 1"}
+    for options, message in (
+        ({"channel": 2}, "channel 2, expected 0 to 1"),
+        ({"channel": "both"}, "channel 'both', expected a number from 0, 'each' or None"),
+        ({"speakers": ("Anna", "Bert")}, "speakers are named, expected channel='each'"),
+        ({"channel": "each", "speakers": ("Anna",)}, "call.wav: 2 channels, expected 1, a speaker"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            transcriber.transcribe_file(path, **options)

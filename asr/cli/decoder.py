@@ -30,6 +30,7 @@ HOTWORD_WEIGHT = 4.0  # [nats] the best of 2 to 16 on dev: docs/results.md
 # The options of a command line that change one setting of conf/decoder/ each.
 OPTIONS = {
     "beam_size": "--beam-size",
+    "nbest": "--n-best",
     "language_model": "--lm",
     "lm_weight": "--lm-weight",
     "word_bonus": "--word-bonus",
@@ -43,7 +44,9 @@ OPTIONS = {
 
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `decoder_settings` reads."""
-    group = parser.add_argument_group("decoding", "default: greedy")
+    group = parser.add_argument_group(
+        "decoding", "default: greedy; beam with --lm or --hotword, lexicon with --lexicon"
+    )
     source = group.add_mutually_exclusive_group()
     source.add_argument(
         "--decoder", choices=config_groups()["decoder"],
@@ -54,6 +57,10 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         help="decoder settings as YAML; the options below change them",
     )  # fmt: skip
     group.add_argument("--beam-size", type=int, metavar="N")
+    group.add_argument(
+        "--n-best", dest="nbest", type=int, metavar="N",
+        help="texts of a segment, with log-probabilities (--format json)",
+    )  # fmt: skip
     group.add_argument(
         "--lm", dest="language_model", metavar="FILE", help="n-gram model: .ngram, .arpa, .arpa.gz"
     )
@@ -79,6 +86,10 @@ def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
         settings = read_decoder_file(options.decoder_config)
     else:
         name = options.decoder or DEFAULT
+        if options.decoder is None and options.lexicon is not None:
+            name = "lexicon"
+        elif options.decoder is None and (options.language_model or options.hotwords):
+            name = "beam"
         if name == "beam" and options.language_model is not None:
             name = "beam_ngram"
         settings = _settings_of_conf(name)

@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +25,18 @@ from asr.cli.options import (
     model_path,
     read_standard_input,
 )
-from asr.cli.terminal import one_line, tell, track
-from asr.text import printable, printable_json
+from asr.cli.terminal import one_line, progress_bar, tell
+from asr.text import printable
 
 if TYPE_CHECKING:
-    from asr.transcriber import Transcript
+    from asr.transcriber import Transcriber
+    from asr.transcript import Transcript
 
-FORMATS = ("text", "json", "srt", "vtt")
+# Formats, and the ending of a file's name that stands for each.
+FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+JSON_LINES = ".jsonl"  # of several recordings
 NUM_NAMED = 5  # of the files that are passed over
+MIX, EACH = "mix", "each"  # of the channels
 
 
 @dataclass(frozen=True)
@@ -47,18 +52,21 @@ class Input:
     relative: Path
 
 
+Write = Callable[[Input, str], None]
+
+
 def main(arguments: list[str]) -> int:
     """Transcribe, each recording by itself.
 
     Returns:
         0, or 2 where an input failed; all others are done all the same.
     """
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse_intermixed_args(arguments)
     inputs = find_inputs(options.files, options.output_dir)
     _check_format(options, len(inputs))
     settings = decoder_settings(options)
     check_outputs(
-        (output_file(source, options) for source in inputs if options.output_dir is not None),
+        [options.output, *(output_file(source, options) for source in inputs)],
         [*(source.name for source in inputs), options.model, options.calibration,
          options.decoder_config, settings.get("language_model"), settings.get("lexicon")],
     )  # fmt: skip
@@ -76,45 +84,64 @@ def main(arguments: list[str]) -> int:
     recognizer, _ = load_model(options.model, choose_device(options.device))
     decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
-
-    def transcribe(source: Input) -> str:
-        """Write the file of an input, or return what is to be printed."""
-        is_piped = source.name == STDIN
-        audio = read_standard_input("audio", MAX_STDIN_BYTES) if is_piped else source.name
-        text = render(source.name, transcriber.transcribe_file(audio), options.format)
-        if options.output_dir is None:
-            return text
-        path = output_file(source, options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, text)
-        return ""
-
     failures = 0
-    for source in track(inputs, "transcribing", "recordings") if len(inputs) > 1 else inputs:
-        result = attempt(partial(transcribe, source), source.name)
-        if isinstance(result, Exception):
-            failures += 1
-            tell(f"error: {one_line(result)}")
-        else:
-            sys.stdout.write(result)
-            sys.stdout.flush()
+    with open_output(options) as write:
+        for source, result in transcripts(transcriber, inputs, options):
+            fault: Exception | None = None
+            if isinstance(result, Exception):
+                fault = result
+            else:
+                text = render(source.name, result, options, is_only=len(inputs) == 1)
+                fault = attempt(partial(write, source, text), source.name)
+            if fault is not None:
+                failures += 1
+                tell(f"error: {one_line(fault)}")
     if failures:
         tell(f"{failures} of {len(inputs)} files failed")
     return USER_ERROR_STATUS if failures else 0
 
 
 def _check_format(options: argparse.Namespace, num_inputs: int) -> None:
-    """Refuse options that do not go with the format."""
-    if options.format in ("srt", "vtt") and num_inputs > 1 and options.output_dir is None:
+    """Settle the format, and refuse options that do not go with it or with each other."""
+    if options.output is not None:
+        if options.output_dir is not None:
+            raise ValueError("--output and --output-dir, expected one of them")
+        _settle_format(options)
+        if options.output.suffix == FORMATS["json"] and num_inputs > 1:
+            raise ValueError(
+                f"--output {options.output} for {num_inputs} files, expected a name in "
+                f"{JSON_LINES}: an object a line"
+            )
+        if not options.output.parent.is_dir():
+            raise ValueError(f"{options.output.parent}: no folder, so {options.output} cannot be")
+    options.format = options.format or "text"
+    format = options.format
+    if format in ("srt", "vtt") and num_inputs > 1 and options.output_dir is None:
         raise ValueError(
-            f"--format {options.format} for {num_inputs} files needs --output-dir: "
+            f"--format {format} for {num_inputs} files needs --output-dir: "
             "subtitles of several recordings do not fit into one stream"
         )
-    if options.calibration is not None and options.format != "json":
+    for name, value in (("--calibration", options.calibration), ("--n-best", options.nbest)):
+        if value is not None and format != "json":
+            raise ValueError(
+                f"{name} has no effect with --format {format}, expected json, which holds "
+                f"{'confidences' if name == '--calibration' else 'alternatives'}"
+            )
+    if options.speakers and options.channel != EACH:
+        raise ValueError("--speaker has no effect without --channel each")
+
+
+def _settle_format(options: argparse.Namespace) -> None:
+    """Take the format of --output from its ending, where --format does not tell it."""
+    endings = {ending: format for format, ending in FORMATS.items()} | {JSON_LINES: "json"}
+    named = endings.get(options.output.suffix.lower())
+    if options.format is None and named is None:
         raise ValueError(
-            f"--calibration has no effect with --format {options.format}, expected json, which "
-            "holds confidences"
+            f"--output {options.output}, expected a name in {', '.join(endings)}, or --format"
         )
+    if options.format is not None and named is not None and named != options.format:
+        tell(f"note: {options.output} will hold {options.format}, as --format says, not {named}")
+    options.format = options.format or named
 
 
 def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[Input]:
@@ -147,20 +174,97 @@ def find_inputs(names: Sequence[str], output_dir: Path | None = None) -> list[In
     return inputs
 
 
-def render(name: str, transcript: Transcript, format: str) -> str:
+def transcripts(
+    transcriber: Transcriber, inputs: Sequence[Input], options: argparse.Namespace
+) -> Iterator[tuple[Input, Transcript | Exception]]:
+    """Transcribe side by side, and show how much audio is done.
+
+    Yields:
+        Each input with its transcript, or with what is wrong with it: in the order of the inputs,
+        or with --output-dir as soon as it is done.
+    """
+    sources: list[str | bytes] = []
+    numbers: dict[
+        Path | str | bytes, list[int]
+    ] = {}  # of the inputs of each source: some come twice
+    done: dict[int, Transcript | Exception] = {}
+    for number, each in enumerate(inputs):
+        audio: str | bytes | Exception = each.name
+        if each.name == STDIN:
+            audio = attempt(partial(read_standard_input, "audio", MAX_STDIN_BYTES), STDIN)
+        if isinstance(audio, Exception):
+            done[number] = audio
+        else:
+            sources.append(audio)
+            numbers.setdefault(audio, []).append(number)
+    following = 0  # of the inputs, that is yielded next
+    with progress_bar("transcribing", "s of audio") as progress:
+
+        def tell_progress(seconds: float, total: float | None) -> None:
+            progress(round(seconds), None if total is None else round(total))
+
+        results = transcriber.transcribe_files(
+            sources,
+            channel=None if options.channel == MIX else options.channel,
+            speakers=options.speakers,
+            progress=tell_progress,
+        )
+        for source, result in results:
+            number = numbers[source].pop(0)
+            if options.output_dir is not None:
+                yield inputs[number], result
+                continue
+            done[number] = result
+            while following in done:
+                yield inputs[following], done.pop(following)
+                following += 1
+    for number in sorted(done):  # standard input, where it alone failed
+        yield inputs[number], done[number]
+
+
+def render(name: str, transcript: Transcript, options: argparse.Namespace, is_only: bool) -> str:
     """Write a transcript in one of FORMATS.
 
-    text is `name<TAB>text` on a line; json one object on a line.
+    text is `name<TAB>text` on a line, and a line a turn where there are speakers; a file of one
+    recording has no names. json is one object on a line.
     """
-    if format in ("srt", "vtt"):
-        from asr.subtitles import srt, vtt
+    if options.format == "srt":
+        return transcript.srt()
+    if options.format == "vtt":
+        return transcript.vtt()
+    if options.format == "json":
+        return transcript.json(name, options.nbest or 0) + "\n"
+    is_alone = options.output_dir is not None or (options.output is not None and is_only)
+    lead = "" if is_alone else f"{printable(name)}\t"
+    lines = [
+        f"{lead}{printable(f'{turn.speaker}: ' if turn.speaker else '')}{printable(turn.text)}\n"
+        for turn in transcript.turns
+    ]
+    return "".join(lines) or f"{lead}\n"
 
-        return (srt if format == "srt" else vtt)(transcript.words)
-    if format == "json":
-        words = [asdict(word) for word in transcript.words]
-        row = {"audio_filepath": name, "text": transcript.text, "words": words}
-        return printable_json(row) + "\n"
-    return f"{printable(name)}\t{printable(transcript.text)}\n"
+
+@contextmanager
+def open_output(options: argparse.Namespace) -> Iterator[Write]:
+    """Take texts while the block runs: for the terminal, a file of all, or a file each.
+
+    The file of all is there when the block ends without an error, unless no text came.
+    """
+    texts: list[str] = []
+
+    def write(source: Input, text: str) -> None:
+        path = output_file(source, options)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, text)
+        elif options.output is not None:
+            texts.append(text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    yield write
+    if texts:
+        replace_text(options.output, "".join(texts))
 
 
 def make_parser() -> Parser:
@@ -173,10 +277,25 @@ def make_parser() -> Parser:
         "--model", required=True, type=model_path,
         help="a model file of asr train, or a run's folder, whose best model is taken",
     )  # fmt: skip
-    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument(
-        "--output-dir", type=Path, help="write a file a recording there instead of to the terminal"
+        "--format", choices=tuple(FORMATS),
+        help="default: text, or what the ending of --output says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help="write all there instead of to the terminal: .txt, .json, .jsonl, .srt, .vtt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="FOLDER", help="write a file a recording there"
     )
+    parser.add_argument(
+        "--channel", type=_channel, default=MIX, metavar="CHANNEL",
+        help="mix: the mean of all; a number from 0: that one; each: all, one by one; default: mix",
+    )  # fmt: skip
+    parser.add_argument(
+        "--speaker", dest="speakers", action="append", default=[], metavar="NAME",
+        help="who speaks on a channel, once for each; default: channel 0, channel 1, ...",
+    )  # fmt: skip
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE",
         help="of asr evaluate fit_calibration=FILE: confidences become probabilities",
@@ -186,8 +305,17 @@ def make_parser() -> Parser:
     return parser
 
 
-def output_file(source: Input, options: argparse.Namespace) -> Path:
+def _channel(text: str) -> str | int:
+    if text in (MIX, EACH):
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}, expected {MIX}, {EACH} or a number from 0")
+    return int(text)
+
+
+def output_file(source: Input, options: argparse.Namespace) -> Path | None:
     """Name the file that the transcript of an input goes to, with --output-dir."""
-    suffix = {"text": ".txt", "json": ".json"}.get(options.format, f".{options.format}")
-    path: Path = options.output_dir / f"{source.relative}{suffix}"
+    if options.output_dir is None:
+        return None
+    path: Path = options.output_dir / f"{source.relative}{FORMATS[options.format]}"
     return path

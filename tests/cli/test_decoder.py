@@ -80,9 +80,10 @@ def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lm", "x"], "--lm has no effect with Greedy"),
+        (["--decoder", "greedy", "--lm", "x"], "--lm has no effect with Greedy"),
         (["--decoder", "beam_ngram"], "language_model is missing, expected --lm FILE"),
-        (["--hotword", "x"], "--hotword has no effect with Greedy"),
+        (["--decoder", "greedy", "--hotword", "x"], "--hotword has no effect with Greedy"),
+        (["--n-best", "2"], "--n-best has no effect with Greedy"),
         (["--decoder", "greedy", "--beam-size", "2"], "--beam-size has no effect with Greedy"),
         (["--decoder", "beam", "--lexicon", "x"], "--lexicon has no effect with BeamSearch"),
         (["--decoder", "beam", "--lm-weight", "1"], "--lm-weight has no effect"),
@@ -94,6 +95,22 @@ def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
 def test_an_option_without_effect_is_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         config_of(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "decoder"),
+    [
+        (["--lm", "a.arpa"], "BeamSearch"),
+        (["--hotword", "acme"], "BeamSearch"),
+        (["--lm", "a.arpa", "--hotword", "acme"], "BeamSearch"),
+        (["--lexicon", "words.txt"], "LexiconBeamSearch"),
+        (["--lexicon", "words.txt", "--lm", "a.arpa"], "LexiconBeamSearch"),
+    ],
+)
+def test_an_option_brings_its_decoder(arguments: list[str], decoder: str) -> None:
+    settings = config_of(*arguments)
+    assert settings["_target_"] == f"asr.decoder.{decoder}"
+    assert settings.get("language_model") == ("a.arpa" if "--lm" in arguments else None)
 
 
 def test_hotwords() -> None:

@@ -117,6 +117,7 @@ def test_public_names() -> None:
             "Aligner",
             "Alignment",
             "BiLstmCtc",
+            "Segment",
             "Transcriber",
             "Transcript",
             "Word",
@@ -124,6 +125,7 @@ def test_public_names() -> None:
             "load_model",
         ]
     )
+    assert set(asr.__all__) <= set(dir(asr))
     for name in asr.__all__:
         assert getattr(asr, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Lstm'"):

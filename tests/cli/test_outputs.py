@@ -20,7 +20,8 @@ from tests.decoder.searches import bigram_model
 # How each command could be made to write over what it reads; {x} are files of the fixture.
 OVERWRITING = {
     "transcribe": ["--model {model} {folder}/rec.txt --output-dir {folder}",
-                   "--model {model} {link} --output-dir {folder}"],
+                   "--model {model} {link} --output-dir {folder}",
+                   "--model {model} {audio} --format text --output {audio}"],
     "align": [
         "--model {model} --format ctm {words} --out {folder} ca",
         "--model {model} --manifest {lines} --format json --out {folder}",

@@ -7,18 +7,22 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
+import soundfile
 import torch
 
+from asr.audio import load_audio
 from asr.cli.main import main
 from asr.cli.options import attempt
 from asr.metrics.calibration import Calibration
+from asr.recognizer import Recognizer, Waveform
 from asr.report.evaluation_file import write_calibration
-from asr.transcriber import Transcriber, Transcript
 
 Fails = Callable[..., str]
 
@@ -56,7 +60,9 @@ def test_json_has_text_and_words_in_order(
     model_file: Path, clip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = json.loads(run(capsys, "--model", str(model_file), "--format", "json", clip))
-    assert list(row) == ["audio_filepath", "text", "words"]
+    assert list(row) == ["audio_filepath", "duration", "text", "segments", "words"]
+    assert row["segments"] == [{"start": 0.0, "end": 0.48, "text": "c a"}]
+    assert row["duration"] == 0.48
     assert row["audio_filepath"] == clip
     assert row["text"] == "c a"
     first, second = row["words"]
@@ -214,8 +220,9 @@ def test_one_output_that_cannot_be_written_fails_alone(
     assert main(["transcribe", *arguments, *clips]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith(f"asr: error: {out / '01.json'}: cannot be written")
-    assert lines[1].startswith(f"asr: error: {out / long.stem}.json: cannot be written")
+    told = sorted(lines[:2])  # as they are done
+    assert told[0].startswith(f"asr: error: {out / '01.json'}: cannot be written")
+    assert told[1].startswith(f"asr: error: {out / long.stem}.json: cannot be written")
     assert lines[2] == "asr: 2 of 3 files failed"
     assert json.loads((out / "03.json").read_text())["text"] == "abc"
 
@@ -235,18 +242,20 @@ def test_memory_that_runs_out_is_one_files_fault(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    clips = [str(corpus.parent / f"{name}.wav") for name in ("01", "02", "03")]
-    transcribe = Transcriber.transcribe_file
+    clips = [str(corpus.parent / f"{name}.wav") for name in ("01", "02", "06")]
+    log_probs = Recognizer.log_probs
+    bad = len(load_audio(clips[1], 8000))
 
-    def fails_once(self: Transcriber, source: Path | str | bytes) -> Transcript:
-        if source == clips[1]:
+    def fails_with(self: Recognizer, waveforms: Sequence[Waveform], **options: Any) -> Any:
+        if bad in map(len, waveforms):
             raise error
-        return transcribe(self, source)
+        return log_probs(self, waveforms, **options)
 
-    monkeypatch.setattr(Transcriber, "transcribe_file", fails_once)
+    assert all(len(load_audio(clip, 8000)) != bad for clip in (clips[0], clips[2]))
+    monkeypatch.setattr(Recognizer, "log_probs", fails_with)
     assert main(["transcribe", "--model", str(model_file), *clips]) == 2
     captured = capsys.readouterr()
-    assert captured.out == f"{clips[0]}\tba\n{clips[2]}\tabc\n"
+    assert captured.out == f"{clips[0]}\tba\n{clips[2]}\tac\n"
     assert captured.err.splitlines() == [
         f"asr: error: {clips[1]}: memory ran out, expected a shorter recording, or more memory",
         "asr: 1 of 3 files failed",
@@ -288,3 +297,133 @@ def test_no_more_is_imported_than_a_transcript_takes(model_file: Path, clip: str
     ):  # fmt: skip
         assert package not in imported
     assert len([name for name in imported if name.split(".")[0] == "asr"]) <= 45
+
+
+# --- where the text goes, channels, alternatives ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "c a\n"),
+        ("a.srt", "1\n00:00:00,"),
+        ("a.vtt", "WEBVTT\n"),
+        ("a.json", '{"audio_filepath": '),
+        ("A.JSON", '{"audio_filepath": '),
+    ],
+)
+def test_the_ending_of_an_output_tells_its_format(
+    name: str, content: str, model_file: Path, clip: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / name
+    assert run(capsys, "--model", str(model_file), "--output", str(out), clip) == ""
+    assert out.read_text().startswith(content)
+
+
+def test_one_output_of_several_recordings(
+    model_file: Path, clip: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, gone = str(corpus.parent / "03.wav"), str(tmp_path / "gone.wav")
+    text, lines = tmp_path / "a.txt", tmp_path / "a.jsonl"
+    run(capsys, "--model", str(model_file), "--output", str(text), clip, gone, other, status=2)
+    assert text.read_text() == f"{clip}\tc a\n{other}\tabc\n"
+    run(capsys, "--model", str(model_file), "--output", str(lines), other, clip)
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["abc", "c a"]
+    run(capsys, "--model", str(model_file), "--output", str(text), gone, status=2)
+    assert text.read_text() == f"{clip}\tc a\n{other}\tabc\n"  # nothing came: it stays
+
+
+def test_a_format_that_the_ending_does_not_say_is_told(
+    model_file: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.srt"
+    arguments = ["--model", str(model_file), "--format", "vtt", "--output", str(out), clip]
+    assert main(["transcribe", *arguments]) == 0
+    expected = f"asr: note: {out} will hold vtt, as --format says, not srt\n"
+    assert capsys.readouterr().err == expected
+    assert out.read_text().startswith("WEBVTT")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "a.doc"], "--output a.doc, expected a name in .txt, .json, .srt, .vtt, .jso"),
+        (["--output", "a.json", "b.wav"], "a.json for 2 files, expected a name in .jsonl: an obj"),
+        (["--output", "a.srt", "b.wav"], "--format srt for 2 files needs --output-dir"),
+        (["--output", "a.txt", "--output-dir", "b"], "--output and --output-dir, expected one of"),
+        (["--output", "no/where.txt"], "no: no folder, so no/where.txt cannot be"),
+        (["--output", "in.wav", "--format", "text"], "in.wav: would be overwritten and is read"),
+        (["--ouput", "a.txt"], "unknown option --ouput: did you mean --output"),
+        (["--channel", "both"], "--channel: 'both', expected mix, each or a number from 0"),
+        (["--channel=-1"], "--channel: '-1', expected mix, each or a number from 0"),
+        (["--speaker", "Anna"], "--speaker has no effect without --channel each"),
+        (["--n-best", "3"], "--n-best has no effect with --format text, expected json"),
+        (["--n-best", "3", "--format", "json"], "--n-best has no effect with Greedy, expected"),
+        (
+            ["--n-best", "0", "--format", "json", "--decoder", "beam"],
+            "nbest 0, expected 1 to beam_size 50",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], message: str, model_file: Path, clip: str, tmp_path: Path, fails: Fails,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, "in.wav")
+    assert message in fails("transcribe", "--model", str(model_file), "in.wav", *options)
+
+
+@pytest.fixture
+def call(corpus: Path, tmp_path: Path) -> str:
+    """A call: `c a` on the left, `abc` on the right half a second later."""
+    left, right = (soundfile.read(corpus.parent / f"{name}.wav")[0] for name in ("02", "03"))
+    call = np.zeros((24_000, 2))
+    call[: len(left), 0] = left
+    call[12_000 : 12_000 + len(right), 1] = right
+    soundfile.write(tmp_path / "call.wav", call, 8000)
+    return str(tmp_path / "call.wav")
+
+
+def test_a_call_names_who_speaks(
+    model_file: Path, call: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", str(model_file), "--channel", "each", call]
+    assert run(capsys, *asked) == f"{call}\tchannel 0: c a\n{call}\tchannel 1: abc\n"
+    named = [*asked, "--speaker", "Anna", "--speaker", "Bert"]
+    row = json.loads(run(capsys, *named, "--format", "json"))
+    assert [(each["channel"], each["speaker"], each["text"]) for each in row["segments"]] == [
+        (0, "Anna", "c a"), (1, "Bert", "abc"),
+    ]  # fmt: skip
+    assert [word["speaker"] for word in row["words"]] == ["Anna", "Anna", "Bert"]
+    out = tmp_path / "call.txt"
+    run(capsys, *named, "--output", str(out))
+    assert out.read_text() == "Anna: c a\nBert: abc\n"
+    assert run(capsys, *named, "--format", "srt").splitlines()[2] == "Anna: c a"
+    assert run(capsys, *named, "--format", "vtt").splitlines()[3] == "<v Anna>c a"
+    assert run(capsys, "--model", str(model_file), "--channel", "1", call) == f"{call}\tabc\n"
+    assert main(["transcribe", *asked, "--speaker", "Anna"]) == 2
+    assert f"error: {call}: 2 channels, expected 1, a speaker each" in capsys.readouterr().err
+
+
+def test_alternatives_are_there_where_they_are_asked_for(
+    model_file: Path, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", str(model_file), "--format", "json", "--decoder", "beam", clip]
+    assert "alternatives" not in run(capsys, *asked)
+    (segment,) = json.loads(run(capsys, *asked, "--n-best", "9"))["segments"]
+    texts = [each["text"] for each in segment["alternatives"]]
+    scores = [each["log_prob"] for each in segment["alternatives"]]
+    assert texts[0] == segment["text"] == "c a"
+    assert 2 < len(set(texts)) == len(texts) <= 9
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_recording_alone_tells_how_much_of_it_is_done(
+    model_file: Path, clip: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("asr.cli.terminal.PLAIN_INTERVAL_S", -1.0)
+    assert main(["transcribe", "--model", str(model_file), clip]) == 0
+    assert "transcribing: 0 of 0 s of audio\n" in capsys.readouterr().err
