@@ -143,6 +143,7 @@ class Conversion:
         sample_rate: of the files that are written [Hz].
         num_workers: threads that convert; None takes one a core.
         duration_tolerance_s: how far audio may be from the duration its manifest gives [s].
+        are_parts: a duration is always that of a part of a file, at its beginning too.
 
     Raises:
         ValueError: for a value out of range.
@@ -152,6 +153,7 @@ class Conversion:
     sample_rate: int = 16_000
     num_workers: int | None = None
     duration_tolerance_s: float = 0.1
+    are_parts: bool = False
 
     def __post_init__(self) -> None:
         rate, workers, tolerance_s = self.sample_rate, self.num_workers, self.duration_tolerance_s
@@ -229,8 +231,9 @@ def place_audio(
 ) -> PlacedAudio:
     """Measure every utterance's audio and, unless it is kept, write it below `<folder>/audio`.
 
-    An utterance with an offset, or one of several of the same file, is a part of its file and is
-    cut out; any other is a whole file, whose length must be the manifest's. A written file counts
+    An utterance with an offset, or one of several of the same file in any split, is a part of its
+    file and is cut out; any other is a whole file, whose length must be the manifest's, unless all
+    durations are those of parts. A written file counts
     as done when it was made from the same source (path, size, time of change) with the same
     settings and has its full size, so that a preparation that was killed goes on where it was.
 
@@ -320,8 +323,8 @@ def audio_name(split: str, utterance_id: str, audio_format: str) -> str:
 
 def _jobs(folder: Path, splits: Corpus, conversion: Conversion) -> Iterator[_Job]:
     audio_dir = folder / AUDIO_DIR
+    uses = Counter(each.audio_filepath for items in splits.values() for each in items)
     for split, items in splits.items():
-        uses = Counter(utterance.audio_filepath for utterance in items)
         if not conversion.keeps_files:
             (audio_dir / split).mkdir(parents=True, exist_ok=True)
         for utterance in items:
@@ -330,7 +333,11 @@ def _jobs(folder: Path, splits: Corpus, conversion: Conversion) -> Iterator[_Job
                     f"{utterance.where}: its audio lies in {audio_dir}, which is written now, "
                     "expected another corpus name"
                 )
-            is_part = utterance.offset > 0 or uses[utterance.audio_filepath] > 1
+            is_part = (
+                utterance.offset > 0
+                or uses[utterance.audio_filepath] > 1
+                or (conversion.are_parts and utterance.duration is not None)
+            )
             name = audio_name(split, utterance.id, conversion.audio_format)
             yield _Job(split, utterance, is_part, None if conversion.keeps_files else name)
 

@@ -331,13 +331,14 @@ class Draw:
 
 
 def draw_splits(
-    splits: Mapping[str, Sequence[Utterance]], draw: Draw
+    splits: Mapping[str, Sequence[Utterance]], draw: Draw, text: TextNormalizer
 ) -> tuple[dict[str, list[Utterance]], list[str]]:
     """Draw the splits that a corpus lacks from its training utterances; its own stay.
 
     Args:
         splits: those of the corpus, by name.
         draw: how large, and by what.
+        text: rules by which the characters of the texts are known.
 
     Returns:
         All splits, in the order of SPLITS, and what was done about those that were not there, a
@@ -354,15 +355,15 @@ def draw_splits(
     by, why = draw.split_by, ""
     if missing and by == "auto":
         named = {each.speaker for each in everything}
-        is_named = None not in named and len(named) > len(missing)
-        by = "speaker" if is_named else "utterance"
-        if not is_named:
-            what = "not all named" if None in named else f"{len(named)}"
-            why = f", as the speakers are {what}: error rates are those of known voices"
+        by = "speaker" if None not in named and len(named) > len(missing) else "utterance"
+        if by == "utterance":
+            who = "no speaker is named" if named == {None} else "not all speakers are named"
+            who = who if None in named else f"there are {len(named)} speakers"
+            why = f", as {who}: error rates are those of known voices"
     taken = 0.0
     for split in missing if everything else ():
         share = fractions[split] / (1 - taken)
-        parts["train"], parts[split] = carve(parts["train"], split, share, by, draw.seed)
+        parts["train"], parts[split] = carve(parts["train"], split, share, by, draw.seed, text)
         taken += fractions[split]
         actual = len(parts[split]) / len(everything)
         notes.append(f"{split} was taken from train by {by}: {actual:.1%} of its utterances{why}.")
@@ -372,12 +373,18 @@ def draw_splits(
 
 
 def carve(
-    items: Sequence[Utterance], split: str, fraction: float, by: str, seed: int
+    items: Sequence[Utterance],
+    split: str,
+    fraction: float,
+    by: str,
+    seed: int,
+    text: TextNormalizer,
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Part training utterances into train and another split, the same for the same seed.
 
     Speakers or utterances are drawn in the order of a hash of seed and name, so that neither the
-    order of the manifest nor a new utterance changes who is drawn before whom.
+    order of the manifest nor a new utterance changes who is drawn before whom. Who alone has some
+    character is not drawn: what train lacks no model can write.
 
     Args:
         items: training utterances.
@@ -386,6 +393,7 @@ def carve(
         by: "speaker" gives it whole speakers, as many as bring it nearest to the fraction;
             "utterance" draws single utterances of any speaker.
         seed: of the draw.
+        text: rules by which the characters of the texts are known.
 
     Returns:
         Train and the other split, both in the order of the items.
@@ -394,24 +402,29 @@ def carve(
         ValueError: utterances without a speaker, or too few of either.
     """
     names = []
+    characters: defaultdict[str, set[str]] = defaultdict(set)
     for item in items:
         if by == "speaker" and item.speaker is None:
             raise ValueError(
                 f"{item.where}: speaker is missing, expected one; or split_by=utterance"
             )
         names.append(item.speaker if by == "speaker" and item.speaker is not None else item.id)
+        characters[names[-1]].update(text(item.text))
     sizes = Counter(names)
     if len(sizes) < 2:
         raise ValueError(
             f"{split} by {by}: train has {len(sizes)} of them, expected at least 2 "
             f"(split_by, {split}_fraction)"
         )
+    who_has = Counter(character for own in characters.values() for character in own)
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     target, drawn, total = fraction * len(items), set[str](), 0
     for name in order[:-1]:  # never all
-        if abs(total + sizes[name] - target) < abs(total - target):
+        is_nearer = abs(total + sizes[name] - target) < abs(total - target)
+        if is_nearer and all(who_has[character] > 1 for character in characters[name]):
             drawn.add(name)
             total += sizes[name]
+            who_has -= Counter(characters[name])
     if not drawn:
         drawn = {min(order, key=lambda name: (sizes[name], order.index(name)))}
     train = [item for item, name in zip(items, names, strict=True) if name not in drawn]

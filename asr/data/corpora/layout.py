@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
+from asr.audio import AUDIO_SUFFIXES, find_audio
+from asr.data.corpus_folder import STATE_DIR, Advance, Conversion, Say, corpus_folder
 from asr.data.manifest import Row, findings, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
+from asr.data.records import BadLineError
 from asr.data.splits import Draw, draw_splits
 from asr.text import TextNormalizer
-from asr.untrusted import read_json
+from asr.untrusted import read_json, shown
 
 MAX_RECORD_BYTES = 1 << 24  # 16 MiB of a corpus.json; the alphabet of Chinese takes 20 kB
 # What others call train, dev and test; longer names are theirs too: train-clean-100, test_other.
@@ -31,10 +34,12 @@ class Content:
     Attributes:
         splits: rows by the name of the split; all under "train" where the layout has none.
         notes: what the user should know, one sentence each.
+        are_parts: the layout cuts recordings, so that a duration is that of a part.
     """
 
     splits: Mapping[str, Sequence[Row]]
     notes: tuple[str, ...] = ()
+    are_parts: bool = False
 
 
 class Layout(Protocol):
@@ -53,6 +58,40 @@ def split_of(name: str) -> str | None:
     """The split that a folder's or a file's name is of, if it is one's."""
     found = _SPLIT.match(name)
     return SPLIT_NAMES[found[1].lower()] if found else None
+
+
+def inner(name: str) -> str:
+    """A path below a corpus's folder, as its tables write it, with this machine's separators.
+
+    Raises:
+        BadLineError: it leads out of the folder.
+    """
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise BadLineError(f"{shown(name)} leads out of the corpus, expected a path inside")
+    return str(path)
+
+
+def find_recordings(source: Path) -> tuple[list[Path], list[Path]]:
+    """Find the recordings and other files of a folder, as `find_audio` does.
+
+    Corpora that were prepared below the source, of this one perhaps, are none of it.
+    """
+    audio, others = find_audio(source)
+    folders = {folder for path in (*audio, *others) for folder in path.parents}
+    inside = (folder for folder in folders if source in folder.parents)
+    prepared = {folder for folder in inside if (folder / STATE_DIR).is_dir()}
+    return (
+        [path for path in audio if prepared.isdisjoint(path.parents)],
+        [path for path in others if prepared.isdisjoint(path.parents)],
+    )
+
+
+def recording_of(folder: Path, stem: str, usual: str) -> str:
+    """The name of a recording: with the ending that the layout has, or another that is there."""
+    endings = (usual, *(suffix for suffix in AUDIO_SUFFIXES if suffix != usual))
+    names = (f"{stem}{suffix}" for suffix in endings)
+    return next((name for name in names if os.path.exists(folder / name)), f"{stem}{usual}")
 
 
 def prepare_layout(
@@ -112,32 +151,28 @@ def prepare_layout(
     with corpus_folder(Path(data_dir), name) as folder:
         _check_origin(folder, source)
         content = layout.read(source)
-        # A source that the corpora lie in holds what was written of it before.
-        inside = Path(data_dir).absolute() if source.absolute() in folder.parents else folder
-        rows = {
-            split: [row for row in own if not _lies_in(row, inside)]
-            for split, own in content.splits.items()
-        }
-        total = sum(map(len, rows.values()))
+        total = sum(map(len, content.splits.values()))
         if not total:
             raise ValueError(f"{source}: holds no utterances, expected at least one")
         say(f"{source}: {total} utterances")
-        good = {split: utterances(own) for split, own in rows.items()}
-        splits, notes = draw_splits(good, draw)
+        good = {split: utterances(own) for split, own in content.splits.items()}
+        told = [*content.notes]
+        if not good.get("train"):
+            told.append(f"There is no train split: {' and '.join(good)} are split anew.")
+            good = {"train": [each for own in good.values() for each in own]}
+        splits, drawn = draw_splits(good, draw, settings.text)
+        if content.are_parts:
+            settings = replace(settings, conversion=replace(conversion, are_parts=True))
         return prepare_corpus(
             folder,
             splits,
             settings,
             source=str(source.absolute()),
-            rejected=[finding for own in rows.values() for finding in findings(own)],
-            notes=[*content.notes, *notes],
+            rejected=[finding for own in content.splits.values() for finding in findings(own)],
+            notes=[*told, *drawn],
             say=say,
             progress=progress,
         )
-
-
-def _lies_in(row: Row, folder: Path) -> bool:
-    return row.audio_filepath is not None and row.audio_filepath.is_relative_to(folder)
 
 
 def _check_origin(folder: Path, source: Path) -> None:

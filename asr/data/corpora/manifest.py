@@ -102,7 +102,7 @@ def prepare_manifest(
             own = scan_manifests(paths, form, say)
             rows += own
             splits[split] = utterances(own)
-        drawn, notes = draw_splits(splits, draw)
+        drawn, notes = draw_splits(splits, draw, settings.text)
         return prepare_corpus(
             folder,
             drawn,
