@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from asr.audio import load_audio
 from asr.decoder.alignment import forced_alignment
 from asr.model_file import load_model
 from asr.recognizer import Progress, Recognizer, Waveform, choose_device, silent
+from asr.text import word_spans
 from asr.untrusted import shown
 from asr.word import Character, Word
 
@@ -183,26 +183,27 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
             normalized, found.starts, found.ends, found.log_probs, strict=True
         )
     ]
-    spans = [
-        tuple(own)
-        for is_space, own in groupby(characters, lambda c: c.character == " ")
-        if not is_space
-    ]
+    unit = recognizer.unit
+    spans = word_spans(normalized, unit)
     # The words as written, where each is what the rules make of it alone.
     written: Sequence[str | None] = text.split()
-    if [recognizer.text(each) for each in text.split()] != normalized.split(" "):
+    parts = normalized.split(" ")
+    if unit == "character" or [recognizer.text(each) for each in text.split()] != parts:
         written = [None] * len(spans)
-    words = [
-        AlignedWord(
-            word="".join(each.character for each in own),
-            start=own[0].start,
-            end=own[-1].end,
-            confidence=_confidence(own),
-            characters=own,
-            original=original,
+    words = []
+    for (first, behind), original in zip(spans, written, strict=True):
+        own = tuple(characters[first:behind])
+        words.append(
+            AlignedWord(
+                word=normalized[first:behind],
+                start=own[0].start,
+                end=own[-1].end,
+                confidence=_confidence(own),
+                is_joined=first > 0 and normalized[first - 1] != " ",
+                characters=own,
+                original=original,
+            )
         )
-        for own, original in zip(spans, written, strict=True)
-    ]
     log_prob = found.score / len(emission.log_probs)
     return Alignment(
         text=normalized,

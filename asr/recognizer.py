@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from asr.features import LogMel
 from asr.memory import available_memory, require_memory
 from asr.model import BiLstmCtc
 from asr.model.bilstm_ctc import CHUNKS_AT_ONCE
-from asr.text import CharTokenizer, TextNormalizer
+from asr.text import CharTokenizer, TextNormalizer, Unit, settled
 from asr.untrusted import check_arguments, shown
 
 MAX_ARGUMENT_TEXT = 1000  # characters
@@ -92,6 +92,11 @@ class Recognizer(nn.Module):
             self.features = _part(FEATURES, "features", spec.features)
         sizes = {"n_mels": self.features.n_mels, "vocab_size": self.tokenizer.vocab_size}
         self.model = _part(MODELS, "model", spec.model, **sizes)
+
+    @property
+    def unit(self) -> Unit:
+        """What its errors are counted in; of a file that does not say, as its alphabet is."""
+        return cast(Unit, settled(self.text, [self.tokenizer.alphabet]).unit)
 
     @property
     def device(self) -> torch.device:

@@ -150,7 +150,7 @@ def _pieces(word: Word, width: int) -> Iterator[_Piece]:
     share = (word.end - word.start) / max(len(word.word), 1)
     place = 0
     for part in parts:
-        space = "" if place else " "
+        space = "" if place or word.is_joined else " "
         start, place = word.start + place * share, place + len(part)
         yield _Piece(part, start, word.start + place * share, space)
 

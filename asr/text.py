@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from operator import index
+from typing import Any, Literal
+
+import regex
 
 from asr.number import LANGUAGE, spell_numbers
 from asr.replacement import check_replacements, replace_all
@@ -40,6 +44,19 @@ KEPT_BY_LANGUAGE = {"he": GERESH + GERSHAYIM, "ca": MIDDLE_DOT}
 ARABIC_MARKS = re.compile(
     "[\u064b-\u0652\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]"
 )
+AUTO, WORD, CHARACTER = UNITS = ("auto", "word", "character")
+Unit = Literal["word", "character"]
+# Scripts that write words without spaces between them (Unicode Standard Annex 14, classes ID and
+# SA), and the sound marks that two of them share.
+_UNSPACED = (
+    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー\uff70"
+)
+UNSPACED = regex.compile(f"[{_UNSPACED}]")
+# What stands by itself there: a letter with its marks (an extended grapheme cluster, Annex 29), and
+# what a virama puts below it. Words of other scripts stay whole.
+PIECES = regex.compile(rf"(?=[{_UNSPACED}])\X(?:\p{{M}}|(?<=[\u17d2\u1039])\X)*|[^ {_UNSPACED}]+")
+BETWEEN_SPACES = regex.compile("[^ ]+")
+CHARACTERS_PER_SPACE = 8  # at least, where spaces only part clauses
 LANGUAGE_CODE = re.compile("(?:[a-z]{2,3})?")  # ISO 639, or none
 
 
@@ -99,6 +116,8 @@ class TextNormalizer:
         replace: pairs of a regular expression and what takes its place (`\1` is the first group),
             applied in order to the text with its capitals and punctuation. It should not match what
             it has made: texts go through the rules in preparing, and again in training.
+        unit: what errors are counted in, "word" or "character", which is for languages that put no
+            spaces between words; "auto" leaves it to `unit_of`.
         numbers: language of num2words in which numbers are spelt out, after `replace`; none leaves
             them in figures.
 
@@ -116,6 +135,7 @@ class TextNormalizer:
     remove_arabic_marks: bool = False
     replace: tuple[tuple[str, str], ...] = ()
     numbers: str = ""
+    unit: str = "auto"
 
     def __post_init__(self) -> None:
         if self.unicode_form not in UNICODE_FORMS:
@@ -139,6 +159,8 @@ class TextNormalizer:
             raise ValueError(
                 f"numbers is {self.numbers!r}, expected a language of num2words such as en, or none"
             )
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is {self.unit!r}, expected one of {', '.join(UNITS)}")
         check_replacements(self.replace)
 
     def __call__(self, text: str) -> str:
@@ -191,7 +213,22 @@ class TextNormalizer:
             *([f"lower case{language}"] if self.lowercase else []),
             *([punctuation] if self.remove_punctuation else []),
             "single spaces between words",
+            *(["the unit is the character, spaces left out"] if self.unit == CHARACTER else []),
         )
+
+    def settings(self) -> dict[str, Any]:
+        """Tell the rules as JSON has them, to know texts again that went through the same ones.
+
+        What was added later stands there only where it says something, so that what was written
+        before is known again. The unit changes no text.
+        """
+        told: dict[str, Any] = asdict(self)
+        told |= {"replace": [list(pair) for pair in self.replace]}
+        return {
+            name: value
+            for name, value in told.items()
+            if name != "unit" and (value or name not in ("replace", "numbers"))
+        }
 
     @property
     def _kept(self) -> str:
@@ -277,6 +314,49 @@ def _only_inside_words(text: str, kept: str) -> str:
 
 def _in_word(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
+
+
+def unit_of(counts: Mapping[str, int]) -> Unit:
+    """Find what the errors of some texts are counted in: "word" or "character".
+
+    It is the character where most characters are of a script that puts no spaces between words, and
+    there is fewer than one space to eight of them: with more, somebody has parted the words.
+
+    Args:
+        counts: how often each character occurs in the normalised texts.
+    """
+    spaces = counts.get(" ", 0)
+    characters = sum(counts.values()) - spaces
+    unspaced = sum(count for one, count in counts.items() if UNSPACED.match(one))
+    is_unspaced = 2 * unspaced > characters and CHARACTERS_PER_SPACE * spaces < characters
+    return "character" if is_unspaced else "word"
+
+
+def settled(rules: TextNormalizer, texts: Iterable[str]) -> TextNormalizer:
+    """Give rules whose unit is no longer "auto".
+
+    Args:
+        rules: as asked for.
+        texts: that went through them; or an alphabet, where no more is known.
+    """
+    if rules.unit != AUTO:
+        return rules
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    return replace(rules, unit=unit_of(counts))
+
+
+def word_spans(text: str, unit: Unit) -> list[tuple[int, int]]:
+    """Find the words of a normalised text: first place of each, and the place behind its last.
+
+    Args:
+        text: with single spaces, if any.
+        unit: "word": what stands between spaces. "character": there, each letter with its marks of
+            a script that puts no spaces between words, and what is between those.
+    """
+    pattern = PIECES if unit == CHARACTER else BETWEEN_SPACES
+    return [found.span() for found in pattern.finditer(text)]
 
 
 class CharTokenizer:

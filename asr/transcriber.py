@@ -18,6 +18,7 @@ from asr.decoder import Greedy, Hypothesis
 from asr.emission import EACH, Detector, End, Piece, emissions, like_length, read_ahead, read_pieces
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, choose_device
+from asr.text import word_spans
 from asr.transcript import Alternative, Segment, Transcript
 from asr.untrusted import read_stream
 from asr.word import Word
@@ -283,26 +284,24 @@ class Transcriber:
         return segments
 
     def _words(self, hypothesis: Hypothesis, begin: float, finish: float) -> list[Word]:
-        """Make words of a segment's characters between spaces, with times in the recording."""
+        """Make words of a segment's characters, with times in the recording."""
         shift = self.recognizer.frame_shift_s
-        characters = [self.recognizer.tokenizer.decode([token]) for token in hypothesis.tokens]
+        text = self.recognizer.tokenizer.decode(hypothesis.tokens)
         words: list[Word] = []
-        own: list[int] = []  # places of the characters of the word begun
-        for place, character in enumerate([*characters, " "]):
-            if character != " ":
-                own.append(place)
-            elif own:
-                mean = math.fsum(hypothesis.log_probs[each] for each in own) / len(own)
-                confidence = math.exp(mean)
-                if self.calibrate is not None:
-                    confidence = self.calibrate(confidence)
-                # The last output frames may lie past the end of the audio: padding filled them up.
-                end = min(begin + hypothesis.ends[own[-1]] * shift, finish)
-                earliest = words[-1].end if words else begin
-                start = max(min(begin + hypothesis.starts[own[0]] * shift, end - shift), earliest)
-                text = "".join(characters[each] for each in own)
-                words.append(Word(text, round(start, 3), round(end, 3), round(confidence, 4)))
-                own = []
+        for first, behind in word_spans(text, self.recognizer.unit):
+            mean = math.fsum(hypothesis.log_probs[first:behind]) / (behind - first)
+            confidence = math.exp(mean)
+            if self.calibrate is not None:
+                confidence = self.calibrate(confidence)
+            # The last output frames may lie past the end of the audio: padding filled them up.
+            end = min(begin + hypothesis.ends[behind - 1] * shift, finish)
+            earliest = words[-1].end if words else begin
+            start = max(min(begin + hypothesis.starts[first] * shift, end - shift), earliest)
+            times = round(start, 3), round(end, 3)
+            is_joined = first > 0 and text[first - 1] != " "
+            words.append(
+                Word(text[first:behind], *times, round(confidence, 4), is_joined=is_joined)
+            )
         return words
 
 

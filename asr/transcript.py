@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from asr.text import printable_json
-from asr.word import Word
+from asr.word import Word, text_of
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """Its words with single spaces between."""
-        return " ".join(word.word for word in self.words)
+        """Its words with the spaces between them."""
+        return text_of(self.words)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Transcript:
                 )
                 for each in self.segments
             ],
-            "words": [asdict(word) | _voice(segment) for word, segment in self._words()],
+            "words": [word.row() | _voice(segment) for word, segment in self._words()],
         }
         return printable_json(row)
 

@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "transcriber": {
         "untrusted",
         "word",
+        "text",
         "audio_array",
         "audio_file",
         "audio",
@@ -68,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "aligner": {
         "untrusted",
         "word",
+        "text",
         "audio_file",
         "audio",
         "emission",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asr.subtitles import Cue, columns, cues, srt, vtt
-from asr.word import Word
+from asr.word import Word, text_of
 
 
 def word(text: str, start: float, end: float) -> Word:
@@ -75,6 +75,24 @@ def test_a_language_without_spaces_is_cut_between_characters() -> None:
         assert cue.end - cue.start <= 7.1
     assert found[0].start == 0.2
     assert found[-1].end == pytest.approx(29.8)
+
+
+def test_joined_words_stand_beside_each_other() -> None:
+    """As a model of such a language gives them: a character a word, each with its time."""
+    text = "今天天气很好 我们去公园散步吧" * 4
+    words, is_joined = [], False
+    for place, character in enumerate(text):
+        if character != " ":
+            times = 0.2 * place, 0.2 * place + 0.2
+            words.append(Word(character, *times, 1.0, is_joined=is_joined))
+        is_joined = character != " "
+    found = cues(words)
+    assert "".join(line for cue in found for line in cue.lines).replace(" ", "") == text.replace(
+        " ", ""
+    )
+    assert any("好 我" in line for cue in found for line in cue.lines)
+    assert all(columns(line) <= 42 for cue in found for line in cue.lines)
+    assert text_of(words) == text
 
 
 def test_a_word_longer_than_a_line_is_cut_without_spaces() -> None:

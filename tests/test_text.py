@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from asr.text import BLANK_ID, CharTokenizer, TextNormalizer, printable, printable_json
+from asr.text import (
+    BLANK_ID,
+    CharTokenizer,
+    TextNormalizer,
+    printable,
+    printable_json,
+    settled,
+    word_spans,
+)
 from asr.untrusted import check_arguments
 
 RULES = TextNormalizer()
@@ -220,6 +228,9 @@ def test_rules_are_told_as_they_are_set() -> None:
         "single spaces between words",
     )
     assert "punctuation becomes spaces" in TextNormalizer(keep="").rules()
+    assert TextNormalizer(unit="word").rules() == RULES.rules()
+    told = TextNormalizer(unit="character").rules()[-1]
+    assert told == "the unit is the character, spaces left out"
 
 
 def test_settings_survive_json() -> None:
@@ -243,12 +254,72 @@ def test_settings_survive_json() -> None:
         ({"drop_in": "ab"}, "drop_in is 'ab', expected pairs of brackets"),
         ({"replace": (("(a", ""),)}, r"replace: '\(a' to '': missing \)"),
         ({"numbers": "English"}, "numbers is 'English', expected a language of num2words such"),
+        ({"unit": "letter"}, "unit is 'letter', expected one of auto, word, character"),
         ({"remove_arabic_marks": 1}, "remove_arabic_marks is 1, expected true or false"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TextNormalizer(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("texts", "unit"),
+    [
+        (["今天天气很好 我们去公园", "你好 世界", "打开"], "character"),
+        (["今天 天气 很 好", "你 好"], "word"),  # somebody has parted the words
+        (["コーヒーが好きです"], "character"),
+        (["ฉันมีสามคน น้ำใจดีมากครับ"], "character"),
+        (["วันนี้ อากาศ ดี มาก"], "word"),
+        (["ຂ້ອຍຮັກເຈົ້າ", "ខ្ញុំស្រឡាញ់អ្នក", "မြန်မာစာသင်နေတယ်"], "character"),
+        (["我用 iphone 拍照很好看真的很好看我们都喜欢"], "character"),
+        (["the word 你好 means hello"], "word"),
+        (["안녕 하세요", "nghĩa là gì", "नमस्ते", "שלום", "hello"], "word"),
+        (["donaudampfschifffahrtsgesellschaft"], "word"),
+        ([], "word"),
+    ],
+)
+def test_the_unit_is_the_character_where_no_spaces_part_words(texts: list[str], unit: str) -> None:
+    assert settled(RULES, texts).unit == unit
+    assert settled(RULES, reversed(texts)).unit == unit
+    assert settled(TextNormalizer(unit="word"), texts).unit == "word"
+    alphabet = CharTokenizer.from_texts([*texts, "a"]).alphabet
+    if unit == "character" and len(texts) > 1:
+        assert settled(RULES, [alphabet]).unit == unit
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今天 我用iphone拍照", "今|天|我|用|iphone|拍|照"),
+        ("か\u3099コーヒー", "か\u3099|コ|ー|ヒ|ー"),
+        # Annex 29: marks stay with their letter, sara am too; a coeng and a virama bind the next.
+        ("น้ำใจดี", "น้ำ|ใ|จ|ดี"),
+        ("ខ្ញុំស្រ", "ខ្ញុំ|ស្រ"),
+        ("မြန်မာသင်္ဘော", "မြ|န်|မာ|သ|င်္ဘော"),
+        ("hello 2 worlds", "hello|2|worlds"),
+        ("", ""),
+    ],
+)
+def test_words_of_a_text_without_spaces_are_letters_with_their_marks(
+    text: str, expected: str
+) -> None:
+    spans = word_spans(text, "character")
+    assert "|".join(text[first:behind] for first, behind in spans) == expected
+    assert "".join(text[first:behind] for first, behind in spans) == text.replace(" ", "")
+    spans = word_spans(text, "word")
+    assert [text[first:behind] for first, behind in spans] == text.split()
+
+
+def test_settings_know_texts_again_that_went_through_the_same_rules() -> None:
+    assert RULES.settings() == {
+        "unicode_form": "NFC", "lowercase": True, "remove_punctuation": True, "keep": "'",
+        "language": "", "drop_in": "", "remove_arabic_marks": False,
+    }  # fmt: skip
+    rules = TextNormalizer(replace=(("a", "b"),), numbers="en", unit="character")
+    assert json.loads(json.dumps(rules.settings())) == rules.settings()
+    assert rules.settings()["replace"] == [["a", "b"]]
+    assert rules.settings()["numbers"] == "en"
 
 
 def test_ids_follow_the_alphabet_and_blank_is_zero() -> None:

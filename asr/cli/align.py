@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -278,7 +278,7 @@ def render(task: Task, alignment: Alignment, format: str) -> str:
         "log_prob": alignment.log_prob,
         "shortfall": alignment.shortfall,
         "fits": alignment.fits,
-        "words": [asdict(word) for word in words],
+        "words": [word.row() for word in words],
     }
     return printable_json(row) + "\n"
 

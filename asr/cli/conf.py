@@ -39,6 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "title": str | int | float,
         "batch_duration_s": float,
         "device": str,
+        "unit": Literal["word", "character"] | None,
         "slice_by": Sequence[str],
         "calibration": str | None,
         "fit_calibration": str | None,

@@ -91,10 +91,16 @@ def _job(config: DictConfig) -> None:
 
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
     recognizer, training = load_model(model_file, choose_device(config.device))
+    if config.unit is not None:
+        recognizer.text = replace(recognizer.text, unit=config.unit)
     decoder = build_decoder(plain(config, "decoder"), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()  # of the real-time factor: loading the model is not part of it
-    evaluated, left_out = evaluate_utterances(transcriber, utterances, config.batch_duration_s)
+    # Normalised before the work, which a rule that cannot be followed would else stop.
+    references = {each.id: recognizer.text(each.text) for each in utterances}
+    evaluated, left_out = evaluate_utterances(
+        transcriber, utterances, references, config.batch_duration_s
+    )
     seconds = time.perf_counter() - start
     for each in left_out[:MAX_NAMED]:
         tell(f"left out {each.id}: {each.reason}")
@@ -148,7 +154,7 @@ def _evaluation(
         real_time_factor=seconds / sum(each.duration_s for each in utterances),
         utterances=utterances,
         settings=settings,
-        text_rules=recognizer.text.rules(),
+        text_rules=replace(recognizer.text, unit=recognizer.unit).rules(),
         slice_by=tuple(config.slice_by),
         left_out=left_out,
     )
@@ -186,13 +192,17 @@ def _fit_calibration(evaluation: Evaluation, path: Path) -> None:
 
 
 def evaluate_utterances(
-    transcriber: Transcriber, utterances: Sequence[Utterance], batch_duration_s: float
+    transcriber: Transcriber,
+    utterances: Sequence[Utterance],
+    references: Mapping[str, str],
+    batch_duration_s: float,
 ) -> tuple[tuple[EvaluatedUtterance, ...], tuple[Finding, ...]]:
     """Transcribe and score utterances, in their order.
 
     Args:
-        transcriber: with the model and its text rules, which both texts go through.
+        transcriber: with the model.
         utterances: of a manifest.
+        references: by id, their texts by the model's rules.
         batch_duration_s: largest padded batch [s of audio].
 
     Returns:
@@ -214,7 +224,8 @@ def evaluate_utterances(
     scored: dict[str, EvaluatedUtterance] = {}
     for batch in track(batches, "evaluating", "batches"):
         members = [sources[timed[position].id] for position in batch]
-        scored |= {each.id: each for each in _evaluate(transcriber, members, faults)}
+        found = _evaluate(transcriber, members, references, faults)
+        scored |= {each.id: each for each in found}
     return (
         tuple(scored[each.id] for each in utterances if each.id in scored),
         tuple(faults[each.id] for each in utterances if each.id in faults),
@@ -234,7 +245,10 @@ def plan(utterances: Sequence[Utterance], batch_duration_s: float) -> Sequence[t
 
 
 def _evaluate(
-    transcriber: Transcriber, utterances: Sequence[Utterance], faults: dict[str, Finding]
+    transcriber: Transcriber,
+    utterances: Sequence[Utterance],
+    references: Mapping[str, str],
+    faults: dict[str, Finding],
 ) -> list[EvaluatedUtterance]:
     """Score a batch, without the utterances that become faults."""
     from asr.data.dataset import load_utterance
@@ -242,7 +256,7 @@ def _evaluate(
     from asr.metrics.error_rate import score_utterance
     from asr.report.evaluation import EvaluatedUtterance
 
-    text = transcriber.recognizer.text
+    unit = transcriber.recognizer.unit
     loaded, waveforms = [], []
     for each in utterances:
         try:
@@ -257,7 +271,7 @@ def _evaluate(
             each.speaker,
             transcript.duration,
             str(each.audio_filepath),
-            score_utterance(each.id, text(each.text), transcript.text),
+            score_utterance(each.id, references[each.id], transcript.text, unit),
             {  # a field of the manifest as it is where it is text, else as JSON writes it
                 name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                 for name, value in each.extra.items()

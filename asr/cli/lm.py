@@ -196,7 +196,8 @@ def _left_out(count: int) -> str:
 
 def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:
     """The rules of a text: those of a model file, or the usual ones with what options change."""
-    given = {rule.name: getattr(options, rule.name) for rule in fields(TextNormalizer)}
+    names = [rule.name for rule in fields(TextNormalizer) if rule.name != "unit"]  # of no effect
+    given = {name: getattr(options, name) for name in names}
     changed = {name: value for name, value in given.items() if value is not None}
     whole = ["--raw"] if options.raw else []
     whole += ["--rules"] if options.rules else []

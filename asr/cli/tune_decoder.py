@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asr.atomic_file import replace_bytes, replace_text
 from asr.cli.options import Parser, check_outputs, model_path
 from asr.cli.terminal import say, track
+from asr.report.wording import RATE_NAMES
 from asr.text import printable
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ def main(arguments: list[str]) -> int:
         trials.append(trial)
         if not console.is_terminal and len(trials) % 10 == 0:
             console.print(f"trial {len(trials)}: best {100 * best(trials).words.rate:.2f} %")
-    _write(options, search, trials, baselines)
-    _tell(options.out, trials, baselines)
+    rate_name = RATE_NAMES[search.unit]
+    _write(options, search, trials, baselines, rate_name)
+    _tell(options.out, trials, baselines, rate_name)
     return 0
 
 
@@ -119,6 +121,7 @@ class Search:
         utterances: Sequence[DevUtterance],
     ) -> None:
         self.tokenizer = transcriber.recognizer.tokenizer
+        self.unit = transcriber.recognizer.unit
         self.language_model = language_model
         self.path = path
         self.beam_size = beam_size
@@ -141,10 +144,10 @@ class Search:
         )
 
     def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
-        """Count the word and character errors of a decoder."""
+        """Count the word and character errors of a decoder, as `unit_errors` does."""
         import torch
 
-        from asr.metrics.error_rate import character_errors, word_errors
+        from asr.metrics.error_rate import unit_errors
 
         texts = [""] * len(self.references)
         size = 2 * torch.get_num_threads()  # each of which decodes an utterance at a time
@@ -154,7 +157,7 @@ class Search:
             found = decoder(padded, torch.tensor([len(row) for row in part]))
             for number, hypotheses in zip(self.order[start:], found, strict=False):
                 texts[number] = self.tokenizer.decode(hypotheses[0].tokens)
-        return word_errors(self.references, texts), character_errors(self.references, texts)
+        return unit_errors(self.references, texts, self.unit)
 
     def trials(self, count: int, seed: int) -> Iterator[Trial]:
         """Try weights that the tree-structured Parzen estimator asks for, the usual ones first.
@@ -219,14 +222,16 @@ def _write(
     search: Search,
     trials: Sequence[Trial],
     baselines: dict[str, float],
+    rate_name: str,
 ) -> None:
     from asr.report.plots import best, draw_tuning
 
     found = best(trials)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"# Weights with the lowest WER on {printable(options.manifest.name)}, {len(trials)} "
-        f"trials: {100 * found.words.rate:.2f} % (greedy {100 * baselines['greedy']:.2f} %)",
+        f"# Weights with the lowest {rate_name} on {printable(options.manifest.name)}, "
+        f"{len(trials)} trials: {100 * found.words.rate:.2f} % "
+        f"(greedy {100 * baselines['greedy']:.2f} %)",
         f"# asr evaluate decoder={printable(str(options.out / TUNED_FILE))} model_file=... "
         "manifest=...",
         "_target_: asr.decoder.BeamSearch",
@@ -249,18 +254,21 @@ def _write(
         ],
     }
     replace_text(options.out / TRIALS_FILE, json.dumps(record, indent=1) + "\n")
-    replace_bytes(options.out / PICTURE_FILE, draw_tuning(trials, baselines["beam"]))
+    replace_bytes(options.out / PICTURE_FILE, draw_tuning(trials, baselines["beam"], rate_name))
 
 
-def _tell(folder: Path, trials: Sequence[Trial], baselines: dict[str, float]) -> None:
+def _tell(
+    folder: Path, trials: Sequence[Trial], baselines: dict[str, float], rate_name: str
+) -> None:
     from asr.report.plots import best
 
     found = best(trials)
     for name, wer in baselines.items():
-        say(f"{name:<8} dev WER {100 * wer:.2f} %")
+        say(f"{name:<8} dev {rate_name} {100 * wer:.2f} %")
     say(
-        f"tuned    dev WER {100 * found.words.rate:.2f} %  lm_weight {found.lm_weight:.3f}  "
-        f"word_bonus {found.word_bonus:.3f}  unk_score {found.unk_score:.3f}"
+        f"tuned    dev {rate_name} {100 * found.words.rate:.2f} %  "
+        f"lm_weight {found.lm_weight:.3f}  word_bonus {found.word_bonus:.3f}  "
+        f"unk_score {found.unk_score:.3f}"
     )
     for name, value, bounds in (
         ("lm_weight", found.lm_weight, LM_WEIGHTS),
@@ -277,7 +285,8 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="asr tune-decoder",
         description="Search the weights of language model, words and unknown words that give the "
-        "lowest WER on a dev manifest. The model runs once; every trial decodes anew.",
+        "lowest WER (or CER, where the unit is the character) on a dev manifest. The "
+        "model runs once; every trial decodes anew.",
     )
     parser.add_argument(
         "--model", required=True, type=model_path, help="model file, or a run's folder"

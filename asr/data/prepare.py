@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.data.checks import check_characters, check_file, check_text
@@ -305,7 +305,7 @@ def _description(
         "source": source,
         "splits": splits,
         "alphabet": corpus.alphabet,
-        "text": asdict(settings.text),
+        "text": settings.text.settings(),
         "audio": {"format": conversion.audio_format, "sample_rate": conversion.sample_rate},
         "rejected": num_rejected,
         "notes": list(corpus.notes),

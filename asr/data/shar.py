@@ -385,7 +385,7 @@ class SharIndex:
     Attributes:
         shards: in the order of their names.
         characters: how often each occurs in the normalised texts.
-        text: the rules they were normalised by, `asdict` of a TextNormalizer.
+        text: the rules they were normalised by, `settings` of a TextNormalizer.
         made_of: fingerprint of what `write_shar` writes; None for shards that came from elsewhere.
         complete: False while the shards are being written.
     """
@@ -517,7 +517,7 @@ def summarise(
                     recording_sha256=None,
                 )
             )
-    return SharIndex(tuple(shards), dict(sorted(characters.items())), asdict(text))
+    return SharIndex(tuple(shards), dict(sorted(characters.items())), text.settings())
 
 
 def recording_of(cuts: str) -> str:

@@ -142,7 +142,7 @@ class SharWriter:
                 f"{folder}: holds {others[0]}, expected an empty folder or shards begun by asr shar"
             )
         if index is None:
-            write_index(self.folder, SharIndex((), {}, asdict(text), made_of, complete=False))
+            write_index(self.folder, SharIndex((), {}, text.settings(), made_of, complete=False))
         elif index.made_of != made_of:
             raise ValueError(
                 f"{folder}: holds shards of another manifest or of other settings, expected those "

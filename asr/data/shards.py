@@ -27,7 +27,7 @@ from asr.data.shar import (
 )
 from asr.data.splits import read_dev, seconds
 from asr.finding import Finding
-from asr.text import CharTokenizer, TextNormalizer
+from asr.text import AUTO, CharTokenizer, TextNormalizer, unit_of
 
 # --- the splits of such a training --------------------------------------------------------------
 
@@ -95,6 +95,8 @@ def load_shar(
     source = SharSource(
         folder, index, text, min_duration_s, max_duration_s, shards_per_window, limit
     )
+    if text.unit == AUTO:
+        text = replace(text, unit=unit_of(index.characters))
     return StreamedSplits(source, dev_split, text, tokenizer.alphabet)
 
 
@@ -134,7 +136,7 @@ def open_index(
             )
     if not index.complete:
         raise ValueError(f"{folder}: its shards are not all written, go on with asr shar")
-    if need_characters and index.text != asdict(text):
+    if need_characters and index.text != text.settings():
         notice(
             f"{folder}: all cuts are read once, as the alphabet was counted by other text rules "
             "(data.alphabet says it outright)"
@@ -184,7 +186,7 @@ class SharSource:
     def fingerprint(self) -> str:
         """sha256 over the shards' contents, the rules and the size of a window."""
         settings = [
-            [asdict(shard) for shard in self.index.shards], asdict(self.text),
+            [asdict(shard) for shard in self.index.shards], self.text.settings(),
             self.min_duration_s, self.max_duration_s, self.shards_per_window,
             # Without a limit it is that of a time when there was none: its states go on.
             *([] if self.limit is None else [self.limit]),

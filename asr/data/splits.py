@@ -19,7 +19,7 @@ from asr.data.checks import (
 )
 from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, utterances
 from asr.finding import Finding, Kind, summarise
-from asr.text import CharTokenizer, TextNormalizer
+from asr.text import CharTokenizer, TextNormalizer, settled
 
 SPLITS = ("train", "dev", "test")  # of a prepared corpus
 SPLIT_BY = ("auto", "speaker", "utterance")
@@ -122,6 +122,7 @@ def load_splits(
     if not folds:
         dev_utterances = read_dev(dev or (), text, tokenizer, limit)
     kept = tuple(utterances(rows))
+    text = settled(text, (each.text for each in kept))
     return Splits(kept, dev_utterances[:limit], text, tokenizer.alphabet, left_out)
 
 

@@ -5,6 +5,9 @@ jiwer. Texts are compared as they are, apart from white space: they are normalis
 alignments can have the same number of errors; the one jiwer chooses decides how the errors split
 into kinds, never how many there are. NIST sclite weighs a substitution 4 and the others 3, so its
 totals can exceed these by a little.
+
+In a language without spaces between words the unit is the character: there each character counts as
+a word, spaces are left out, and the WER is the CER.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Literal, cast
 
 import jiwer
 
+Unit = Literal["word", "character"]
 PairKind = Literal["equal", "substitute", "delete", "insert"]
 
 
@@ -75,7 +79,10 @@ class WordPair:
 
 @dataclass(frozen=True, slots=True)
 class UtteranceErrors:
-    """One utterance, scored; its texts have single spaces between words and none at the ends."""
+    """One utterance, scored; its texts have single spaces between words and none at the ends.
+
+    Where the unit is the character, `words` and `alignment` are of characters too.
+    """
 
     id: str
     reference: str
@@ -83,6 +90,7 @@ class UtteranceErrors:
     words: ErrorCounts
     characters: ErrorCounts
     alignment: tuple[WordPair, ...]
+    unit: Unit = "word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +144,43 @@ def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Er
     return _counts(found)
 
 
-def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors:
+def unit_errors(
+    references: Sequence[str], hypotheses: Sequence[str], unit: Unit
+) -> tuple[ErrorCounts, ErrorCounts]:
+    """Count word and character errors over a corpus; both of characters where these are the unit.
+
+    Args:
+        references: one normalised text an utterance; may be empty.
+        hypotheses: of the same utterances, in the same order.
+        unit: with "character", spaces are left out.
+
+    Raises:
+        ValueError: the two have different lengths.
+    """
+    if unit == "word":
+        return word_errors(references, hypotheses), character_errors(references, hypotheses)
+    counts = character_errors(*(list(map(_unspaced, each)) for each in (references, hypotheses)))
+    return counts, counts
+
+
+def score_utterance(
+    id: str, reference: str, hypothesis: str, unit: Unit = "word"
+) -> UtteranceErrors:
     """Count word and character errors of one utterance, and align its words.
 
     Args:
         id: name of the utterance.
         reference: normalised. Where it is empty, every word of the hypothesis is an insertion.
         hypothesis: normalised; may be empty.
+        unit: with "character", characters without the spaces are counted and aligned.
     """
     reference, hypothesis = _single_spaced([reference, hypothesis])
-    words = jiwer.process_words(reference, hypothesis)
-    characters = jiwer.process_characters(reference, hypothesis)
+    words: jiwer.WordOutput | jiwer.CharacterOutput
+    if unit == "word":
+        words = jiwer.process_words(reference, hypothesis)
+        characters = jiwer.process_characters(reference, hypothesis)
+    else:
+        words = characters = jiwer.process_characters(_unspaced(reference), _unspaced(hypothesis))
     (ours,), (theirs,), (chunks,) = words.references, words.hypotheses, words.alignments
     alignment: list[WordPair] = []
     for chunk in chunks:
@@ -155,7 +189,7 @@ def score_utterance(id: str, reference: str, hypothesis: str) -> UtteranceErrors
         pairs = zip(left or [None] * len(right), right or [None] * len(left), strict=True)
         alignment.extend(WordPair(cast(PairKind, chunk.type), *pair) for pair in pairs)
     counts = _counts(words), _counts(characters)
-    return UtteranceErrors(id, reference, hypothesis, *counts, tuple(alignment))
+    return UtteranceErrors(id, reference, hypothesis, *counts, tuple(alignment), unit)
 
 
 def confusions(utterances: Iterable[UtteranceErrors], limit: int = 20) -> Confusions:
@@ -202,6 +236,10 @@ def _check_lengths(references: Sequence[str], hypotheses: Sequence[str]) -> None
 def _single_spaced(texts: Iterable[str]) -> list[str]:
     """White space only separates words; a doubled space is no character error."""
     return [" ".join(text.split()) for text in texts]
+
+
+def _unspaced(text: str) -> str:
+    return "".join(text.split())
 
 
 def _counts(found: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:

@@ -134,6 +134,11 @@ def compare_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> Compar
 
 
 def _check_same(first_name: str, first: Evaluation, name: str, evaluation: Evaluation) -> None:
+    if first.unit != evaluation.unit:
+        raise ValueError(
+            f"{name}: its unit is the {evaluation.unit}, expected the {first.unit} as of "
+            f"{first_name}: evaluate one again with unit={first.unit}"
+        )
     if first.text_rules != evaluation.text_rules:
         raise ValueError(
             f"{name}: text rules are {'; '.join(evaluation.text_rules) or 'not told'}, expected "
@@ -185,9 +190,11 @@ def verdict(pair: Pair, first: str = "A", second: str = "B") -> str:
 
 def comparison_to_json(comparison: Comparison) -> str:
     """Write the whole comparison as strict JSON; texts stay in the evaluations' own files."""
+    unit = comparison.systems[0].evaluation.unit
     content = {
         "format": FORMAT,
         "version": VERSION,
+        **({"unit": unit} if unit != "word" else {}),
         "systems": [
             {
                 "name": each.name,
@@ -235,6 +242,7 @@ def page_data(comparison: Comparison, pages: Sequence[str | None]) -> dict[str, 
     systems = comparison.systems
     every = zip(*(each.evaluation.utterances for each in systems), strict=True)
     return {
+        "gap": "" if systems[0].evaluation.unit == "character" else " ",
         "systems": [
             {"name": visible(each.name), "page": page}
             for each, page in zip(systems, pages, strict=True)
@@ -246,7 +254,7 @@ def page_data(comparison: Comparison, pages: Sequence[str | None]) -> dict[str, 
                 round(group[0].duration_s, 3),
                 group[0].errors.words.reference_length,
                 [each.errors.words.errors for each in group],
-                [compact(each.errors.alignment) for each in group],
+                [compact(each.errors.alignment, each.errors.unit) for each in group],
             ]
             for group in every
         ],

@@ -8,22 +8,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import PurePath
 
 from asr.finding import Finding
 from asr.metrics.calibration import Reliability, reliability
-from asr.metrics.error_rate import ErrorCounts, UtteranceErrors, total
+from asr.metrics.error_rate import ErrorCounts, Unit, UtteranceErrors, total
 from asr.metrics.interval import REPLICATES, Interval, rate_intervals
-from asr.report.wording import Setting, counted, number
-from asr.word import MAX_SECONDS, Word
+from asr.report.wording import RATE_NAMES, Setting, counted, number
+from asr.word import MAX_SECONDS, Word, text_of
 
 MAX_DECIBELS = 1000  # a signal-to-noise ratio beyond is no measurement but a slip
 # Of each slice: there may be hundreds, and the ends of their wide intervals need no third digit.
 SLICE_REPLICATES = 2_000
 MAX_BINS = 5  # of a numeric field; also, fewer different numbers than this are categories
 SPEAKER = "speaker"
-UNITS = {"duration": "s", "reference_length": "words", "snr": "dB"}
+UNITS = {"duration": "s", "snr": "dB"}
 
 _PART_OF_CORPUS = re.compile("train|dev|test|val|eval", re.IGNORECASE)
 
@@ -85,7 +85,7 @@ class EvaluatedUtterance:
                 f"utterance {self.id!r}: signal-to-noise ratio is {self.snr_db} dB, expected "
                 f"-{MAX_DECIBELS} to {MAX_DECIBELS}"
             )
-        text = " ".join(word.word for word in self.words)
+        text = text_of(self.words)
         if self.words and text != self.errors.hypothesis:
             raise ValueError(
                 f"utterance {self.id!r}: words with times are {text!r}, expected those of the "
@@ -211,6 +211,19 @@ class Evaluation:
                 f"evaluation {self.title!r}: no reference word in {len(self.utterances)} "
                 "utterances, expected at least one"
             )
+        units = {each.errors.unit for each in self.utterances}
+        if len(units) > 1:
+            raise ValueError(f"evaluation {self.title!r}: units are {units}, expected one")
+
+    @property
+    def unit(self) -> Unit:
+        """What errors are counted in: words, or characters, which then are `words` too."""
+        return self.utterances[0].errors.unit
+
+    @property
+    def rate_name(self) -> str:
+        """The headline's: WER, or CER where the unit is the character."""
+        return RATE_NAMES[self.unit]
 
     @property
     def corpus(self) -> str:
@@ -302,8 +315,12 @@ def word_outcomes(utterances: Iterable[EvaluatedUtterance]) -> tuple[list[float]
     for utterance in utterances:
         if utterance.words:
             steps = utterance.errors.alignment
-            confidences += [word.confidence for word in utterance.words]
-            is_correct += [step.kind == "equal" for step in steps if step.hypothesis is not None]
+            right = iter([step.kind == "equal" for step in steps if step.hypothesis is not None])
+            for word in utterance.words:
+                # Of the unit "character" a word may be several: a letter with its marks.
+                length = len(word.word) if utterance.errors.unit == "character" else 1
+                confidences.append(word.confidence)
+                is_correct.append(min(islice(right, length)))
     return confidences, is_correct
 
 
@@ -388,7 +405,8 @@ def cut(evaluation: Evaluation, by: str, max_bins: int = MAX_BINS) -> Slices:
     unknown = tuple(each for each, n in pairs if n is None)
     if unknown:
         rows.append(Slice(None, None, None, unknown))
-    return Slices(by, UNITS.get(by, ""), tuple(rows))
+    unit = f"{evaluation.unit}s" if by == "reference_length" else UNITS.get(by, "")
+    return Slices(by, unit, tuple(rows))
 
 
 def _number(text: str | None) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 from asr.atomic_file import replace_text
 from asr.finding import Finding, Kind
 from asr.metrics.calibration import Calibration
-from asr.metrics.error_rate import ErrorCounts, confusions, score_utterance
+from asr.metrics.error_rate import ErrorCounts, Unit, confusions, score_utterance
 from asr.metrics.interval import Interval
 from asr.report.evaluation import (
     EvaluatedUtterance,
@@ -84,6 +84,8 @@ def evaluation_to_json(evaluation: Evaluation) -> str:
         "duration_s": evaluation.duration_s,
         "real_time_factor": evaluation.real_time_factor,
         "text_rules": list(evaluation.text_rules),
+        # Where it is the character, "wer" and "words" are of characters too.
+        **({"unit": evaluation.unit} if evaluation.unit != "word" else {}),
         "wer": _finite(words.rate),
         "wer_interval": interval_to_json(evaluation.intervals.words),
         "cer": _finite(characters.rate),
@@ -126,7 +128,7 @@ def _utterance_to_json(utterance: EvaluatedUtterance) -> dict[str, object]:
         "characters": counts_to_json(utterance.errors.characters),
         "fields": dict(utterance.fields),
         "snr_db": utterance.snr_db,
-        "heard": [asdict(word) for word in utterance.words],
+        "heard": [word.row() for word in utterance.words],
     }
 
 
@@ -188,9 +190,9 @@ class _UtteranceRow:
     snr_db: float | None
     heard: tuple[Word, ...]
 
-    def scored(self) -> EvaluatedUtterance:
+    def scored(self, unit: Unit) -> EvaluatedUtterance:
         """Align the texts anew; ValueError where the counts are not theirs."""
-        errors = score_utterance(self.id, self.reference, self.hypothesis)
+        errors = score_utterance(self.id, self.reference, self.hypothesis, unit)
         stored = self.words.errors, self.characters.errors
         counted = errors.words.errors, errors.characters.errors
         if stored != counted:
@@ -230,6 +232,7 @@ class _File:
     slice_by: tuple[str, ...]
     utterances: tuple[_UtteranceRow, ...]
     left_out: tuple[_LeftOutRow, ...] = ()  # older files have none
+    unit: Unit = "word"
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -253,10 +256,12 @@ def read_evaluation(path: Path) -> Evaluation:
             if times > 1:
                 raise ValueError(f"utterance {shown(id)} occurs twice, expected each id once")
         made = {
-            "utterances": tuple(each.scored() for each in file.utterances),
+            "utterances": tuple(each.scored(file.unit) for each in file.utterances),
             "left_out": tuple(each.finding() for each in file.left_out),
         }
-        return Evaluation(**{each.name: getattr(file, each.name) for each in fields(_File)} | made)
+        values = {each.name: getattr(file, each.name) for each in fields(_File)} | made
+        del values["unit"]
+        return Evaluation(**values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

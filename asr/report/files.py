@@ -131,7 +131,7 @@ def hypothesis_ctm(utterances: Iterable[EvaluatedUtterance]) -> str:
         utterances: `has_times` says whether their hypotheses have times.
     """
     return "".join(
-        ctm(_id(each), [replace(word, word=_words(word.word)) for word in each.words])
+        ctm(_id(each), [replace(word, word=_words(word.word)) for word in _timed(each)])
         for each in sorted(utterances, key=_id)  # the order of names, which sclite goes by
     )
 
@@ -143,19 +143,23 @@ def reference_stm(utterances: Iterable[EvaluatedUtterance]) -> str:
         end = max([each.duration_s, SHORTEST_S, *(word.end for word in each.words)])
         lines.append(
             f"{_id(each)} {CHANNEL} {_speaker(each)} 0.00 {end:.3f} "
-            f"{_words(each.errors.reference)}\n"
+            f"{_words(each.errors.reference, each.errors.unit)}\n"
         )
     return "".join(lines)
 
 
 def reference_trn(utterances: Iterable[EvaluatedUtterance]) -> str:
     """Write references, one an utterance: `words (speaker-id)`."""
-    return "".join(f"{_words(each.errors.reference)} ({_id(each)})\n" for each in utterances)
+    return "".join(
+        f"{_words(each.errors.reference, each.errors.unit)} ({_id(each)})\n" for each in utterances
+    )
 
 
 def hypothesis_trn(utterances: Iterable[EvaluatedUtterance]) -> str:
     """Write hypotheses, likewise; an empty one is the id alone."""
-    return "".join(f"{_words(each.errors.hypothesis)} ({_id(each)})\n" for each in utterances)
+    return "".join(
+        f"{_words(each.errors.hypothesis, each.errors.unit)} ({_id(each)})\n" for each in utterances
+    )
 
 
 def has_times(utterances: Iterable[EvaluatedUtterance]) -> bool:
@@ -172,8 +176,21 @@ def _speaker(utterance: EvaluatedUtterance) -> str:
     return UNKNOWN_SPEAKER if speaker is None else _escaped(_IN_SPEAKERS, speaker)
 
 
-def _words(text: str) -> str:
-    return " ".join(_escaped(_IN_WORDS, word) for word in text.split())
+def _timed(utterance: EvaluatedUtterance) -> Iterator[Word]:
+    """What sclite is to take for words: each, or its characters, which share its time evenly."""
+    if utterance.errors.unit == "word":
+        yield from utterance.words
+        return
+    for word in utterance.words:
+        share = (word.end - word.start) / len(word.word)
+        for place, character in enumerate(word.word):
+            start = word.start + place * share
+            yield replace(word, word=character, start=start, end=start + share)
+
+
+def _words(text: str, unit: str = "word") -> str:
+    words = "".join(text.split()) if unit == "character" else text.split()
+    return " ".join(_escaped(_IN_WORDS, word) for word in words)
 
 
 def _escaped(acting: re.Pattern[str], text: str) -> str:

@@ -61,12 +61,15 @@ def render_evaluation(evaluation: Evaluation, clips: Clips | None = None) -> str
     overall = evaluation.words.rate
     slices = []
     for each in evaluation.slices:
-        described = f"Columns of word error rate by {each.by}; the table below has the numbers."
+        described = (
+            f"Columns of {evaluation.unit} error rate by {each.by}; "
+            "the table below has the numbers."
+        )
         rows = [(row.words, row.interval) for row in each.rows]
         picture = (
             plots.rates(rows, overall)
             if each.highest is None
-            else plots.columns(each, overall, described)
+            else plots.columns(each, overall, described, evaluation.rate_name)
         )
         slices.append((each, Markup(picture)))
     pictures = {
@@ -78,7 +81,7 @@ def render_evaluation(evaluation: Evaluation, clips: Clips | None = None) -> str
     return _render(
         "evaluation",
         data,
-        title=f"{percent(overall, 2)} WER, {evaluation.heading}",
+        title=f"{percent(overall, 2)} {evaluation.rate_name}, {evaluation.heading}",
         heading=evaluation.heading,
         evaluation=evaluation,
         findings=_findings(evaluation),
@@ -274,6 +277,7 @@ def _evaluation_data(evaluation: Evaluation, clips: Clips) -> dict[str, object]:
               for name in names]  # fmt: skip
     places = [{value: place for place, value in enumerate(sorted(each))} for each in values]
     return {
+        "gap": "" if evaluation.unit == "character" else " ",
         "speakers": [NOT_GIVEN if name is None else visible(name) for name in speakers],
         "noSpeaker": NOT_GIVEN,
         "fields": [
@@ -291,7 +295,7 @@ def _evaluation_data(evaluation: Evaluation, clips: Clips) -> dict[str, object]:
                     of_name[each.fields[name]] if name in each.fields else None
                     for name, of_name in zip(names, places, strict=True)
                 ],
-                compact(each.errors.alignment),
+                compact(each.errors.alignment, evaluation.unit),
             ]
             for each in utterances
         ],

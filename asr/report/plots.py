@@ -67,7 +67,7 @@ def rates(rows: Sequence[tuple[ErrorCounts, Interval | None]], overall: float) -
     return _inline(figure, "bar", None)
 
 
-def columns(slices: Slices, overall: float, description: str) -> str:
+def columns(slices: Slices, overall: float, description: str, rate_name: str = "WER") -> str:
     """Draw the WER of bins in stacked columns with intervals, above the utterances in each.
 
     The rates stand in a line above the columns, where no whisker crosses them.
@@ -76,6 +76,7 @@ def columns(slices: Slices, overall: float, description: str) -> str:
         slices: bins from low to high; at least one.
         overall: rate of all utterances, a dashed line across.
         description: of the picture, for those who do not see it.
+        rate_name: of the rate.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -93,7 +94,7 @@ def columns(slices: Slices, overall: float, description: str) -> str:
     spans = [(place, row.interval) for place, row in enumerate(rows) if row.interval is not None]
     _whiskers(axes, spans, top, end=0.12, arrow=0.045 * top, is_upright=True)
     _levels(axes, [overall], "mark")
-    _write(axes, -0.57, 1.1 * top, "WER", "tick", ha="right")
+    _write(axes, -0.57, 1.1 * top, rate_name, "tick", ha="right")
     for place, row in enumerate(rows):
         rate = f"{100 * row.words.rate:.1f}" if math.isfinite(row.words.rate) else "∞"
         _write(axes, place, 1.1 * top, rate, "value")
@@ -342,7 +343,7 @@ def best(trials: Sequence[Trial]) -> Trial:
     return min(trials, key=lambda trial: trial.cost)
 
 
-def draw_tuning(trials: Sequence[Trial], baseline: float) -> bytes:
+def draw_tuning(trials: Sequence[Trial], baseline: float, rate_name: str = "WER") -> bytes:
     """Draw a tuning as PNG: WER over both weights, over the unknown words' score, over time.
 
     Over the weights WER is interpolated between the trials; where none is near, it is left white.
@@ -350,6 +351,7 @@ def draw_tuning(trials: Sequence[Trial], baseline: float) -> bytes:
     Args:
         trials: in their order, at least one.
         baseline: WER without a language model, a fraction.
+        rate_name: WER, or CER where that is what is tuned.
     """
     from matplotlib.figure import Figure
 
@@ -365,7 +367,7 @@ def draw_tuning(trials: Sequence[Trial], baseline: float) -> bytes:
         x, y, c=shown, cmap="viridis_r", s=18, edgecolors="white", linewidths=0.5
     )
     colours = figure.colorbar(dots, ax=surface)
-    colours.set_label(f"dev WER [%], {ceiling:.1f} and more in one colour")
+    colours.set_label(f"dev {rate_name} [%], {ceiling:.1f} and more in one colour")
     surface.plot(found.lm_weight, found.word_bonus, marker="*", color="tab:red", markersize=14)
     surface.set(xlabel="lm_weight", ylabel="word_bonus [nats]")
     title = f"best: {100 * found.words.rate:.2f} %; dots of any unk_score"
@@ -379,7 +381,7 @@ def draw_tuning(trials: Sequence[Trial], baseline: float) -> bytes:
         axes.scatter(places, wers, s=18, alpha=0.6, linewidths=0)
         number = trials.index(found)
         axes.plot(places[number], wers[number], marker="*", color="tab:red", markersize=14)
-        axes.set(xlabel=name, ylabel="dev WER [%]")
+        axes.set(xlabel=name, ylabel=f"dev {rate_name} [%]")
         plain(axes)
 
     lowest = [100 * best(trials[:count]).words.rate for count in numbers]

@@ -47,10 +47,11 @@ def summary(evaluation: Evaluation) -> Text:
     intervals = evaluation.intervals
     completeness = evaluation.completeness
     lines = [Text(completeness, "bold yellow")] if completeness else []
-    for name, noun, counts, interval in (
+    rates = [
         ("WER", "word", evaluation.words, intervals.words),
         ("CER", "character", evaluation.characters, intervals.characters),
-    ):
+    ]
+    for name, noun, counts, interval in rates if evaluation.unit == "word" else rates[1:]:
         errors = (
             f"{counted(counts.errors, 'error')} against {counted(counts.reference_length, noun)}: "
             f"{number(counts.substitutions)} substituted, {number(counts.deletions)} deleted, "
@@ -62,7 +63,7 @@ def summary(evaluation: Evaluation) -> Text:
         lines.append(Text(f"[ ]: {told(intervals.words)}", "dim"))
     found = evaluation.reliability
     if found is not None:
-        words = counted(found.num_words, "recognised word")
+        words = counted(found.num_words, f"recognised {evaluation.unit}")
         lines.append(Text(f"confidence: off by {percent(found.ece)} on average, of {words}"))
     if evaluation.text_rules:
         lines.append(Text("both texts: " + "; ".join(map(visible, evaluation.text_rules))))
@@ -91,17 +92,17 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
         show_footer=True,
         pad_edge=False,
     )
-    total = evaluation.words
+    total, has_words = evaluation.words, evaluation.unit == "word"
     table.add_column("", "All", overflow="fold", min_width=NAME_WIDTH)
     for name, footer in (
         ("Utt.", number(len(evaluation.utterances))),
-        ("Words", number(total.reference_length)),
+        (f"{evaluation.unit.capitalize()}s", number(total.reference_length)),
         ("S", number(total.substitutions)),
         ("D", number(total.deletions)),
         ("I", number(total.insertions)),
-        ("WER", percent(total.rate)),
+        (evaluation.rate_name, percent(total.rate)),
         ("95 %", between(evaluation.intervals.words)),
-        ("CER", percent(evaluation.characters.rate)),
+        *([("CER", percent(evaluation.characters.rate))] if has_words else []),
     ):
         table.add_column(name, Text(footer), justify="right", no_wrap=True)
     for row in slices.rows[:limit]:
@@ -117,7 +118,7 @@ def slice_table(evaluation: Evaluation, by: str, limit: int | None = None) -> Ta
             Text(number(words.insertions)),
             Text(percent(words.rate), "bold"),
             Text(between(row.interval)),
-            Text(percent(row.characters.rate)),
+            *([Text(percent(row.characters.rate))] if has_words else []),
         )
     left_out = len(slices.rows) - len(slices.rows[:limit])
     if left_out:
@@ -160,12 +161,11 @@ def worst_utterances(evaluation: Evaluation, limit: int = 10) -> Group:
     parts: list[Text | AlignedLines] = []
     for utterance in worst(evaluation, limit):
         words = utterance.errors.words
-        rest = (
-            f"  {counted(words.errors, 'error')} in {counted(words.reference_length, 'word')}, "
-            f"{percent(words.rate)}"
-        )
+        length = counted(words.reference_length, evaluation.unit)
+        rest = f"  {counted(words.errors, 'error')} in {length}, {percent(words.rate)}"
         parts.append(Text.assemble((visible(utterance.id), "bold"), rest))
-        parts.append(AlignedLines(tuple(excerpt(utterance.errors.alignment))))
+        steps = tuple(excerpt(utterance.errors.alignment))
+        parts.append(AlignedLines(steps, evaluation.unit))
     return Group(*parts)
 
 
@@ -177,11 +177,12 @@ class AlignedLines:
     """
 
     words: Sequence[WordPair | Gap]
+    unit: str = "word"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         groups: list[list[list[Text]]] = [[]]
         used = len(LINES[0])
-        for column in map(_column, self.words):
+        for column in (_column(word, self.unit) for word in self.words):
             if groups[-1] and used + column[0].cell_len > options.max_width:
                 groups.append([])
                 used = len(LINES[0])
@@ -192,10 +193,10 @@ class AlignedLines:
                 yield Text.assemble((name, "dim"), *(column[row] for column in group))
 
 
-def _column(word: WordPair | Gap) -> list[Text]:
+def _column(word: WordPair | Gap, unit: str) -> list[Text]:
     """Make the three lines of an aligned pair, padded to one width in cells, a space after them."""
     if isinstance(word, Gap):
-        cut_words = (f"({word.num_words} words)", "dim")
+        cut_words = (f"({word.num_words} {unit}s)", "dim")
         cells = [cut_words, cut_words, ("", "")]
     else:
         mark, style = STYLES.get(word.kind, ("", ""))
@@ -217,7 +218,7 @@ def comparison_table(comparison: Comparison) -> Table:
     first = comparison.systems[0].evaluation
     table = Table(
         title=f"{counted(len(first.utterances), 'utterance')}, "
-        f"{counted(first.words.reference_length, 'word')}",
+        f"{counted(first.words.reference_length, first.unit)}",
         title_justify="left",
     )
     table.add_column("")
@@ -225,8 +226,9 @@ def comparison_table(comparison: Comparison) -> Table:
     for name in settings:
         table.add_column(Text(visible(name)))
     is_corrected = len(comparison.pairs) > 1
+    has_words = first.unit == "word"
     for name in (
-        *("WER", "95 %", "CER", "Difference", "95 %", "p"),
+        *(first.rate_name, "95 %", *(["CER"] if has_words else []), "Difference", "95 %", "p"),
         *(["p (Holm)"] if is_corrected else []),
         *("P(better)", "Utterances better", "worse"),
     ):
@@ -252,7 +254,7 @@ def comparison_table(comparison: Comparison) -> Table:
             *(Text(_setting(values[place])) for values in settings.values()),
             Text(percent(evaluation.words.rate, 2), "bold"),
             Text(between(evaluation.intervals.words, 2)),
-            Text(percent(evaluation.characters.rate, 2)),
+            *([Text(percent(evaluation.characters.rate, 2))] if has_words else []),
             *against_first,
         )
     return table
@@ -276,12 +278,13 @@ def _setting(value: Setting) -> str:
 
 def comparison_notes(comparison: Comparison) -> Text:
     """Say which differences count, and what the numbers of the table are."""
-    interval = comparison.systems[0].evaluation.intervals.words
+    first = comparison.systems[0].evaluation
+    interval, unit = first.intervals.words, first.unit
     names = [visible(system.name) for system in comparison.systems]
     lines = [Text(verdict(pair, names[0], names[pair.system])) for pair in comparison.pairs]
     notes = [
         f"Differences, p and probabilities: against {names[0]}; below 0 is better.",
-        "p: matched-pair sentence-segment word error test, two-tailed"
+        f"p: matched-pair sentence-segment {unit} error test, two-tailed"
         + ("; Holm: corrected for all lines." if len(comparison.pairs) > 1 else "."),
         "P(better): bootstrap probability of improvement.",
     ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `asr runs` needs no NumPy
 
 Setting = str | int | float | bool | None  # a value of a config
 
+RATE_NAMES = {"word": "WER", "character": "CER"}  # by the unit of an evaluation
 NOT_GIVEN = "(none given)"  # in the place of a speaker, or of a field's value
 CONTEXT = 4  # right words that an excerpt keeps at each end of a long run of them
 
@@ -144,13 +145,18 @@ def excerpt(words: Iterable[WordPair]) -> Iterator[WordPair | Gap]:
             yield from group
 
 
-def compact(words: Iterable[WordPair]) -> list[list[str]]:
+def compact(words: Iterable[WordPair], unit: str = "word") -> list[list[str]]:
     """Write an alignment as a page's script reads it: [right words], [reference, hypothesis].
 
     An empty text stands for what is absent: of an insertion the reference, of a deletion the other.
+
+    Args:
+        words: an alignment.
+        unit: of the evaluation; right characters stand beside each other without spaces.
     """
+    gap = "" if unit == "character" else " "
     steps: list[list[str]] = []
     for is_right, run in groupby(words, lambda word: word.kind == "equal"):
         pairs = [[visible(word.reference or ""), visible(word.hypothesis or "")] for word in run]
-        steps += [[" ".join(reference for reference, _ in pairs)]] if is_right else pairs
+        steps += [[gap.join(reference for reference, _ in pairs)]] if is_right else pairs
     return steps

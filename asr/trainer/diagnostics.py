@@ -82,7 +82,7 @@ class Diagnostics:
         if not self.log.is_writer:
             return
         run_dir = self.log.run_dir
-        draw_curves(run_dir)
+        draw_curves(run_dir, has_words=self.log.rate_name == "WER")
         advice = advise(read_points(run_dir / "validations.csv"))
         if advice is not None and advice != self._advice:
             self.log.warn("%s", advice)
@@ -364,7 +364,7 @@ def scan_memory(
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def draw_curves(run_dir: Path) -> None:
+def draw_curves(run_dir: Path, has_words: bool = True) -> None:
     """Draw loss, error rates and gradient norms over the steps into <run_dir>/curves.png."""
     from matplotlib.figure import Figure
 
@@ -375,7 +375,10 @@ def draw_curves(run_dir: Path) -> None:
     loss.plot(steps["step"], steps["loss"], color="0.75", linewidth=0.8, label="train")
     loss.plot(validations["step"], validations["loss"], color="tab:blue", marker=".", label="dev")
     loss.set(xlabel="step", ylabel="CTC loss [nats a character]", yscale="log")
-    for key, color in (("wer", "tab:red"), ("cer", "tab:orange")):
+    rates = {"wer": "tab:red", "cer": "tab:orange"}
+    if not has_words:
+        del rates["wer"]
+    for key, color in rates.items():
         percent = [100 * value for value in validations[key]]
         rate.plot(validations["step"], percent, color=color, marker=".", label=f"dev {key.upper()}")
     blanks = [100 * value for value in steps["blank_share"]]

@@ -47,6 +47,7 @@ class RunLog:
         step: the step that a resumed training goes on from; later rows of steps.csv are cut.
         validations: validations it has done by then; later rows of validations.csv are cut.
         tensorboard: also write TensorBoard events under <run_dir>/tensorboard.
+        rate_name: of what the best model is chosen by: WER, or CER where the unit is the character.
 
     Raises:
         ValueError: TensorBoard is asked for but not installed.
@@ -61,10 +62,12 @@ class RunLog:
         step: int = 0,
         validations: int = 0,
         tensorboard: bool = False,
+        rate_name: str = "WER",
     ) -> None:
         self.run_dir = run_dir
         self.is_writer = is_writer
         self.max_epochs = max_epochs
+        self.rate_name = rate_name
         self.step_fields = (*STEP_FIELDS, *(f"grad_norm_{block}" for block in blocks))
         self._spoke = 0.0
         self._began: tuple[float, float] | None = None  # epochs done then, and when [s]
@@ -123,12 +126,12 @@ class RunLog:
         Args:
             row: a value for each of `step_fields`.
             epochs_done: epochs of the training that are done with it.
-            wer: the last dev WER, a fraction; NaN before the first.
+            wer: the last dev WER (or CER), a fraction; NaN before the first.
             record: also write it to steps.csv and TensorBoard.
         """
         if not self.is_writer:
             return
-        validated = "" if math.isnan(wer) else f"dev WER {100 * wer:.1f} %  "
+        validated = "" if math.isnan(wer) else f"dev {self.rate_name} {100 * wer:.1f} %  "
         state = (
             f"loss {row['loss']:.3f}  lr {row['lr']:.3g}  {validated}"
             f"{row['utterances_per_s']:.1f} utt/s  {row['audio_h_per_h']:.0f} h/h  "

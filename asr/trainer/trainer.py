@@ -300,9 +300,9 @@ class Training:
                     while progress.epoch < settings.max_epochs:
                         if settings.patience and progress.since_best >= settings.patience:
                             self.log.say(
-                                "stopped early: no better dev WER in %d validations",
-                                settings.patience,
-                            )
+                                "stopped early: no better dev %s in %d validations",
+                                self.log.rate_name, settings.patience,
+                            )  # fmt: skip
                             break
                         self._train_epoch()
                         self._end_epoch()
@@ -310,8 +310,8 @@ class Training:
                     self.save()
                     raise leaving.reason from leaving.reason.__cause__
         self.log.say(
-            "done: best dev WER %.2f %%, CER %.2f %% at step %d, after %.1f min: %s",
-            100 * progress.best_wer, 100 * progress.best_cer, progress.best_step,
+            "done: best dev %s at step %d, after %.1f min: %s",
+            self._rates(progress.best_wer, progress.best_cer, ", "), progress.best_step,
             progress.elapsed_s / 60, self.run_dir / BEST_FILE,
         )  # fmt: skip
         return progress
@@ -335,6 +335,7 @@ class Training:
         self.log = RunLog(
             self.run_dir, self.is_writer, settings.max_epochs, self.stepper.block_names,
             progress.step, progress.validations, settings.tensorboard,
+            "CER" if self.recognizer.unit == "character" else "WER",
         )  # fmt: skip
         self.diagnostics = Diagnostics(self.recognizer, self.world, self.log, settings.worst)
         normalizer = self.recognizer.features.normalizer
@@ -496,8 +497,8 @@ class Training:
         progress.recent_steps = progress.recent_clipped = 0
         progress.recent_loss = progress.recent_blanks = 0.0
         self.log.say(
-            "epoch %d  step %d  dev loss %.3f  WER %.2f %%  CER %.2f %%  (%.0f h/h, %.1f min)",
-            progress.epoch, progress.step, result.loss, 100 * wer, 100 * cer,
+            "epoch %d  step %d  dev loss %.3f  %s  (%.0f h/h, %.1f min)",
+            progress.epoch, progress.step, result.loss, self._rates(wer, cer, "  "),
             progress.audio_s / max(progress.train_s, 1e-9), progress.elapsed_s / 60,
         )  # fmt: skip
         for sample in result.samples:
@@ -534,6 +535,11 @@ class Training:
             self._check_weights()
             content = pack_state(self.progress, self.parts, self.origin)
             self.store.save(self.progress.step, self.origin.run, content)
+
+    def _rates(self, wer: float, cer: float, gap: str) -> str:
+        """The error rates as the log has them: where the unit is the character, one is all."""
+        rates = f"CER {100 * cer:.2f} %"
+        return rates if self.log.rate_name == "CER" else f"WER {100 * wer:.2f} %{gap}{rates}"
 
     def _check_weights(self) -> None:
         for name, value in self.recognizer.state_dict().items():

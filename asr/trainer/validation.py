@@ -12,7 +12,7 @@ import torch
 from asr.data.dataset import Batch
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
-from asr.metrics.error_rate import ErrorCounts, character_errors, word_errors
+from asr.metrics.error_rate import ErrorCounts, unit_errors
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import World
@@ -37,7 +37,8 @@ class Validation:
 
     Attributes:
         loss: CTC loss [nats a character]; inf where an utterance has no CTC path.
-        words: word errors; `.rate` is the WER.
+        words: word errors; `.rate` is the WER. Where the unit is the character, these are
+            characters too.
         characters: character errors; `.rate` is the CER.
         samples: a few transcripts of this rank.
     """
@@ -113,7 +114,7 @@ def validate(
     recognizer.train(was_training)
     references = [sample.reference for sample in samples]
     hypotheses = [sample.hypothesis for sample in samples]
-    words, letters = word_errors(references, hypotheses), character_errors(references, hypotheses)
+    words, letters = unit_errors(references, hypotheses, recognizer.unit)
     # One all-reduce for all ten; as float64, in which counts stay whole.
     row = [*astuple(words), *astuple(letters), loss, characters]
     sums = world.sum(torch.tensor(row, dtype=torch.float64, device=world.device)).tolist()

@@ -84,7 +84,7 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of a second for each validation, in trainings of this process."""
-    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir: None)
+    monkeypatch.setattr("asr.trainer.diagnostics.draw_curves", lambda run_dir, has_words: None)
     monkeypatch.setattr("asr.trainer.diagnostics.draw_alignments", lambda path, decoded: None)
 
 

@@ -121,7 +121,7 @@ def test_nothing_that_is_no_number_is_learnt_or_saved(
         saboteur = Saboteur(place, step, np.nan if step == 10 else np.inf)
         with pytest.MonkeyPatch.context() as patch:
             for name in ("draw_curves", "draw_alignments"):
-                patch.setattr(f"asr.trainer.diagnostics.{name}", lambda *_: None)
+                patch.setattr(f"asr.trainer.diagnostics.{name}", lambda *_, **__: None)
             saboteur.install(patch)
             trainer = trainer_of(
                 max_epochs=1, batch_duration_s=1.3, save_every_steps=1, scan_memory=False

@@ -1,15 +1,25 @@
 """Files for other programs: golden lines, and what others read and count in them."""
 
 import errno
+import io
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from asr.metrics.error_rate import score_utterance, total
-from asr.report.evaluation import EvaluatedUtterance
+from asr.report.comparison import compare_evaluations, comparison_to_json
+from asr.report.evaluation import (
+    EvaluatedUtterance,
+    Evaluation,
+    ModelDescription,
+    word_outcomes,
+)
 from asr.report.evaluation_file import read_evaluation
 from asr.report.files import (
     ctm,
@@ -21,6 +31,7 @@ from asr.report.files import (
     textgrid,
     write_report,
 )
+from asr.report.terminal import slice_table, summary, worst_utterances
 from asr.word import Character, Word
 from tests.report.textgrids import read_textgrid
 
@@ -33,6 +44,86 @@ needs_sclite = pytest.mark.skipif(
 )
 
 # --- Praat ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chinese() -> EvaluatedUtterance:
+    """Errors by characters: one of five is another, one is too much."""
+    words = [
+        Word("今", 0.0, 0.2, 0.9),
+        Word("天", 0.2, 0.4, 0.8, is_joined=True),
+        Word("天汽", 0.5, 0.9, 0.5),  # as a letter and its mark would be
+        Word("好", 0.9, 1.0, 0.7, is_joined=True),
+        Word("啊", 1.0, 1.1, 0.6, is_joined=True),
+    ]
+    errors = score_utterance("a", "今天 天气好", "今天 天汽好啊", "character")
+    return EvaluatedUtterance("a", "s", 1.2, "a.wav", errors, words=tuple(words))
+
+
+def test_without_spaces_a_character_is_what_sclite_counts(chinese: EvaluatedUtterance) -> None:
+    assert reference_trn([chinese]) == "今 天 天 气 好 (s-a)\n"
+    assert hypothesis_trn([chinese]) == "今 天 天 汽 好 啊 (s-a)\n"
+    assert reference_stm([chinese]) == "s-a 1 s 0.00 1.200 今 天 天 气 好\n"
+    assert hypothesis_ctm([chinese]).splitlines()[2:4] == [
+        "s-a 1 0.500 0.200 天 0.5000",
+        "s-a 1 0.700 0.200 汽 0.5000",
+    ]
+    assert word_outcomes([chinese]) == ([0.9, 0.8, 0.5, 0.7, 0.6], [True, True, False, True, False])
+
+
+@pytest.fixture
+def chinese_report(chinese: EvaluatedUtterance, tmp_path: Path) -> tuple[Evaluation, Path]:
+    """Its report, and the folder of it."""
+    evaluation = Evaluation(
+        title="t", model=ModelDescription("m", 1), manifest="t.jsonl", real_time_factor=None,
+        utterances=(chinese,), slice_by=("reference_length",),
+    )  # fmt: skip
+    write_report(evaluation, tmp_path)
+    return evaluation, tmp_path
+
+
+def test_a_report_by_characters_tells_the_cer_alone(
+    chinese_report: tuple[Evaluation, Path],
+) -> None:
+    evaluation, folder = chinese_report
+    assert (evaluation.unit, evaluation.rate_name) == ("character", "CER")
+    assert evaluation.words == evaluation.characters
+    assert evaluation.words.rate == 2 / 5
+    assert read_evaluation(folder / "evaluation.json") == evaluation
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert (content["unit"], content["wer"], content["cer"]) == ("character", 0.4, 0.4)
+    page = (folder / "report.html").read_text()
+    text = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL)
+    assert "<title>40.00\u202f% CER" in text
+    assert not re.search(r"\bWER\b|[Ww]ord error", text)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(summary(evaluation), slice_table(evaluation, "reference_length"))
+    console.print(worst_utterances(evaluation))
+    told = console.export_text()
+    assert "CER 40.00" in told
+    assert "2 errors in 5 characters" in told
+    assert "WER" not in told
+    assert "word" not in told
+
+
+def test_evaluations_of_another_unit_are_not_compared(
+    chinese_report: tuple[Evaluation, Path],
+) -> None:
+    by_characters, _ = chinese_report
+    errors = score_utterance("a", "今天 天气好", "今天 天汽好啊")
+    utterance = replace(by_characters.utterances[0], errors=errors, words=())
+    by_words = replace(by_characters, utterances=(utterance,))
+    with pytest.raises(ValueError, match="b: its unit is the word, expected the character as of a"):
+        compare_evaluations([("a", by_characters), ("b", by_words)])
+    better = score_utterance("a", "今天 天气好", "今天天气好", "character")
+    utterance = replace(by_characters.utterances[0], errors=better, words=())
+    found = compare_evaluations(
+        [("a", by_characters), ("b", replace(by_characters, utterances=(utterance,)))]
+    )
+    assert found.pairs[0].words.difference == -2 / 5
+    assert json.loads(comparison_to_json(found))["unit"] == "character"
+    with pytest.raises(ValueError, match="units are"):
+        replace(by_characters, utterances=(by_characters.utterances[0], by_words.utterances[0]))
 
 
 def test_textgrid_by_hand() -> None:

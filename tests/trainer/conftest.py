@@ -87,7 +87,7 @@ def _no_pictures() -> Iterator[None]:
     """Drawing would take two seconds of a training of a tenth of one."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_curves", "draw_alignments"):
-            patch.setattr(f"asr.trainer.diagnostics.{name}", lambda *_: None)
+            patch.setattr(f"asr.trainer.diagnostics.{name}", lambda *_, **__: None)
         yield
 
 

@@ -168,7 +168,7 @@ from asr.trainer import diagnostics
 from tests.trainer.test_distributed import fit
 
 torch.set_num_threads(1)
-diagnostics.draw_curves = diagnostics.draw_alignments = lambda *_: None
+diagnostics.draw_curves = diagnostics.draw_alignments = lambda *_, **__: None
 folder, ranks, accumulate, batch_duration_s, save_every_s, clock = sys.argv[1:]
 fit(
     Path(folder), int(ranks), int(accumulate), float(batch_duration_s), float(save_every_s),

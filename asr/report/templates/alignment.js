@@ -2,6 +2,11 @@
 
 const MARKS = { sub: ["S", "substituted"], del: ["D", "deleted"], ins: ["I", "inserted"] };
 
+// The units of a text of right ones: words, or characters that stand beside each other.
+function unitsOf(text) {
+  return data.gap ? text.split(data.gap) : [...text];
+}
+
 // The kind of error of a step that is none of right words.
 function kindOf([reference, hypothesis]) {
   return reference && hypothesis ? "sub" : reference ? "del" : "ins";
@@ -11,7 +16,7 @@ function kindOf([reference, hypothesis]) {
 function kindsOf(steps, place) {
   const kinds = [];
   for (const step of steps) {
-    if (step.length === 1) kinds.push(...step[0].split(" ").map(() => "hit"));
+    if (step.length === 1) kinds.push(...unitsOf(step[0]).map(() => "hit"));
     else if (step[place]) kinds.push(kindOf(step));
   }
   return kinds;
@@ -23,7 +28,7 @@ function alignment(steps) {
   made.dir = "auto";
   for (const [reference, hypothesis] of steps) {
     if (hypothesis === undefined) {
-      for (const word of reference.split(" ")) made.append(pair(word, word, "hit"));
+      for (const word of unitsOf(reference)) made.append(pair(word, word, "hit"));
     } else made.append(pair(reference, hypothesis, kindOf([reference, hypothesis])));
   }
   return made;
@@ -56,14 +61,14 @@ function transcript(steps) {
 function inline(steps) {
   const made = [];
   for (const [reference, hypothesis] of steps) {
-    if (made.length) made.push(" ");
+    if (made.length) made.push(data.gap);
     if (hypothesis === undefined) {
       made.push(reference);
       continue;
     }
     const kind = kindOf([reference, hypothesis]);
     if (reference) made.push(node("del", reference, kind));
-    if (reference && hypothesis) made.push(" ");
+    if (reference && hypothesis) made.push(data.gap);
     if (hypothesis) made.push(node("ins", kind === "ins" ? "+" + hypothesis : hypothesis, kind));
   }
   return made.length ? made : [node("span", "(no reference, no hypothesis)", "more")];

@@ -3,8 +3,8 @@
 let second = 1; // place of the system that is B
 
 const rows = data.utterances.map(([id, speaker, duration, words, errors, steps], place) => {
-  const texts = steps.map((each) => each.map((step) => step[step.length - 1]).filter(Boolean).join(" "));
-  const reference = steps[0].map((step) => step[0]).filter(Boolean).join(" ");
+  const texts = steps.map((each) => each.map((step) => step[step.length - 1]).filter(Boolean).join(data.gap));
+  const reference = steps[0].map((step) => step[0]).filter(Boolean).join(data.gap);
   return {
     place,
     id,

@@ -8,7 +8,7 @@ const rows = data.utterances.map(([id, path, speaker, duration, snr, fields, ste
   for (const step of steps) {
     if (step[0]) reference.push(step[0]);
     if (step[step.length - 1]) hypothesis.push(step[step.length - 1]);
-    if (step.length === 1) counts.hit += step[0].split(" ").length;
+    if (step.length === 1) counts.hit += unitsOf(step[0]).length;
     else {
       counts[kindOf(step)]++;
       pairs.add(step.join("\n"));
@@ -16,7 +16,7 @@ const rows = data.utterances.map(([id, path, speaker, duration, snr, fields, ste
   }
   const words = counts.hit + counts.sub + counts.del;
   const errors = counts.sub + counts.del + counts.ins;
-  const text = reference.join(" ");
+  const text = reference.join(data.gap);
   return {
     place,
     id,
@@ -35,7 +35,7 @@ const rows = data.utterances.map(([id, path, speaker, duration, snr, fields, ste
     text,
     clip: data.clips[place],
     // Both sentences as they read, so that a phrase is found across its errors.
-    searched: [id, path, text, hypothesis.join(" ")].join("\n").toLowerCase(),
+    searched: [id, path, text, hypothesis.join(data.gap)].join("\n").toLowerCase(),
   };
 });
 

@@ -65,11 +65,11 @@ function drawPath(path, kinds, scale, width) {
   let word = 0;
   let inWord = false;
   for (const [character, start, end, probability] of path.characters) {
-    if (character === " ") {
-      if (inWord) word++;
-      inWord = false;
-    } else inWord = true;
-    const kind = character === " " ? "space" : kinds[word] || "hit";
+    const isSpace = character === " ";
+    // Without gaps each character counts by itself, else those up to a space.
+    if (inWord && (isSpace || !data.gap)) word++;
+    inWord = !isSpace;
+    const kind = isSpace ? "space" : kinds[word] || "hit";
     const left = start * scale;
     const wide = Math.max((end - start) * scale - 1, 2);
     const tall = Math.max(16 * probability, 1);
