@@ -251,9 +251,13 @@ def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Rec
 
 def build_recipe(config: DictConfig, notice: Any) -> Recipe:
     """Build all that `Trainer.fit` needs."""
+    from asr.data.splits import Splits
     from asr.trainer import Recipe
 
     splits: Splits | StreamedSplits = construct(config, "data", notice=notice)
+    if isinstance(splits, Splits) and config.data.limit is None:  # not of a trial of a few
+        for remark in splits.remarks():
+            notice(remark)
     return Recipe(
         recognizer=build_recognizer(config, splits),
         splits=splits,

@@ -38,6 +38,8 @@ def examination_view(
         yield _overlaps(examination, names)
     if found:
         yield _findings(found, names)
+    for note in examination.notes:
+        yield Text(f"note: {visible(note)}\n")
     counts = Counter(finding.kind.severity for finding in found)
     errors, warnings = (
         (counted(counts[severity], severity.value), STYLES[severity] if counts[severity] else "")

@@ -24,7 +24,7 @@ from asr.audio import encode_audio, load_audio, probe
 from asr.audio_file import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from asr.data.checks import check_length
 from asr.data.manifest import Utterance
-from asr.data.splits import SPLITS
+from asr.data.splits import RECORD_FILE, SPLITS
 from asr.finding import Finding, Kind, describe_error
 from asr.lock import locked
 from asr.untrusted import MAX_LINE_BYTES, lines, open_regular, parse_json, record, shown
@@ -75,7 +75,7 @@ def corpus_folder(data_dir: Path, name: str) -> Iterator[Path]:
         )
     folder = Path(data_dir).absolute() / name
     state = folder / STATE_DIR
-    outputs = [*(folder / f"{split}.jsonl" for split in SPLITS), folder / "corpus.json"]
+    outputs = [*(folder / f"{split}.jsonl" for split in SPLITS), folder / RECORD_FILE]
     foreign = [path for path in outputs if path.exists()] if not state.is_dir() else []
     if foreign:
         raise ValueError(

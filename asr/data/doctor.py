@@ -39,6 +39,7 @@ from asr.data.checks import (
     overlap_findings,
 )
 from asr.data.manifest import Utterance, findings, scan_manifest, utterances, write_manifest
+from asr.data.remarks import amount_remark, figure_remark, space_remark, tag_remark
 from asr.finding import Finding, Kind, Severity, describe_error, row_of
 from asr.text import CharTokenizer, TextNormalizer
 
@@ -95,12 +96,14 @@ class Examination:
         alphabet: that texts were held against; empty where no text has a character.
         findings: by manifest and line.
         overlaps: of every two manifests.
+        notes: what to know of the texts and of how much there is, a sentence or two each.
     """
 
     manifests: tuple[ExaminedManifest, ...]
     alphabet: str
     findings: tuple[Finding, ...]
     overlaps: tuple[Overlap, ...]
+    notes: tuple[str, ...] = ()
 
 
 def examine(
@@ -159,7 +162,18 @@ def examine(
     overlaps = find_overlaps(manifests)
     found += overlap_findings(manifests, overlaps)
     alphabet = tokenizer.alphabet if tokenizer else ""
-    return Examination(tuple(manifests), alphabet, _in_order(paths, found), tuple(overlaps))
+    everything_said = [text for each in texts for text in each]
+    first = paths[0].name
+    notes = (
+        tag_remark([each.text for each in everything], rules.text),
+        figure_remark(everything_said) if rules.alphabet is None else None,
+        space_remark(first, texts[0]),
+        amount_remark(first, manifests[0].seconds, texts[0]),
+    )
+    return Examination(
+        tuple(manifests), alphabet, _in_order(paths, found), tuple(overlaps),
+        tuple(filter(None, notes)),
+    )  # fmt: skip
 
 
 def _measure_all(
@@ -354,6 +368,7 @@ def examination_to_json(
             asdict(each) | {"first": str(each.first), "second": str(each.second)}
             for each in examination.overlaps
         ],
+        "notes": list(examination.notes),
         "findings": [row_of(finding) for finding in examination.findings],
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +19,14 @@ from asr.data.corpus_folder import (
     write_if_changed,
 )
 from asr.data.manifest import Row, Utterance, findings, manifest_bytes, sift, utterances
-from asr.data.splits import SPLITS, seconds
+from asr.data.remarks import amount_remark, figure_remark, space_remark, tag_remark
+from asr.data.splits import RECORD_FILE, SPLITS, seconds
 from asr.finding import Finding, as_lines
 from asr.text import CharTokenizer, TextNormalizer
 
 FORMAT_VERSION = 1  # of corpus.json
 SHOWN_REJECTIONS = 20
-SHOWN_NAMES = 8  # of speakers or characters, in a note
+SHOWN_NAMES = 8  # of speakers, in a note
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ def prepare_corpus(
         OSError: where a file cannot be written.
     """
     bad = [*rejected]
+    written = [each.text for items in splits.values() for each in items]
     splits = _normalise(splits, settings.text, bad, say)
     # Found out for all before the long work on the first begins.
     splits = _sift(splits, check_file, bad)
@@ -157,15 +158,19 @@ def prepare_corpus(
     if num_stale:
         say(f"removed {num_stale} files of an earlier preparation")
     remarks = [*notes, *audio.notes, *overlaps]
-    unspelt = [c for c in alphabet if unicodedata.category(c)[0] in "NS" or c in "%&@#"]
-    if unspelt:
-        remarks.append(f"The alphabet has {_listed(unspelt)}: spell out what is read as words.")
+    spoken = [each.text for each in splits["train"]]
+    remarks += filter(None, (
+        tag_remark(written, settings.text),
+        figure_remark(spoken),
+        space_remark("train", spoken),
+        amount_remark("train", summaries[0].seconds, spoken),
+    ))  # fmt: skip
     if bad:
         remarks.append(f"{len(bad)} bad utterances were left out, listed in rejected.jsonl.")
     corpus = PreparedCorpus(folder.name, folder, tuple(summaries), alphabet, tuple(remarks))
     description = _description(corpus, settings, source, len(bad))
     content = json.dumps(description, ensure_ascii=False, indent=2) + "\n"
-    is_new = write_if_changed(folder / "corpus.json", content.encode())
+    is_new = write_if_changed(folder / RECORD_FILE, content.encode())
     say(f"corpus.json: {'written' if is_new else 'already done'}")
     return corpus
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,14 @@ from asr.data.checks import (
     with_duration,
 )
 from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, utterances
+from asr.data.remarks import amount_remark, space_remark
 from asr.finding import Finding, Kind, summarise
 from asr.text import CharTokenizer, TextNormalizer, settled
+from asr.untrusted import read_json, record, shown
 
 SPLITS = ("train", "dev", "test")  # of a prepared corpus
+RECORD_FILE = "corpus.json"  # beside the manifests of a prepared corpus
+MAX_RECORD_BYTES = 1 << 24  # 16 MiB; the alphabet of Chinese takes 20 kB
 SPLIT_BY = ("auto", "speaker", "utterance")
 
 
@@ -42,6 +46,12 @@ class Splits:
     text: TextNormalizer
     alphabet: str
     left_out: tuple[Finding, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """Say what to expect of the training utterances as a whole, a sentence or two each."""
+        spoken, learnt_s = [each.text for each in self.train], sum(map(seconds, self.train))
+        remarks = space_remark("train", spoken), amount_remark("train", learnt_s, spoken)
+        return [remark for remark in remarks if remark is not None]
 
     def fingerprint(self) -> str:
         """sha256 over ids, durations and texts of both splits."""
@@ -77,7 +87,8 @@ def load_splits(
     Args:
         train: manifest or manifests to learn from; ids of several get their folder's name in front.
         dev: manifest or manifests to validate on; None with `folds`.
-        text: rules that make every transcript comparable; applied to both.
+        text: rules that make every transcript comparable; applied to both. The default ones give
+            way to those that the manifests were prepared with.
         alphabet: characters of the model; None takes those of the training texts. With `folds` it
             takes those of all texts, dev's too: else models of different folds would have different
             sizes and a fold with a rare character could not be validated on.
@@ -95,12 +106,14 @@ def load_splits(
 
     Raises:
         ValueError: a manifest that cannot be read, anything wrong in dev, a limit below 1, a split
-            with no utterance left, or folds that cannot be made.
+            with no utterance left, folds that cannot be made, or text rules that are not those that
+            a manifest was prepared with.
         OSError: a missing manifest.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     _check_fold(folds, fold, dev)
+    text = agreed_rules([*_paths(train), *_paths(dev or ())], text, notice)
     rows = sift(_read(train, text), check_text)
     dev_utterances: tuple[Utterance, ...] = ()
     if folds:
@@ -163,7 +176,7 @@ def seconds(utterance: Utterance) -> float:
 
 def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     """The lines of a split, whose utterances have normalised text, audio and a duration."""
-    paths = [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
+    paths = _paths(manifests)
     if not paths:
         raise ValueError("no manifest given, expected at least one path")
     rows = [
@@ -172,6 +185,10 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     ]
     rows = sift(rows, check_file)
     return [with_duration(row) if isinstance(row, Utterance) else row for row in rows]
+
+
+def _paths(manifests: str | Sequence[str]) -> list[Path]:
+    return [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
 
 
 def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:
@@ -205,6 +222,76 @@ def _check_some_left(rows: Sequence[Row]) -> None:
             f"{' (data.min_duration_s, data.max_duration_s)' if bounded else ''}; "
             f"first: {left_out[0]}"
         )
+
+
+# --- text rules of a preparation ---------------------------------------------------------------
+
+
+def prepared_rules(manifest: Path) -> TextNormalizer | None:
+    """Read the text rules that a manifest was prepared with, in the corpus.json beside it.
+
+    Returns:
+        None where the manifest is none that `asr prepare` wrote.
+
+    Raises:
+        ValueError: a record that cannot be read.
+        OSError: likewise.
+    """
+    path = manifest.parent / RECORD_FILE
+    if not path.is_file():
+        return None
+    described = read_json(path, "the record of a prepared corpus", MAX_RECORD_BYTES)
+    splits = described.get("splits") if isinstance(described, dict) else None
+    rules = described.get("text") if isinstance(described, dict) else None
+    if not isinstance(splits, dict) or rules is None:
+        return None  # somebody else's file of this name
+    names = [each.get("manifest") for each in splits.values() if isinstance(each, dict)]
+    return record(TextNormalizer, rules, f"{path}: text") if manifest.name in names else None
+
+
+def agreed_rules(
+    manifests: Sequence[Path], asked: TextNormalizer, notice: Callable[[str], None]
+) -> TextNormalizer:
+    """The text rules of a training: those that its manifests were prepared with, where they were.
+
+    Args:
+        manifests: of train and dev.
+        asked: by the settings; the defaults ask for nothing.
+        notice: told where the rules are not those of the settings.
+
+    Raises:
+        ValueError: two manifests were prepared with different rules, or with others than asked.
+        OSError: a record that cannot be read.
+    """
+    rules, origin = asked, Path()
+    for manifest in manifests:
+        own = prepared_rules(manifest)
+        if own is None:
+            continue
+        if origin == Path():
+            rules, origin = own, manifest.parent
+        elif own != rules:
+            name, one, other = _difference(rules, own)
+            raise ValueError(
+                f"{manifest}: prepared with {name} {shown(other)}, and {origin} with {shown(one)}: "
+                f"expected the same text rules, prepare one of them again with corpus.text.{name}"
+            )
+    if asked == rules:
+        return rules
+    name, wanted, there = _difference(asked, rules)
+    if asked != TextNormalizer():
+        raise ValueError(
+            f"data.text.{name} is {shown(wanted)}, and {origin} was prepared with {shown(there)}: "
+            f"expected data.text as it was prepared, or left out; corpus.text.{name} prepares anew"
+        )
+    notice(f"text rules are those that {origin} was prepared with: {name} {shown(there)} ...")
+    return rules
+
+
+def _difference(first: TextNormalizer, second: TextNormalizer) -> tuple[str, object, object]:
+    ones, others = asdict(first), asdict(second)
+    name = next(name for name in ones if ones[name] != others[name])
+    return name, ones[name], others[name]
 
 
 # --- folds -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,22 @@ def test_a_good_corpus(corpus: Path, model_file: Path, capsys: pytest.CaptureFix
     assert f"{corpus}" in output
     assert "Findings" not in output
     assert "8000 Hz" in output
+    (note,) = re.findall("note: (.*)", output)
+    assert note.startswith(f"{corpus.name} has 0.1 min of speech. To train on, that is too little")
+
+
+def test_what_texts_hold_is_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tagged = corpus.with_name("tagged.jsonl")
+    lines = [json.loads(line) | {"text": "[a] 1"} for line in corpus.read_text().splitlines()]
+    tagged.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = doctor(capsys, tagged, "--json", tmp_path / "found.json")
+    notes = json.loads((tmp_path / "found.json").read_text())["notes"]
+    assert notes[0].startswith("1 different texts have tags in [], as '[a] 1': what stands in them")
+    assert notes[1].startswith("The alphabet has 1: 12 of 12 texts, as 'a 1'. Spell out")
+    for note in notes:
+        assert " ".join(note.split()) in " ".join(output.split())
 
 
 def test_findings_are_told_by_kind_with_their_place(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -547,3 +547,51 @@ def test_who_alone_has_a_character_stays_in_train() -> None:
         assert {letter for each in dev for letter in each.text} <= {
             letter for each in train for letter in each.text
         }
+
+
+def prepared(folder: Path, **rules: object) -> str:
+    """A manifest of a prepared corpus, with the rules on record."""
+    path = write(folder / "train.jsonl", {"audio_filepath": "a.wav", "text": "Ab", "duration": 1.0})
+    record = {
+        "splits": {"train": {"manifest": "train.jsonl"}},
+        "text": asdict(TextNormalizer(**rules)),  # type: ignore[arg-type]
+    }
+    (folder / "corpus.json").write_text(json.dumps(record))
+    return path
+
+
+def test_a_training_takes_the_rules_of_the_preparation(tmp_path: Path) -> None:
+    path = prepared(tmp_path / "mine", lowercase=False)
+    told: list[str] = []
+    splits = load_splits(path, path, TextNormalizer(), notice=told.append)
+    assert (splits.text, splits.train[0].text) == (TextNormalizer(lowercase=False), "Ab")
+    assert told == [
+        f"text rules are those that {tmp_path}/mine was prepared with: lowercase False ..."
+    ]
+    same = load_splits(path, path, TextNormalizer(lowercase=False), notice=told.append)
+    assert (same.text, len(told)) == (splits.text, 1)
+
+
+def test_rules_that_contradict_the_preparation_are_refused(tmp_path: Path) -> None:
+    path, other = prepared(tmp_path / "mine", language="tr"), prepared(tmp_path / "other")
+    with pytest.raises(
+        ValueError, match=r"data\.text\.language is 'lt', and .*mine was prepared wi"
+    ):
+        load_splits(path, path, TextNormalizer(language="lt"))
+    with pytest.raises(
+        ValueError, match=r"other/train.jsonl: prepared with language '', and .*mine"
+    ):
+        load_splits([path, other], path, TextNormalizer())
+    strange = tmp_path / "other" / "corpus.json"
+    for content in ("[]", '{"text": 7, "splits": {}}', '{"text": {}, "splits": {"train": {}}}'):
+        strange.write_text(content)
+        assert load_splits([path, other], path, TextNormalizer()).text.language == "tr"
+    strange.write_text('{"text": {"lower": 1}, "splits": {"train": {"manifest": "train.jsonl"}}}')
+    with pytest.raises(ValueError, match=r"corpus\.json: text: content has 'lower'"):
+        load_splits(other, other, TextNormalizer())
+
+
+def test_what_to_expect_is_said_of_the_training_utterances(tmp_path: Path) -> None:
+    path = prepared(tmp_path / "mine")
+    (space, amount) = load_splits(path, path, TextNormalizer()).remarks()
+    assert (space[:16], amount[:17]) == ("No text of train", "train has 0.0 min")

@@ -14,11 +14,10 @@ from asr.data.corpus_folder import STATE_DIR, Advance, Conversion, Say, corpus_f
 from asr.data.manifest import Row, findings, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
 from asr.data.records import BadLineError
-from asr.data.splits import Draw, draw_splits
+from asr.data.splits import MAX_RECORD_BYTES, RECORD_FILE, Draw, draw_splits
 from asr.text import TextNormalizer
 from asr.untrusted import read_json, shown
 
-MAX_RECORD_BYTES = 1 << 24  # 16 MiB of a corpus.json; the alphabet of Chinese takes 20 kB
 # What others call train, dev and test; longer names are theirs too: train-clean-100, test_other.
 SPLIT_NAMES = {
     "train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev",
@@ -177,7 +176,7 @@ def prepare_layout(
 
 def _check_origin(folder: Path, source: Path) -> None:
     """Refuse to write over the corpus of another source: the name is often that of the layout."""
-    path = folder / "corpus.json"
+    path = folder / RECORD_FILE
     if path.is_file():
         described = read_json(path, "a description of a corpus", MAX_RECORD_BYTES)
         earlier = described.get("source") if isinstance(described, dict) else None

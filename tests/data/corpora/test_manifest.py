@@ -83,7 +83,7 @@ def test_a_folder_becomes_a_corpus(source: Source) -> None:
     ]
     assert train[0].extra == {"room": "small"}
     assert train[0].audio_filepath.parent == corpus.folder / "audio" / "train"
-    assert corpus.notes == ("dev and test share 1 recordings.",)
+    assert corpus.notes[0] == "dev and test share 1 recordings."
 
 
 def test_corpus_json_describes_what_was_prepared(source: Source) -> None:
@@ -95,9 +95,10 @@ def test_corpus_json_describes_what_was_prepared(source: Source) -> None:
     assert described["audio"] == {"format": "wav", "sample_rate": RATE}
     assert described["splits"]["train"]["utterances"] == 1
     assert len(described["splits"]["train"]["sha256"]) == len(described["fingerprint"]) == 64
-    assert described["notes"] == [
+    assert described["notes"][:2] == [
         "There is no dev split; dev_fraction takes one from train.",
-        "The alphabet has 1: spell out what is read as words.",
+        "The alphabet has 1: 1 of 1 texts, as 'One 1'. Spell out what is read as words: "
+        "corpus.text.numbers=en (de, fr ...) does it for numbers, corpus.text.replace for others.",
     ]
 
 
@@ -242,7 +243,7 @@ def test_dev_is_taken_from_train(source: Source) -> None:
     train, dev = (read_manifest(split.manifest) for split in corpus.splits)
     assert (len(train), len(dev)) == (8, 2)
     assert not {u.speaker for u in train} & {u.speaker for u in dev}
-    assert corpus.notes == ("dev was taken from train by speaker: 20.0% of its utterances.",)
+    assert corpus.notes[0] == "dev was taken from train by speaker: 20.0% of its utterances."
     source.manifest("dev.jsonl", {"text": "one"})
     with pytest.raises(
         ValueError, match=r"dev_fraction is 0\.2, expected 0 as dev is .*dev\.jsonl"
