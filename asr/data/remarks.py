@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from asr.text import TextNormalizer
+from asr.text import CHARACTER, TextNormalizer, unit_of
 from asr.untrusted import shown
 
 ENOUGH_S = 3600.0  # [s] of training speech; measured with less and with more: docs/results.md
@@ -47,11 +48,15 @@ def amount_remark(name: str, seconds: float, texts: Sequence[str]) -> str | None
 def space_remark(name: str, texts: Sequence[str]) -> str | None:
     """Say that texts are not parted into words, but for recordings of single words, said often.
 
+    Of scripts that put no spaces there the characters are counted, and nothing is to be said.
+
     Args:
         name: of the split or its manifest.
         texts: normalised.
     """
     if not texts or any(" " in text for text in texts) or len(set(texts)) < len(texts) / 2:
+        return None
+    if unit_of(Counter(chain.from_iterable(texts))) == CHARACTER:
         return None
     return (
         f"No text of {name} has a space: each counts as one word, right as a whole or wrong. Put "

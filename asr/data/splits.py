@@ -20,7 +20,7 @@ from asr.data.checks import (
 from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, utterances
 from asr.data.remarks import amount_remark, space_remark
 from asr.finding import Finding, Kind, summarise
-from asr.text import CharTokenizer, TextNormalizer, settled
+from asr.text import AUTO, CharTokenizer, TextNormalizer, settled
 from asr.untrusted import read_json, record, shown
 
 SPLITS = ("train", "dev", "test")  # of a prepared corpus
@@ -268,6 +268,8 @@ def agreed_rules(
         own = prepared_rules(manifest)
         if own is None:
             continue
+        # What errors are counted in changes no text, and may be asked for in training alone.
+        own = replace(own, unit=own.unit if asked.unit == AUTO else asked.unit)
         if origin == Path():
             rules, origin = own, manifest.parent
         elif own != rules:
@@ -279,7 +281,7 @@ def agreed_rules(
     if asked == rules:
         return rules
     name, wanted, there = _difference(asked, rules)
-    if asked != TextNormalizer():
+    if asked != TextNormalizer(unit=asked.unit):
         raise ValueError(
             f"data.text.{name} is {shown(wanted)}, and {origin} was prepared with {shown(there)}: "
             f"expected data.text as it was prepared, or left out; corpus.text.{name} prepares anew"

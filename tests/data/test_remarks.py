@@ -23,10 +23,11 @@ def test_too_little_speech_is_told_but_for_a_few_fixed_words() -> None:
 
 
 def test_texts_without_spaces_are_told_but_for_single_words() -> None:
-    remark = space_remark("m.jsonl", ["\u4f60\u597d", "\u4eca\u5929\u5929\u6c14"])
+    remark = space_remark("m.jsonl", ["ichbinda", "kommdochher"])
     assert remark is not None
     assert "No text of m.jsonl has a space" in remark
-    assert space_remark("m.jsonl", ["\u4f60\u597d", "\u4eca\u5929 \u597d"]) is None
+    assert space_remark("m.jsonl", ["ich bin da", "kommdochher"]) is None
+    assert space_remark("m.jsonl", ["\u4f60\u597d", "\u4eca\u5929\u5929\u6c14"]) is None
     assert space_remark("m.jsonl", ["yes", "no"] * 20) is None
     assert space_remark("m.jsonl", []) is None
 

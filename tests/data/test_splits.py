@@ -564,12 +564,15 @@ def test_a_training_takes_the_rules_of_the_preparation(tmp_path: Path) -> None:
     path = prepared(tmp_path / "mine", lowercase=False)
     told: list[str] = []
     splits = load_splits(path, path, TextNormalizer(), notice=told.append)
-    assert (splits.text, splits.train[0].text) == (TextNormalizer(lowercase=False), "Ab")
+    rules = TextNormalizer(lowercase=False, unit="word")
+    assert (splits.text, splits.train[0].text) == (rules, "Ab")
     assert told == [
         f"text rules are those that {tmp_path}/mine was prepared with: lowercase False ..."
     ]
     same = load_splits(path, path, TextNormalizer(lowercase=False), notice=told.append)
-    assert (same.text, len(told)) == (splits.text, 1)
+    assert (same.text, len(told)) == (rules, 1)
+    by_character = load_splits(path, path, TextNormalizer(unit="character"), notice=told.append)
+    assert by_character.text == replace(rules, unit="character")
 
 
 def test_rules_that_contradict_the_preparation_are_refused(tmp_path: Path) -> None:
