@@ -163,7 +163,7 @@ def _unpack_into(folder: Path, archive: Path, max_members: int, max_bytes: int) 
     with ExitStack() as stack:
         file: Any = stack.enter_context(open_regular(archive, "an archive"))
         if name.endswith(".zip"):
-            _check_zip_directory(archive, file, max_members)
+            check_zip_directory(archive, file, max_members)
             members = _zip_members(archive, stack.enter_context(zipfile.ZipFile(file)))
         else:
             if not name.endswith(".tar"):
@@ -233,8 +233,17 @@ def _tar_members(archive: Path, file: IO[bytes]) -> Generator[Member, None, None
         yield info.name, content
 
 
-def _check_zip_directory(archive: Path, file: IO[bytes], max_members: int) -> None:
-    """Refuse a zip whose directory alone would fill the memory, before zipfile reads it."""
+def check_zip_directory(archive: Path, file: IO[bytes], max_members: int) -> None:
+    """Refuse a zip whose directory alone would fill the memory, before zipfile reads it.
+
+    Args:
+        archive: names it in messages.
+        file: of the zip, that can be sought.
+        max_members: allowed.
+
+    Raises:
+        ValueError: no zip, a zip64, or one with more.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _ZIP_END.size - _MAX_ZIP_COMMENT - _ZIP64_LOCATOR_LENGTH))
     tail = file.read()

@@ -17,10 +17,13 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from asr.data.workbook import read_workbook
 from asr.untrusted import MAX_LINE_BYTES, HasBytes, lines, open_regular, read_stream, shown
 
 JSON_SUFFIXES = (".jsonl", ".json")
-TABLE_SUFFIXES = (".csv", ".tsv")
+WORKBOOK_SUFFIX = ".xlsx"
+TABLE_SUFFIXES = (".csv", ".tsv", WORKBOOK_SUFFIX)
+OTHER_WORKBOOKS = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REQUIRED_FIELDS = ("audio_filepath", "text")
 NUMBER_FIELDS = ("duration", "offset")
 # What others call the fields, in the order of preference; case, blanks and hyphens do not matter.
@@ -92,9 +95,18 @@ def read_records(
     suffix = path.suffix.lower()
     if suffix not in (*JSON_SUFFIXES, *TABLE_SUFFIXES):
         expected = ", ".join((*JSON_SUFFIXES, *TABLE_SUFFIXES))
-        raise ValueError(f"{path}: not a manifest's name, expected one that ends in {expected}")
+        hint = "; save it as one of them" if suffix in OTHER_WORKBOOKS else ""
+        raise ValueError(
+            f"{path}: not a manifest's name, expected one that ends in {expected}{hint}"
+        )
     is_table = suffix in TABLE_SUFFIXES
     told: list[str] = []
+    if suffix == WORKBOOK_SUFFIX:
+        if encoding is not None:
+            raise ValueError(f"{path}: a workbook says its encoding itself, expected none for it")
+        cells: Cells = iter(read_workbook(path, told))
+        yield from _noticed(path, _table_records(path, cells, columns or {}, told), told, notice)
+        return
     with open_regular(path, "a manifest") as file:
         text = as_utf8(file, path, encoding, told, may_guess=is_table)
         if is_table:
@@ -106,11 +118,17 @@ def read_records(
             records = json_records(lines(text, path))
         if not is_table:
             records = _renamed(records, columns or {}, told)
-        for number, record in records:
-            if told:
-                notice(f"{path}: {', '.join(told)}")
-                told.clear()
-            yield number, record
+        yield from _noticed(path, records, told, notice)
+
+
+def _noticed(
+    path: Path, records: Records, told: list[str], notice: Callable[[str], None]
+) -> Records:
+    for number, record in records:
+        if told:
+            notice(f"{path}: {', '.join(told)}")
+            told.clear()
+        yield number, record
 
 
 # --- encodings ---------------------------------------------------------------------------------
