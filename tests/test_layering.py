@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "audio_array": set(),
     "audio_file": {"audio_array"},
     "audio": {"memory", "audio_array", "audio_file"},
+    "font": set(),
     "number": set(),
     "replacement": set(),
     "text": {"number", "replacement"},
@@ -80,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"word", "finding", "atomic_file", "untrusted", "metrics"},
     "trainer": {
         "finding",
+        "font",
         "atomic_file",
         "untrusted",
         "memory",

@@ -24,6 +24,7 @@ from asr.atomic_file import replace_bytes, replace_text
 from asr.data.dataset import Batch, Request, Window, load_request
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
+from asr.font import fonts_for
 from asr.memory import machine_memory
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import World
@@ -56,6 +57,7 @@ class Diagnostics:
         self.log = log
         self.worst = Worst(num_worst)
         self._advice: str | None = None
+        self._note = ""
         self._drew = -math.inf
 
     def validation(self, dev: Sequence[Utterance], is_last: bool) -> None:
@@ -92,7 +94,13 @@ class Diagnostics:
         if is_last or time.monotonic() - self._drew > DRAW_EVERY_S:
             chosen = dev[:: max(len(dev) // DRAWN, 1)][:DRAWN]
             requests = [Request(0, utterance, ()) for utterance in chosen]
-            draw_alignments(run_dir / "alignments.png", self._decode_all(requests))
+            decoded = self._decode_all(requests)
+            texts = "".join(f"{each.id}{each.reference}{each.hypothesis}" for each in decoded)
+            with fonts_for(texts) as note:
+                draw_alignments(run_dir / "alignments.png", decoded)
+            if note and note != self._note:
+                self.log.warn("%s", note)
+            self._note = note
             self._drew = time.monotonic()
 
     def _decode_all(self, requests: Iterable[Request]) -> list[Decoded]:
