@@ -40,8 +40,8 @@ def amount_remark(name: str, seconds: float, texts: Sequence[str]) -> str | None
         return None
     return (
         f"{name} has {seconds / 60:.1f} min of speech. To train on, that is too little for "
-        "sentences of any words: below an hour expect a WER near 100 %, of 4 hours about 75 to "
-        "85 %. More speech helps, and a start from another model (init_from=MODEL)."
+        "sentences of any words: expect a WER above 90 %; 4 hours bring it to about 80 %. "
+        "More speech helps, and a start from another model (init_from=MODEL)."
     )
 
 
