@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,9 @@ import soundfile
 import torch
 
 from asr.cli.main import main
-from asr.model_file import save_model
+from asr.decoder.kneser_ney import encode, train
+from asr.decoder.ngram_file import save_ngram_model
+from asr.model_file import load_model, save_model
 from asr.recognizer import ModelSpec, Part, Recognizer
 
 SECRET = "secret-of-the-user"
@@ -94,6 +99,45 @@ def decoder_files(place: Path) -> Iterator[str]:
     yield "_target_: asr.decoder.Hypothesis\ntokens: []\n"
     yield "_target_: asr.decoder.ngram_file.load_ngram_model\npath: /dev/zero\n"
     yield "_target_: asr.trainer.Trainer\nmax_epochs: 1\n"
+
+
+def test_text_rules_of_a_model_file_neither_hang_nor_grow(
+    place: Path, capsys: pytest.CaptureFixture[str], survived: Callable[[str, int, int], None]
+) -> None:
+    recognizer, _ = load_model(place / "model.safetensors")
+    text = "a" * 20_000 + "b"
+    (place / "test.jsonl").write_text(json.dumps({"audio_filepath": "a.wav", "text": text}) + "\n")
+    hostile: list[dict[str, object]] = [
+        {"replace": [["(a|aa)+$", ""]]},
+        {"replace": [["(a|b|ab)*c", ""], ["(a|aa)+$", ""]] * 50},
+        {"replace": [["a", "a" * 1000]] * 3},
+        {"replace": [["(a*)", r"\1" * 400]] * 3},
+        {"replace": [["a", "1"]], "numbers": "hi"},
+        {"replace": [["((a{1,99}){1,99}){1,99}b$", ""], [".", r"\g<0>\g<0>"]] * 20},
+    ]
+    trained = train(encode([["a"], ["b"]]), 1, fallback=(0.5, 1, 1.5))
+    save_ngram_model(place / "lm.arpa", trained.model)
+    good = tried = 0
+    for number, rules in enumerate(hostile):
+        model = f"hostile{number}.safetensors"
+        save_model(place / model, Recognizer(replace(recognizer.spec, text=rules)), {})
+        for command in (
+            ["evaluate", f"model_file={model}", "manifest=test.jsonl", "name=e", "device=cpu"],
+            ["align", "--model", model, "a.wav", text],
+            ["lm", "perplexity", "--rules", model, str(place / "lm.arpa"), "test.jsonl"],
+        ):
+            tried += 1
+            start = time.process_time()
+            status = main(command)
+            took = time.process_time() - start
+            err = capsys.readouterr().err
+            told = [line for line in err.splitlines() if line.startswith("asr: error: ")]
+            is_told = len(told) == 1 and len(told[0]) < 2000
+            if status == 2 and is_told and took < 5:
+                good += 1
+            else:
+                print(number, command[:2], status, took, [line[:300] for line in told])
+    survived("26 hostile text rules", good, tried)
 
 
 def test_decoder_files_run_nothing(
