@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from asr.audio import load_audio
+from asr.audio_array import AudioArray
+from asr.audio_file import Source
 from asr.decoder.alignment import forced_alignment
+from asr.emission import (
+    AudioProgress,
+    Detector,
+    End,
+    Piece,
+    emissions,
+    like_length,
+    read_ahead,
+    read_pieces,
+    silent,
+    total_duration,
+)
 from asr.model_file import load_model
-from asr.recognizer import Progress, Recognizer, Waveform, choose_device, silent
-from asr.text import word_spans
+from asr.recognizer import Recognizer, Waveform, choose_device
+from asr.segment import Span
+from asr.text import BLANK_ID, word_spans
 from asr.untrusted import shown
 from asr.word import Character, Word
 
-CHUNK_S = 30.0  # [s] what is longer is run through the model in chunks of so much
+PAUSE_LOG_PROB = -12.0  # of a label between segments [nats]: speech that was missed has some room
 # [nats a frame] A text that is further behind most likely does not fit: docs/results.md says how
 # many right texts are, and how many wrong ones are not.
 MAX_SHORTFALL = 0.7
@@ -112,47 +127,104 @@ class Aligner:
         recognizer, _ = load_model(Path(model_file), choose_device(device))
         return cls(recognizer)
 
-    def align_file(self, source: Path | str | bytes, text: str) -> Alignment:
-        """Align an audio file, or the bytes of one, with its text.
+    def align_file(
+        self, source: Path | str | bytes, text: str, progress: AudioProgress = silent
+    ) -> Alignment:
+        """Align an audio file of up to 48 hours, or the bytes of one, with its text.
 
         Args:
             source: a path, or the bytes of a file.
             text: as written; the model's text rules are applied.
+            progress: told how much audio the model has seen.
 
         Raises:
             ValueError: audio that cannot be read, or as `align_emission`.
             OSError: missing or unreadable.
         """
-        return self.align(load_audio(source, self.sample_rate), text)
+        return self.align(source, text, progress)
 
-    def align(self, waveform: Waveform, text: str, progress: Progress = silent) -> Alignment:
-        """Align a recording with its text.
-
-        Args:
-            waveform: `(num_samples,)` float32 at `sample_rate`, of any length: what is longer than
-                CHUNK_S is run through the model in chunks.
-            text: as written; the model's text rules are applied.
-            progress: told how many feature frames of how many the model has seen.
+    def align(
+        self, audio: Source | Waveform, text: str, progress: AudioProgress = silent
+    ) -> Alignment:
+        """Align a recording with its text; arguments as those of `emission` and `align_emission`.
 
         Raises:
-            ValueError: as `align_emission`.
+            ValueError: audio that cannot be read, or as `align_emission`.
+            OSError: missing or unreadable.
         """
-        return align_emission(self.recognizer, self.emission(waveform, progress), text)
+        return align_emission(self.recognizer, self.emission(audio, progress), text)
 
-    def emission(self, waveform: Waveform, progress: Progress = silent) -> Emission:
-        """Run the model on a recording; arguments as in `align`.
+    def emission(self, audio: Source | Waveform, progress: AudioProgress = silent) -> Emission:
+        """Run the model on the segments of a recording; the pauses between are blank.
+
+        A recording in which no speech is found is run as a whole: it has a text.
+
+        Args:
+            audio: a path, the bytes of a file, or samples `(num_samples,)` at `sample_rate`.
+            progress: told how much audio the model has seen.
 
         Raises:
             ValueError: less than a millisecond, or more than would fit into memory.
+            OSError: missing or unreadable.
         """
-        recognizer = self.recognizer
-        duration, shift = round(len(waveform) / self.sample_rate, 3), recognizer.frame_shift_s
+        source = AudioArray(audio, self.sample_rate) if isinstance(audio, np.ndarray) else audio
+        rows, num_samples = self._rows(source, None, progress)
+        if not rows:
+            rows, num_samples = self._rows(source, _whole, silent)
+        shift = self.recognizer.frame_shift_s
+        duration = round(num_samples / self.sample_rate, 3)
         if not duration:
-            raise ValueError(f"{len(waveform)} samples of audio, expected at least a millisecond")
-        log_probs, _ = recognizer.log_probs([waveform], chunk_s=CHUNK_S, progress=progress)
+            raise ValueError(f"{num_samples} samples of audio, expected at least a millisecond")
         # Frames that begin at the end would give their characters no time: times are told in ms.
-        inside = math.ceil((duration - 0.0005) / shift)
-        return Emission(log_probs[0, :inside].cpu().numpy(), shift, duration)
+        num_frames = math.ceil((duration - 0.0005) / shift)
+        vocab_size = self.recognizer.tokenizer.vocab_size
+        log_probs = np.full((num_frames, vocab_size), PAUSE_LOG_PROB, np.float32)
+        log_probs[:, BLANK_ID] = math.log1p(-(vocab_size - 1) * math.exp(PAUSE_LOG_PROB))
+        for first, own in rows.items():
+            log_probs[first : first + len(own)] = own[: num_frames - first]
+        return Emission(log_probs, shift, duration)
+
+    def _rows(
+        self, source: Source, detector: Detector | None, progress: AudioProgress
+    ) -> tuple[dict[int, NDArray[np.float32]], int]:
+        """Log-probabilities of segments by their first output frame, and the number of samples."""
+        rate, recognizer = self.sample_rate, self.recognizer
+        total = None if progress is silent else total_duration([source])
+        items: Iterable[Piece | End] = read_pieces(0, source, rate, detector=detector)
+        if not isinstance(source, AudioArray):
+            items = read_ahead([iter(items)], rate)
+        rows: dict[int, NDArray[np.float32]] = {}
+        done = 0  # samples
+
+        def keep(pieces: Sequence[Piece], log_probs: Tensor, lengths: Tensor) -> None:
+            for piece, row, length in zip(pieces, log_probs, lengths.tolist(), strict=True):
+                # A piece begins on an output frame; no two have one in common.
+                first = round(piece.start / (recognizer.frame_shift_s * rate))
+                inside = math.ceil(len(piece.samples) / (recognizer.frame_shift_s * rate))
+                rows[first] = row[: min(length, inside)].cpu().numpy()
+
+        for batch in like_length(items, rate):
+            if isinstance(batch, End):
+                if batch.error is not None:
+                    raise batch.error
+                return rows, batch.num_samples
+            begun = [_from_frame(piece, recognizer.frame_shift_s * rate) for piece in batch]
+            for _, result in emissions(recognizer, begun, keep):
+                if result is not None:
+                    raise result
+            done += sum(piece.behind for piece in batch)
+            progress(done / rate, total)
+        raise AssertionError("every recording has an end")
+
+
+def _whole(waveform: Waveform, sample_rate: int) -> list[Span]:
+    return [Span(0, len(waveform))] if len(waveform) else []
+
+
+def _from_frame(piece: Piece, frame_samples: float) -> Piece:
+    """A piece without what lies before its first output frame in the recording: of its margin."""
+    start = round(math.ceil(piece.start / frame_samples) * frame_samples)
+    return replace(piece, start=start, samples=piece.samples[start - piece.start :])
 
 
 def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Alignment:

@@ -14,6 +14,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.audio import count_channels, load_audio, stream_audio
+from asr.audio import count_channels, header_duration, load_audio, stream_audio
 from asr.audio_file import Source, source_name
 from asr.memory import is_out_of_memory
 from asr.recognizer import Recognizer, Waveform
@@ -35,7 +36,30 @@ MAX_READERS = 4  # threads
 EACH = -1  # for a channel: each of them by itself
 
 Detector = Callable[[Waveform, int], Sequence[Span]]  # waveform and sample rate to its segments
+# What is told how much audio is done, and of how much [s]; None where nobody knows.
+AudioProgress = Callable[[float, float | None], object]
 R = TypeVar("R")
+
+
+def silent(done: float, total: float | None) -> None:
+    """Tell no progress."""
+
+
+def total_duration(sources: Iterable[Source], channel: int | None = None) -> float | None:
+    """Add up how much audio headers promise [s]; None where one does not tell.
+
+    Args:
+        sources: of which those that cannot be read count nothing.
+        channel: EACH for the audio of all channels.
+    """
+    total = 0.0
+    for source in sources:
+        with suppress(ValueError, OSError):  # told when it is read
+            duration = header_duration(source)
+            if duration is None:
+                return None
+            total += duration * (count_channels(source) if channel == EACH else 1)
+    return total
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,11 +37,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {"BiLstmCtc": BiLstmCtc}
 FEATURES: dict[str, Callable[..., nn.Module]] = {"LogMel": LogMel}
 
 Waveform = NDArray[np.float32]
-Progress = Callable[[int, int], None]  # told how much is done, and of how much
-
-
-def silent(done: int, total: int) -> None:
-    """Tell no progress."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +128,7 @@ class Recognizer(nn.Module):
 
     @torch.inference_mode()
     def log_probs(
-        self,
-        waveforms: Sequence[Waveform],
-        *,
-        chunk_s: float | None = None,
-        progress: Progress = silent,
+        self, waveforms: Sequence[Waveform], *, chunk_s: float | None = None
     ) -> tuple[Tensor, Tensor]:
         """Run recordings of any length, without gradients.
 
@@ -150,7 +141,6 @@ class Recognizer(nn.Module):
             waveforms: at least one, each `(num_samples,)` float32 at `sample_rate`.
             chunk_s: of the longest stretch that the network sees at once, without its context [s];
                 None runs all as one batch.
-            progress: told how many feature frames of how many a long recording has behind it.
 
         Returns:
             log_probs `(B, T, V)` float32 and log_prob_lengths `(B,)` int64 [output frames] on
@@ -168,7 +158,7 @@ class Recognizer(nn.Module):
                 samples = torch.from_numpy(waveform).to(self.device)[None]
                 size = torch.tensor([len(waveform)], device=self.device)
                 features, _ = self.features(samples, size)  # (1, T, F)
-                rows.append(self.model.log_probs_in_chunks(features[0], chunk, context, progress))
+                rows.append(self.model.log_probs_in_chunks(features[0], chunk, context))
             lengths = torch.tensor([len(row) for row in rows], device=self.device)
             return pad_sequence(rows, batch_first=True), lengths
         self.require_memory(max(map(len, waveforms)), len(waveforms))

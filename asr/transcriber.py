@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
 
 from torch import Tensor
 
-from asr.audio import count_channels, header_duration
 from asr.audio_array import AudioArray
 from asr.audio_file import Source
 from asr.decoder import Greedy, Hypothesis
-from asr.emission import EACH, Detector, End, Piece, emissions, like_length, read_ahead, read_pieces
+from asr.emission import (
+    EACH,
+    AudioProgress,
+    Detector,
+    End,
+    Piece,
+    emissions,
+    like_length,
+    read_ahead,
+    read_pieces,
+    silent,
+    total_duration,
+)
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, choose_device
 from asr.text import word_spans
@@ -25,18 +35,11 @@ from asr.word import Word
 
 MAX_FILE_BYTES = 1 << 30  # of a file object: 1 GiB, 9 hours of 16-bit samples at 16 kHz
 
-# What is told how much audio is done, and of how much [s]; None where nobody knows.
-AudioProgress = Callable[[float, float | None], object]
-
 
 class Decoder(Protocol):
     """Turns log-probabilities `(B, T, V)` and lengths `(B,)` into hypotheses, best first."""
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]: ...
-
-
-def silent(done: float, total: float | None) -> None:
-    """Tell no progress."""
 
 
 class Transcriber:
@@ -227,7 +230,7 @@ class Transcriber:
             raise ValueError("speakers are named, expected channel='each'")
         read = EACH if isinstance(channel, str) else channel
         rate = self.sample_rate
-        total = None if progress is silent else _total_s(sources, read)
+        total = None if progress is silent else total_duration(sources, read)
         recordings = (
             read_pieces(number, source, rate, read, speakers, self.detector)
             for number, source in enumerate(sources)
@@ -311,15 +314,3 @@ def _content(file: BinaryIO) -> bytes:
     if not isinstance(file.read(0), bytes):
         raise ValueError(f"{name}: opened as text, expected a file opened for reading bytes")
     return read_stream(file, name, "audio", MAX_FILE_BYTES)
-
-
-def _total_s(sources: Iterable[Source], channel: int | None) -> float | None:
-    """Seconds of audio that headers promise; None where one does not."""
-    total = 0.0
-    for source in sources:
-        with suppress(ValueError, OSError):  # told when it is read
-            duration = header_duration(source)
-            if duration is None:
-                return None
-            total += duration * (count_channels(source) if channel == EACH else 1)
-    return total

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-import asr.aligner
+import asr.emission
 import asr.recognizer
 from asr.aligner import (
+    PAUSE_LOG_PROB,
     AlignedWord,
     Aligner,
     Alignment,
@@ -18,6 +21,7 @@ from asr.aligner import (
     align_emission,
 )
 from asr.recognizer import ModelSpec, Part, Recognizer
+from asr.segment import find_segments
 from asr.word import Character
 
 RATE = 8000  # [Hz]
@@ -145,17 +149,64 @@ def test_a_recording_is_run_as_the_transcriber_runs_it() -> None:
     assert emission.duration == 1.0
 
 
-def test_long_recordings_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_steady_is_run_as_a_whole_for_it_has_a_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     aligner = Aligner(recognizer_of())
+    assert find_segments(noise(7.3), RATE) == []
     whole = aligner.emission(noise(7.3))
-    monkeypatch.setattr(asr.aligner, "CHUNK_S", 1.0)
+    monkeypatch.setattr(asr.emission, "CHUNK_S", 1.0)
     monkeypatch.setattr(asr.recognizer, "CONTEXT_S", 0.5)
-    told: list[tuple[int, int]] = []
-    chunked = aligner.emission(noise(7.3), lambda done, total: told.append((done, total)))
-    assert told == [(400, 731), (731, 731)]
+    chunked = aligner.emission(noise(7.3))
     assert chunked.log_probs.shape == whole.log_probs.shape
     difference = np.abs(chunked.log_probs - whole.log_probs).max()
     assert 0 < difference < 1e-3
+
+
+def speech(seconds: float, seed: int) -> np.ndarray:
+    """Noise whose loudness changes all the time."""
+    draws = np.random.default_rng(seed)
+    samples = draws.standard_normal(round(seconds * RATE))
+    steps = np.repeat(draws.uniform(-1, 1, len(samples) // 400 + 1), 400)[: len(samples)]
+    return (0.1 * samples * steps).astype(np.float32)
+
+
+@pytest.mark.parametrize("model", [{}, {"subsampling": 8, "upsampling": 2}, {"subsampling": 3}])
+def test_pauses_are_blank_and_segments_are_as_alone(model: dict[str, int], tmp_path: Path) -> None:
+    aligner = Aligner(recognizer_of(**model))
+    pause = np.zeros(round(2.013 * RATE), np.float32)
+    parts = [pause]
+    for seed in range(8):
+        parts += [speech(0.7 + seed / 3, seed), pause]
+    waveform = np.concatenate(parts)
+    told: list[tuple[float, float | None]] = []
+    soundfile.write(tmp_path / "a.wav", waveform, RATE, subtype="FLOAT")
+    found = aligner.emission(tmp_path / "a.wav", lambda done, total: told.append((done, total)))
+    assert found.duration == round(len(waveform) / RATE, 3)
+    assert told[-1][0] > 0.8 * found.duration
+    assert np.exp(found.log_probs.astype(np.float64)).sum(axis=1) == pytest.approx(1, abs=1e-5)
+    shift = found.frame_shift_s * RATE  # samples
+    spoken = np.zeros(len(found.log_probs), bool)
+    spans = find_segments(waveform, RATE)
+    assert len(spans) == 8
+    for span in spans:
+        first = math.ceil(span.start / shift)
+        samples = torch.from_numpy(waveform[round(first * shift) : span.end])
+        with torch.inference_mode():
+            log_probs, _ = aligner.recognizer(samples[None], torch.tensor([len(samples)]))
+        count = math.ceil(len(samples) / shift)
+        own = found.log_probs[first : first + count]
+        np.testing.assert_allclose(own, log_probs[0, :count].numpy(), atol=1e-4)
+        spoken[first : first + count] = True
+    pauses = found.log_probs[~spoken]
+    assert len(pauses) > 9 * 1.5 / found.frame_shift_s
+    assert pauses[:, 0].min() > -1e-3
+    assert (pauses[:, 1:] == PAUSE_LOG_PROB).all()
+
+
+def test_what_cannot_be_read_is_told() -> None:
+    with pytest.raises(FileNotFoundError):
+        Aligner(recognizer_of()).align_file("gone.wav", "a")
 
 
 def test_less_than_a_millisecond() -> None:

@@ -70,9 +70,10 @@ ALLOWED: dict[str, set[str]] = {
     "aligner": {
         "untrusted",
         "word",
-        "text",
+        "audio_array",
         "audio_file",
-        "audio",
+        "text",
+        "segment",
         "emission",
         "decoder",
         "recognizer",

@@ -30,6 +30,7 @@ from asr.untrusted import read_text
 
 if TYPE_CHECKING:
     from asr.aligner import Alignment
+    from asr.audio_file import Source
     from asr.data.manifest import Utterance
     from asr.finding import Finding
     from asr.recognizer import Waveform
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 FORMATS = ("ctm", "json", "textgrid", "srt", "vtt")
 OF_ALL = {"ctm": "alignments.ctm", "json": "alignments.jsonl"}  # one file for all utterances
 OF_ONE = {"textgrid": ".TextGrid", "srt": ".srt", "vtt": ".vtt"}  # a file each
-MAX_TEXT_BYTES = 1 << 20  # of a recording: 4 hours have some 200,000
+MAX_TEXT_BYTES = 4 << 20  # of a recording: 48 hours have some 2,400,000
 LOW_CONFIDENCE_STATUS = 1
 
 
@@ -51,7 +52,7 @@ class Task:
         audio_filepath: as the user or the manifest gave it.
         text: as written.
         offset: where in the file it begins [s].
-        load: its waveform at a sample rate.
+        load: what is to be read, or its waveform at a sample rate.
     """
 
     id: str
@@ -59,7 +60,7 @@ class Task:
     audio_filepath: str
     text: str
     offset: float
-    load: Callable[[int], Waveform]
+    load: Callable[[int], Source | Waveform]
 
 
 Write = Callable[[Task, "Alignment"], None]
@@ -88,16 +89,21 @@ def main(arguments: list[str]) -> int:
     failures, doubtful = len(bad), 0
     for problem in bad:
         tell(f"error: {problem.place}: {problem.reason}")
-    # One long recording tells how many of its frames are done; several, how many of them are.
+    # One long recording tells how much of it is done; several, how many of them are.
     alone = len(tasks) == 1
 
     def align(task: Task) -> Alignment:
-        waveform = task.load(aligner.sample_rate)
-        return aligner.align(waveform, task.text, *([progress] if alone else []))
+        audio = task.load(aligner.sample_rate)
+        if not alone:
+            return aligner.align(audio, task.text)
+        return aligner.align(
+            audio, task.text,
+            lambda done, total: progress(round(done), None if total is None else round(total)),
+        )  # fmt: skip
 
     with (
         open_output(options.out, formats) as write,
-        progress_bar("aligning", "frames" if alone else "utterances") as progress,
+        progress_bar("aligning", "s of audio" if alone else "utterances") as progress,
     ):
         for number, task in enumerate(tasks, start=1):
             result = attempt(partial(align, task), task.id)
@@ -193,11 +199,10 @@ def _tasks(options: argparse.Namespace) -> tuple[list[Task], Sequence[Finding]]:
     is_piped = options.audio == STDIN
     path = "stdin" if is_piped else options.audio
 
-    def load(sample_rate: int) -> Waveform:
-        from asr.audio import load_audio
-
-        audio = read_standard_input("audio", MAX_STDIN_BYTES) if is_piped else options.audio
-        return load_audio(audio, sample_rate)
+    def load(sample_rate: int) -> Source:
+        if is_piped:
+            return read_standard_input("audio", MAX_STDIN_BYTES)
+        return Path(options.audio)
 
     return [Task(path, _name(Path(path).name), options.audio, text, 0.0, load)], []
 

@@ -6,7 +6,6 @@ between layers, and what a model of one direction sees of the future.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -149,11 +148,7 @@ class BiLstmCtc(nn.Module):
         return logits.float().log_softmax(dim=-1), lengths * self.upsampling
 
     def log_probs_in_chunks(
-        self,
-        features: Tensor,
-        chunk_frames: int,
-        context_frames: int,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        self, features: Tensor, chunk_frames: int, context_frames: int
     ) -> Tensor:
         """Run the model on one long recording, in memory that grows with the result alone.
 
@@ -165,7 +160,6 @@ class BiLstmCtc(nn.Module):
             features: `(T, F)`, normalised.
             chunk_frames: feature frames whose output a chunk gives.
             context_frames: feature frames around them on either side.
-            progress: told how many feature frames of how many are done.
 
         Returns:
             log_probs `(T', V)` float32 on the model's device.
@@ -190,7 +184,6 @@ class BiLstmCtc(nn.Module):
                 after = -(-min(chunk_frames, num_frames - first) // step) * self.upsampling + before
                 # A copy: a view would keep the output of the whole batch.
                 parts.append(row[before : min(after, length)].clone())
-            progress(min(batch[-1] + chunk_frames, num_frames), num_frames)
         return torch.cat(parts)
 
 

@@ -298,15 +298,6 @@ def test_what_fits_a_chunk_is_the_whole_to_the_bit() -> None:
         assert torch.equal(model.log_probs_in_chunks(features, 100, 10), whole(model, features))
 
 
-def test_progress_ends_with_all_frames() -> None:
-    told: list[tuple[int, int]] = []
-    with torch.inference_mode():
-        forgetful_model_of().log_probs_in_chunks(
-            torch.zeros(1000, N_MELS).double(), 100, 20, lambda *each: told.append(each)
-        )
-    assert told == [(400, 1000), (800, 1000), (1000, 1000)]
-
-
 SUBSAMPLED_MELS = 5
 
 
