@@ -160,6 +160,12 @@ def describe(error: Exception) -> str:
         )
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if listed := re.match(r"Ambiguous value for argument '([\w./]+)=(.*)' 1\. To use it", message):
+        return (
+            f"{listed[1]}={listed[2]}: a comma parts values, expected [VALUE,VALUE] for a list, "
+            "--multirun to run with each, or one value in quotes for Hydra and for the shell: "
+            f'"{quoted(listed[1], listed[2])}"'
+        )
     for plugin in PLUGINS:
         if plugin in message and "Could not find" in message:
             return f"{plugin.rstrip('_')} is not installed: pip install 'lstm-asr[sweep]'"

@@ -6,6 +6,7 @@ What a file is shows in its first bytes when it is read, and in its name when it
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import enum
 import gzip
@@ -222,6 +223,8 @@ class _ArpaReader:
         """Find the next line that is not empty, without white space around it; empty at the end."""
         for number, raw in self._lines:
             self._line = number
+            if number == 1:  # what Windows writes before UTF-8
+                raw = raw.removeprefix(codecs.BOM_UTF8)
             if content := raw.strip():
                 return content
         self._line += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,20 @@ def test_small_batches_give_the_same_totals(model_file: Path, corpus: Path, tmp_
         content = json.loads((tmp_path / "evaluate" / name / "evaluation.json").read_text())
         totals.append([row["hypothesis"] for row in content["utterances"]])
     assert totals[0] == totals[1]
+
+
+@pytest.mark.parametrize("folder", ["\u00fcmlaut", "a=b", "a(b)", "~a", "a&b", "a,b", "a#b"])
+def test_a_path_that_needs_quotes_is_told_with_them(
+    folder: str, corpus: Path, tmp_path: Path, fails: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir()
+    line = fails("evaluate", "model_file=gone.safetensors", f"manifest={folder}/m.jsonl")
+    told = f"in quotes for Hydra and for the shell: \"manifest='{folder}/m.jsonl'\""
+    assert line.endswith(told)
+    (quoted,) = shlex.split(line.rpartition("shell: ")[2])
+    assert "quotes" not in fails("evaluate", "model_file=gone.safetensors", quoted)
 
 
 def test_a_missing_model_is_named(corpus: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

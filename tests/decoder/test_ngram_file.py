@@ -117,6 +117,7 @@ def test_other_peoples_files_are_read(tmp_path: Path) -> None:
     assert_reads_as_foreign(write(tmp_path, gzip.compress(FOREIGN.encode())))
     assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("=", " = ")))
     assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("-99", "-inf")))
+    assert_reads_as_foreign(write(tmp_path, "\ufeff" + FOREIGN))
 
 
 def test_unknown_in_capitals_is_the_unknown_word(tmp_path: Path) -> None:
