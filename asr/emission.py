@@ -28,7 +28,7 @@ from asr.memory import is_out_of_memory
 from asr.recognizer import Recognizer, Waveform
 from asr.segment import SegmentFinder, Span
 
-BATCH_S = 120.0  # [s] of segments, padded, that go through the network together
+BATCH_S = 60.0  # [s] of segments, padded, that go through the network together
 CHUNK_S = 30.0  # [s] that the network sees at once of a segment without a pause
 POOL_S = 480.0  # [s] of segments out of which batches of like length are made
 READ_S = 240.0  # [s] of segments that are read ahead
