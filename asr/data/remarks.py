@@ -33,7 +33,7 @@ def amount_remark(name: str, seconds: float, texts: Sequence[str]) -> str | None
         seconds: of speech [s].
         texts: normalised.
     """
-    if seconds >= ENOUGH_S:
+    if not 0 < seconds < ENOUGH_S:
         return None
     words = [word for text in texts for word in text.split()]
     if len(set(words)) <= MAX_FIXED_WORDS and len(words) >= TIMES_EACH * len(set(words)):

@@ -23,6 +23,16 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev",
     "val": "dev", "test": "test", "eval": "test",
 }  # fmt: skip
+# By which a layout is known, those with more of them first.
+MARKS = {
+    "kaldi": ("wav.scp", "*/wav.scp"),
+    "common_voice": ("validated.tsv", "clips/*", "*/validated.tsv"),
+    "ljspeech": ("wavs/*",),
+    "huggingface": ("metadata.jsonl", "metadata.csv", "*/metadata.jsonl", "*/metadata.csv"),
+    "librispeech": ("*/*/*.trans.txt", "*/*/*/*.trans.txt"),
+    "lhotse": ("*cuts*.jsonl*", "*supervisions*.jsonl*"),
+    "folder": ("*.txt", "*/*.txt", "*.lab", "*/*.lab"),
+}
 _SPLIT = re.compile(rf"({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?![A-Za-z])", re.I)
 
 
@@ -57,6 +67,14 @@ def split_of(name: str) -> str | None:
     """The split that a folder's or a file's name is of, if it is one's."""
     found = _SPLIT.match(name)
     return SPLIT_NAMES[found[1].lower()] if found else None
+
+
+def layout_of(folder: Path) -> str | None:
+    """The layout that a folder has the marks of, as `corpus=` names it; None for none of them."""
+    for name, patterns in MARKS.items():
+        if any(next(folder.glob(pattern), None) is not None for pattern in patterns):
+            return name
+    return None
 
 
 def inner(name: str) -> str:
@@ -149,7 +167,13 @@ def prepare_layout(
         raise FileNotFoundError(2, "no such file or folder, expected a corpus", str(source))
     with corpus_folder(Path(data_dir), name) as folder:
         _check_origin(folder, source)
-        content = layout.read(source)
+        try:
+            content = layout.read(source)
+        except ValueError as error:
+            own, other = type(layout).__module__.rpartition(".")[2], layout_of(source)
+            if other is None or other == own:
+                raise
+            raise ValueError(f"{error}; it looks like corpus={other}") from error
         total = sum(map(len, content.splits.values()))
         if not total:
             raise ValueError(f"{source}: holds no utterances, expected at least one")

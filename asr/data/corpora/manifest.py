@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from asr.data.corpora.layout import layout_of
 from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
 from asr.data.manifest import MANIFEST_SUFFIXES, Form, Row, findings, scan_manifests, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
@@ -132,7 +133,11 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
             found[split] = [folder / there[0]]
     if "train" not in found:
         expected = ", ".join(f"train{suffix}" for suffix in MANIFEST_SUFFIXES)
-        raise ValueError(f"{folder}: holds no manifest for training, expected one of {expected}")
+        layout = layout_of(folder)
+        hint = f"; it looks like corpus={layout}" if layout else ""
+        raise ValueError(
+            f"{folder}: holds no manifest for training, expected one of {expected}{hint}"
+        )
     return found
 
 

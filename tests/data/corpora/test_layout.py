@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from asr.data.corpora.folder import Folder
+from asr.data.corpora.kaldi import Kaldi
 from asr.data.corpora.layout import Content, inner, split_of
+from asr.data.corpora.manifest import prepare_manifest
 from asr.data.manifest import Row, Utterance
 from asr.data.records import BadLineError
 from tests.data.corpora.conftest import Made
@@ -104,3 +106,25 @@ def test_a_source_above_the_corpora_does_not_read_what_was_written(made: Made) -
     made.prepare(Folder())
     assert len(list((made.data / "made" / "audio").rglob("*.wav"))) == 2
     assert made.prepare(Folder()).splits[0].utterances == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "layout"),
+    [
+        (["de/validated.tsv"], "common_voice"),
+        (["wavs/a.wav", "metadata.csv"], "ljspeech"),
+        (["train/metadata.jsonl"], "huggingface"),
+        (["train-clean-5/1/2/1-2.trans.txt"], "librispeech"),
+        (["cuts_train.jsonl.gz"], "lhotse"),
+        (["a.wav", "a.txt"], "folder"),
+    ],
+)
+def test_who_asks_for_another_layout_is_told(made: Made, files: list[str], layout: str) -> None:
+    for name in files:
+        made.text(name, "")
+    with pytest.raises(ValueError, match=rf"holds no wav\.scp.*; it looks like corpus={layout}$"):
+        made.prepare(Kaldi())
+    with pytest.raises(
+        ValueError, match=rf"no manifest for training.*; it looks like corpus={layout}"
+    ):
+        prepare_manifest("made", made.data, source=made.source)
