@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from asr.cli.build import construct, plain
+from asr.cli.build import construct
 from asr.cli.conf import conf_dir
 from asr.cli.hydra_app import quoted, run_hydra
 from asr.cli.options import check_outputs, files_of
@@ -21,7 +18,7 @@ from asr.cli.terminal import ProgressBar
 from asr.data.manifest import MANIFEST_SUFFIXES
 from asr.data.prepare import PreparedCorpus
 from asr.data.splits import SPLITS
-from asr.text import TextNormalizer, printable
+from asr.text import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml
 
@@ -45,9 +42,7 @@ def _job(config: DictConfig) -> None:
     with ProgressBar(console) as bar:
         corpus: PreparedCorpus = construct(config, "corpus", say=bar.say, progress=bar.advance)
     _show(console, corpus)
-    rules: Mapping[str, Any] = plain(config, "corpus").get("text") or {}
-    following = next_command(corpus, data_dir, rules)
-    console.print(f"next: {following}", markup=False, soft_wrap=True)
+    console.print(f"next: {next_command(corpus, data_dir)}", markup=False, soft_wrap=True)
 
 
 def _show(console: Console, corpus: PreparedCorpus) -> None:
@@ -73,16 +68,12 @@ def _show(console: Console, corpus: PreparedCorpus) -> None:
         console.print(printable(line), markup=False, soft_wrap=True)
 
 
-def next_command(
-    corpus: PreparedCorpus, data_dir: str, rules: Mapping[str, Any] | None = None
-) -> str:
+def next_command(corpus: PreparedCorpus, data_dir: str) -> str:
     """Write what to type to train on a corpus: its experiment where there is one of its name.
 
     Args:
         corpus: what was prepared.
         data_dir: the setting paths.data_dir.
-        rules: of its texts; what is not the usual is asked of the training too, whose model keeps
-            its rules.
 
     Returns:
         A command line for a shell.
@@ -97,21 +88,10 @@ def next_command(
         path, here = split.manifest, Path.cwd()
         shown = path.relative_to(here) if path.is_relative_to(here) else path
         manifests[split.name] = _override(f"data.{split.name}", str(shown))
-    usual = asdict(TextNormalizer()) | {"replace": []}
-    changed = [
-        _override(f"data.text.{name}", value)
-        for name, value in (rules or {}).items()
-        if name in usual and value != usual[name]
-    ]
-    return " ".join(["asr train", manifests["train"], manifests["dev"], *changed])
+    return f"asr train {manifests['train']} {manifests['dev']}"
 
 
-def _override(key: str, value: Any) -> str:
+def _override(key: str, value: str) -> str:
     """Write an override as Hydra's grammar and a shell both take it."""
-    if isinstance(value, bool):
-        return f"{key}={str(value).lower()}"
-    if isinstance(value, list):  # of pairs of texts
-        pairs = (",".join(quoted("", text)[1:] for text in pair) for pair in value)
-        return shlex.quote(f"{key}=[{','.join(f'[{pair}]' for pair in pairs)}]")
     is_plain = re.fullmatch(r"[\w./-]+", value)
     return f"{key}={value}" if is_plain else shlex.quote(quoted(key, value))

@@ -13,7 +13,6 @@ import pytest
 import soundfile
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
@@ -131,13 +130,6 @@ def corpus(folder: Path, *splits: str) -> PreparedCorpus:
     return PreparedCorpus(folder.name, folder, tuple(summaries), "a", ())
 
 
-def plain_of(value: object) -> object:
-    """A value of Hydra's parser as plain data."""
-    if isinstance(value, list):
-        return [plain_of(each) for each in value]
-    return value.text if isinstance(value, QuotedString) else value
-
-
 def test_the_next_command_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     inside = next_command(corpus(tmp_path / "data" / "mine", "train", "dev"), "data")
@@ -159,16 +151,6 @@ def test_the_next_command_can_be_typed(tmp_path: Path, monkeypatch: pytest.Monke
         "/my data/mine/train.jsonl",
         "/my data/mine/dev.jsonl",
     ]
-    rules = {
-        "_target_": "asr.text.TextNormalizer", "lowercase": False, "keep": "'", "drop_in": "[]()",
-        "replace": [[r"\bDr\.", "it's 'x'"], ["%", " percent"]], "numbers": "en", "language": "",
-    }  # fmt: skip
-    ruled = next_command(corpus(tmp_path / "data" / "mine", "train", "dev"), "data", rules)
-    assert ruled.startswith(f"{inside} data.text.lowercase=false ")
-    parsed = OverridesParser.create().parse_overrides(shlex.split(ruled)[4:])
-    assert {override.key_or_group: plain_of(override.value()) for override in parsed} == {
-        f"data.text.{name}": rules[name] for name in ("lowercase", "drop_in", "replace", "numbers")
-    }
 
 
 def test_every_corpus_config_names_all_arguments_of_its_function() -> None:
