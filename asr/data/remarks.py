@@ -80,13 +80,13 @@ def tag_remark(written: Sequence[str], rules: TextNormalizer) -> str | None:
     found = {marks: texts for marks, texts in found.items() if texts}
     if not found or not rules.remove_punctuation:
         return None
-    texts = set(chain.from_iterable(found.values()))
+    tagged = sum(any(TAGS[marks].search(text) for marks in found) for text in written)
     example = max(found.values(), key=len)[0]
     setting = rules.drop_in + "".join(found)
     return (
-        f"{len(texts)} different texts have tags in {' '.join(found)}, as {shown(example)}: what "
-        "stands in them becomes words, as if it were said. "
-        f"corpus.text.drop_in='{setting}' takes it away."
+        f"{tagged} of {len(written)} texts have tags in {' '.join(found)}, as {shown(example)}: "
+        "what stands in them becomes words, as if it were said. "
+        f"\"corpus.text.drop_in='{setting}'\" takes it away."
     )
 
 

@@ -117,7 +117,7 @@ def test_what_texts_hold_is_told(
     tagged.write_text("".join(json.dumps(line) + "\n" for line in lines))
     output = doctor(capsys, tagged, "--json", tmp_path / "found.json")
     notes = json.loads((tmp_path / "found.json").read_text())["notes"]
-    assert notes[0].startswith("1 different texts have tags in [], as '[a] 1': what stands in them")
+    assert notes[0].startswith("12 of 12 texts have tags in [], as '[a] 1': what stands in them")
     assert notes[1].startswith("The alphabet has 1: 12 of 12 texts, as 'a 1'. Spell out")
     for note in notes:
         assert " ".join(note.split()) in " ".join(output.split())

@@ -35,9 +35,9 @@ def test_texts_without_spaces_are_told_but_for_single_words() -> None:
 @pytest.mark.parametrize(
     ("texts", "drop_in", "told"),
     [
-        (["[noise] two (laughs)", "two <unk>", "plain"], "", ("2 different texts", "'[]<>()'")),
-        (["[noise] two", "two <unk>"], "[]", ("1 different texts", "'[]<>'")),
-        (["{uh} *cough* five"], "", ("1 different texts", "'{}**'")),
+        (["[noise] two (laughs)", "two <unk>", "plain"], "", ("2 of 3 texts", "'[]<>()'")),
+        (["[noise] two", "two <unk>"], "[]", ("1 of 2 texts", "'[]<>'")),
+        (["{uh} *cough* five"], "", ("1 of 1 texts", "'{}**'")),
         (["[noise]"], "[]", None),
         (["3 < 4 and 5 > 2 []", "(", "2 * 3"], "", None),
     ],
@@ -51,7 +51,7 @@ def test_tags_are_told_with_what_takes_them_away(
         return
     assert remark is not None
     assert remark.startswith(told[0])
-    assert f"corpus.text.drop_in={told[1]} takes it away" in remark
+    assert f'"corpus.text.drop_in={told[1]}" takes it away' in remark
     rules = TextNormalizer(drop_in=told[1].strip("'"))
     assert tag_remark(texts, rules) is None
 

@@ -98,6 +98,8 @@ def find_recordings(source: Path) -> tuple[list[Path], list[Path]]:
     folders = {folder for path in (*audio, *others) for folder in path.parents}
     inside = (folder for folder in folders if source in folder.parents)
     prepared = {folder for folder in inside if (folder / STATE_DIR).is_dir()}
+    if not prepared:
+        return audio, others
     return (
         [path for path in audio if prepared.isdisjoint(path.parents)],
         [path for path in others if prepared.isdisjoint(path.parents)],
