@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from asr.atomic_file import replace_bytes
 from asr.recognizer import FEATURES, MODELS, ModelSpec, Part, Recognizer, construct
-from asr.text import BLANK_ID, TextNormalizer
+from asr.text import AUTO, BLANK_ID, TextNormalizer
 from asr.untrusted import checked, open_regular, shown
 
 FORMAT_VERSION = 1
@@ -348,7 +348,7 @@ def _notes(file: str, theirs: ModelSpec, ours: ModelSpec) -> Iterator[str]:
     rules = [
         f"{name} {ours.text[name]} of the settings, not {value} of the model file"
         for name, value in theirs.text.items()
-        if ours.text[name] != value
+        if ours.text[name] != value and (name, value) != ("unit", AUTO)  # older files have none
     ]
     if rules:
         yield f"{file}: text rules: {'; '.join(rules)}"

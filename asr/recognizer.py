@@ -91,7 +91,7 @@ class Recognizer(nn.Module):
     @property
     def unit(self) -> Unit:
         """What its errors are counted in; of a file that does not say, as its alphabet is."""
-        return cast(Unit, settled(self.text, [self.tokenizer.alphabet]).unit)
+        return cast(Unit, settled(self.text, [self.tokenizer.alphabet.replace(" ", "")]).unit)
 
     @property
     def device(self) -> torch.device:

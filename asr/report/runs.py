@@ -18,7 +18,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from asr.report.wording import Setting, counted, shortened, visible
+from asr.report.wording import RATE_NAMES, Setting, counted, shortened, visible
 from asr.untrusted import read_text, shown
 
 if TYPE_CHECKING:
@@ -173,6 +173,15 @@ class GroupedRuns:
     others: tuple[Run, ...]
 
     @cached_property
+    def rate_name(self) -> str:
+        """What the runs are compared by: CER where the unit of all is the character, else WER."""
+        runs = [*self.others, *(run for group in self.groups for run in group.runs)]
+        rates = [(row.wer, row.cer) for run in runs for row in run.validations]
+        # Their files have the CER in both columns; words and characters agree at 0 and 100 % alone.
+        is_one = all(wer == cer for wer, cer in rates) and any(0 < wer < 1 for wer, _ in rates)
+        return RATE_NAMES["character" if is_one else "word"]
+
+    @cached_property
     def folder(self) -> str:
         """The folder that all runs lie in."""
         runs = [*self.others, *(run for group in self.groups for run in group.runs)]
@@ -304,8 +313,10 @@ def groups_table(runs: GroupedRuns, limit: int | None = None) -> Table:
     """
     has_repeats = any(len(group.runs) > 1 for group in runs.groups)
     measures = [name for name in MEASURED if has_repeats or name not in OF_REPEATS]
-    table = _table("Best dev WER")
-    for name in (*map(visible, short_names(runs.columns)), *measures):
+    measures = [name for name in measures if name != "CER %" or runs.rate_name == "WER"]
+    table = _table(f"Best dev {runs.rate_name}")
+    headings = (name.replace("WER", runs.rate_name) for name in measures)
+    for name in (*map(visible, short_names(runs.columns)), *headings):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("best run" if has_repeats else "run", no_wrap=True)
     for group in runs.groups[:limit]:
@@ -329,14 +340,16 @@ def groups_table(runs: GroupedRuns, limit: int | None = None) -> Table:
         )
     left_out = len(runs.groups) - len(runs.groups[:limit])
     if left_out:
-        table.caption = f"{counted(left_out, 'line')} of higher WER left out: all are in runs.csv"
+        table.caption = (
+            f"{counted(left_out, 'line')} of higher {runs.rate_name} left out: all are in runs.csv"
+        )
     return table
 
 
 def others_table(runs: GroupedRuns) -> Table:
     """Show the runs that are not done: how far they got, or why they failed."""
     table = _table("Not done")
-    for name in ("run", "state", "epoch", "best WER % so far", "why"):
+    for name in ("run", "state", "epoch", f"best {runs.rate_name} % so far", "why"):
         table.add_column(name, overflow="fold")
     for run in runs.others:
         table.add_row(
@@ -487,7 +500,7 @@ def _draw_setting(axes: Axes, key: str, runs: GroupedRuns) -> None:
             color=colour, s=24, alpha=0.9 if is_best else 0.5, linewidths=0, zorder=3,
         )  # fmt: skip
     axes.set_xlabel(shortened(_text(key), TITLE_LENGTH), parse_math=False)
-    axes.set_ylabel("best dev WER [%]")
+    axes.set_ylabel(f"best dev {runs.rate_name} [%]")
 
 
 def _finite_wers(runs: Sequence[Run]) -> list[float]:
@@ -555,7 +568,7 @@ def _draw_bars(axes: Axes, runs: GroupedRuns) -> None:
         axes.scatter(wers, [place] * len(wers), color=colour, s=20, linewidths=0, zorder=3)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows], parse_math=False, fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="best dev WER [%]", xlim=(0, None))
+    axes.set(xlabel=f"best dev {runs.rate_name} [%]", xlim=(0, None))
 
 
 def _draw_curves(axes: Axes, runs: GroupedRuns) -> None:

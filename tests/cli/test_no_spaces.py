@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from asr.cli.main import main
-from asr.model_file import load_model
+from asr.model_file import load_model, save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 from tests.cli.conftest import TEXTS, TINY
 
 CHARACTERS = str.maketrans("abc", "今天好")
@@ -44,10 +47,40 @@ def trained(chinese: Path) -> tuple[Path, str]:
 def test_a_training_tells_the_cer_and_stores_the_unit(trained: tuple[Path, str]) -> None:
     folder, log = trained
     assert "CER" in log
-    assert "WER" not in log
+    assert not re.search(r"WER \d", log)
     recognizer, training = load_model(folder / "best.safetensors")
     assert recognizer.text.unit == recognizer.unit == "character"
     assert training["dev_wer"] == training["dev_cer"] < 0.2
+
+
+def test_a_model_file_that_does_not_say_is_known_by_its_alphabet(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    for alphabet, unit in ((" 今天好", "character"), (" abc", "word")):
+        spec = ModelSpec(
+            Part("LogMel", {"sample_rate": 8000, "n_mels": 8}),
+            Part("BiLstmCtc", {"hidden_size": 4, "num_layers": 1, "channels": 4}), alphabet, {},
+        )  # fmt: skip
+        save_model(path, Recognizer(spec), {})
+        assert load_model(path)[0].unit == unit
+
+
+def test_trainings_are_compared_by_the_cer(
+    trained: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "zh"
+    shutil.copytree(trained[0], folder)
+    path = folder / "validations.csv"
+    header, *rows = path.read_text().splitlines()
+    place = [header.split(",").index(name) for name in ("wer", "cer")]
+    cells = rows[-1].split(",")
+    for each in place:
+        cells[each] = "0.25"
+    path.write_text("\n".join([header, ",".join(cells)]) + "\n")
+    assert main(["runs", str(folder.parent)]) == 0
+    told = capsys.readouterr().out
+    assert "Best dev CER" in told
+    assert "25.00" in told
+    assert "WER" not in told
 
 
 def test_words_are_characters_with_their_own_times(
