@@ -21,7 +21,7 @@ from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, ut
 from asr.data.remarks import amount_remark, space_remark
 from asr.finding import Finding, Kind, summarise
 from asr.text import AUTO, CharTokenizer, TextNormalizer, settled
-from asr.untrusted import read_json, record, shown
+from asr.untrusted import read_json, record
 
 SPLITS = ("train", "dev", "test")  # of a prepared corpus
 RECORD_FILE = "corpus.json"  # beside the manifests of a prepared corpus
@@ -272,28 +272,34 @@ def agreed_rules(
         own = replace(own, unit=own.unit if asked.unit == AUTO else asked.unit)
         if origin == Path():
             rules, origin = own, manifest.parent
-        elif own != rules:
-            name, one, other = _difference(rules, own)
+        elif differing := _differing(rules, own):
             raise ValueError(
-                f"{manifest}: prepared with {name} {shown(other)}, and {origin} with {shown(one)}: "
-                f"expected the same text rules, prepare one of them again with corpus.text.{name}"
+                f"{manifest}: prepared with {_settings(own, differing)}, and {origin} with "
+                f"{_settings(rules, differing)}: expected the same text rules, prepare one of them "
+                f"again with corpus.text.{differing[0]}"
             )
-    if asked == rules:
-        return rules
-    name, wanted, there = _difference(asked, rules)
-    if asked != TextNormalizer(unit=asked.unit):
+    differing = _differing(asked, rules)
+    given = _differing(asked, TextNormalizer())
+    if wrong := [name for name in differing if name in given]:
         raise ValueError(
-            f"data.text.{name} is {shown(wanted)}, and {origin} was prepared with {shown(there)}: "
-            f"expected data.text as it was prepared, or left out; corpus.text.{name} prepares anew"
+            f"data.text.{_settings(asked, wrong[:1])}, and {origin} was prepared with "
+            f"{_settings(rules, wrong[:1])}: expected data.text as it was prepared, or left out; "
+            f"corpus.text.{wrong[0]} prepares anew"
         )
-    notice(f"text rules are those that {origin} was prepared with: {name} {shown(there)} ...")
+    if differing:
+        told = _settings(rules, differing)
+        notice(f"text rules are those that {origin} was prepared with: {told}")
     return rules
 
 
-def _difference(first: TextNormalizer, second: TextNormalizer) -> tuple[str, object, object]:
+def _differing(first: TextNormalizer, second: TextNormalizer) -> list[str]:
     ones, others = asdict(first), asdict(second)
-    name = next(name for name in ones if ones[name] != others[name])
-    return name, ones[name], others[name]
+    return [name for name in ones if ones[name] != others[name]]
+
+
+def _settings(rules: TextNormalizer, names: Sequence[str]) -> str:
+    values = asdict(rules)
+    return ", ".join(f"{name}={json.dumps(values[name], ensure_ascii=False)}" for name in names)
 
 
 # --- folds -------------------------------------------------------------------------------------

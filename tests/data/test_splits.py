@@ -566,9 +566,7 @@ def test_a_training_takes_the_rules_of_the_preparation(tmp_path: Path) -> None:
     splits = load_splits(path, path, TextNormalizer(), notice=told.append)
     rules = TextNormalizer(lowercase=False, unit="word")
     assert (splits.text, splits.train[0].text) == (rules, "Ab")
-    assert told == [
-        f"text rules are those that {tmp_path}/mine was prepared with: lowercase False ..."
-    ]
+    assert told == [f"text rules are those that {tmp_path}/mine was prepared with: lowercase=false"]
     same = load_splits(path, path, TextNormalizer(lowercase=False), notice=told.append)
     assert (same.text, len(told)) == (rules, 1)
     by_character = load_splits(path, path, TextNormalizer(unit="character"), notice=told.append)
@@ -578,11 +576,11 @@ def test_a_training_takes_the_rules_of_the_preparation(tmp_path: Path) -> None:
 def test_rules_that_contradict_the_preparation_are_refused(tmp_path: Path) -> None:
     path, other = prepared(tmp_path / "mine", language="tr"), prepared(tmp_path / "other")
     with pytest.raises(
-        ValueError, match=r"data\.text\.language is 'lt', and .*mine was prepared wi"
+        ValueError, match=r'data\.text\.language="lt", and .*mine was prepared with language="tr"'
     ):
         load_splits(path, path, TextNormalizer(language="lt"))
     with pytest.raises(
-        ValueError, match=r"other/train.jsonl: prepared with language '', and .*mine"
+        ValueError, match=r'other/train.jsonl: prepared with language="", and .*mine'
     ):
         load_splits([path, other], path, TextNormalizer())
     strange = tmp_path / "other" / "corpus.json"
@@ -592,6 +590,16 @@ def test_rules_that_contradict_the_preparation_are_refused(tmp_path: Path) -> No
     strange.write_text('{"text": {"lower": 1}, "splits": {"train": {"manifest": "train.jsonl"}}}')
     with pytest.raises(ValueError, match=r"corpus\.json: text: content has 'lower'"):
         load_splits(other, other, TextNormalizer())
+
+
+def test_only_what_is_asked_for_can_contradict(tmp_path: Path) -> None:
+    path = prepared(tmp_path / "mine", language="tr", lowercase=False)
+    told: list[str] = []
+    asked = TextNormalizer(language="tr")
+    assert load_splits(path, path, asked, notice=told.append).text.lowercase is False
+    assert told[0].endswith("was prepared with: lowercase=false")
+    with pytest.raises(ValueError, match=r'^data\.text\.keep="-", and '):
+        load_splits(path, path, TextNormalizer(keep="-"))
 
 
 def test_what_to_expect_is_said_of_the_training_utterances(tmp_path: Path) -> None:
