@@ -17,6 +17,14 @@ CPU_FRAMES = 32  # of each clip, transformed at once on a CPU
 GPU_FRAMES = 1 << 14  # on a GPU: utterances whole, and an hour in memory that does not grow with it
 # [nats] A mel bin that hardly moves (silence, a missing band) is centred but not blown up.
 STD_FLOOR = 1e-2
+NORMALIZERS = ("active", "utterance", "pcen", "stored", "none")
+ACTIVE_DB = 25.0  # [dB] below the mean of the active frames, where a voice ends
+ACTIVE_ROUNDS = 2
+LOWEST = 3.0  # deviations below the voice: what is softer is cut off
+PCEN_SMOOTHING = 0.025  # of a frame: M follows within 0.4 s at 10 ms
+PCEN_GAIN, PCEN_BIAS, PCEN_POWER = 0.98, 2.0, 0.5
+PCEN_EPSILON = 1e-9  # of energy: ten times the floor of silence
+PCEN_BLOCK = 64  # frames
 MEAN_STEP = 2.0**-13  # of full scale: nothing notices less of an offset
 
 
@@ -50,8 +58,9 @@ class LogMel(nn.Module):
             carries no sound, but makes a step at both ends.
         scale: factor on the waveform; 32768 gives Kaldi's 16-bit range.
         log_floor: smallest power before the logarithm; keeps silence finite.
-        normalizer: "utterance" (each recording by its own mean and deviation), "stored" (by those
-            of the training data) or "none".
+        normalizer: "active" (each utterance by mean and deviation of its voice), "utterance" (of
+            all of its frames), "pcen" (by what came lately; works on a stream), "stored" (by those
+            of the training data; works on a stream) or "none".
 
     Raises:
         ValueError: lengths, a band or a name that make no sense.
@@ -321,6 +330,43 @@ class UtteranceNormalizer(nn.Module):
         return centred / variance.sqrt().clamp(min=STD_FLOOR)
 
 
+class ActiveNormalizer(nn.Module):
+    """Brings each mel bin of each utterance to mean 0 and deviation 1 over the frames of its voice.
+
+    A frame is active where its power is at most ACTIVE_DB below the mean of the active ones, found
+    in ACTIVE_ROUNDS (the active speech level of ITU-T P.56 is found alike), so pauses, silence and
+    soft noise move nothing, however long they are. What lies LOWEST deviations below the voice is
+    cut off: one silence looks like another. Needs the whole utterance.
+    """
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            features: `(B, T, F)`.
+            lengths: `(B,)` int64 [frames].
+
+        Returns:
+            `(B, T, F)` of at least -LOWEST, zero beyond each length, finite also for silence and
+            for no frames.
+        """
+        valid = _valid(features, lengths)
+        # In float64: a sum in another order must not move a frame over the threshold.
+        power = torch.where(valid[..., 0], features.double().exp().mean(dim=-1), 0.0)
+        active = valid[..., 0]
+        for _ in range(ACTIVE_ROUNDS):
+            level = (power * active).sum(dim=1, keepdim=True)
+            level = level / active.sum(dim=1, keepdim=True).clamp(min=1)
+            active = valid[..., 0] & (power >= level * 10 ** (-ACTIVE_DB / 10))
+        count = active.sum(dim=1).clamp(min=1)[:, None, None]
+        active = active[..., None]
+        mean = torch.where(active, features, 0.0).sum(dim=1, keepdim=True) / count
+        centred = features - mean
+        variance = torch.where(active, centred, 0.0).square().sum(dim=1, keepdim=True) / count
+        normal = centred / variance.sqrt().clamp(min=STD_FLOOR)
+        return torch.where(valid, normal.clamp(min=-LOWEST), 0.0)
+
+
 class StoredNormalizer(nn.Module):
     """Normalises each mel bin by a mean and deviation measured once on the training data.
 
@@ -354,7 +400,8 @@ class StoredNormalizer(nn.Module):
         total = torch.zeros(self.mean.shape, dtype=torch.float64)
         squares = torch.zeros(self.mean.shape, dtype=torch.float64)
         for features, lengths in batches:
-            frames = features[_valid(features, lengths).squeeze(-1)].double().cpu()  # (N, F)
+            shown = self.compress(features)
+            frames = shown[_valid(features, lengths).squeeze(-1)].double().cpu()  # (N, F)
             count += len(frames)
             total += frames.sum(dim=0)
             squares += frames.square().sum(dim=0)
@@ -376,26 +423,83 @@ class StoredNormalizer(nn.Module):
             raise ValueError(
                 "feature statistics are not measured, expected measure() or a model file"
             )
-        return torch.where(_valid(features, lengths), (features - self.mean) / self.std, 0.0)
+        normal = (self.compress(features) - self.mean) / self.std
+        return torch.where(_valid(features, lengths), normal, 0.0)
+
+    def compress(self, features: Tensor) -> Tensor:
+        """What is measured and normalised of `(B, T, F)` log-mel features: they themselves."""
+        return features
+
+
+class PcenNormalizer(StoredNormalizer):
+    """Per-channel energy normalisation: divides each mel bin by what it was lately, and compresses.
+
+    `(E / (eps + M) ** gain + bias) ** power - bias ** power`, where M follows the energy E by
+    `M[t] = (1 - s) * M[t - 1] + s * E[t]`, from the first frame's energy (Wang et al., "Trainable
+    frontend for robust and far-field keyword spotting", ICASSP 2017). No frame sees a later one, so
+    it works on a stream, and the level hardly matters. The result is normalised by the mean and
+    deviation of the training data.
+
+    Args:
+        n_mels: number of mel bins F.
+    """
+
+    weights: Tensor
+    carry: Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__(n_mels)
+        # A block of frames at once: what each adds to the later ones, and what the last M leaves.
+        step = torch.arange(PCEN_BLOCK, dtype=torch.float64)
+        lag = step[:, None] - step
+        kept = (1 - PCEN_SMOOTHING) ** lag.clamp(min=0)
+        weights = torch.where(lag >= 0, PCEN_SMOOTHING * kept, 0.0)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("carry", (1 - PCEN_SMOOTHING) ** (step + 1), persistent=False)
+
+    def compress(self, features: Tensor) -> Tensor:
+        """Compute PCEN.
+
+        Args:
+            features: `(B, T, F)`, the logarithm of energies.
+
+        Returns:
+            `(B, T, F)` float32, before normalisation.
+        """
+        energy = features.double().exp()
+        smooth, parts = energy[:, :1], []
+        for part in torch.split(energy, PCEN_BLOCK, dim=1):
+            count = part.shape[1]
+            own = torch.einsum("ts,bsf->btf", self.weights[:count, :count], part)
+            parts.append(own + self.carry[:count, None] * smooth[:, -1:])
+            smooth = parts[-1]
+        ratio = energy / (PCEN_EPSILON + torch.cat(parts, dim=1)) ** PCEN_GAIN
+        return ((ratio + PCEN_BIAS) ** PCEN_POWER - PCEN_BIAS**PCEN_POWER).to(features.dtype)
 
 
 def make_normalizer(kind: str, n_mels: int) -> nn.Module:
     """Build a normaliser.
 
     Args:
-        kind: "utterance", "stored" or "none".
+        kind: one of NORMALIZERS.
         n_mels: number of mel bins F.
 
     Raises:
         ValueError: another kind.
     """
-    if kind == "utterance":
-        return UtteranceNormalizer()
-    if kind == "stored":
-        return StoredNormalizer(n_mels)
-    if kind == "none":
-        return NoNormalizer()
-    raise ValueError(f"normalizer {kind!r}, expected 'utterance', 'stored' or 'none'")
+    match kind:
+        case "active":
+            return ActiveNormalizer()
+        case "utterance":
+            return UtteranceNormalizer()
+        case "pcen":
+            return PcenNormalizer(n_mels)
+        case "stored":
+            return StoredNormalizer(n_mels)
+        case "none":
+            return NoNormalizer()
+    *most, last = map(repr, NORMALIZERS)
+    raise ValueError(f"normalizer {kind!r}, expected {', '.join(most)} or {last}")
 
 
 def _valid(features: Tensor, lengths: Tensor) -> Tensor:

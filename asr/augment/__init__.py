@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from asr.augment.noise import Noise, NoiseFiles, SyntheticNoise
+from asr.augment.pause import Pauses
 from asr.augment.room import Reverberation, RoomFiles, SimulatedRooms
 from asr.augment.spec_augment import SpecAugment
 from asr.augment.waveform import WaveformAugment
@@ -25,6 +26,7 @@ __all__ = [
     "Augment",
     "Noise",
     "NoiseFiles",
+    "Pauses",
     "Reverberation",
     "RoomFiles",
     "SimulatedRooms",

@@ -1,4 +1,4 @@
-"""Variations of a waveform: speed, room, noise and gain, in this order."""
+"""Variations of a waveform: speed, pauses, room, noise and gain, in this order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 
 from asr.augment.bounds import checked_db
 from asr.augment.noise import Noise
+from asr.augment.pause import Pauses
 from asr.augment.room import Reverberation
 
 
 class WaveformAugment:
-    """Plays an utterance faster or slower, in a room, in noise, louder or softer.
+    """Plays an utterance faster or slower, between pauses, in a room, in noise, louder or softer.
 
     Speed changes tempo and pitch together by resampling (Ko et al., "Audio augmentation for speech
     recognition", Interspeech 2015). Noise comes after the room, for it has a place of its own.
 
     Args:
         speeds: factors, one drawn an utterance; 1.1 is 10 % faster and so 10 % shorter.
+        pauses: around utterances, and between those that a batch joins; None for none.
         room: reverberation, None for none.
         noise: what is added, None for nothing.
         gain_db: range (lowest, highest) of a gain drawn evenly [dB].
@@ -31,6 +33,7 @@ class WaveformAugment:
     def __init__(
         self,
         speeds: Sequence[float] = (1.0,),
+        pauses: Pauses | None = None,
         room: Reverberation | None = None,
         noise: Noise | None = None,
         gain_db: Sequence[float] = (0.0, 0.0),
@@ -38,6 +41,7 @@ class WaveformAugment:
         if not speeds or not all(0.5 <= speed <= 2.0 for speed in speeds):
             raise ValueError(f"speeds {list(speeds)}, expected factors from 0.5 to 2")
         self.speeds = tuple(speeds)
+        self.pauses = pauses
         self.room = room
         self.noise = noise
         self.gain_db = checked_db("gain_db", gain_db)
@@ -51,6 +55,16 @@ class WaveformAugment:
     def slowest(self) -> float:
         """The smallest speed factor: it makes the longest waveforms."""
         return min(self.speeds)
+
+    @property
+    def longest_pauses_s(self) -> float:
+        """What pauses add to a waveform at most [s]: before it, behind it, and to the next one."""
+        return 3 * self.pauses.longest_s if self.pauses is not None else 0.0
+
+    @property
+    def adds_row(self) -> bool:
+        """Whether a batch may get a row more than it has utterances."""
+        return self.pauses is not None and self.pauses.empty > 0
 
     def __call__(
         self, waveform: NDArray[np.float32], sample_rate: int, generator: np.random.Generator
@@ -71,6 +85,8 @@ class WaveformAugment:
         speed = self.speeds[generator.integers(len(self.speeds))]
         if speed != 1.0:
             waveform = change_speed(waveform, speed, sample_rate)
+        if self.pauses is not None:
+            waveform = self.pauses.pad(waveform, sample_rate, generator)
         if self.room is not None:
             waveform = self.room(waveform, sample_rate, generator)
         if self.noise is not None:

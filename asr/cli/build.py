@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 BUILDABLE = frozenset({
     "asr.augment.Augment",
     "asr.augment.Noise",
+    "asr.augment.Pauses",
     "asr.augment.Reverberation",
     "asr.augment.SimulatedRooms",
     "asr.augment.SpecAugment",

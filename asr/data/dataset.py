@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio import load_audio
-from asr.augment import WaveformAugment
+from asr.augment import Pauses, WaveformAugment
 from asr.data.checks import check_characters, check_text
 from asr.data.manifest import Utterance
 from asr.data.plan import Order, plan_epoch, plan_window
@@ -48,24 +48,26 @@ class Request:
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance, ready for a batch.
+    """One row of a batch: an utterance, several that were joined, or a sound without speech.
 
     Attributes:
         waveform: `(num_samples,)` float32.
         tokens: label ids, without blanks.
         seed: of whatever is still to be drawn for it in this epoch.
-        utterance: where it comes from.
+        utterances: where it comes from.
+        is_varied: whether the waveform was augmented, and may be joined.
     """
 
     waveform: NDArray[np.float32]
     tokens: Tokens
     seed: int
-    utterance: Utterance
+    utterances: tuple[Utterance, ...]
+    is_varied: bool = False
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded utterances.
+    """Padded examples.
 
     Attributes:
         waveforms: `(B, N)` float32, zero padded.
@@ -73,7 +75,7 @@ class Batch:
         tokens: `(B, U)` int64, zero padded.
         token_lengths: `(B,)` int64.
         seeds: B seeds for draws on the features.
-        utterances: where the rows come from.
+        rows: the utterances that each row has, mostly one.
         faults: utterances that should be here and cannot be used; they have no rows.
     """
 
@@ -82,8 +84,13 @@ class Batch:
     tokens: Tensor
     token_lengths: Tensor
     seeds: tuple[int, ...]
-    utterances: tuple[Utterance, ...]
+    rows: tuple[tuple[Utterance, ...], ...]
     faults: tuple[Finding, ...] = ()
+
+    @property
+    def utterances(self) -> tuple[Utterance, ...]:
+        """Of all rows."""
+        return tuple(utterance for row in self.rows for utterance in row)
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on another device."""
@@ -95,7 +102,7 @@ class Batch:
 
     def halves(self) -> tuple[Batch, Batch]:
         """The first and the second half of the rows, each padded to its own longest."""
-        rows = torch.arange(len(self.utterances))
+        rows = torch.arange(len(self.rows))
         first = rows < (len(rows) + 1) // 2
         return self.keep(first).trimmed(), self.keep(~first).trimmed()
 
@@ -110,7 +117,7 @@ class Batch:
         return replace(
             self._with_tensors(lambda tensor: tensor[chosen]),
             seeds=tuple(self.seeds[row] for row in chosen),
-            utterances=tuple(self.utterances[row] for row in chosen),
+            rows=tuple(self.rows[row] for row in chosen),
             faults=(),
         )
 
@@ -192,7 +199,51 @@ def load_example(
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot vary {utterance.id}: {describe_error(error)}") from error
     leftover = int(generator.integers(2**63 - 1))
-    return Example(waveform, request.tokens, leftover, utterance)
+    return Example(waveform, request.tokens, leftover, (utterance,), request.is_varied)
+
+
+def join_examples(
+    examples: Sequence[Example], pauses: Pauses, sample_rate: int, space: Tokens
+) -> list[Example]:
+    """Join examples of a batch with pauses between, and add a sound without speech, where drawn.
+
+    Every utterance stays in one row. The draws depend on the examples alone.
+
+    Args:
+        examples: of one batch; those that are not varied stay as they are.
+        pauses: what is drawn.
+        sample_rate: of the waveforms [Hz].
+        space: label ids between two texts.
+
+    Returns:
+        The rows.
+    """
+    # Not a number would spread to what it is joined with.
+    fine = [each for each in examples if each.is_varied and np.isfinite(each.waveform.sum())]
+    if not fine:
+        return list(examples)
+    kept = {id(each) for each in fine}
+    rows = [each for each in examples if id(each) not in kept]
+    generator = np.random.default_rng(fine[0].seed)
+    durations = [len(each.waveform) / sample_rate for each in fine]
+    speakers = [each.utterances[0].speaker for each in fine]
+    for row in pauses.rows(durations, speakers, generator):
+        members = [fine[position] for position in row]
+        waveforms = [each.waveform for each in members]
+        if len(members) == 1:
+            rows += members
+        elif members:
+            tokens = list(members[0].tokens)
+            for each in members[1:]:
+                tokens += [*space, *each.tokens]
+            waveform = pauses.join(waveforms, sample_rate, generator)
+            utterances = tuple(utterance for each in members for utterance in each.utterances)
+            rows.append(Example(waveform, tokens, members[0].seed, utterances, True))
+        else:
+            longest = max(len(each.waveform) for each in rows)
+            sound = pauses.nothing(longest, sample_rate, generator)
+            rows.append(Example(sound, (), int(generator.integers(2**63 - 1)), (), True))
+    return rows
 
 
 def collate(loaded: Sequence[Example | Finding]) -> Batch:
@@ -206,7 +257,7 @@ def collate(loaded: Sequence[Example | Finding]) -> Batch:
         tokens=_pad(tokens, np.int64),
         token_lengths=torch.tensor([len(ids) for ids in tokens], dtype=torch.int64),
         seeds=tuple(example.seed for example in examples),
-        utterances=tuple(example.utterance for example in examples),
+        rows=tuple(example.utterances for example in examples),
         faults=tuple(item for item in loaded if isinstance(item, Finding)),
     )
 
@@ -223,6 +274,7 @@ def batch_loader(
     sample_rate: int,
     seed: int = 0,
     augment: WaveformAugment | None = None,
+    space: Tokens = (),
     num_workers: int = 0,
     pin_memory: bool = False,
     is_stop: Callable[[], bool] = lambda: False,
@@ -234,13 +286,19 @@ def batch_loader(
         sample_rate: of the waveforms [Hz].
         seed: of the run.
         augment: variation of the waveforms, None for none.
+        space: label ids between the texts of utterances that are joined.
         num_workers: loading processes; 0 loads in this one, when asked.
         pin_memory: page-locked batches, for faster copies to a GPU.
         is_stop: asked while a batch does not come; True gives up waiting for it.
         silence_s: time that a process may take for an utterance [s]; another one then replaces it.
     """
+    pauses = augment.pauses if augment is not None else None
 
     def finish(loaded: list[Example | Finding]) -> Batch:
+        if pauses is not None:
+            examples = [each for each in loaded if isinstance(each, Example)]
+            faults = [each for each in loaded if isinstance(each, Finding)]
+            loaded = [*join_examples(examples, pauses, sample_rate, space), *faults]
         batch = collate(loaded)
         return batch.pin_memory() if pin_memory else batch
 

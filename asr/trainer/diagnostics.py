@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from asr.atomic_file import replace_bytes, replace_text
+from asr.augment import WaveformAugment
 from asr.data.dataset import Batch, Request, Window, load_request
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
@@ -315,7 +316,7 @@ def scan_memory(
     log: RunLog,
     window: Window,
     batches: Sequence[tuple[int, ...]],
-    slowest: float,
+    augment: WaveformAugment | None,
     batch_duration_s: float,
 ) -> None:
     """Run the largest batch of a plan forward and backward, on noise, and tell what it takes.
@@ -325,7 +326,7 @@ def scan_memory(
         log: what is told.
         window: of the utterances.
         batches: positions in it.
-        slowest: smallest speed factor of the augmentation; it makes the longest waveforms.
+        augment: makes waveforms longer, by slow speed and pauses.
         batch_duration_s: setting that decides the size of batches [s].
     """
     durations = window.durations
@@ -336,9 +337,12 @@ def scan_memory(
     largest = max(batches, key=padded_s, default=())
     if not largest:
         return  # a shard of which nothing can be trained on
-    longest_s = max(durations[position] for position in largest) / slowest
-    count, num_samples = len(largest), int(longest_s * stepper.features.sample_rate)
+    longest_s = max(durations[position] for position in largest)
     labels = [torch.tensor(window.tokens[position], dtype=torch.int64) for position in largest]
+    if augment is not None:
+        longest_s = longest_s / augment.slowest + augment.longest_pauses_s
+        labels += [torch.zeros(0, dtype=torch.int64)] * augment.adds_row
+    count, num_samples = len(labels), int(longest_s * stepper.features.sample_rate)
     generator = torch.Generator().manual_seed(0)
     batch = Batch(
         waveforms=torch.randn((count, num_samples), generator=generator) * 0.1,
@@ -346,7 +350,7 @@ def scan_memory(
         tokens=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True),
         token_lengths=torch.tensor([len(row) for row in labels], dtype=torch.int64),
         seeds=tuple(range(count)),
-        utterances=tuple(Utterance(Path(), "", longest_s, f"#{row}") for row in range(count)),
+        rows=tuple((Utterance(Path(), "", longest_s, f"#{row}"),) for row in range(count)),
     )
     device = stepper.world.device
     if device.type == "cuda":

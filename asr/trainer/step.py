@@ -220,9 +220,15 @@ class Stepper:
             # Outside of `except`: the error holds every tensor of the pass that failed.
             failed = pieces[len(learnt)]
             halves: tuple[Batch, ...] = ()
-            if len(failed.utterances) == 1:
-                reason = "out of memory, alone in its batch"
-                incidents.left_out.append(failed.utterances[0].finding(Kind.OUT_OF_MEMORY, reason))
+            if len(failed.rows) == 1:
+                alone = torch.zeros(1, dtype=torch.bool)
+                _leave_out(
+                    "out of memory, alone in its batch",
+                    failed,
+                    alone,
+                    incidents,
+                    Kind.OUT_OF_MEMORY,
+                )
             else:
                 names = ", ".join(utterance.id for utterance in failed.utterances)
                 incidents.notes.append(f"out of memory, batch split in two: {names}")
@@ -249,7 +255,9 @@ class Stepper:
         tally.nats += float(nats.sum())
         tally.characters += int(batch.token_lengths.sum())
         each = (nats / batch.token_lengths.clamp(min=1)).tolist()
-        tally.losses += [(u.id, loss) for u, loss in zip(batch.utterances, each, strict=True)]
+        # Which of several that are joined is hard is not known.
+        rows = zip(batch.rows, each, strict=True)
+        tally.losses += [(row[0].id, loss) for row, loss in rows if len(row) == 1]
         return batch
 
     def _finite_losses(
@@ -260,7 +268,7 @@ class Stepper:
         The others are left out and the rest is computed anew: NaN times a zero gradient would
         still be NaN.
         """
-        if not batch.utterances:
+        if not batch.rows:
             return batch, None
         with torch.no_grad():
             features, lengths = self.features(batch.waveforms, batch.num_samples)
@@ -271,7 +279,7 @@ class Stepper:
             batch = _leave_out("features are not finite", batch, finite, incidents)
             features, lengths = features[finite], lengths[finite]
         with self._buffers_kept() as restore:
-            while batch.utterances:
+            while batch.rows:
                 with self.world.autocast():
                     log_probs, log_prob_lengths = self.model(features, lengths)
                 log_probs = log_probs.float()
@@ -290,7 +298,7 @@ class Stepper:
         """Leave out utterances whose own gradient is not finite; returns how many there are."""
         before = len(incidents.left_out)
         for index, piece in enumerate(pieces):
-            finite = torch.ones(len(piece.utterances), dtype=torch.bool)
+            finite = torch.ones(len(piece.rows), dtype=torch.bool)
             for row in range(len(finite)):
                 self.gradients.zero()
                 torch.manual_seed(seed)
@@ -380,10 +388,12 @@ class Gradients:
         return norms
 
 
-def _leave_out(reason: str, batch: Batch, finite: Tensor, incidents: Incidents) -> Batch:
-    """The batch without the rows where `(B,)` bool is False, which are noted."""
-    rows = zip(batch.utterances, finite.tolist(), strict=True)
-    incidents.left_out.extend(
-        utterance.finding(Kind.NOT_FINITE, reason) for utterance, fine in rows if not fine
-    )
+def _leave_out(
+    reason: str, batch: Batch, finite: Tensor, incidents: Incidents, kind: Kind = Kind.NOT_FINITE
+) -> Batch:
+    """The batch without the rows where `(B,)` bool is False, whose utterances are noted."""
+    for row, is_fine in zip(batch.rows, finite.tolist(), strict=True):
+        joined = f", joined with {len(row) - 1} others" if len(row) > 1 else ""
+        if not is_fine:
+            incidents.left_out.extend(each.finding(kind, reason + joined) for each in row)
     return batch.keep(finite)

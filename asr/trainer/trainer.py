@@ -232,6 +232,7 @@ class Training:
             self.recognizer.features.sample_rate,
             settings.seed,
             waveform,
+            space=tokenizer.encode(" ") if " " in tokenizer.alphabet else (),
             num_workers=usual_workers if settings.num_workers is None else settings.num_workers,
             pin_memory=self.world.device.type == "cuda",
             is_stop=lambda: self.stop.is_made,
@@ -366,10 +367,10 @@ class Training:
         if self.progress.step:
             log.say("resumed at step %d, epoch %d", self.progress.step, self.progress.epoch + 1)
         if settings.scan_memory:
-            window, waveform = windows.load(1, 0), self.recipe.augment.waveform
+            window = windows.load(1, 0)
             scan_memory(
                 self.stepper, log, window, self.planner.batches(window, 1),
-                waveform.slowest if waveform else 1.0, settings.batch_duration_s,
+                self.recipe.augment.waveform, settings.batch_duration_s,
             )  # fmt: skip
         log.say(UNITS)
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from asr.augment import WaveformAugment
+from asr.augment import Pauses, WaveformAugment
 from asr.data import dataset
 from asr.data.dataset import (
     Batch,
@@ -29,6 +29,7 @@ from asr.data.dataset import (
     batch_loader,
     collate,
     draw_seed,
+    join_examples,
     label,
     label_manifest,
     load_example,
@@ -81,7 +82,7 @@ def test_an_example_is_the_file_with_its_tokens(utterances: list[Utterance]) -> 
         assert example.waveform.dtype == np.float32
         np.testing.assert_array_equal(example.waveform, samples)
         assert list(example.tokens) == TOKENIZER.encode(utterance.text)
-        assert example.utterance is utterance
+        assert example.utterances == (utterance,)
 
 
 def test_offset_and_duration_cut_their_part_out(utterances: list[Utterance]) -> None:
@@ -166,7 +167,7 @@ def test_audio_in_memory_is_named_by_where_it_came_from(utterances: list[Utteran
 
 def example(name: str, samples: list[float], tokens: tuple[int, ...]) -> Example:
     utterance = Utterance(Path(f"{name}.wav"), "text", 1.0, name)
-    return Example(np.array(samples, dtype=np.float32), tokens, len(samples), utterance)
+    return Example(np.array(samples, dtype=np.float32), tokens, len(samples), (utterance,))
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def assert_same(left: Batch, right: Batch) -> None:
     for name in ("waveforms", "num_samples", "tokens", "token_lengths"):
         assert torch.equal(getattr(left, name), getattr(right, name)), name
     assert left.seeds == right.seeds
-    assert left.utterances == right.utterances
+    assert left.rows == right.rows
 
 
 def test_collate_by_hand(batch: Batch) -> None:
@@ -227,6 +228,89 @@ def test_to_another_device_keeps_everything(batch: Batch) -> None:
     moved = batch.to(torch.device("meta"))
     tensors = (moved.waveforms, moved.num_samples, moved.tokens, moved.token_lengths)
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+# --- joined and empty rows ---------------------------------------------------------------------
+
+
+def varied(count: int, longest_s: float = 0.5) -> list[Example]:
+    """Examples of growing length, each of one level, with its number as its label."""
+    made = []
+    for number in range(1, count + 1):
+        waveform = np.full(round(longest_s * number / count * RATE), number / 100, np.float32)
+        utterance = Utterance(Path(f"{number}.wav"), "a", 1.0, str(number), speaker=str(number % 2))
+        made.append(Example(waveform, (number,), 100 + number, (utterance,), True))
+    return made
+
+
+def joined_rows(examples: list[Example], **settings: float) -> list[Example]:
+    return join_examples(examples, Pauses(**settings), RATE, space=(99,))
+
+
+def test_joined_rows_have_every_utterance_once_with_its_own_text() -> None:
+    examples = varied(9)
+    rows = joined_rows(examples, joined=1.0)
+    assert len(rows) < 9
+    assert sorted(u.id for row in rows for u in row.utterances) == sorted("123456789")
+    for row in rows:
+        names = [int(utterance.id) for utterance in row.utterances]
+        spaced = [label for name in names for label in (name, 99)][:-1]
+        assert list(row.tokens) == spaced
+        spoken = sum(len(examples[name - 1].waveform) for name in names)
+        assert len(row.waveform) >= spoken + (len(names) - 1) * 0.1 * RATE
+        start = 0
+        for name in names:  # in this order, whatever the pauses between sound like
+            own = examples[name - 1].waveform
+            places = np.flatnonzero(row.waveform[start:] == own[0])
+            assert len(places) >= len(own)
+            start += int(places[len(own) - 1]) + 1
+
+
+def test_half_of_the_joined_batches_join_one_speaker_first() -> None:
+    apart = 0
+    for seed in range(200):
+        examples = [replace(each, seed=seed) for each in varied(8)]
+        rows = joined_rows(examples, joined=1.0, joined_s=2.0)  # pairs to fours
+        apart += all(len({u.speaker for u in row.utterances}) == 1 for row in rows)
+    assert 60 < apart < 160
+
+
+def test_a_row_without_speech_is_never_beside_joined_ones() -> None:
+    empty = joined = 0
+    for seed in range(200):
+        rows = joined_rows([replace(each, seed=seed) for each in varied(4)], joined=0.4, empty=0.4)
+        silent = [row for row in rows if not row.utterances]
+        assert all(not list(row.tokens) for row in silent)
+        assert all(len(row.waveform) == 0.5 * RATE for row in silent)
+        joins = any(len(row.utterances) > 1 for row in rows)
+        assert len(silent) + joins <= 1
+        empty, joined = empty + len(silent), joined + joins
+    assert 50 < empty < 110
+    assert 50 < joined < 110
+
+
+def test_what_is_not_varied_or_not_finite_stays_alone() -> None:
+    examples = varied(6)
+    examples[2] = replace(examples[2], is_varied=False)
+    examples[4].waveform[3] = np.nan
+    rows = joined_rows(examples, joined=1.0)
+    assert any(row is examples[2] for row in rows)
+    assert any(row is examples[4] for row in rows)
+    assert all(np.isfinite(row.waveform).all() for row in rows if len(row.utterances) > 1)
+    still = [replace(each, is_varied=False) for each in examples]
+    assert joined_rows(still, joined=1.0) == still
+
+
+def test_the_loader_joins_alike_in_every_process(utterances: list[Utterance]) -> None:
+    pauses = WaveformAugment(pauses=Pauses(around=0.5, joined=0.5, empty=0.5, longest_s=0.5))
+    plan = [batch for epoch in range(6) for batch in plan_of(utterances, epoch)]
+    alone = list(batch_loader(RATE, 3, pauses, (1,)).load(plan))
+    assert max(len(row) for batch in alone for row in batch.rows) > 1
+    assert min(len(row) for batch in alone for row in batch.rows) == 0
+    loader = batch_loader(RATE, 3, pauses, (1,), num_workers=2)
+    for found, batch in zip(loader.load(plan), alone, strict=True):
+        assert_same(found, batch)
+    loader.close()
 
 
 # --- loading -----------------------------------------------------------------------------------
@@ -282,6 +366,8 @@ def test_the_loader_pins_the_tensors(
 
 class Unvarying:
     """An augmentation whose noise is gone."""
+
+    pauses = None
 
     def __call__(self, *arguments: object) -> None:
         raise FileNotFoundError(2, "No such file or directory", "noise.wav")

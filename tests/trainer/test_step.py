@@ -14,7 +14,7 @@ from asr.data.dataset import Batch, batch_loader
 from asr.finding import Finding, Kind
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import join_world
-from asr.trainer.step import Gradients, Stepper
+from asr.trainer.step import Gradients, Incidents, Stepper
 from tests.data.loading import requests_of
 from tests.trainer.fitting import RATE, MakeRecognizer, MakeSplits
 
@@ -27,6 +27,26 @@ def batch(make_splits: MakeSplits, make_recognizer: MakeRecognizer) -> Batch:
     (batch,) = batch_loader(RATE).load(requests_of(utterances, tokens, 0, [range(5)]))
     assert len(batch.utterances) == 5
     return batch
+
+
+@pytest.fixture
+def joined(batch: Batch) -> Batch:
+    """The same utterances, the last three in one row, and a row in which nobody speaks."""
+    labels, lengths = batch.tokens, batch.token_lengths
+    waveform = torch.cat([batch.waveforms[row, : batch.num_samples[row]] for row in (2, 3, 4)])
+    label = torch.cat([labels[row, : lengths[row]] for row in (2, 3, 4)])
+    silence = torch.zeros(RATE)
+    sounds = [*batch.waveforms[:2], waveform, silence]
+    ids = [*labels[:2], label, labels[0, :0]]
+    rows = batch.rows
+    return Batch(
+        waveforms=torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True),
+        num_samples=torch.tensor([*batch.num_samples[:2], len(waveform), RATE]),
+        tokens=torch.nn.utils.rnn.pad_sequence(ids, batch_first=True),
+        token_lengths=torch.tensor([*lengths[:2], len(label), 0]),
+        seeds=batch.seeds[:4],
+        rows=(rows[0], rows[1], rows[2] + rows[3] + rows[4], ()),
+    )
 
 
 def stepper_of(recognizer: Recognizer, clip_norm: float = 0.0) -> Stepper:
@@ -176,3 +196,37 @@ def test_gradients_in_one_buffer_are_autograds(make: Callable[[], Tensor]) -> No
     assert gradients.norms([[ours], [other]]) == pytest.approx([gradients.norm(), 0.0])
     gradients.zero()
     assert not gradients.flat.any()
+
+
+def test_a_step_of_joined_and_empty_rows_is_finite_and_names_only_utterances_alone(
+    make_recognizer: MakeRecognizer, joined: Batch
+) -> None:
+    stepper = stepper_of(make_recognizer())
+    before = {name: value.clone() for name, value in stepper.model.state_dict().items()}
+    result = stepper.step([joined], int(joined.token_lengths.sum()))
+    assert result.loss > 0
+    assert result.incidents == Incidents()
+    assert [name for name, _ in result.losses] == [row[0].id for row in joined.rows[:2]]
+    after = stepper.model.state_dict()
+    assert all(bool(torch.isfinite(value).all()) for value in after.values())
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+
+
+@pytest.mark.parametrize("row", [2, 3])
+def test_what_is_left_out_is_named_one_by_one(
+    make_recognizer: MakeRecognizer, joined: Batch, row: int
+) -> None:
+    joined.waveforms[row, 5] = torch.nan
+    result = stepper_of(make_recognizer()).step([joined], int(joined.token_lengths.sum()))
+    left_out = [(each.id, each.reason) for each in result.incidents.left_out]
+    reason = "features are not finite, joined with 2 others"
+    assert left_out == [(each.id, reason) for each in joined.rows[row]]
+
+
+def test_a_joined_row_without_memory_leaves_its_utterances_out(
+    make_recognizer: MakeRecognizer, joined: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Shortage(2, monkeypatch)
+    result = stepper_of(make_recognizer()).step([joined], int(joined.token_lengths.sum()))
+    assert {each.id for each in result.incidents.left_out} == {u.id for u in joined.rows[2]}
+    assert {each.kind for each in result.incidents.left_out} == {Kind.OUT_OF_MEMORY}
