@@ -474,7 +474,8 @@ class PcenNormalizer(StoredNormalizer):
             parts.append(own + self.carry[:count, None] * smooth[:, -1:])
             smooth = parts[-1]
         ratio = energy / (PCEN_EPSILON + torch.cat(parts, dim=1)) ** PCEN_GAIN
-        return ((ratio + PCEN_BIAS) ** PCEN_POWER - PCEN_BIAS**PCEN_POWER).to(features.dtype)
+        compressed: Tensor = (ratio + PCEN_BIAS) ** PCEN_POWER - PCEN_BIAS**PCEN_POWER
+        return compressed.to(features.dtype)
 
 
 def make_normalizer(kind: str, n_mels: int) -> nn.Module:

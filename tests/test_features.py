@@ -19,9 +19,12 @@ from torch import Tensor
 
 from asr.audio import load_audio
 from asr.features import (
+    NORMALIZERS,
     STD_FLOOR,
+    ActiveNormalizer,
     LogMel,
     NoNormalizer,
+    PcenNormalizer,
     StoredNormalizer,
     UtteranceNormalizer,
     import_torchaudio,
@@ -107,7 +110,7 @@ def librosa_log_mel(waveform: NDArray[np.float32], model: LogMel, kind: str) -> 
 def measured(setting: str, normalizer: str, n_mels: int = 80) -> LogMel:
     """A LogMel that is ready for use, its stored statistics measured on noise."""
     model = LogMel(**SETTINGS[setting], n_mels=n_mels, normalizer=normalizer)
-    if normalizer == "stored":
+    if normalizer in ("stored", "pcen"):
         waveforms = torch.from_numpy(signals(16_000)["noise"])[None]
         model.normalizer.measure([model.log_mel(waveforms, torch.tensor([waveforms.shape[1]]))])
     return model
@@ -267,7 +270,7 @@ def test_result_is_float32_with_integer_lengths_and_no_gradient():
 
 
 @each_setting
-@pytest.mark.parametrize("normalizer", ["none", "utterance", "stored"])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("padding", [0.0, 0.7, float("nan"), float("inf")])
 def test_batch_equals_alone(setting, normalizer, padding):
     model = measured(setting, normalizer)
@@ -277,7 +280,7 @@ def test_batch_equals_alone(setting, normalizer, padding):
     features, lengths = model(batch, num_samples)
     assert features.shape[1] == lengths.max()
     # Two frames may differ little, and their normaliser divides the rounding by that.
-    atol = 2e-4 if normalizer == "utterance" else 1e-5
+    atol = 2e-4 if normalizer in ("utterance", "active") else 1e-5
     for row, length, waveform in zip(features, lengths, waveforms, strict=True):
         torch.testing.assert_close(row[:length], alone(model, waveform), atol=atol, rtol=0)
         assert not row[length:].any()
@@ -292,7 +295,7 @@ def test_more_samples_than_the_batch_is_wide():
 
 
 @each_setting
-@pytest.mark.parametrize("normalizer", ["none", "utterance", "stored"])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("amplitude", [0.0, 1e-30, 1.0, 2.0**31])
 def test_always_finite(setting, normalizer, amplitude):
     model = measured(setting, normalizer)
@@ -310,13 +313,80 @@ def test_silence_is_the_floor_and_normalised_zero(setting, floor):
     np.testing.assert_allclose(normalized, 0.0, atol=1e-3)
 
 
+# Pauses
+
+
+def words(pause_s: float, noise: float = 0.0) -> tuple[Tensor, list[slice]]:
+    """Three stretches of loud noise between pauses, and the frames inside each."""
+    draws = torch.Generator().manual_seed(0)
+    sounds = [0.1 * torch.randn(8_000, generator=draws) for _ in range(3)]
+    pause = round(pause_s * 16_000)
+    parts, spans, start = [], [], 0
+    for sound in sounds:
+        parts += [noise * torch.randn(pause, generator=draws), sound]
+        start += pause
+        spans.append(slice(start // 160 + 3, (start + 8_000) // 160 - 2))
+        start += 8_000
+    return torch.cat([*parts, noise * torch.randn(pause, generator=draws)]), spans
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_pauses_move_nothing_where_the_voice_is_the_measure(noise):
+    model, others = LogMel(normalizer="active"), LogMel(normalizer="utterance")
+    plain, plain_spans = words(0.0)
+    waveform, spans = words(2.0, noise)
+    for normalised, largest in ((model, 0.05), (others, None)):
+        expected, found = alone(normalised, plain), alone(normalised, waveform)
+        pairs = zip(spans, plain_spans, strict=True)
+        moved = max(float((found[span] - expected[own]).abs().mean()) for span, own in pairs)
+        assert moved < largest if largest is not None else moved > 0.3
+    assert alone(model, waveform).min() == -3.0
+    # One silence looks like another.
+    assert (alone(model, waveform)[: spans[0].start - 6] == -3.0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("normalizer", ["active", "pcen"])
+@pytest.mark.parametrize("decibel", [-30.0, 20.0])
+def test_gain_changes_little(normalizer, decibel):
+    model = measured("librosa", normalizer)
+    waveform, spans = words(0.5)
+    plain, louder = alone(model, waveform), alone(model, waveform * 10 ** (decibel / 20))
+    limit = 0.35 if normalizer == "pcen" else 1e-3
+    assert max(float((plain[span] - louder[span]).abs().mean()) for span in spans) < limit
+
+
+def test_pcen_equals_librosa():
+    model = PcenNormalizer(20)
+    draws = np.random.default_rng(0)
+    energy = np.exp(draws.normal(-5, 3, (20, 300)))
+    smoothing = 0.025
+    expected = librosa.pcen(
+        energy, gain=0.98, bias=2.0, power=0.5, b=smoothing, eps=1e-9, axis=-1,
+        zi=(1 - smoothing) * energy[:, :1],
+    )  # fmt: skip
+    found = model.compress(torch.from_numpy(np.log(energy).T[None]))
+    np.testing.assert_allclose(found[0].T, expected, rtol=1e-9)
+
+
+def test_pcen_sees_no_later_frame():
+    model = PcenNormalizer(8)
+    features = torch.randn(1, 200, 8, generator=torch.Generator().manual_seed(0))
+    changed = features.clone()
+    changed[:, 100:] += 3
+    found, after = model.compress(features), model.compress(changed)
+    assert torch.equal(found[:, :100], after[:, :100])
+    assert not torch.equal(found[:, 100:], after[:, 100:])
+
+
 # Settings
 
 
 def test_settings_alone_decide_so_only_statistics_are_saved():
     assert not LogMel(normalizer="utterance").state_dict()
+    assert not LogMel(normalizer="active").state_dict()
     names = ["normalizer.mean", "normalizer.std", "normalizer.is_measured"]
     assert list(LogMel(normalizer="stored").state_dict()) == names
+    assert list(LogMel(normalizer="pcen").state_dict()) == names
 
 
 @pytest.mark.parametrize(
@@ -334,7 +404,10 @@ def test_settings_alone_decide_so_only_statistics_are_saved():
         ({"n_mels": 0}, "n_mels 0, expected at least 1"),
         ({"mel_scale": "bark"}, "mel scale 'bark', expected 'slaney', 'htk' or 'kaldi'"),
         ({"window": "hamming"}, "window 'hamming', expected 'hann' or 'povey'"),
-        ({"normalizer": "batch"}, "normalizer 'batch', expected 'utterance', 'stored' or 'none'"),
+        (
+            {"normalizer": "batch"},
+            "normalizer 'batch', expected 'active', 'utterance', 'pcen', .* or 'none'",
+        ),
         ({"log_floor": 0.0}, "log_floor 0, expected more than 0"),
         ({"log_floor": float("nan")}, "log_floor nan"),
     ],
@@ -566,8 +639,10 @@ def test_none_leaves_features_alone():
 
 
 def test_kinds():
+    assert isinstance(make_normalizer("active", N_MELS), ActiveNormalizer)
     assert isinstance(make_normalizer("utterance", N_MELS), UtteranceNormalizer)
+    assert isinstance(make_normalizer("pcen", N_MELS), PcenNormalizer)
     assert isinstance(make_normalizer("stored", N_MELS), StoredNormalizer)
     assert isinstance(make_normalizer("none", N_MELS), NoNormalizer)
-    with pytest.raises(ValueError, match="normalizer 'global', expected 'utterance', 'stored' or"):
+    with pytest.raises(ValueError, match="normalizer 'global', expected 'active', 'utterance', "):
         make_normalizer("global", N_MELS)

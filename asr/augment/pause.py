@@ -141,8 +141,7 @@ class Pauses:
         if kind == "silence" or not num_samples:
             return np.zeros(num_samples, np.float32)
         draw = self.noise if kind == "noise" else music
-        sound = draw(num_samples, sample_rate, generator)
-        return sound * np.float32(np.sqrt(power / max(mean_power(sound), 1e-20)))
+        return at_power(draw(num_samples, sample_rate, generator), power)
 
 
 def room_tone(
@@ -174,9 +173,13 @@ def room_tone(
     grid = np.linspace(0, len(density) - 1, num_samples // 2 + 1)
     amplitude = np.sqrt(np.interp(grid, np.arange(len(density)), density))
     draws = generator.standard_normal((len(grid), 2), dtype=np.float32).view(np.complex64)[:, 0]
-    tone = np.fft.irfft(draws * amplitude, num_samples)
-    power = float(powers[np.argsort(powers, kind="stable")[:count]].mean())
-    return (tone * np.sqrt(power / max(mean_power(tone), 1e-20))).astype(np.float32)
+    tone = np.fft.irfft(draws * amplitude, num_samples).astype(np.float32)
+    return at_power(tone, mean_power(quiet.ravel()))
+
+
+def at_power(sound: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Scale a sound to a mean power; one without power stays."""
+    return sound * np.float32(np.sqrt(power / (mean_power(sound) or 1.0)))
 
 
 def music(

@@ -82,7 +82,13 @@ def test_augmentations(name: str) -> None:
     augment = construct(composed("train", f"augment={name}"), "augment")
     assert isinstance(augment, Augment)
     assert (augment.spec is None) == (name == "none")
-    assert (augment.waveform is not None) == (name in ("full", "noisy"))
+    assert (augment.waveform is not None) == (name != "none")
+
+
+@pytest.mark.parametrize("name", options("augment/pauses"))
+def test_pauses(name: str) -> None:
+    waveform = construct(composed("train", f"augment/pauses={name}"), "augment").waveform
+    assert (waveform.pauses is None) == (name == "none")
 
 
 @pytest.mark.parametrize(
