@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from asr.augment import Augment, SpecAugment, WaveformAugment
+from asr.augment import Augment, Pauses, SpecAugment, WaveformAugment
 from asr.data.dataset import batch_loader
 from asr.data.shards import load_shar
 from asr.data.splits import load_splits
@@ -174,7 +174,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def recipe(spec: dict[str, Any]) -> Recipe:
-    """The tone corpus, with every draw there is: dropout, speed, gain, SpecAugment, batch norm."""
+    """The tone corpus with every draw there is: in waveforms, features and model; batch norm."""
     torch.manual_seed(0)
     model = {"subsampling": 2, "channels": 4, "hidden_size": 16, "num_layers": 1, "dropout": 0.3}
     features = Part("LogMel", {"sample_rate": RATE, "n_mels": 20})
@@ -182,7 +182,11 @@ def recipe(spec: dict[str, Any]) -> Recipe:
     load = load_shar if Path(spec["train"]).is_dir() else load_splits
     splits = load(spec["train"], spec["dev"], TextNormalizer(), "abcd")
     augment = Augment(
-        WaveformAugment(speeds=(0.95, 1.0, 1.05), gain_db=(-3.0, 3.0)),
+        WaveformAugment(
+            speeds=(0.95, 1.0, 1.05),
+            pauses=Pauses(around=0.3, joined=0.3, empty=0.3, longest_s=0.3, joined_s=2.0),
+            gain_db=(-3.0, 3.0),
+        ),
         SpecAugment(freq_width=3, time_width=3),
     )
     optimizer = partial(torch.optim.AdamW, lr=0.01)

@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from asr.audio import load_audio
-from asr.augment import Augment, SpecAugment, WaveformAugment
+from asr.augment import Augment, Pauses, SpecAugment, WaveformAugment
 from asr.data.manifest import Utterance
 from asr.data.splits import Splits
 from asr.model.ctc import ctc_loss
@@ -30,7 +30,11 @@ RATE = 8000  # [Hz]
 STEPS_AN_EPOCH = 5  # of `trainer_of` on `make_splits`
 PLAIN = Augment()
 VARIED = Augment(
-    WaveformAugment(speeds=(0.95, 1.0, 1.05), gain_db=(-3.0, 3.0)),
+    WaveformAugment(
+        speeds=(0.95, 1.0, 1.05),
+        pauses=Pauses(around=0.3, joined=0.3, empty=0.3, longest_s=0.3, joined_s=2.0),
+        gain_db=(-3.0, 3.0),
+    ),
     SpecAugment(freq_width=3, time_width=3),
 )
 ADAM = partial(torch.optim.AdamW, lr=0.01)
@@ -59,7 +63,7 @@ def recipe_of(
 
 
 def varied_recipe(make_recognizer: MakeRecognizer, splits: Splits, **other: Any) -> Recipe:
-    """With every draw there is: dropout, speed, gain and SpecAugment; and running statistics."""
+    """With every draw there is, in waveforms, features and model; and running statistics."""
     recognizer = make_recognizer(dropout=0.3, norm="batch")
     return recipe_of(recognizer, splits, augment=VARIED, **other)
 
