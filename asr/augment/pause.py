@@ -61,6 +61,8 @@ class Pauses:
         self, waveform: NDArray[np.float32], sample_rate: int, generator: np.random.Generator
     ) -> NDArray[np.float32]:
         """Put a pause before and behind some waveforms `(num_samples,)` at `sample_rate` [Hz]."""
+        if not self.around:
+            return waveform
         before, behind = generator.random(2) < self.around
         parts = [waveform]
         if before:
