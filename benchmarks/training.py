@@ -153,7 +153,7 @@ def main() -> None:
     plan = Planner(config.seed, config.trainer.batch_duration_s).batches(window, 1)
     loader = batch_loader(
         recognizer.features.sample_rate, config.seed, recipe.augment.waveform,
-        num_workers=config.trainer.num_workers or 0,
+        space=recognizer.tokenizer.encode(" "), num_workers=config.trainer.num_workers or 0,
     )  # fmt: skip
 
     def load(epoch: int) -> Iterator[Batch]:

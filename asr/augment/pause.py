@@ -18,6 +18,7 @@ QUIET = 0.1  # share of an utterance's frames, the quietest, that sound like its
 LEVELS_DB = (-70.0, -10.0)  # of a pause's noise, below the utterance's active power
 ALONE_DBFS = (-80.0, -10.0)  # [dBFS] of a recording in which nobody speaks
 NOTE_S = (0.1, 1.0)  # [s] of the notes of music
+OVERTONES = 12
 PITCHES_HZ = 110 * 2 ** (np.arange(48) / 12)  # four octaves
 SOUNDS = ("silence", "room tone", "noise", "music")
 
@@ -198,7 +199,7 @@ def music(
         `(num_samples,)` float32, at no particular level.
     """
     sound = np.zeros(num_samples, np.float32)
-    start, most = 0, int(sample_rate / 2 / PITCHES_HZ[0])
+    start = 0
     while start < num_samples:
         length = min(round(generator.uniform(*NOTE_S) * sample_rate), num_samples - start)
         seconds = np.arange(length, dtype=np.float32) / sample_rate
@@ -206,12 +207,9 @@ def music(
         attack = np.minimum(1, seconds / 0.01)
         fall = generator.uniform(1, 3)  # of the overtones: a flute to an organ
         for pitch in generator.choice(PITCHES_HZ, generator.integers(1, 4)):
-            orders = np.arange(1, min(most, int(sample_rate / 2 / pitch), 12) + 1)
+            orders = np.arange(1, min(int(sample_rate / 2 / pitch), OVERTONES) + 1)
             for order in orders.tolist():
                 phase = 2 * np.pi * order * np.float32(pitch) * seconds
                 sound[start : start + length] += decay * attack * np.sin(phase) / order**fall
         start += length
     return sound
-
-
-__all__ = ["Pauses", "music", "room_tone"]
