@@ -40,7 +40,8 @@ DATA = ["data.train=a.jsonl", "data.dev=b.jsonl"]
         (["augment/noise=folder"], "augment/noise: no group of asr train as it is set, expected "
          "augment=full or augment=noisy"),
         (["decoder=beam"], "decoder: no group of asr train as it is set, expected one of data, "
-         "features, augment, model, optim, schedule, trainer, paths, experiment, sweep, debug"),
+         "features, augment/pauses, augment, model, optim, schedule, trainer, paths, experiment, "
+         "sweep, debug"),
         (["seed"], "seed: no KEY=VALUE, expected one (asr train --help)"),
         (["--multirn"], "unknown option --multirn: did you mean --multirun?"),
         (["--multi"], "unknown option --multi: did you mean --multirun?"),

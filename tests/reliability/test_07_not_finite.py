@@ -126,7 +126,9 @@ def test_nothing_that_is_no_number_is_learnt_or_saved(
             trainer = trainer_of(
                 max_epochs=1, batch_duration_s=1.3, save_every_steps=1, scan_memory=False
             )
-            assert trainer.fit(recipe(spec), folder).step == STEPS[-1]
+            made = recipe(spec)
+            made.augment.waveform.pauses = None  # type: ignore[union-attr]  # a row an utterance
+            assert trainer.fit(made, folder).step == STEPS[-1]
         lines = (folder / "left_out.jsonl").read_text().splitlines()
         named = [json.loads(line)["id"] for line in lines]
         state = state_of(folder).parts
