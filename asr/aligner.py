@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,8 @@ from asr.emission import (
     Detector,
     End,
     Piece,
-    emissions,
-    like_length,
-    read_ahead,
     read_pieces,
+    run,
     silent,
     total_duration,
 )
@@ -188,32 +186,28 @@ class Aligner:
         self, source: Source, detector: Detector | None, progress: AudioProgress
     ) -> tuple[dict[int, NDArray[np.float32]], int]:
         """Log-probabilities of segments by their first output frame, and the number of samples."""
-        rate, recognizer = self.sample_rate, self.recognizer
-        total = None if progress is silent else total_duration([source])
-        items: Iterable[Piece | End] = read_pieces(0, source, rate, detector=detector)
-        if not isinstance(source, AudioArray):
-            items = read_ahead([iter(items)], rate)
+        frame_samples = self.recognizer.frame_shift_s * self.sample_rate
+        # A piece begins on an output frame, so that no two have one in common.
+        items = (
+            item if isinstance(item, End) else _from_frame(item, frame_samples)
+            for item in read_pieces(0, source, self.sample_rate, detector=detector)
+        )
         rows: dict[int, NDArray[np.float32]] = {}
-        done = 0  # samples
 
         def keep(pieces: Sequence[Piece], log_probs: Tensor, lengths: Tensor) -> None:
             for piece, row, length in zip(pieces, log_probs, lengths.tolist(), strict=True):
-                # A piece begins on an output frame; no two have one in common.
-                first = round(piece.start / (recognizer.frame_shift_s * rate))
-                inside = math.ceil(len(piece.samples) / (recognizer.frame_shift_s * rate))
-                rows[first] = row[: min(length, inside)].cpu().numpy()
+                inside = math.ceil(len(piece.samples) / frame_samples)
+                rows[round(piece.start / frame_samples)] = row[: min(length, inside)].cpu().numpy()
 
-        for batch in like_length(items, rate):
-            if isinstance(batch, End):
-                if batch.error is not None:
-                    raise batch.error
-                return rows, batch.num_samples
-            begun = [_from_frame(piece, recognizer.frame_shift_s * rate) for piece in batch]
-            for _, result in emissions(recognizer, begun, keep):
-                if result is not None:
-                    raise result
-            done += sum(piece.behind for piece in batch)
-            progress(done / rate, total)
+        for each in run(
+            self.recognizer, [items], keep,
+            total=None if progress is silent else total_duration([source]), progress=progress,
+            is_ahead=not isinstance(source, AudioArray),
+        ):  # fmt: skip
+            if isinstance(each, End):
+                if each.error is not None:
+                    raise each.error
+                return rows, each.num_samples
         raise AssertionError("every recording has an end")
 
 

@@ -1,6 +1,6 @@
 """Recordings, read piece by piece, to the log-probabilities of their segments.
 
-    read_pieces -> read_ahead -> like_length -> emissions
+    read_pieces -> run: read_ahead -> like_length -> emissions
 
 Audio is decoded and its speech found in threads, ahead of the network. Segments of whatever
 recordings go through it in batches of like length. Memory holds READ_S of segments and those of
@@ -15,7 +15,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -361,3 +362,46 @@ def emissions(
     half = len(batch) // 2
     for part in (batch[:half], batch[half:]):
         yield from emissions(recognizer, part, work)
+
+
+def run(
+    recognizer: Recognizer,
+    recordings: Iterable[Iterator[Piece | End]],
+    work: Callable[[Sequence[Piece], Tensor, Tensor], R],
+    *,
+    total: float | None,
+    progress: AudioProgress = silent,
+    is_ahead: bool = True,
+) -> Iterator[tuple[Sequence[Piece], R] | End]:
+    """Take recordings through the network, their pieces in batches of like length.
+
+    Args:
+        recognizer: the model.
+        recordings: of `read_pieces`, at the model's sample rate.
+        work: as of `emissions`.
+        total: of all audio, for `progress` [s]; None where nobody knows.
+        progress: told how much audio is done.
+        is_ahead: read in threads; not worth it for what is in memory.
+
+    Yields:
+        Pieces and what the work on them gave. Behind those of a recording its end, with what is
+        wrong with it; then the pieces that were left are not run.
+    """
+    rate = recognizer.sample_rate
+    items = read_ahead(recordings, rate) if is_ahead else chain.from_iterable(recordings)
+    failed: dict[int, ValueError] = {}
+    done = 0  # samples
+    for batch in like_length(items, rate):
+        if isinstance(batch, End):
+            done += batch.behind
+            progress(done / rate, total)
+            yield replace(batch, error=failed.pop(batch.number, batch.error))
+            continue
+        wanted = [piece for piece in batch if piece.number not in failed]
+        for pieces, result in emissions(recognizer, wanted, work):
+            if isinstance(result, ValueError):
+                failed[pieces[0].number] = result
+            else:
+                yield pieces, result
+        done += sum(piece.behind for piece in batch)
+        progress(done / rate, total)

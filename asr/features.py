@@ -323,11 +323,7 @@ class UtteranceNormalizer(nn.Module):
             `(B, T, F)`, zero beyond each length, finite also for silence and for no frames.
         """
         valid = _valid(features, lengths)
-        count = lengths.clamp(min=1)[:, None, None]
-        mean = torch.where(valid, features, 0.0).sum(dim=1, keepdim=True) / count
-        centred = torch.where(valid, features - mean, 0.0)
-        variance = centred.square().sum(dim=1, keepdim=True) / count
-        return centred / variance.sqrt().clamp(min=STD_FLOOR)
+        return torch.where(valid, _standardised(features, valid), 0.0)
 
 
 class ActiveNormalizer(nn.Module):
@@ -358,12 +354,7 @@ class ActiveNormalizer(nn.Module):
             level = (power * active).sum(dim=1, keepdim=True)
             level = level / active.sum(dim=1, keepdim=True).clamp(min=1)
             active = valid[..., 0] & (power >= level * 10 ** (-ACTIVE_DB / 10))
-        count = active.sum(dim=1).clamp(min=1)[:, None, None]
-        active = active[..., None]
-        mean = torch.where(active, features, 0.0).sum(dim=1, keepdim=True) / count
-        centred = features - mean
-        variance = torch.where(active, centred, 0.0).square().sum(dim=1, keepdim=True) / count
-        normal = centred / variance.sqrt().clamp(min=STD_FLOOR)
+        normal = _standardised(features, active[..., None])
         return torch.where(valid, normal.clamp(min=-LOWEST), 0.0)
 
 
@@ -501,6 +492,15 @@ def make_normalizer(kind: str, n_mels: int) -> nn.Module:
             return NoNormalizer()
     *most, last = map(repr, NORMALIZERS)
     raise ValueError(f"normalizer {kind!r}, expected {', '.join(most)} or {last}")
+
+
+def _standardised(features: Tensor, chosen: Tensor) -> Tensor:
+    """`(B, T, F)` features less the mean, over the deviation, of the `(B, T, 1)` chosen frames."""
+    count = chosen.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = torch.where(chosen, features, 0.0).sum(dim=1, keepdim=True) / count
+    centred = features - mean
+    variance = torch.where(chosen, centred, 0.0).square().sum(dim=1, keepdim=True) / count
+    return centred / variance.sqrt().clamp(min=STD_FLOOR)
 
 
 def _valid(features: Tensor, lengths: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
 
@@ -19,10 +18,8 @@ from asr.emission import (
     Detector,
     End,
     Piece,
-    emissions,
-    like_length,
-    read_ahead,
     read_pieces,
+    run,
     silent,
     total_duration,
 )
@@ -142,7 +139,7 @@ class Transcriber:
         sources = [self._source(each, sample_rate) for each in (audio if is_list else [audio])]
         numbered = self._transcribe(
             sources, channel, speakers, progress,
-            ahead=not all(isinstance(each, AudioArray) for each in sources),
+            is_ahead=not all(isinstance(each, AudioArray) for each in sources),
         )  # fmt: skip
         found: dict[int, Transcript] = {}
         for number, result in numbered:
@@ -221,7 +218,7 @@ class Transcriber:
         channel: int | str | None,
         speakers: Sequence[str],
         progress: AudioProgress,
-        ahead: bool = True,
+        is_ahead: bool = True,
     ) -> Iterator[tuple[int, Transcript | Exception]]:
         """Yield the number of each source and its transcript, or what is wrong with it."""
         if isinstance(channel, str) and channel != "each":
@@ -235,35 +232,19 @@ class Transcriber:
             read_pieces(number, source, rate, read, speakers, self.detector)
             for number, source in enumerate(sources)
         )
-        items = read_ahead(recordings, rate) if ahead else chain.from_iterable(recordings)
         segments: dict[int, list[Segment]] = {}
-        failed: dict[int, Exception] = {}
-        done = 0  # samples
-        for batch in like_length(items, rate):
-            if isinstance(batch, End):
-                own = segments.pop(batch.number, [])
-                error = failed.pop(batch.number, batch.error)
-                done += batch.behind
-                progress(done / rate, total)
-                yield (
-                    batch.number,
-                    error
-                    or Transcript(
-                        tuple(sorted(own, key=lambda segment: segment.start)),
-                        batch.num_samples / rate,
-                    ),
-                )
+        for each in run(
+            self.recognizer, recordings, self._decode,
+            total=total, progress=progress, is_ahead=is_ahead,
+        ):  # fmt: skip
+            if isinstance(each, End):
+                own = segments.pop(each.number, [])
+                in_order = tuple(sorted(own, key=lambda segment: segment.start))
+                yield each.number, each.error or Transcript(in_order, each.num_samples / rate)
                 continue
-            wanted = [piece for piece in batch if piece.number not in failed]
-            for pieces, result in emissions(self.recognizer, wanted, self._decode):
-                if isinstance(result, ValueError):
-                    failed[pieces[0].number] = result
-                    continue
-                for piece, segment in zip(pieces, result, strict=True):
-                    if segment.words:
-                        segments.setdefault(piece.number, []).append(segment)
-            done += sum(piece.behind for piece in batch)
-            progress(done / rate, total)
+            for piece, segment in zip(*each, strict=True):
+                if segment.words:
+                    segments.setdefault(piece.number, []).append(segment)
 
     def _decode(self, pieces: Sequence[Piece], log_probs: Tensor, lengths: Tensor) -> list[Segment]:
         """Make a segment of each piece."""
