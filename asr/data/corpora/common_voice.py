@@ -6,13 +6,13 @@ https://commonvoice.mozilla.org, CC0 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from asr.data.corpora.layout import Content, inner, recording_of
-from asr.data.manifest import Entry, rows_of
-from asr.data.records import BadLineError, Columns, read_records
+from asr.data.corpora.layout import Content, entries, inner, recording_of
+from asr.data.manifest import rows_of
+from asr.data.records import Columns, Record, read_records
 from asr.data.splits import SPLITS
 
 CLIPS = "clips"
@@ -37,7 +37,12 @@ class CommonVoice:
         if folder != source and len(folders) > 2:
             raise ValueError(f"{source}: holds {len(folders) - 1} languages, expected one of them")
         tables = _tables(folder)
-        splits = {split: rows_of(_entries(path, folder), folder) for split, path in tables.items()}
+        splits = {
+            split: rows_of(
+                entries(path, read_records(path, COLUMNS), partial(_record, folder=folder)), folder
+            )
+            for split, path in tables.items()
+        }
         return Content(splits)
 
 
@@ -49,16 +54,9 @@ def _tables(folder: Path) -> dict[str, Path]:
     return {"train": folder / VALIDATED} if (folder / VALIDATED).is_file() else {}
 
 
-def _entries(table: Path, folder: Path) -> Iterator[Entry]:
-    for line, record in read_records(table, COLUMNS, notice=lambda told: None):
-        if isinstance(record, BadLineError):
-            yield table, line, record
-            continue
-        written = {name: value for name, value in record.items() if value != "" or name == "text"}
-        try:
-            # Releases before 2020 have no ending; who converts the clips leaves the tables as is.
-            clip = inner(str(record["audio_filepath"])).removesuffix(".mp3")
-            name = recording_of(folder / CLIPS, clip, ".mp3")
-            yield table, line, {**written, "audio_filepath": f"{CLIPS}/{name}", "id": clip}
-        except BadLineError as error:
-            yield table, line, error
+def _record(record: Record, folder: Path) -> Record:
+    written = {name: value for name, value in record.items() if value != "" or name == "text"}
+    # Releases before 2020 have no ending; who converts the clips leaves the tables as they are.
+    clip = inner(str(record["audio_filepath"])).removesuffix(".mp3")
+    name = recording_of(folder / CLIPS, clip, ".mp3")
+    return {**written, "audio_filepath": f"{CLIPS}/{name}", "id": clip}

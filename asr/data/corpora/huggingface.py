@@ -6,13 +6,13 @@ https://huggingface.co/docs/datasets/audio_dataset
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from asr.data.corpora.layout import Content, inner, split_of
+from asr.data.corpora.layout import Content, entries, inner, split_of
 from asr.data.manifest import Entry, rows_of
-from asr.data.records import BadLineError, Columns, read_records
+from asr.data.records import Columns, Record, read_records
 
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")  # the first that is there is read
 COLUMNS: Columns = {"audio_filepath": "file_name"}
@@ -38,7 +38,8 @@ class HuggingFace:
         by_split: defaultdict[str, list[Entry]] = defaultdict(list)
         for table in tables:
             of_folder = split_of(table.parent.name) if table.parent != source else None
-            for entry in _entries(table, source):
+            record = partial(_record, folder=table.parent, source=source)
+            for entry in entries(table, read_records(table, COLUMNS), record):
                 name = entry[2].get("audio_filepath") if isinstance(entry[2], dict) else None
                 first = split_of(PurePosixPath(str(name)).parts[0]) if name else None
                 by_split[of_folder or first or "train"].append(entry)
@@ -49,13 +50,8 @@ def _table(folder: Path) -> Path | None:
     return next((folder / name for name in TABLES if (folder / name).is_file()), None)
 
 
-def _entries(table: Path, source: Path) -> Iterator[Entry]:
-    for line, record in read_records(table, COLUMNS, notice=lambda told: None):
-        if isinstance(record, BadLineError) or not isinstance(record.get("audio_filepath"), str):
-            yield table, line, record
-            continue
-        try:
-            path = table.parent / inner(record["audio_filepath"])
-            yield table, line, {**record, "audio_filepath": path.relative_to(source).as_posix()}
-        except BadLineError as error:
-            yield table, line, error
+def _record(record: Record, folder: Path, source: Path) -> Record:
+    if not isinstance(record.get("audio_filepath"), str):
+        return record
+    path = folder / inner(record["audio_filepath"])
+    return {**record, "audio_filepath": path.relative_to(source).as_posix()}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from asr.audio import AUDIO_SUFFIXES, find_audio
 from asr.data.corpus_folder import STATE_DIR, Advance, Conversion, Say, corpus_folder
-from asr.data.manifest import Row, findings, utterances
+from asr.data.manifest import Entry, Row, findings, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
-from asr.data.records import BadLineError
+from asr.data.records import BadLineError, Record, read_lines
 from asr.data.splits import MAX_RECORD_BYTES, RECORD_FILE, Draw, draw_splits
 from asr.text import TextNormalizer
 from asr.untrusted import read_json, shown
+
+T = TypeVar("T")
 
 # What others call train, dev and test; longer names are theirs too: train-clean-100, test_other.
 SPLIT_NAMES = {
@@ -87,6 +89,32 @@ def inner(name: str) -> str:
     if path.is_absolute() or ".." in path.parts:
         raise BadLineError(f"{shown(name)} leads out of the corpus, expected a path inside")
     return str(path)
+
+
+def entries(
+    path: Path, items: Iterable[tuple[int, T | BadLineError]], record_of: Callable[[T], Record]
+) -> Iterator[Entry]:
+    """Make an entry of each line of a file.
+
+    Args:
+        path: of the file.
+        items: line number, and what stands there or why that cannot be read.
+        record_of: makes a manifest's record of it, or raises BadLineError.
+    """
+    for line, item in items:
+        try:
+            if isinstance(item, BadLineError):
+                raise item
+            yield path, line, record_of(item)
+        except BadLineError as error:
+            yield path, line, error
+
+
+def filled_lines(path: Path, expected: str) -> Iterator[tuple[int, str | BadLineError]]:
+    """Read the lines of a text as `read_lines` does, without the empty ones."""
+    for number, line in read_lines(path, expected):
+        if isinstance(line, BadLineError) or line.strip():
+            yield number, line
 
 
 def find_recordings(source: Path) -> tuple[list[Path], list[Path]]:

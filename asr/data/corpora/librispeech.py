@@ -10,11 +10,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from asr.data.corpora.layout import Content, find_recordings, inner, split_of
+from asr.data.corpora.layout import Content, entries, filled_lines, find_recordings, inner, split_of
 from asr.data.manifest import Entry, rows_of
-from asr.data.records import BadLineError, read_lines
+from asr.data.records import BadLineError, Record
 from asr.untrusted import shown
 
 TEXTS = ".trans.txt"
@@ -35,14 +36,17 @@ class LibriSpeech:
         files = [path for path in others if path.name.endswith(TEXTS)]
         if not files:
             raise ValueError(f"{source}: holds no *{TEXTS}, expected one in each chapter's folder")
+
+        def rows(path: Path) -> Iterator[Entry]:
+            record = partial(_record, folder=path.parent, source=source, recordings=recordings)
+            return entries(path, filled_lines(path, "a file of texts"), record)
+
         by_split: defaultdict[str, list[Path]] = defaultdict(list)
         for path in files:
             folders = path.relative_to(source).parts[:-1]
             by_split[next(filter(None, map(split_of, folders)), "train")].append(path)
         splits = {
-            split: rows_of(
-                (each for path in own for each in _entries(path, source, recordings)), source
-            )
+            split: rows_of((each for path in own for each in rows(path)), source)
             for split, own in by_split.items()
         }
         num_texts = sum(map(len, splits.values()))
@@ -55,20 +59,7 @@ def _key(path: Path) -> str:
     return unicodedata.normalize("NFC", str(path))
 
 
-def _entries(path: Path, source: Path, recordings: Mapping[str, Path]) -> Iterator[Entry]:
-    for line, text in read_lines(path, "a file of texts"):
-        if isinstance(text, BadLineError):
-            yield path, line, text
-        elif text.strip():
-            try:
-                yield path, line, _record(text, path.parent, source, recordings)
-            except BadLineError as error:
-                yield path, line, error
-
-
-def _record(
-    text: str, folder: Path, source: Path, recordings: Mapping[str, Path]
-) -> dict[str, object]:
+def _record(text: str, folder: Path, source: Path, recordings: Mapping[str, Path]) -> Record:
     name, _, words = text.strip().partition(" ")
     if not words.strip():
         raise BadLineError(f"{shown(text)}, expected an id and its text")

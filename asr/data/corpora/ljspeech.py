@@ -5,13 +5,13 @@ Keith Ito and Linda Johnson, "The LJ Speech Dataset", 2017, public domain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from asr.data.corpora.layout import Content, inner, recording_of
-from asr.data.manifest import Entry, rows_of
-from asr.data.records import BadLineError, read_lines
+from asr.data.corpora.layout import Content, entries, filled_lines, inner, recording_of
+from asr.data.manifest import rows_of
+from asr.data.records import BadLineError, Record
 from asr.untrusted import shown
 
 TABLE = "metadata.csv"
@@ -31,21 +31,13 @@ class LjSpeech:
         table = source / TABLE
         if not table.is_file():
             raise ValueError(f"{source}: holds no {TABLE}, expected one beside {FOLDER}/")
-        return Content({"train": rows_of(_entries(table, source), source)})
+        rows = entries(
+            table, filled_lines(table, "a table of texts"), partial(_record, source=source)
+        )
+        return Content({"train": rows_of(rows, source)})
 
 
-def _entries(table: Path, source: Path) -> Iterator[Entry]:
-    for line, text in read_lines(table, "a table of texts"):
-        if isinstance(text, BadLineError):
-            yield table, line, text
-        elif text.strip():
-            try:
-                yield table, line, _record(text, source)
-            except BadLineError as error:
-                yield table, line, error
-
-
-def _record(text: str, source: Path) -> dict[str, object]:
+def _record(text: str, source: Path) -> Record:
     name, *columns = (column.strip() for column in text.split("|"))
     if not name or len(columns) not in (1, 2):
         raise BadLineError(f"{shown(text)}, expected id|text|normalised text")
