@@ -1,4 +1,4 @@
-"""A corpus of tones, a letter each, of any size, written in a second."""
+"""A corpus of tones, a letter each, of any size, written in a second; a model that is of no use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from asr.model_file import save_model
+from asr.recognizer import ModelSpec, Part, Recognizer
 
 RATE = 8000  # [Hz]
 TONES = {"a": 400.0, "b": 900.0, "c": 1700.0, "d": 2900.0}  # [Hz]
@@ -41,3 +44,13 @@ def write_corpus(
     manifest = folder / f"{name}.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return manifest
+
+
+def save_untrained_model(path: Path, alphabet: str = "abcd ", sample_rate: int = RATE) -> None:
+    """Write a small model that learnt nothing, where it does not matter what it writes."""
+    spec = ModelSpec(
+        Part("LogMel", {"sample_rate": sample_rate, "n_mels": 40}),
+        Part("BiLstmCtc", {"hidden_size": 16, "num_layers": 1, "channels": 4}),
+        alphabet, {},
+    )  # fmt: skip
+    save_model(path, Recognizer(spec), {})

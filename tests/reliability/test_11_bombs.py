@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.model_file import save_model
-from asr.recognizer import ModelSpec, Part, Recognizer
 from tests.audio_files import riff
 from tests.cli.conftest import RATE, tones
 from tests.reliability.attack import MORE_S, ROOT, Attacker, Outcome, attacker
+from tests.reliability.corpus import save_untrained_model
 
 Survived = Callable[[str, int, int], None]
 
@@ -71,12 +70,7 @@ def asr() -> Iterator[Attacker]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that was never trained: what it writes is no matter here."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    spec = ModelSpec(
-        Part("LogMel", {"sample_rate": RATE, "n_mels": 40}),
-        Part("BiLstmCtc", {"hidden_size": 16, "num_layers": 1, "channels": 4}),
-        "abc ", {},
-    )  # fmt: skip
-    save_model(path, Recognizer(spec), {})
+    save_untrained_model(path, "abc ", RATE)
     return path
 
 

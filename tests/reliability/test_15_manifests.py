@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.model_file import save_model
-from asr.recognizer import ModelSpec, Part, Recognizer
 from tests.reliability.attack import Attacker, Outcome, attacker
-from tests.reliability.corpus import write_corpus
+from tests.reliability.corpus import save_untrained_model, write_corpus
 
 Survived = Callable[[str, int, int], None]
 
@@ -36,12 +34,7 @@ class Yard:
         self.canary.mkdir()
         (self.canary / "secret.txt").write_text(SECRET)
         self.model = folder / "model.safetensors"
-        spec = ModelSpec(
-            Part("LogMel", {"sample_rate": 8000, "n_mels": 40}),
-            Part("BiLstmCtc", {"hidden_size": 16, "num_layers": 1, "channels": 4}),
-            "abcd ", {},
-        )  # fmt: skip
-        save_model(self.model, Recognizer(spec), {})
+        save_untrained_model(self.model)
         os.mkfifo(folder / "fifo.wav")
         (folder / "zero.wav").symlink_to("/dev/zero")
         self.server = socket.create_server(("127.0.0.1", 0))

@@ -18,10 +18,8 @@ from asr.data.shar import INDEX_FILE
 from asr.data.shar_writer import SharSettings, SharWriter
 from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram_file import save_ngram_model
-from asr.model_file import save_model
-from asr.recognizer import ModelSpec, Part, Recognizer
 from tests.reliability.attack import CLOSED, HUNG_S, MORE_BYTES, Attacker, attacker
-from tests.reliability.corpus import write_corpus
+from tests.reliability.corpus import save_untrained_model, write_corpus
 
 Survived = Callable[[str, int, int], None]
 
@@ -81,12 +79,7 @@ class House:
         self.manifest = write_corpus(folder / "corpus", 3, seed=29)
         self.audio = folder / "corpus" / "train0.wav"
         self.model = folder / "model.safetensors"
-        spec = ModelSpec(
-            Part("LogMel", {"sample_rate": 8000, "n_mels": 40}),
-            Part("BiLstmCtc", {"hidden_size": 16, "num_layers": 1, "channels": 4}),
-            "abcd ", {},
-        )  # fmt: skip
-        save_model(self.model, Recognizer(spec), {})
+        save_untrained_model(self.model)
         self.lm = folder / "lm.arpa"
         self.words = folder / "words.txt"
         self.words.write_text("a\nb\n")
