@@ -59,7 +59,10 @@ class WaveformAugment:
     @property
     def longest_pauses_s(self) -> float:
         """What pauses add to a waveform at most [s]: before it, behind it, and to the next one."""
-        return 3 * self.pauses.longest_s if self.pauses is not None else 0.0
+        if self.pauses is None:
+            return 0.0
+        most = 2 * (self.pauses.around > 0) + (self.pauses.joined > 0)
+        return most * self.pauses.longest_s
 
     @property
     def adds_row(self) -> bool:

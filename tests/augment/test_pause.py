@@ -124,6 +124,13 @@ def test_pauses_come_before_noise_and_gain():
 
 
 @pytest.mark.parametrize(
+    ("settings", "longest_s"), [({}, 0.0), ({"around": 0.1}, 4.0), ({"joined": 0.1}, 2.0)]
+)
+def test_the_longest_pauses_are_those_that_may_be_drawn(settings, longest_s):
+    assert WaveformAugment(pauses=Pauses(**settings)).longest_pauses_s == longest_s
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"around": 1.5}, "probability 1.5, expected 0 to 1"),
