@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import statistics
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +39,7 @@ from asr.data.checks import (
 from asr.data.manifest import Utterance, findings, scan_manifest, utterances, write_manifest
 from asr.data.remarks import amount_remark, figure_remark, space_remark, tag_remark
 from asr.finding import Finding, Kind, Severity, describe_error, row_of
+from asr.picture import png
 from asr.text import CharTokenizer, TextNormalizer
 
 if TYPE_CHECKING:
@@ -462,12 +461,7 @@ def draw_examination(
         figure.legend(
             handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=11
         )
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        # A text or a name may hold letters that the font lacks: boxes stand for them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(picture, dpi=120, format="png")
-    replace_bytes(path, picture.getbuffer())
+    replace_bytes(path, png(figure))
 
 
 def _draw(axes: Axes, quantity: Quantity, examination: Examination) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from xml.etree import ElementTree
 from asr.metrics.calibration import Reliability
 from asr.metrics.error_rate import ErrorCounts
 from asr.metrics.interval import Interval
+from asr.picture import png
 from asr.report.evaluation import Slices
 from asr.report.wording import number
 
@@ -396,12 +396,3 @@ def plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
-
-
-def png(figure: Figure) -> bytes:
-    """Encode a figure; letters that the font lacks are boxes."""
-    image = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()

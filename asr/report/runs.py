@@ -18,6 +18,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from asr.picture import png
 from asr.report.wording import RATE_NAMES, Setting, counted, shortened, visible
 from asr.untrusted import read_text, shown
 
@@ -447,7 +448,7 @@ def draw_runs(runs: GroupedRuns) -> bytes:
     # Imported here: `asr runs` needs neither for its table.
     from matplotlib.figure import Figure
 
-    from asr.report.plots import plain, png
+    from asr.report.plots import plain
 
     drawn = runs.columns if 0 < len(runs.columns) <= MOST_PANELS else ()
     count = max(len(drawn), 1) + 1

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import heapq
-import io
 import itertools
 import json
 import math
 import resource
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +22,8 @@ from asr.augment import WaveformAugment
 from asr.data.dataset import Batch, Request, Window, load_request
 from asr.data.manifest import Utterance
 from asr.decoder import Greedy
-from asr.font import fonts_for
 from asr.memory import machine_memory
+from asr.picture import png, tell_missing
 from asr.recognizer import Recognizer
 from asr.trainer.distributed import World
 from asr.trainer.log import VALIDATION_FIELDS, RunLog, rows_of
@@ -96,9 +93,8 @@ class Diagnostics:
             chosen = dev[:: max(len(dev) // DRAWN, 1)][:DRAWN]
             requests = [Request(0, utterance, ()) for utterance in chosen]
             decoded = self._decode_all(requests)
-            texts = "".join(f"{each.id}{each.reference}{each.hypothesis}" for each in decoded)
-            with fonts_for(texts) as note:
-                draw_alignments(run_dir / "alignments.png", decoded)
+            note = tell_missing(f"{each.id}{each.reference}{each.hypothesis}" for each in decoded)
+            draw_alignments(run_dir / "alignments.png", decoded)
             if note and note != self._note:
                 self.log.warn("%s", note)
             self._note = note
@@ -405,7 +401,7 @@ def draw_curves(run_dir: Path, has_words: bool = True) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize="small")
-    _save(figure, run_dir / "curves.png")
+    replace_bytes(run_dir / "curves.png", png(figure), durable=False)
 
 
 def _columns(path: Path) -> dict[str, list[float]]:
@@ -451,14 +447,4 @@ def draw_alignments(path: Path, decoded: Sequence[Decoded]) -> None:
         below.set(xlim=(0, end_s), ylim=(0, 1.15), xlabel="time [s]")
         below.set_ylabel("probability\n(grey: blank)")
         below.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    # In memory first: the picture is replaced whole, and a full disk is told with the file's name.
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        # A text or a name may hold letters that the font lacks: boxes stand for them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(picture, dpi=120, format="png")
-    replace_bytes(path, picture.getbuffer(), durable=False)
+    replace_bytes(path, png(figure), durable=False)

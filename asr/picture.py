@@ -1,13 +1,18 @@
-"""Fonts that have the letters of a picture: installed ones, or the package to install."""
+"""Pictures as PNG, in fonts that have their letters: installed ones, or the package to install."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
+import warnings
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import regex
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 USUAL = "DejaVu Sans"  # matplotlib brings it along: Latin, Greek, Cyrillic, Arabic, Hebrew and more
 NO_LETTERS = "LastResort"  # in the file's name: a font of a box for each script
@@ -15,29 +20,40 @@ CJK = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}]")
 CJK_PACKAGE, OTHER_PACKAGE = "fonts-noto-cjk", "fonts-noto-core"  # of Debian and Ubuntu
 
 
-@contextmanager
-def fonts_for(text: str) -> Iterator[str]:
-    """Draw with fonts that have all letters of a text, as far as such are installed.
+def png(figure: Figure) -> bytes:
+    """Encode a figure, its texts in fonts that have their letters; boxes where none is installed.
 
-    Args:
-        text: what the picture will show.
-
-    Yields:
-        A line on what no font has, and the package that does; empty where there is nothing to tell.
+    Texts that are drawn anew with each picture, as numbers along an axis are, keep the usual font.
     """
-    from matplotlib import rc_context
+    from matplotlib.text import Text
 
-    families, missing = choose_fonts("".join(sorted(set(text))))
-    note = ""
-    if missing:
-        package = CJK_PACKAGE if CJK.search(missing) else OTHER_PACKAGE
-        shown = missing if len(missing) <= 10 else f"{missing[:10]}..."
-        note = (
-            f"no font here has {shown}: pictures have boxes there; on Debian and Ubuntu, apt-get "
-            f"install {package}"
-        )
-    with rc_context({"font.family": list(families)}):
-        yield note
+    texts = figure.findobj(Text)
+    families, _ = choose_fonts(_letters(text.get_text() for text in texts))
+    for text in texts:
+        text.set_fontfamily(families)
+    image = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
+
+
+def tell_missing(texts: Iterable[str]) -> str:
+    """Tell which letters of texts no installed font has, and the package that does; else ""."""
+    _, missing = choose_fonts(_letters(texts))
+    if not missing:
+        return ""
+    package = CJK_PACKAGE if CJK.search(missing) else OTHER_PACKAGE
+    shown = missing if len(missing) <= 10 else f"{missing[:10]}..."
+    return (
+        f"no font here has {shown}: pictures have boxes there; on Debian and Ubuntu, apt-get "
+        f"install {package}"
+    )
+
+
+def _letters(texts: Iterable[str]) -> str:
+    """Each character of texts once."""
+    return "".join(sorted(set().union(*texts)))
 
 
 @lru_cache(maxsize=8)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
-from matplotlib import rcParams
+from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
-from asr.font import USUAL, choose_fonts, fonts_for
+from asr.picture import USUAL, choose_fonts, png, tell_missing
 
 LETTERS = "\U0002a700\U0002a701"  # Han of a plane that hardly a font has
 
@@ -51,10 +51,25 @@ def test_the_usual_font_where_it_has_all() -> None:
 
 def test_a_font_that_is_installed_is_found(installed: str) -> None:
     assert choose_fonts("a" + LETTERS) == ((USUAL, installed), "")
-    with fonts_for("a" + LETTERS) as note:
-        assert rcParams["font.family"] == [USUAL, installed]
-    assert note == ""
-    assert rcParams["font.family"] != [USUAL, installed]
+    assert tell_missing(["a", LETTERS]) == ""
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_yticks([0, 1], ["plain", LETTERS])
+    title = axes.set_title(LETTERS[0])
+    assert png(figure).startswith(b"\x89PNG")
+    for text in (title, *axes.get_yticklabels()):
+        assert text.get_fontfamily() == [USUAL, installed]
+
+
+def test_letters_of_a_font_are_drawn_and_not_boxes(installed: str) -> None:
+    def drawn(text: str) -> bytes:
+        figure = Figure(figsize=(1, 1))
+        figure.text(0.2, 0.5, text, fontsize=30)
+        return png(figure)
+
+    boxes = {drawn(letter) for letter in ("\U0002a702", "\U0002a703")}
+    assert len(boxes) == 1
+    assert drawn(LETTERS[0]) not in boxes
 
 
 @pytest.mark.parametrize(
@@ -63,7 +78,6 @@ def test_a_font_that_is_installed_is_found(installed: str) -> None:
 def test_what_no_font_has_is_told_with_the_package(letters: str, package: str) -> None:
     families, missing = choose_fonts(letters)
     assert (families, missing) == ((USUAL,), letters)
-    with fonts_for(letters * 20) as note:
-        pass
+    note = tell_missing([letters * 20])
     assert note.startswith(f"no font here has {letters}: pictures have boxes there")
     assert note.endswith(f"apt-get install {package}")
