@@ -205,7 +205,7 @@ class Audio:
 
 
 def measure_audio(utterance: Utterance, decode_up_to_s: float) -> Audio:
-    """Measure an utterance at its file's own rate, channels averaged.
+    """Measure an utterance at its file's own rate, channels averaged, or the one that it is on.
 
     Args:
         utterance: which part of which file.
@@ -225,7 +225,9 @@ def measure_audio(utterance: Utterance, decode_up_to_s: float) -> Audio:
     duration_s = left_s if duration is None else min(duration, left_s)
     if duration_s > decode_up_to_s:
         return Audio(info.sample_rate, info.duration, duration_s, None)
-    waveform = load_audio(path, info.sample_rate, offset=offset, duration=duration)
+    waveform = load_audio(
+        path, info.sample_rate, offset=offset, duration=duration, channel=utterance.channel
+    )
     signal = measure_signal(waveform, info.sample_rate)
     return Audio(info.sample_rate, info.duration, len(waveform) / info.sample_rate, signal)
 
@@ -354,7 +356,7 @@ class Examined:
     @property
     def audio_keys(self) -> list[object]:
         """Equal keys mean equal audio: the place in a file, and the samples where known."""
-        place = os.path.normpath(self.utterance.audio_filepath), self.utterance.offset
+        place = self.utterance.place
         signal = self.audio and self.audio.signal
         return [place, signal.digest] if signal and signal.peak else [place]
 

@@ -267,7 +267,9 @@ def place_audio(
             else:
                 utterance = replace(job.utterance, duration=done.duration)
                 if job.name is not None:
-                    utterance = replace(utterance, audio_filepath=folder / job.name, offset=0.0)
+                    utterance = replace(
+                        utterance, audio_filepath=folder / job.name, offset=0.0, channel=None
+                    )
                 placed[job.split].append(utterance)
                 if job.name is not None and done.written is not None:
                     num_clipped += done.written.num_clipped > 0
@@ -357,7 +359,9 @@ def _place(
             return _Done(before.num_samples / rate, before)
         duration = utterance.duration if job.is_part else None
         path, offset = utterance.audio_filepath, utterance.offset
-        waveform = load_audio(path, rate, offset=offset, duration=duration)
+        waveform = load_audio(
+            path, rate, offset=offset, duration=duration, channel=utterance.channel
+        )
     except (ValueError, OSError) as error:
         return utterance.finding(Kind.UNREADABLE_AUDIO, describe_error(error))
     if wrong := check_length(utterance, len(waveform) / rate, tolerance_s):
@@ -401,8 +405,7 @@ def _fingerprint(job: _Job, conversion: Conversion) -> str:
         str(utterance.audio_filepath.absolute()),
         status.st_size,
         status.st_mtime_ns,
-        utterance.offset,
-        utterance.duration,
+        *utterance.part,
         job.is_part,
         conversion.duration_tolerance_s,
         conversion.sample_rate,

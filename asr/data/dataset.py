@@ -147,6 +147,7 @@ def load_utterance(utterance: Utterance, sample_rate: int) -> NDArray[np.float32
         sample_rate,
         offset=utterance.offset,
         duration=utterance.duration,
+        channel=utterance.channel,
     )
 
 

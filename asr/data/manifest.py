@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 MANIFEST_SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES)
 FIELDS = frozenset(FIELD_NAMES)
 MAX_SECONDS = 1e9  # [s] what is longer is no time but a slip
+MAX_CHANNELS = 1024  # more than any format has
 SHOWN_LINES = 5  # numbers of further bad lines, in a message
 MAX_BAD_LINES = 100_000  # bad lines of a manifest that are listed, where they are not the fewer
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -45,6 +46,7 @@ class Utterance:
         id: unique in its manifest.
         speaker: None where the manifest does not say.
         offset: where in the file the utterance begins [s].
+        channel: of the file that it is on, from 0; None for the mean of all.
         extra: further fields of the line, as they are.
         manifest: where it was read; None where it was not, or comes from shards.
         line: of the manifest, from 1.
@@ -56,6 +58,7 @@ class Utterance:
     id: str
     speaker: str | None = None
     offset: float = 0.0
+    channel: int | None = None
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
     manifest: Path | None = field(default=None, compare=False)
     line: int | None = field(default=None, compare=False)
@@ -64,6 +67,17 @@ class Utterance:
     def where(self) -> str:
         """`manifest:line`, or the id where that is not known."""
         return self.id if self.manifest is None else f"{self.manifest}:{self.line}"
+
+    @property
+    def part(self) -> list[float | None]:
+        """Which part of its file it is: duration, offset, and the channel where there is one."""
+        channel = [] if self.channel is None else [self.channel]
+        return [self.duration, self.offset, *channel]
+
+    @property
+    def place(self) -> tuple[str, float, int | None]:
+        """File, offset and channel: where the utterance is."""
+        return os.path.normpath(self.audio_filepath), self.offset, self.channel
 
     def finding(self, kind: Kind, reason: str) -> Finding:
         """What is wrong with this utterance."""
@@ -97,8 +111,9 @@ def read_manifest(
     JSON lines or an array (`.jsonl`, `.json`), or a table with a header (`.csv`, `.tsv`), in the
     forms that `asr.data.records` knows. Fields: `audio_filepath` (relative to the manifest's
     folder, or absolute; never a URL or a command) and `text`; optional `duration` [s], `id`,
-    `speaker`, `offset` [s]; others are kept in `extra`. Without `id` it is `audio_filepath` as
-    written, with `@offset` where the offset is not 0. Audio is not looked at.
+    `speaker`, `offset` [s], `channel` (of the file, from 0; else the mean of all); others are kept
+    in `extra`. Without `id` it is `audio_filepath` as written, with `#channel` where there is one
+    and `@offset` where that is not 0. Audio is not looked at.
 
     Args:
         path: a regular file.
@@ -178,7 +193,7 @@ def rows_of(entries: Iterable[Entry], folder: Path) -> list[Row]:
             # An id of ours has six digits of the offset, as ever: two parts of a long recording
             # may need all of them, and the duration.
             is_named = isinstance(record, dict) and record.get("id")
-            if first is not row and not is_named and _part(first) != _part(row):
+            if first is not row and not is_named and first.part != row.part:
                 length = "" if row.duration is None else f"+{row.duration!r}"
                 stem = row.id.removesuffix(f"@{row.offset:g}")
                 row = replace(row, id=f"{stem}@{row.offset!r}{length}")
@@ -191,10 +206,6 @@ def rows_of(entries: Iterable[Entry], folder: Path) -> list[Row]:
         if isinstance(row, Finding):
             bad.append(row)
     return rows
-
-
-def _part(utterance: Utterance) -> tuple[float, float | None]:
-    return utterance.offset, utterance.duration
 
 
 def scan_manifests(
@@ -297,6 +308,8 @@ def manifest_bytes(path: Path | str, written: Iterable[Utterance]) -> bytes:
             record["speaker"] = utterance.speaker
         if utterance.offset:
             record["offset"] = utterance.offset
+        if utterance.channel is not None:
+            record["channel"] = utterance.channel
         where = f"utterance {utterance.id}"
         if clash := sorted(utterance.extra.keys() & FIELDS):
             raise ValueError(f"{where}: extra has {clash[0]!r}, expected another name")
@@ -332,13 +345,16 @@ def _utterance(record: Record | BadLineError, folder: Path, manifest: Path, line
         raise _wrong(record, "text", "a text")
     offset = _seconds(record, "offset", zero=True) or 0.0
     written = _existing(folder, written)
+    channel = _channel(record)
+    name = written if channel is None else f"{written}#{channel}"
     return Utterance(
         audio_filepath=folder / written,
         text=text,
         duration=_seconds(record, "duration", zero=False),
-        id=_name(record, "id") or (f"{written}@{offset:g}" if offset else written),
+        id=_name(record, "id") or (f"{name}@{offset:g}" if offset else name),
         speaker=_name(record, "speaker"),
         offset=offset,
+        channel=channel,
         extra={name: value for name, value in record.items() if name not in FIELDS},
         manifest=manifest,
         line=line,
@@ -366,6 +382,16 @@ def _seconds(record: Record, name: str, *, zero: bool) -> float | None:
     if not number or not (0 <= value <= MAX_SECONDS) or (value == 0 and not zero):
         raise _wrong(record, name, f"a number of seconds {'from 0 up' if zero else 'above 0'}")
     return float(value)
+
+
+def _channel(record: Record) -> int | None:
+    value = record.get("channel")
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value not in range(MAX_CHANNELS):  # 1.0 of a table is
+        raise _wrong(record, "channel", f"a whole number from 0 to {MAX_CHANNELS - 1}")
+    return int(value)
 
 
 def _name(record: Record, name: str) -> str | None:

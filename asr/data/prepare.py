@@ -239,10 +239,7 @@ def _overlaps(splits: Corpus) -> list[str]:
         split: {each.speaker for each in items if each.speaker is not None}
         for split, items in splits.items()
     }
-    audio = {
-        split: {(each.audio_filepath, each.offset) for each in items}
-        for split, items in splits.items()
-    }
+    audio = {split: {each.place for each in items} for split, items in splits.items()}
     pairs = [(a, b) for a in splits for b in splits if SPLITS.index(a) < SPLITS.index(b)]
     for first, second in pairs:
         shared = sorted(speakers[first] & speakers[second])

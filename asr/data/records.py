@@ -25,7 +25,7 @@ WORKBOOK_SUFFIX = ".xlsx"
 TABLE_SUFFIXES = (".csv", ".tsv", WORKBOOK_SUFFIX)
 OTHER_WORKBOOKS = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REQUIRED_FIELDS = ("audio_filepath", "text")
-NUMBER_FIELDS = ("duration", "offset")
+NUMBER_FIELDS = ("duration", "offset", "channel")
 # What others call the fields, in the order of preference; case, blanks and hyphens do not matter.
 FIELD_NAMES = {
     "audio_filepath": (
@@ -37,6 +37,7 @@ FIELD_NAMES = {
     "id": ("id", "utterance_id", "utt_id"),
     "duration": ("duration", "duration_s"),
     "offset": ("offset", "offset_s"),
+    "channel": ("channel",),
 }  # fmt: skip
 OPTIONAL_FIELDS = tuple(field for field in FIELD_NAMES if field not in REQUIRED_FIELDS)
 TAB = "\t"

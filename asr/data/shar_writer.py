@@ -201,7 +201,7 @@ def divide(utterances: Sequence[Utterance], settings: SharSettings) -> list[list
 def _fingerprint(utterances: Sequence[Utterance], settings: SharSettings) -> str:
     digest = hashlib.sha256(json.dumps([LAYOUT, asdict(settings)]).encode())
     for item in utterances:
-        row = [str(item.audio_filepath.absolute()), item.offset, item.duration, item.id, item.text]
+        row = [str(item.audio_filepath.absolute()), *item.part, item.id, item.text]
         digest.update(json.dumps([*row, item.speaker, dict(item.extra)]).encode())
     return digest.hexdigest()
 
@@ -246,7 +246,9 @@ def _encode(utterance: Utterance, settings: SharSettings) -> tuple[bytes, int, i
     if settings.audio_format == "opus" and rate not in OPUS_RATES:
         rates = ", ".join(map(str, OPUS_RATES))
         raise ValueError(f"{path}: {rate} Hz, expected one of {rates} for opus: give --sample-rate")
-    waveform = load_audio(path, rate, offset=utterance.offset, duration=utterance.duration)
+    waveform = load_audio(
+        path, rate, offset=utterance.offset, duration=utterance.duration, channel=utterance.channel
+    )
     container, subtype = AUDIO_FORMATS[settings.audio_format]
     content, _ = encode_audio(waveform, rate, container, subtype)
     return content, rate, len(waveform)

@@ -50,7 +50,7 @@ class StreamedSplits:
 
     def fingerprint(self) -> str:
         """sha256 over both splits: of dev, its ids, durations, offsets and texts."""
-        rows = [[each.id, each.duration, each.offset, each.text] for each in self.dev]
+        rows = [[each.id, *each.part, each.text] for each in self.dev]
         dev = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         return hashlib.sha256((self.train.fingerprint() + dev).encode()).hexdigest()
 

@@ -58,7 +58,7 @@ class Splits:
         digest = hashlib.sha256()
         for name, split in (("train", self.train), ("dev", self.dev)):
             for item in split:
-                row = [name, item.id, item.duration, item.offset, item.text]
+                row = [name, item.id, *item.part, item.text]
                 digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 

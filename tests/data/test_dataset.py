@@ -94,6 +94,18 @@ def test_offset_and_duration_cut_their_part_out(utterances: list[Utterance]) -> 
     np.testing.assert_array_equal(rest, samples[800:])
 
 
+def test_an_utterance_may_be_on_one_channel_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (800, 2)).astype(np.float32)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    for channel, expected in ((0, samples[:, 0]), (1, samples[:, 1]), (None, samples.mean(axis=1))):
+        one = load_utterance(Utterance(path, "a", None, "u", channel=channel), RATE)
+        np.testing.assert_allclose(one, expected, atol=1e-7)
+    example = load_example(Request(0, Utterance(path, "a", 0.1, "u", channel=2), [1]), RATE)
+    assert isinstance(example, Finding)
+    assert "channel 2" in example.reason
+
+
 def test_draws_depend_on_seed_epoch_and_id_alone(utterances: list[Utterance]) -> None:
     there = [load(each, 1, 5, vary=True) for each in utterances]
     np.random.seed(0)  # a global state that anybody may have moved

@@ -39,6 +39,7 @@ def test_every_field_of_a_json_line(tmp_path: Path) -> None:
         "id": "u1",
         "speaker": "s1",
         "offset": 1.25,
+        "channel": 1,
         "engine": {"name": "x", "rate": [1, None]},
     }
     path = manifest(tmp_path, json.dumps(line))
@@ -50,6 +51,7 @@ def test_every_field_of_a_json_line(tmp_path: Path) -> None:
             id="u1",
             speaker="s1",
             offset=1.25,
+            channel=1,
             extra={"engine": {"name": "x", "rate": [1, None]}},
         )
     ]
@@ -65,6 +67,15 @@ def test_default_ids_are_the_path_as_written_and_the_offset(tmp_path: Path) -> N
     lines = [{"audio_filepath": "a.wav", "text": "x", "offset": o} for o in (0, 1.5, 20)]
     path = manifest(tmp_path, "\n".join(map(json.dumps, lines)))
     assert [u.id for u in read_manifest(path)] == ["a.wav", "a.wav@1.5", "a.wav@20"]
+
+
+def test_each_channel_of_a_file_is_an_utterance_of_its_own(tmp_path: Path) -> None:
+    rows = "file,sentence,channel\ncall.wav,hello,0\ncall.wav,yes,1\ncall.wav,both,\n"
+    path = manifest(tmp_path, rows, "m.csv")
+    read = read_manifest(path)
+    names = ["call.wav#0", "call.wav#1", "call.wav"]
+    assert [(u.id, u.channel) for u in read] == list(zip(names, [0, 1, None], strict=True))
+    assert len({u.place for u in read}) == 3
 
 
 def test_parts_of_a_long_recording_have_ids_of_their_own(tmp_path: Path) -> None:
@@ -102,8 +113,10 @@ def test_csv_and_tsv_give_what_json_lines_give(tmp_path: Path) -> None:
     as_tsv = manifest(tmp_path, "\n".join("\t".join(row) for row in rows), "m.TSV")
     assert read_manifest(as_csv) == read_manifest(as_tsv)
     assert read_manifest(as_csv) == [
-        Utterance(tmp_path / "a.wav", "it's one", 1.5, "a.wav", "s1", 0.0, {"accent": "north"}),
-        Utterance(tmp_path / "b.wav", "two", None, "u2", None, 0.5, {"accent": ""}),
+        Utterance(
+            tmp_path / "a.wav", "it's one", 1.5, "a.wav", "s1", 0.0, None, {"accent": "north"}
+        ),
+        Utterance(tmp_path / "b.wav", "two", None, "u2", None, 0.5, None, {"accent": ""}),
     ]
 
 
@@ -148,6 +161,10 @@ def line(**fields: object) -> str:
         (line(duration=float("nan")), "bad JSON (NaN is no JSON number)"),
         (line(duration=float("inf")), "bad JSON (Infinity is no JSON number)"),
         (line(offset=-0.5), "offset is -0.5, expected a number of seconds from 0 up"),
+        (line(channel=-1), "channel is -1, expected a whole number from 0 to 1023"),
+        (line(channel=0.5), "channel is 0.5, expected a whole number from 0 to 1023"),
+        (line(channel=True), "channel is True, expected a whole number from 0 to 1023"),
+        (line(channel=10**400), "expected a whole number from 0 to 1023"),
         (line(id=""), "id is '', expected a text or a whole number"),
         (line(id=1.5), "id is 1.5, expected a text or a whole number"),
         (line(speaker=[]), "speaker is [], expected a text or a whole number"),
@@ -260,7 +277,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     written = [
         Utterance(tmp_path / "out" / "audio" / "a.wav", "na\u00efve\u2028x", 1.25, "u1", "s"),
-        Utterance(Path("/elsewhere/b.wav"), "", None, "u2", None, 3.5, {"k": [1, {"x": None}]}),
+        Utterance(Path("/elsewhere/b.wav"), "", None, "u2", None, 3.5, 0, {"k": [1, {"x": None}]}),
     ]
     path = tmp_path / "out" / "train.jsonl"
     write_manifest(path, written)
@@ -269,7 +286,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert first["audio_filepath"] == "audio/a.wav"
     assert "offset" not in first
     assert second["audio_filepath"] == "/elsewhere/b.wav"
-    assert list(second) == ["audio_filepath", "text", "id", "offset", "k"]
+    assert list(second) == ["audio_filepath", "text", "id", "offset", "channel", "k"]
 
 
 def test_paths_with_parents_are_written_by_where_they_lead(tmp_path: Path) -> None:

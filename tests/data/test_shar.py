@@ -107,7 +107,7 @@ def read_one(folder: Path, record: object) -> Utterance | Finding:
 def test_a_cut_is_an_utterance(tmp_path: Path) -> None:
     record = supervised(speaker="anna") | {"custom": {"lang": "en"}, "start": 0.5}
     assert read_one(tmp_path, record) == Utterance(
-        tmp_path / "recording.000000.tar" / "c", "Hi", 2.0, "c", "anna", 0.5, {"lang": "en"}
+        tmp_path / "recording.000000.tar" / "c", "Hi", 2.0, "c", "anna", 0.5, None, {"lang": "en"}
     )
 
 

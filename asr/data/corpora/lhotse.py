@@ -122,16 +122,16 @@ def _utterance(supervision: Any, recording: Any, start: float) -> dict[str, obje
     audio = _audio(recording)
     channels = recording.get("channel_ids") or [0]
     asked = supervision.get("channel", 0)
-    if isinstance(channels, list) and len(channels) > 1 and asked != channels:
+    if not isinstance(channels, list) or (asked != channels and asked not in channels):
         raise BadLineError(
-            f"channel {shown(asked)} of {len(channels)} in {shown(audio)}, expected a file for "
-            "each channel: write them out"
+            f"channel {shown(asked)} of {shown(channels)} in {shown(audio)}, expected one or all"
         )
     record: dict[str, object] = {
         "audio_filepath": audio,
         "text": supervision["text"],
         "offset": max(start + _number(supervision, "start"), 0.0),
         "duration": _number(supervision, "duration"),
+        "channel": channels.index(asked) if len(channels) > 1 and asked in channels else None,
         "id": supervision.get("id"),
         "speaker": supervision.get("speaker"),
     }
