@@ -27,15 +27,18 @@ def main(arguments: list[str]) -> int:
     from asr.data.manifest import read_manifest
     from asr.data.shar import INDEX_FILE
     from asr.data.shar_writer import SharSettings, SharWriter
+    from asr.data.splits import prepared_rules
+    from asr.text import TextNormalizer
 
+    utterances = read_manifest(options.manifest)
     settings = SharSettings(
         audio_format=options.format,
         shard_duration_s=options.shard_duration_h * SECONDS_PER_HOUR,
         shard_size=options.shard_size,
         seed=options.shuffle_seed,
         sample_rate=options.sample_rate,
+        text=prepared_rules(options.manifest) or TextNormalizer(),
     )
-    utterances = read_manifest(options.manifest)
     check_outputs(
         [options.folder / INDEX_FILE],
         [options.manifest, *(each.audio_filepath for each in utterances)],

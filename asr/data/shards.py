@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -25,9 +26,10 @@ from asr.data.shar import (
     summarise,
     write_index,
 )
-from asr.data.splits import read_dev, seconds
+from asr.data.splits import agreed_rules, prepared_rules, read_dev, seconds
 from asr.finding import Finding
 from asr.text import AUTO, CharTokenizer, TextNormalizer, unit_of
+from asr.untrusted import record
 
 # --- the splits of such a training --------------------------------------------------------------
 
@@ -87,6 +89,9 @@ def load_shar(
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     folder = SharFolder(train)
+    manifests = [Path(dev)] if isinstance(dev, str) else [Path(each) for each in dev]
+    prepared = [(path.parent, prepared_rules(path)) for path in manifests]
+    text = agreed_rules([(folder, written_rules(folder)), *prepared], text, notice)
     index = open_index(folder, text, notice, need_characters=alphabet is None)
     if not index.utterances:
         raise ValueError(f"{folder}: no utterance in {len(index.shards)} shards, expected some")
@@ -98,6 +103,19 @@ def load_shar(
     if text.unit == AUTO:
         text = replace(text, unit=unit_of(index.characters))
     return StreamedSplits(source, dev_split, text, tokenizer.alphabet)
+
+
+def written_rules(folder: SharFolder) -> TextNormalizer | None:
+    """The text rules of the manifest that `asr shar` wrote a folder from, where it had some.
+
+    Raises:
+        ValueError: an index that is damaged or does not fit the shards.
+        OSError: unreadable.
+    """
+    index = read_index(folder)
+    if index is None or index.made_of is None or index.text == TextNormalizer().settings():
+        return None
+    return record(TextNormalizer, index.text, f"{folder.where(INDEX_FILE)}: text")
 
 
 def open_index(

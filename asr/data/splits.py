@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -113,7 +113,8 @@ def load_splits(
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit}, expected at least 1 utterance of each split")
     _check_fold(folds, fold, dev)
-    text = agreed_rules([*_paths(train), *_paths(dev or ())], text, notice)
+    manifests = [*_paths(train), *_paths(dev or ())]
+    text = agreed_rules([(path.parent, prepared_rules(path)) for path in manifests], text, notice)
     rows = sift(_read(train, text), check_text)
     dev_utterances: tuple[Utterance, ...] = ()
     if folds:
@@ -250,31 +251,32 @@ def prepared_rules(manifest: Path) -> TextNormalizer | None:
 
 
 def agreed_rules(
-    manifests: Sequence[Path], asked: TextNormalizer, notice: Callable[[str], None]
+    prepared: Iterable[tuple[object, TextNormalizer | None]],
+    asked: TextNormalizer,
+    notice: Callable[[str], None],
 ) -> TextNormalizer:
-    """The text rules of a training: those that its manifests were prepared with, where they were.
+    """The text rules of a training: those that its texts were prepared with, where they were.
 
     Args:
-        manifests: of train and dev.
+        prepared: folders of train and dev, and the rules of each; None where they are not known.
         asked: by the settings; the defaults ask for nothing.
         notice: told where the rules are not those of the settings.
 
     Raises:
-        ValueError: two manifests were prepared with different rules, or with others than asked.
-        OSError: a record that cannot be read.
+        ValueError: two were prepared with different rules, or one with others than asked.
     """
-    rules, origin = asked, Path()
-    for manifest in manifests:
-        own = prepared_rules(manifest)
+    rules, origin = asked, None
+    for folder, own in prepared:
         if own is None:
             continue
         # What errors are counted in changes no text, and may be asked for in training alone.
-        own = replace(own, unit=own.unit if asked.unit == AUTO else asked.unit)
-        if origin == Path():
-            rules, origin = own, manifest.parent
+        unit = next((each.unit for each in (asked, rules, own) if each.unit != AUTO), AUTO)
+        rules, own = replace(rules, unit=unit), replace(own, unit=unit)
+        if origin is None:
+            rules, origin = own, folder
         elif differing := _differing(rules, own):
             raise ValueError(
-                f"{manifest}: prepared with {_settings(own, differing)}, and {origin} with "
+                f"{folder}: prepared with {_settings(own, differing)}, and {origin} with "
                 f"{_settings(rules, differing)}: expected the same text rules, prepare one of them "
                 f"again with corpus.text.{differing[0]}"
             )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from asr.cli.main import main
 from asr.data.shar import SharFolder, read_index
+from asr.text import TextNormalizer
+from tests.cli.conftest import write_corpus
 
 
 def test_a_manifest_becomes_shards(
@@ -24,6 +28,17 @@ def test_a_manifest_becomes_shards(
     assert lines[0].startswith("recording.000000.tar: 4 utterances")
     assert lines[-2].startswith(f"{folder}: 3 shards, 12 utterances, 0.00 h, ")
     assert lines[-1] == f"next: asr train data=shar data.train={folder} data.dev=DEV_MANIFEST"
+
+
+def test_the_index_has_the_rules_of_the_preparation(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path)
+    rules = asdict(TextNormalizer(lowercase=False))
+    record = {"splits": {"train": {"manifest": corpus.name}}, "text": rules}
+    (corpus.parent / "corpus.json").write_text(json.dumps(record))
+    assert main(["shar", str(corpus), str(tmp_path / "shards")]) == 0
+    index = read_index(SharFolder(tmp_path / "shards"))
+    assert index is not None
+    assert index.text["lowercase"] is False
 
 
 def test_hours_format_rate_and_seed_are_heard(corpus: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, pairwise, product
 from pathlib import Path
 
@@ -93,6 +94,20 @@ def test_other_text_rules_count_the_alphabet_anew(shards: Path, dev: Path) -> No
     said.clear()
     assert load(shards, dev, said, text=text, alphabet="abcdABCD").alphabet == "abcdABCD"
     assert said == []
+
+
+def test_a_training_takes_the_rules_that_the_shards_were_written_by(
+    utterances: list[Utterance], dev: Path, tmp_path: Path
+) -> None:
+    rules = TextNormalizer(lowercase=False, replace=(("x", "y"),))
+    folder = write(utterances, tmp_path / "shards", text=rules)
+    said: list[str] = []
+    splits = load(folder, dev, said)
+    assert replace(splits.text, unit=rules.unit) == rules
+    (line,) = said
+    assert line.startswith(f"text rules are those that {folder} was prepared with: lowercase=false")
+    with pytest.raises(ValueError, match=r'data\.text\.keep="-", and .*shards was prepared with'):
+        load(folder, dev, text=TextNormalizer(keep="-"))
 
 
 def test_without_an_index_it_is_made_once(
