@@ -17,7 +17,7 @@ TONE_S = 0.032  # [s] of a frame of room tone
 QUIET = 0.1  # share of an utterance's frames, the quietest, that sound like its room
 LEVELS_DB = (-70.0, -10.0)  # of a pause's noise, below the utterance's active power
 ALONE_DBFS = (-80.0, -10.0)  # [dBFS] of a recording in which nobody speaks
-NOTE_S = (0.1, 1.0)  # [s] of the notes of music
+NOTE_S = (0.1, 1.5)  # [s] of the notes of music
 OVERTONES = 12
 PITCHES_HZ = 110 * 2 ** (np.arange(48) / 12)  # four octaves
 SOUNDS = ("silence", "room tone", "noise", "music")
@@ -133,7 +133,7 @@ class Pauses:
         self, num_samples: int, sample_rate: int, generator: np.random.Generator
     ) -> NDArray[np.float32]:
         """Draw a recording `(num_samples,)` at `sample_rate` [Hz] in which nobody speaks."""
-        kind = ("silence", "noise", "music")[generator.integers(3)]
+        kind = ("silence", "noise", "music", "music")[generator.integers(4)]
         level = 10 ** (generator.uniform(*ALONE_DBFS) / 10)
         return self._sound(kind, level, num_samples, sample_rate, generator)
 
@@ -204,12 +204,13 @@ def music(
         length = min(round(generator.uniform(*NOTE_S) * sample_rate), num_samples - start)
         seconds = np.arange(length, dtype=np.float32) / sample_rate
         decay = np.exp(-seconds * generator.uniform(0, 6)).astype(np.float32)
-        attack = np.minimum(1, seconds / 0.01)
-        fall = generator.uniform(1, 3)  # of the overtones: a flute to an organ
+        release = (length / sample_rate - seconds) / generator.uniform(0.01, 0.3)
+        decay *= np.minimum(1, np.minimum(seconds / 0.01, release))
+        fall = generator.uniform(1, 6)  # of the overtones: an organ to a whistle
         for pitch in generator.choice(PITCHES_HZ, generator.integers(1, 4)):
             orders = np.arange(1, min(int(sample_rate / 2 / pitch), OVERTONES) + 1)
             for order in orders.tolist():
                 phase = 2 * np.pi * order * np.float32(pitch) * seconds
-                sound[start : start + length] += decay * attack * np.sin(phase) / order**fall
+                sound[start : start + length] += decay * np.sin(phase) / order**fall
         start += length
     return sound
