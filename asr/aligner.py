@@ -231,12 +231,13 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
 
     Raises:
         ValueError: a text without characters, with characters outside of the alphabet, or with
-            more of them than there are frames for.
+            more of them than there are frames for; words that the lexicon has not.
     """
     normalized = recognizer.text(text)
     if not normalized:
         raise ValueError(f"text {shown(text)} has no characters to align, expected at least one")
-    tokens, shift = recognizer.tokenizer.encode(normalized), emission.frame_shift_s
+    spoken, phones = recognizer.spell(normalized), recognizer.spec.phones
+    tokens, shift = recognizer.tokenizer.encode(spoken), emission.frame_shift_s
     found = forced_alignment(emission.log_probs, tokens, "text")
     characters = [
         Character(
@@ -246,26 +247,31 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
             round(log_prob, 4),
         )
         for character, start, end, log_prob in zip(
-            normalized, found.starts, found.ends, found.log_probs, strict=True
+            [phones.get(each, each) for each in spoken],
+            found.starts,
+            found.ends,
+            found.log_probs,
+            strict=True,
         )
     ]
     unit = recognizer.unit
-    spans = word_spans(normalized, unit)
+    spans = word_spans(spoken, unit)
     # The words as written, where each is what the rules make of it alone.
     written: Sequence[str | None] = text.split()
     parts = normalized.split(" ")
     if unit == "character" or [recognizer.text(each) for each in text.split()] != parts:
         written = [None] * len(spans)
     words = []
-    for (first, behind), original in zip(spans, written, strict=True):
+    named = parts if phones else [normalized[first:behind] for first, behind in spans]
+    for (first, behind), word, original in zip(spans, named, written, strict=True):
         own = tuple(characters[first:behind])
         words.append(
             AlignedWord(
-                word=normalized[first:behind],
+                word=word,
                 start=own[0].start,
                 end=own[-1].end,
                 confidence=_confidence(own),
-                is_joined=first > 0 and normalized[first - 1] != " ",
+                is_joined=first > 0 and spoken[first - 1] != " ",
                 characters=own,
                 original=original,
             )

@@ -50,6 +50,9 @@ class Kind(Enum):
     UNKNOWN_CHARACTER = (
         "unknown_character", Severity.ERROR, "text out of the alphabet", "texts out of the alphabet"
     )  # fmt: skip
+    UNKNOWN_WORD = (
+        "unknown_word", Severity.ERROR, "text out of the lexicon", "texts out of the lexicon"
+    )  # fmt: skip
     BAD_LABEL = "bad_label", Severity.ERROR, "label out of range", "labels out of range"
     INFEASIBLE = "infeasible", Severity.ERROR, "text too long for CTC", "texts too long for CTC"
     TOO_SHORT = "too_short", Severity.ERROR, "too short", "too short"

@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
 MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
 MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
-MAX_DESCRIPTION = 1 << 22  # characters
+MAX_DESCRIPTION = 1 << 23  # characters: a lexicon of 60,000 words takes 1.5 million
 MAX_TRAINING_TEXT = 1 << 16  # characters; an average names all its models in one
 # Arguments of a model that no weight depends on: they act in training or choose a kernel.
 TRAINING_ARGUMENTS = ("dropout", "recurrent_dropout", "zoneout", "backend")
@@ -52,7 +52,7 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
     """
     header = {
         "format_version": FORMAT_VERSION,
-        "spec": asdict(complete_spec(recognizer.spec)),
+        "spec": _fields(complete_spec(recognizer.spec)),
         "training": dict(training),
     }
     description = json.dumps(header, sort_keys=True)
@@ -123,7 +123,15 @@ def complete_spec(spec: ModelSpec) -> ModelSpec:
         model=_complete(MODELS, spec.model),
         alphabet=spec.alphabet,
         text=asdict(construct(TextNormalizer, "text", spec.text)),
+        phones=spec.phones,
+        lexicon=spec.lexicon,
     )
+
+
+def _fields(spec: ModelSpec) -> dict[str, Any]:
+    """Tell a spec as the file has it, which says nothing of phones where there are none."""
+    fields = asdict(spec)
+    return {k: v for k, v in fields.items() if v or k not in ("phones", "lexicon")}
 
 
 def file_digest(path: Path) -> str:
@@ -286,7 +294,7 @@ def origin_of(path: Path) -> dict[str, str]:
 
 @torch.no_grad()
 def carry_weights(trained: Recognizer, fresh: Recognizer) -> None:
-    """Copy all weights and statistics; the head's go by character, see `head_rows`.
+    """Copy all weights and statistics; the head's go by character or phone, see `head_rows`.
 
     Args:
         trained: where they come from.
@@ -296,7 +304,7 @@ def carry_weights(trained: Recognizer, fresh: Recognizer) -> None:
         ValueError: a weight of another shape than the fresh model's, which is then untouched.
     """
     weights, targets = trained.state_dict(), fresh.state_dict()
-    old, new = trained.tokenizer.alphabet, fresh.tokenizer.alphabet
+    old, new = trained.label_names, fresh.label_names
     for name in HEAD:
         weights[name] = head_rows(weights[name], trained.model.upsampling, old, new)
     _check_shapes(weights, targets)
@@ -304,8 +312,8 @@ def carry_weights(trained: Recognizer, fresh: Recognizer) -> None:
         target.copy_(weights[name])
 
 
-def head_rows(rows: Tensor, upsampling: int, old: str, new: str) -> Tensor:
-    """Make the head's weight or bias for another alphabet.
+def head_rows(rows: Tensor, upsampling: int, old: Sequence[str], new: Sequence[str]) -> Tensor:
+    """Make the head's weight or bias for another alphabet, or other phones.
 
     The blank and the characters of both alphabets keep their rows. A character that is new gets the
     mean of the old characters' rows, so its logit is the mean of theirs and its probability their
@@ -316,8 +324,8 @@ def head_rows(rows: Tensor, upsampling: int, old: str, new: str) -> Tensor:
     Args:
         rows: `(upsampling * V, ...)`.
         upsampling: output frames that the head reads off one LSTM frame.
-        old: characters of the rows, V - 1.
-        new: characters of the result, V' - 1.
+        old: characters of the rows, or phones by name, V - 1.
+        new: those of the result, V' - 1.
 
     Returns:
         `(upsampling * V', ...)`.
@@ -352,16 +360,18 @@ def _notes(file: str, theirs: ModelSpec, ours: ModelSpec) -> Iterator[str]:
     ]
     if rules:
         yield f"{file}: text rules: {'; '.join(rules)}"
-    old, new = theirs.alphabet, ours.alphabet
+    old, new = ([spec.phones.get(each, each) for each in spec.alphabet] for spec in (theirs, ours))
+    sign = " " if theirs.phones or ours.phones else ""
     told = [
-        f"{len(names)} {what} ({''.join(names)!r})" if names else f"none {what}"
+        f"{len(names)} {what} ({sign.join(names)!r})" if names else f"none {what}"
         for what, names in (
             ("kept", [character for character in new if character in old]),
             ("added", [character for character in new if character not in old]),
             ("dropped", [character for character in old if character not in new]),
         )
     ]
-    yield f"{file}: characters: {', '.join(told)}"
+    what = "phones" if theirs.phones or ours.phones else "characters"
+    yield f"{file}: {what}: {', '.join(told)}"
 
 
 # --- the average of several ----------------------------------------------------------------------
@@ -427,7 +437,9 @@ def average_models(paths: Sequence[Path]) -> tuple[Recognizer, dict[str, Any]]:
 def _flat(spec: ModelSpec) -> dict[str, Any]:
     """Tell a complete spec as one mapping: "model.hidden_size" and the like to values."""
     spec = complete_spec(spec)
-    flat: dict[str, Any] = {"alphabet": spec.alphabet}
+    flat: dict[str, Any] = {
+        "alphabet": spec.alphabet, "phones": spec.phones, "lexicon": spec.lexicon,
+    }  # fmt: skip
     for stage, part in (("features", spec.features), ("model", spec.model)):
         flat[stage] = part.name
         flat |= {f"{stage}.{name}": value for name, value in part.arguments.items()}

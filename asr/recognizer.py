@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.features import LogMel
+from asr.lexicon import Lexicon, parse_lexicon
 from asr.memory import available_memory, require_memory
 from asr.model import BiLstmCtc
 from asr.model.bilstm_ctc import CHUNKS_AT_ONCE
@@ -56,12 +57,17 @@ class ModelSpec:
         model: of MODELS, without n_mels and vocab_size, which follow from the rest.
         alphabet: characters in the order of their ids, from 1.
         text: the transcript rules' settings.
+        phones: names of the phones that the characters stand for; none of a model that writes
+            characters.
+        lexicon: the words of a model of phones and how they are said, as a file has them.
     """
 
     features: Part
     model: Part
     alphabet: str
     text: Mapping[str, Any]
+    phones: Mapping[str, str] = field(default_factory=dict)
+    lexicon: str = ""
 
 
 class Recognizer(nn.Module):
@@ -82,6 +88,7 @@ class Recognizer(nn.Module):
         self.spec = spec
         self.tokenizer = CharTokenizer(spec.alphabet)
         self.text: TextNormalizer = construct(TextNormalizer, "text", spec.text)
+        self.lexicon = _lexicon(spec)
         # Windows and filterbanks are derived, not stored: real even where the weights are not yet.
         with torch.device("cpu"):
             self.features = _part(FEATURES, "features", spec.features)
@@ -91,7 +98,26 @@ class Recognizer(nn.Module):
     @property
     def unit(self) -> Unit:
         """What its errors are counted in; of a file that does not say, as its alphabet is."""
+        if self.lexicon is not None:
+            return "word"
         return cast(Unit, settled(self.text, [self.tokenizer.alphabet.replace(" ", "")]).unit)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The characters or phones in the order of their ids, from 1."""
+        return [self.spec.phones.get(each, each) for each in self.tokenizer.alphabet]
+
+    def spell(self, text: str) -> str:
+        """Write a normalised text in the characters of the alphabet: as it is, or as it is said.
+
+        Raises:
+            ValueError: a word that the lexicon has not.
+        """
+        return text if self.lexicon is None else self.lexicon.spell(text)
+
+    def readable(self, spelt: str) -> str:
+        """Write what `spell` gave for people: phones by their names, `DH AH | K AE T`."""
+        return spelt if self.lexicon is None else self.lexicon.names(spelt)
 
     @property
     def device(self) -> torch.device:
@@ -231,6 +257,29 @@ class Recognizer(nn.Module):
         many = f"{num_waveforms} recordings of up to " if num_waveforms > 1 else ""
         what = f"{where}{many}{num_samples / self.sample_rate:g} s of audio"
         require_memory(self.memory_needed(num_samples, num_waveforms, num_seen), what, there)
+
+
+def lexicon_fields(lexicon: Lexicon) -> dict[str, Any]:
+    """Tell a lexicon as `ModelSpec` has it."""
+    return {"phones": dict(lexicon.phones), "lexicon": "\n".join(lexicon.lines())}
+
+
+def _lexicon(spec: ModelSpec) -> Lexicon | None:
+    """The lexicon of a model of phones.
+
+    Raises:
+        ValueError: phones that the alphabet has not, or a lexicon of others.
+    """
+    if not spec.phones:
+        if spec.lexicon:
+            raise ValueError("a lexicon without phones, expected a model of phones")
+        return None
+    if not set(spec.phones) <= set(spec.alphabet):
+        raise ValueError(
+            f"phones {shown(sorted(spec.phones))}, expected characters of the alphabet"
+        )
+    lines = enumerate(spec.lexicon.encode().split(b"\n"), 1)
+    return parse_lexicon(lines, "lexicon", spec.phones)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -47,7 +47,8 @@ class Transcriber:
 
     Args:
         recognizer: a trained model.
-        decoder: log-probabilities to hypotheses; None is greedy.
+        decoder: log-probabilities to hypotheses; None is greedy, of a model of phones a beam search
+            for the words of its lexicon.
         calibrate: confidence of a word to the probability that it is right, 0 to 1 both; None
             leaves it as it is.
         detector: finds the segments of a whole waveform that have speech, which is then held as a
@@ -62,7 +63,7 @@ class Transcriber:
         detector: Detector | None = None,
     ) -> None:
         self.recognizer = recognizer.eval()
-        self.decoder = decoder or Greedy()
+        self.decoder = decoder or _usual_decoder(recognizer)
         self.calibrate = calibrate
         self.detector = detector
         self.sample_rate = recognizer.sample_rate
@@ -255,8 +256,7 @@ class Transcriber:
             # Hypotheses that differ in spaces alone are one text.
             scores: dict[str, float] = {}
             for each in hypotheses:
-                text = self.recognizer.tokenizer.decode(each.tokens)
-                scores.setdefault(" ".join(text.split()), round(float(each.score), 4))
+                scores.setdefault(self.text_of(each), round(float(each.score), 4))
             alternatives = tuple(Alternative(text, score) for text, score in scores.items())
             words = tuple(self._words(hypotheses[0], start, end))
             segments.append(
@@ -272,7 +272,11 @@ class Transcriber:
         shift = self.recognizer.frame_shift_s
         text = self.recognizer.tokenizer.decode(hypothesis.tokens)
         words: list[Word] = []
-        for first, behind in word_spans(text, self.recognizer.unit):
+        spans = word_spans(text, self.recognizer.unit)
+        spoken = hypothesis.words
+        if spoken is None:
+            spoken = tuple(self._name(text[first:behind]) for first, behind in spans)
+        for (first, behind), word in zip(spans, spoken, strict=True):
             mean = math.fsum(hypothesis.log_probs[first:behind]) / (behind - first)
             confidence = math.exp(mean)
             if self.calibrate is not None:
@@ -283,10 +287,32 @@ class Transcriber:
             start = max(min(begin + hypothesis.starts[first] * shift, end - shift), earliest)
             times = round(start, 3), round(end, 3)
             is_joined = first > 0 and text[first - 1] != " "
-            words.append(
-                Word(text[first:behind], *times, round(confidence, 4), is_joined=is_joined)
-            )
+            words.append(Word(word, *times, round(confidence, 4), is_joined=is_joined))
         return words
+
+    def text_of(self, hypothesis: Hypothesis) -> str:
+        """Write a hypothesis as its words, with single spaces."""
+        if hypothesis.words is not None:
+            return " ".join(hypothesis.words)
+        return " ".join(
+            map(self._name, self.recognizer.tokenizer.decode(hypothesis.tokens).split())
+        )
+
+    def _name(self, written: str) -> str:
+        """A word of characters as it is, one of phones by their names, `HH-AH-L-OW`."""
+        phones = self.recognizer.spec.phones
+        return "-".join(phones[each] for each in written) if phones else written
+
+
+def _usual_decoder(recognizer: Recognizer) -> Decoder:
+    """Greedy; of a model of phones a beam search for the words of its lexicon."""
+    if recognizer.lexicon is None:
+        return Greedy()
+    from asr.decoder import BeamSearch
+
+    return BeamSearch(
+        alphabet=recognizer.tokenizer.alphabet, lexicon=recognizer.lexicon.pronunciations
+    )
 
 
 def _content(file: BinaryIO) -> bytes:

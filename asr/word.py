@@ -59,7 +59,7 @@ class Character:
     """A character of a text and where a CTC path writes it.
 
     Attributes:
-        character: one; the space between two words is one too.
+        character: one, or a phone's name; the space between two words is one too.
         start: of its first frame on the path [s].
         end: of its last frame on the path [s]. What follows up to the next character are blanks:
             the path does not say whether it is still spoken.

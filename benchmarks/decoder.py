@@ -12,6 +12,7 @@ All decoders are timed in turn, several rounds, and the best round counts.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from asr.decoder import BeamSearch, Greedy, LexiconBeamSearch
+from asr.decoder import BeamSearch, Greedy
 from asr.decoder.kneser_ney import encode, train
+from asr.decoder.ngram import UNKNOWN, NgramModel
 from asr.decoder.ngram_file import load_ngram_model, save_ngram_model
 from tests.decoder.plain_prefix_search import PlainSearch, Worth
 
@@ -132,6 +134,44 @@ def lexicon_free(alphabet: str) -> Decode:
     return decode
 
 
+def with_lexicon(alphabet: str, words: list[str], model: NgramModel) -> Decode:
+    """flashlight-text for words of a lexicon, with the language model in KenLM."""
+    from flashlight.lib.text import decoder as library
+    from flashlight.lib.text.decoder import kenlm
+    from flashlight.lib.text.dictionary import Dictionary
+
+    dictionary = Dictionary([*words, UNKNOWN])
+    with tempfile.TemporaryDirectory() as folder:
+        save_ngram_model(Path(folder) / "lm.arpa", model)
+        lm = kenlm.KenLM(str(Path(folder) / "lm.arpa"), dictionary)
+    space, start = alphabet.index(" ") + 1, lm.start(False)
+    trie = library.Trie(len(alphabet) + 1, space)
+    for number, word in enumerate(words):
+        spelling = [*(alphabet.index(letter) + 1 for letter in word), space]
+        trie.insert(spelling, number, lm.score(start, number)[1])
+    trie.smear(library.SmearingMode.MAX)
+    options = library.LexiconDecoderOptions(
+        beam_size=BEAM, beam_size_token=len(alphabet) + 1, beam_threshold=25.0,
+        lm_weight=0.5 * math.log(10), word_score=1.0, unk_score=-math.inf, sil_score=0.0,
+        log_add=False, criterion_type=library.CriterionType.CTC,
+    )  # fmt: skip
+    search = library.LexiconDecoder(options, trie, lm, space, 0, len(words), [], False)
+
+    def decode(log_probs: Tensor, lengths: Tensor) -> object:
+        # A word ends with a space: one more frame lets the last one end.
+        frames = np.full((*log_probs.shape[:1], log_probs.shape[1] + 1, log_probs.shape[2]), -1e30)
+        frames[:, :-1] = log_probs
+        frames[:, -1, [0, space]] = 0.0
+        rows = np.ascontiguousarray(frames, np.float32)
+        return [
+            search.decode(row.ctypes.data, n + 1, row.shape[-1])
+            for row, n in zip(rows, lengths.tolist(), strict=True)
+        ]
+
+    decode.kept = lm, trie, dictionary  # type: ignore[attr-defined]
+    return decode
+
+
 def seconds(decode: Decode, log_probs: Tensor, lengths: Tensor) -> float:
     """Of this thread's processor for a batch [s]."""
     start = time.process_time()
@@ -157,9 +197,18 @@ def decoders(alphabet: str, words: Sequence[str], lm: Path) -> dict[str, tuple[D
         name = f"beam, hotwords: {len(hotwords):,}"
         found[name] = (BeamSearch(BEAM, alphabet=alphabet, hotwords=hotwords), 1)
     found["beam, pure Python"] = (twin(plain), 16)
-    found["flashlight-text, lexicon and KenLM"] = (
-        LexiconBeamSearch(alphabet, language_model=lm, max_tokens=len(alphabet) + 1), 4,
-    )  # fmt: skip
+    lexicon = {word: (word,) for word in model.written_in(alphabet)[0]}
+    found["beam, lexicon, n-gram"] = (
+        BeamSearch(BEAM, alphabet=alphabet, language_model=model, lexicon=lexicon),
+        1,
+    )
+    # A second word for each spelling: twice as many words, all of them homophones.
+    twice = lexicon | {f"{word}'": (word,) for word in lexicon}
+    found["the same, two words a spelling"] = (
+        BeamSearch(BEAM, alphabet=alphabet, language_model=model, lexicon=twice),
+        1,
+    )
+    found["flashlight-text, lexicon and KenLM"] = (with_lexicon(alphabet, list(lexicon), model), 4)
     return found
 
 

@@ -54,7 +54,6 @@ BUILDABLE = frozenset({
     "asr.data.splits.load_splits",
     "asr.decoder.BeamSearch",
     "asr.decoder.Greedy",
-    "asr.decoder.LexiconBeamSearch",
     "asr.features.LogMel",
     "asr.model.BiLstmCtc",
     "asr.text.TextNormalizer",
@@ -238,14 +237,17 @@ def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Rec
     """Build a freshly initialised recogniser, the same for the same seed."""
     import torch
 
-    from asr.recognizer import ModelSpec, Recognizer
+    from asr.data.splits import Splits
+    from asr.recognizer import ModelSpec, Recognizer, lexicon_fields
 
     torch.manual_seed(config.seed)
+    lexicon = splits.lexicon if isinstance(splits, Splits) else None
     spec = ModelSpec(
         features=part(config, "features"),
         model=part(config, "model"),
         alphabet=splits.alphabet,
         text=asdict(splits.text),
+        **({} if lexicon is None else lexicon_fields(lexicon)),
     )
     return Recognizer(spec)
 

@@ -7,7 +7,7 @@ The names, their settings and defaults are those of conf/decoder/ in each of the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ OPTIONS = {
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `decoder_settings` reads."""
     group = parser.add_argument_group(
-        "decoding", "default: greedy; beam with --lm or --hotword, lexicon with --lexicon"
+        "decoding", "default: greedy; beam with --lm, --hotword or --lexicon"
     )
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -66,7 +66,7 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--lm-weight", type=float, metavar="X")
     group.add_argument("--word-bonus", type=float, metavar="NATS")
-    group.add_argument("--lexicon", metavar="FILE", help="words to keep to, one a line")
+    group.add_argument("--lexicon", metavar="FILE", help="the only words there are, one a line")
     group.add_argument(
         "--hotword", dest="hotwords", action="append", metavar="WORD[:WEIGHT]",
         help="a word or phrase that is likely; nats for each occurrence, default: "
@@ -86,9 +86,9 @@ def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
         settings = read_decoder_file(options.decoder_config)
     else:
         name = options.decoder or DEFAULT
-        if options.decoder is None and options.lexicon is not None:
-            name = "lexicon"
-        elif options.decoder is None and (options.language_model or options.hotwords):
+        if options.decoder is None and (
+            options.language_model or options.hotwords or options.lexicon
+        ):
             name = "beam"
         if name == "beam" and options.language_model is not None:
             name = "beam_ngram"
@@ -205,9 +205,12 @@ def build_decoder(
     arguments = dict(settings)
     name = check_target(arguments.pop("_target_", None), "decoder", STAGE)
     constructor = target(name, "decoder")
+    lexicon = arguments.pop("lexicon", None)
     if "alphabet" in parameters_of(name):
         arguments["alphabet"] = recognizer.tokenizer.alphabet
     arguments = check_arguments(constructor, arguments, "decoder")
+    if "lexicon" in parameters_of(name):
+        arguments["lexicon"] = _spellings(lexicon, recognizer)
     if arguments.get("hotwords"):
         arguments["hotwords"] = {
             # On a command line Hydra makes a number of 10.
@@ -222,3 +225,24 @@ def build_decoder(
             f"the model does not write, {unwritable[0]!r} first"
         )
     return built
+
+
+def for_model(settings: Mapping[str, Any], recognizer: Recognizer) -> Mapping[str, Any]:
+    """Give settings that a model can use: greedy makes no words of phones, a beam search does."""
+    is_greedy = str(settings.get("_target_")).endswith(".Greedy")
+    return _settings_of_conf("beam") if recognizer.lexicon is not None and is_greedy else settings
+
+
+def _spellings(file: object, recognizer: Recognizer) -> Mapping[str, Sequence[str]] | None:
+    """The only words that there are, and how the model writes them; None for any."""
+    from asr.lexicon import read_lexicon, read_words
+
+    if file is None:
+        return None if recognizer.lexicon is None else recognizer.lexicon.pronunciations
+    path = Path(str(file))
+    if recognizer.lexicon is not None:
+        own = read_lexicon(path, recognizer.lexicon.phones).under(recognizer.text)
+        if not own.pronunciations:
+            raise ValueError(f"{path}: no words that the model's text rules leave, expected some")
+        return own.pronunciations
+    return {word: (word,) for word in read_words(path, recognizer.tokenizer)}

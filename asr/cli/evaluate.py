@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from asr.cli.build import plain
-from asr.cli.decoder import build_decoder, with_decoder_files
+from asr.cli.decoder import build_decoder, for_model, with_decoder_files
 from asr.cli.hydra_app import run_hydra
 from asr.cli.options import check_outputs, model_path
 from asr.cli.terminal import say, tell, track
@@ -93,7 +93,8 @@ def _job(config: DictConfig) -> None:
     recognizer, training = load_model(model_file, choose_device(config.device))
     if config.unit is not None:
         recognizer.text = replace(recognizer.text, unit=config.unit)
-    decoder = build_decoder(plain(config, "decoder"), recognizer, tell)
+    settings = for_model(plain(config, "decoder"), recognizer)
+    decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()  # of the real-time factor: loading the model is not part of it
     # Normalised before the work, which a rule that cannot be followed would else stop.
@@ -111,7 +112,7 @@ def _job(config: DictConfig) -> None:
             f"{manifest}: the audio of none of its {len(utterances)} utterances can be used, "
             f"expected some; first: {left_out[0].id}: {left_out[0].reason}"
         )
-    evaluation = _evaluation(config, transcriber, training, evaluated, left_out, seconds)
+    evaluation = _evaluation(config, settings, transcriber, training, evaluated, left_out, seconds)
     clips = make_clips(transcriber, evaluation, utterances, listening)
     paths = write_report(evaluation, run_dir, clips)
     _print(evaluation, config.worst)
@@ -124,6 +125,7 @@ def _job(config: DictConfig) -> None:
 
 def _evaluation(
     config: DictConfig,
+    decoder: Mapping[str, Any],
     transcriber: Transcriber,
     training: Mapping[str, Setting],
     utterances: tuple[EvaluatedUtterance, ...],
@@ -134,10 +136,10 @@ def _evaluation(
     from asr.report.evaluation import Evaluation, ModelDescription
 
     recognizer = transcriber.recognizer
-    decoder: Any = OmegaConf.to_container(config.decoder, resolve=True)
-    name = decoder.pop("_target_").rpartition(".")[-1]
-    settings: dict[str, Setting] = {"decoder": name}
+    settings: dict[str, Setting] = {"decoder": str(decoder["_target_"]).rpartition(".")[-1]}
     for key, value in decoder.items():
+        if key == "_target_":
+            continue
         is_plain = value is None or isinstance(value, bool | int | float | str)
         settings[f"decoder.{key}"] = value if is_plain else json.dumps(value, ensure_ascii=False)
     settings["device"] = str(recognizer.features.window.device)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.cli.decoder import add_decoder_options, build_decoder, decoder_settings
+from asr.cli.decoder import add_decoder_options, build_decoder, decoder_settings, for_model
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import (
     MAX_STDIN_BYTES,
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
         calibrate = read_calibration(options.calibration).apply
     recognizer, _ = load_model(options.model, choose_device(options.device))
-    decoder = build_decoder(settings, recognizer, tell)
+    decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     failures = 0
     with open_output(options) as write:

@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     from asr.data.manifest import read_manifest
-    from asr.decoder import BeamSearch, Greedy
+    from asr.decoder import Greedy
     from asr.decoder.ngram_file import load_ngram_model
     from asr.report.plots import best
     from asr.transcriber import Transcriber
@@ -85,10 +85,10 @@ def main(arguments: list[str]) -> int:
     if not words:
         raise ValueError(f"{options.manifest}: no word in its texts, expected at least one")
     search = Search(transcriber, language_model, options.lm, options.beam_size, utterances)
-    baselines = {
-        "greedy": search.errors(Greedy())[0].rate,
-        "beam": search.errors(BeamSearch(options.beam_size))[0].rate,
-    }
+    decoders: dict[str, Decoder] = {"greedy": Greedy(), "beam": search.beam()}
+    if transcriber.recognizer.lexicon is not None:
+        del decoders["greedy"]  # which finds no words
+    baselines = {name: search.errors(decoder)[0].rate for name, decoder in decoders.items()}
     trials = []
     tried = search.trials(options.trials, options.seed)
     for trial in track(tried, "tuning", "trials", options.trials):
@@ -120,7 +120,7 @@ class Search:
         beam_size: int,
         utterances: Sequence[DevUtterance],
     ) -> None:
-        self.tokenizer = transcriber.recognizer.tokenizer
+        self.transcriber = transcriber
         self.unit = transcriber.recognizer.unit
         self.language_model = language_model
         self.path = path
@@ -132,15 +132,23 @@ class Search:
 
     def decoder(self, lm_weight: float, word_bonus: float, unk_score: float) -> BeamSearch:
         """Make the beam search with these weights."""
-        from asr.decoder import BeamSearch
-
-        return BeamSearch(
-            self.beam_size,
-            alphabet=self.tokenizer.alphabet,
+        return self.beam(
             language_model=self.language_model,
             lm_weight=lm_weight,
             word_bonus=word_bonus,
             unk_score=unk_score,
+        )
+
+    def beam(self, **settings: Any) -> BeamSearch:
+        """Make a beam search for the model, with these settings."""
+        from asr.decoder import BeamSearch
+
+        lexicon = self.transcriber.recognizer.lexicon
+        return BeamSearch(
+            self.beam_size,
+            alphabet=self.transcriber.recognizer.tokenizer.alphabet,
+            lexicon=None if lexicon is None else lexicon.pronunciations,
+            **settings,
         )
 
     def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
@@ -156,7 +164,7 @@ class Search:
             padded = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
             found = decoder(padded, torch.tensor([len(row) for row in part]))
             for number, hypotheses in zip(self.order[start:], found, strict=False):
-                texts[number] = self.tokenizer.decode(hypotheses[0].tokens)
+                texts[number] = self.transcriber.text_of(hypotheses[0])
         return unit_errors(self.references, texts, self.unit)
 
     def trials(self, count: int, seed: int) -> Iterator[Trial]:
@@ -231,7 +239,7 @@ def _write(
     lines = [
         f"# Weights with the lowest {rate_name} on {printable(options.manifest.name)}, "
         f"{len(trials)} trials: {100 * found.words.rate:.2f} % "
-        f"(greedy {100 * baselines['greedy']:.2f} %)",
+        f"(without the language model {100 * baselines['beam']:.2f} %)",
         f"# asr evaluate decoder={printable(str(options.out / TUNED_FILE))} model_file=... "
         "manifest=...",
         "_target_: asr.decoder.BeamSearch",

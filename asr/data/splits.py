@@ -20,7 +20,8 @@ from asr.data.checks import (
 from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, utterances
 from asr.data.remarks import amount_remark, space_remark
 from asr.finding import Finding, Kind, summarise
-from asr.text import AUTO, CharTokenizer, TextNormalizer, settled
+from asr.lexicon import Lexicon, read_lexicon
+from asr.text import AUTO, WORD, CharTokenizer, TextNormalizer, settled
 from asr.untrusted import read_json, record
 
 SPLITS = ("train", "dev", "test")  # of a prepared corpus
@@ -38,6 +39,7 @@ class Splits:
         dev: utterances to validate on.
         text: the transcript rules.
         alphabet: characters in the order of their ids, from 1.
+        lexicon: by which the texts are written as they are said; None where they are as written.
         left_out: lines of the training manifests that cannot be used, and why, in their order.
     """
 
@@ -46,6 +48,7 @@ class Splits:
     text: TextNormalizer
     alphabet: str
     left_out: tuple[Finding, ...] = ()
+    lexicon: Lexicon | None = None
 
     def remarks(self) -> list[str]:
         """Say what to expect of the training utterances as a whole, a sentence or two each."""
@@ -68,6 +71,7 @@ def load_splits(
     dev: str | Sequence[str] | None,
     text: TextNormalizer,
     alphabet: str | None = None,
+    lexicon: str | None = None,
     min_duration_s: float = 0.1,
     max_duration_s: float = 40.0,
     limit: int | None = None,
@@ -92,6 +96,8 @@ def load_splits(
         alphabet: characters of the model; None takes those of the training texts. With `folds` it
             takes those of all texts, dev's too: else models of different folds would have different
             sizes and a fold with a rare character could not be validated on.
+        lexicon: a file of words and their phones (`read_lexicon`), which the model then writes
+            instead of characters. Texts with words that it has not are left out, of dev too.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         limit: use only so many utterances of each split, the first ones; None uses all.
@@ -115,7 +121,13 @@ def load_splits(
     _check_fold(folds, fold, dev)
     manifests = [*_paths(train), *_paths(dev or ())]
     text = agreed_rules([(path.parent, prepared_rules(path)) for path in manifests], text, notice)
-    rows = sift(_read(train, text), check_text)
+    said: Lexicon | None = None
+    if lexicon is not None:
+        if alphabet is not None:
+            raise ValueError("data.alphabet and data.lexicon, expected one of them")
+        said = read_lexicon(lexicon).under(text)
+        alphabet, text = said.alphabet, replace(text, unit=WORD)
+    rows = _spoken(sift(_read(train, text), check_text), said)
     dev_utterances: tuple[Utterance, ...] = ()
     if folds:
         # Before the cut: the folds and their alphabet are the same, whichever is dev.
@@ -134,10 +146,10 @@ def load_splits(
             f"{len(left_out)} of {len(rows)} training utterances left out: {summarise(left_out)}"
         )
     if not folds:
-        dev_utterances = read_dev(dev or (), text, tokenizer, limit)
+        dev_utterances = read_dev(dev or (), text, tokenizer, limit, said, notice)
     kept = tuple(utterances(rows))
     text = settled(text, (each.text for each in kept))
-    return Splits(kept, dev_utterances[:limit], text, tokenizer.alphabet, left_out)
+    return Splits(kept, dev_utterances[:limit], text, tokenizer.alphabet, left_out, said)
 
 
 def read_dev(
@@ -145,6 +157,8 @@ def read_dev(
     text: TextNormalizer,
     tokenizer: CharTokenizer,
     limit: int | None = None,
+    lexicon: Lexicon | None = None,
+    notice: Callable[[str], None] = print,
 ) -> tuple[Utterance, ...]:
     """The utterances to validate on, texts normalised and durations known: all of them or none.
 
@@ -153,12 +167,20 @@ def read_dev(
         text: rules that make every transcript comparable.
         tokenizer: that can write every text.
         limit: use only so many utterances, the first ones; None uses all.
+        lexicon: that texts are said by; those with words that it has not are left out.
+        notice: told in a line how many those are.
 
     Raises:
-        ValueError: a manifest that cannot be read, or anything wrong in one, but for durations.
+        ValueError: a manifest that cannot be read, or anything else wrong in one, but for
+            durations.
         OSError: a missing manifest.
     """
-    rows = sift(_read(manifests, text), check_text)
+    rows = _spoken(sift(_read(manifests, text), check_text), lexicon)
+    if unknown := [each for each in findings(rows) if each.kind is Kind.UNKNOWN_WORD]:
+        notice(f"{len(unknown)} of {len(rows)} dev utterances left out: first: {unknown[0]}")
+        rows = [row for row in rows if row not in unknown]
+        if not rows:
+            raise ValueError("dev: no utterance whose words are all in the lexicon, expected some")
     rows = _first(sift(rows, lambda u: check_characters(u, tokenizer)), limit)
     if bad := findings(rows):
         first, *others = bad
@@ -186,6 +208,21 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     ]
     rows = sift(rows, check_file)
     return [with_duration(row) if isinstance(row, Utterance) else row for row in rows]
+
+
+def _spoken(rows: Sequence[Row], lexicon: Lexicon | None) -> list[Row]:
+    """The rows with their texts as they are said, where a lexicon says how."""
+    if lexicon is None:
+        return list(rows)
+    spoken: list[Row] = []
+    for row in rows:
+        if isinstance(row, Utterance):
+            try:
+                row = replace(row, text=lexicon.spell(row.text))
+            except ValueError as error:
+                row = row.finding(Kind.UNKNOWN_WORD, str(error))
+        spoken.append(row)
+    return spoken
 
 
 def _paths(manifests: str | Sequence[str]) -> list[Path]:

@@ -6,9 +6,8 @@ from asr.decoder.greedy import Greedy, Hypothesis
 
 if TYPE_CHECKING:
     from asr.decoder.beam_search import BeamSearch
-    from asr.decoder.lexicon import LexiconBeamSearch
 
-__all__ = ["BeamSearch", "Greedy", "Hypothesis", "LexiconBeamSearch"]
+__all__ = ["BeamSearch", "Greedy", "Hypothesis"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,8 +16,4 @@ def __getattr__(name: str) -> Any:
         from asr.decoder.beam_search import BeamSearch
 
         return BeamSearch
-    if name == "LexiconBeamSearch":
-        from asr.decoder.lexicon import LexiconBeamSearch
-
-        return LexiconBeamSearch
     raise AttributeError(f"module 'asr.decoder' has no attribute {name!r}")

@@ -7,7 +7,7 @@ frame, in code that Numba compiles.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.compiled import compiled
+from asr.compiled import compiled, inlined
 from asr.decoder.greedy import Hypothesis
-from asr.decoder.hotword import NO_HOTWORDS, build_automaton, hot_with
+from asr.decoder.hotword import NO_HOTWORDS, build_automaton, build_spoken_automaton, hot_with
 from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram_file import load_ngram_model
 from asr.decoder.token_trie import NONE, ROOT
-from asr.decoder.word_model import NO_WORDS, build_word_model, spell, words_at_end, words_with
+from asr.decoder.word_model import (
+    NO_WORDS,
+    build_word_model,
+    num_alike,
+    spell,
+    word_ended,
+    words_at_end,
+    words_with,
+)
 from asr.text import BLANK_ID, CharTokenizer
 
 
@@ -53,6 +61,8 @@ class BeamSearch:
         unk_score: for each word that neither the language model nor the hotwords have, beside its
             P(<unk>) [nats, at most 0]. A word costs it from the first letter on that shows it.
         hotwords: to words and phrases the nats that each occurrence adds.
+        lexicon: the only words that there are, and how each is spelt in characters of the alphabet;
+            words may be spelt alike, and one in several ways. None for any words.
 
     Attributes:
         unwritable: words of the language model that the alphabet cannot write.
@@ -76,6 +86,7 @@ class BeamSearch:
         word_bonus: float = 1.0,
         unk_score: float = -5.0,
         hotwords: Mapping[str, float] | None = None,
+        lexicon: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         check_beam(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
         for name, value, is_good, expected in (
@@ -86,8 +97,8 @@ class BeamSearch:
         ):
             if not is_good:
                 raise ValueError(f"{name} {value}, expected {expected}")
-        if not alphabet and (language_model is not None or hotwords):
-            raise ValueError("a language model and hotwords need the model's alphabet")
+        if not alphabet and (language_model is not None or hotwords or lexicon is not None):
+            raise ValueError("language model, hotwords and lexicon need the model's alphabet")
         self.beam_size, self.nbest, self.max_tokens = beam_size, nbest, max_tokens
         # Whole numbers would be of another type, here and below, and the search compiled for it.
         self.limits = Limits(float(min_token_log_prob), float(beam_threshold), math.log(skip_blank))
@@ -95,15 +106,25 @@ class BeamSearch:
         self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
         self.unwritable: list[str] = []
         hotwords = hotwords or {}
-        if hotwords:
-            self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
-        if language_model is not None:
-            if not isinstance(language_model, NgramModel):
-                language_model = load_ngram_model(Path(language_model))
+        if isinstance(language_model, Path | str):
+            language_model = load_ngram_model(Path(language_model))
+        weights = lm_weight if language_model is not None else 0.0, word_bonus, unk_score
+        self.vocabulary: tuple[str, ...] = ()  # of a lexicon, by the numbers of the words
+        if lexicon is not None:
+            self.vocabulary = tuple(lexicon)
+            self.words = build_word_model(
+                lexicon, alphabet, language_model, *weights, is_closed=True
+            )
+        elif language_model is not None:
             written, self.unwritable = language_model.written_in(alphabet)
             words = {word for phrase in hotwords for word in phrase.split()}.union(written)
-            self.words = build_word_model(
-                language_model, sorted(words), alphabet, lm_weight, word_bonus, unk_score
+            spellings = {word: (word,) for word in sorted(words)}
+            self.words = build_word_model(spellings, alphabet, language_model, *weights)
+        if hotwords and lexicon is None:
+            self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
+        elif hotwords:
+            self.hotwords = build_spoken_automaton(
+                hotwords, self.words, self.vocabulary, len(alphabet) + 1
             )
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
@@ -114,7 +135,8 @@ class BeamSearch:
             lengths: `(B,)` int64 [output frames].
 
         Returns:
-            For each utterance its hypotheses, best first, no two of them with the same tokens.
+            For each utterance its hypotheses, best first, no two of them with the same tokens; with
+            a lexicon, with the same words and spellings.
 
         Raises:
             ValueError: log_probs that are not a number or infinite, or a frame in which no label is
@@ -129,14 +151,24 @@ class BeamSearch:
 
     def _decode(self, log_probs: NDArray[np.float64]) -> list[Hypothesis]:
         num_frames, vocab_size = log_probs.shape
-        space = workspace(num_frames, vocab_size, self.beam_size, self.max_tokens)
+        alike = self.words.most_alike
+        space = workspace(num_frames, vocab_size, alike, self.beam_size, self.max_tokens)
         final, count = search(log_probs, self.limits, self.words, self.hotwords, space)
         hypotheses = []
         for candidate in space.ranked[: min(count, self.nbest)]:
-            tokens, starts, ends = np.empty((3, num_frames), np.int64)
+            tokens, starts, ends, words = np.empty((4, num_frames + 1), np.int64)
             means = np.empty(num_frames)
             entry = space.beams[final][candidate["order"]]
-            length = trace(entry, log_probs, space, tokens, starts, ends, means)
+            length = trace(
+                entry, log_probs, self.words, self.hotwords, space, tokens, starts, ends, means,
+                words,
+            )  # fmt: skip
+            said: list[str] | None = None
+            if self.vocabulary:
+                said = [self.vocabulary[word] for word in words[: length + 1] if word != NONE]
+                if words[length] == NONE:  # the last word is not whole
+                    while length and tokens[length - 1] != self.words.space:
+                        length -= 1
             hypotheses.append(
                 Hypothesis(
                     tokens=tuple(tokens[:length].tolist()),
@@ -144,6 +176,7 @@ class BeamSearch:
                     ends=tuple(ends[:length].tolist()),
                     log_probs=tuple(means[:length].tolist()),
                     score=float(candidate["score"]),
+                    words=None if said is None else tuple(said),
                 )
             )
         return hypotheses
@@ -215,13 +248,13 @@ INT, LONG, REAL = np.int32, np.int64, np.float64
 PREFIX = np.dtype(
     [
         ("parent", INT),
-        ("token", INT),  # the last one
+        ("token", INT),  # the last one: a label, or another way to end a word
         ("first_child", INT),
         ("sibling", INT),  # the next child of the same parent
         ("place", INT),  # in the beam, or NONE
         ("spelt", INT),  # node of the word begun in the vocabulary's trie, NONE if no word does so
         ("hot", INT),  # state of the hotwords
-        ("is_closed", INT),  # 1 where the two `closed_` fields are known
+        ("closed", INT),  # which of the words spelt alike the two `closed_` fields are of, or NONE
         ("context", LONG),  # node of the language model after the words ended
         ("closed_context", LONG),  # the same, if the word begun ended here
         ("words", REAL),  # what the words ended are worth [nats]
@@ -273,8 +306,10 @@ class Workspace(NamedTuple):
         sizes: `(2,)` int64, how many there are of both.
         beams: `(2, beam)` ENTRY, before and after a frame.
         stays: `(beam,)` ENTRY, the prefixes of the beam as they would be after the frame.
-        is_inside: `(beam, V)` bool, whether a prefix longer by that token is in the beam too.
-        tokens: `(max_tokens,)` int64, the labels that may extend a prefix in this frame.
+        is_inside: `(beam, V + alike - 1)` bool, whether a prefix longer by that token is in the
+            beam too. Tokens are the labels, and behind them the further ways to end a word of which
+            several are spelt alike.
+        labels: `(max_tokens,)` int64, the labels that may extend a prefix in this frame.
         heap: `(beam,)` CANDIDATE, the best so far, the worst of them first.
         ranked: `(beam,)` CANDIDATE, the best first.
     """
@@ -285,12 +320,14 @@ class Workspace(NamedTuple):
     beams: np.ndarray
     stays: np.ndarray
     is_inside: np.ndarray
-    tokens: np.ndarray
+    labels: np.ndarray
     heap: np.ndarray
     ranked: np.ndarray
 
 
-def workspace(num_frames: int, vocab_size: int, beam_size: int, max_tokens: int) -> Workspace:
+def workspace(
+    num_frames: int, vocab_size: int, alike: int, beam_size: int, max_tokens: int
+) -> Workspace:
     """Take memory for an utterance, nothing of it set but the sizes."""
     return Workspace(
         prefixes=np.empty(1 + num_frames * beam_size, PREFIX),
@@ -298,8 +335,8 @@ def workspace(num_frames: int, vocab_size: int, beam_size: int, max_tokens: int)
         sizes=np.zeros(2, LONG),
         beams=np.empty((2, beam_size), ENTRY),
         stays=np.empty(beam_size, ENTRY),
-        is_inside=np.zeros((beam_size, vocab_size), np.bool_),
-        tokens=np.empty(max(1, min(max_tokens, vocab_size - 1)), LONG),
+        is_inside=np.zeros((beam_size, vocab_size + alike - 1), np.bool_),
+        labels=np.empty(max(1, min(max_tokens, vocab_size - 1)), LONG),
         heap=np.empty(beam_size, CANDIDATE),
         ranked=np.empty(beam_size, CANDIDATE),
     )
@@ -334,7 +371,7 @@ def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untype
                 entry.total, entry.label, entry.best_label = entry.blank, -np.inf, -np.inf
                 entry.ended = NONE
             continue
-        _stay(beam, count, row, frame, space)
+        _stay(beam, count, row, frame, words.space, space)
         size = _offer(beam, count, row, limits, words, hotwords, space)
         size = _rank(size, limits.beam_threshold, space)
         _take(beam, count, space.beams[1 - now], size, row, frame, words, hotwords, space)
@@ -342,7 +379,9 @@ def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untype
     size = LONG(0)
     for place in range(count):
         entry = space.beams[now, place]
-        score = entry.total + _worth_at_end(space.prefixes[entry.prefix], words, hotwords)
+        prefix = space.prefixes[entry.prefix]
+        worth, _ = _worth_at_end(prefix, log_probs.shape[1], words, hotwords)
+        score = entry.total + worth
         size = _offer_one(space.heap, size, score, place)
     return now, _rank(size, np.inf, space)
 
@@ -356,7 +395,7 @@ def _begin(space, words, hotwords):  # type: ignore[no-untyped-def]
     empty.place = 0
     empty.spelt = ROOT
     empty.hot = hotwords.start
-    empty.is_closed = 0
+    empty.closed = NONE
     empty.context = words.start
     empty.words = empty.gained = 0.0
     empty.extra = hotwords.credits[empty.hot]
@@ -368,7 +407,7 @@ def _begin(space, words, hotwords):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _stay(beam, count, row, frame, space):  # type: ignore[no-untyped-def]
+def _stay(beam, count, row, frame, word_end, space):  # type: ignore[no-untyped-def]
     """Score the prefixes of the beam after this frame, to `space.stays`.
 
     Such a prefix has a blank more, or its last token goes on, or the last token is new: then it is
@@ -382,14 +421,19 @@ def _stay(beam, count, row, frame, space):  # type: ignore[no-untyped-def]
         after.label = after.best_label = -np.inf
         after.start, after.before = entry.start, entry.before
         if entry.prefix != EMPTY:
-            log_prob = row[prefix.token]
+            label = label_of(prefix.token, len(row), word_end)
+            log_prob = row[label]
             after.label = entry.label + log_prob
             after.best_label = entry.best_label + log_prob
             parent = space.prefixes[prefix.parent]
             if parent.place != NONE:
                 space.is_inside[parent.place, prefix.token] = True
                 added, best, before = _extended(
-                    beam[parent.place], parent.token == prefix.token, log_prob, frame, space
+                    beam[parent.place],
+                    label_of(parent.token, len(row), word_end) == label,
+                    log_prob,
+                    frame,
+                    space,
                 )
                 after.label = _log_sum(after.label, added)
                 if best > after.best_label:
@@ -405,30 +449,37 @@ def _offer(beam, count, row, limits, words, hotwords, space):  # type: ignore[no
     ones by the place of what they are longer than, then by token.
     """
     heap, size, width = space.heap, LONG(0), len(space.heap)
-    is_fused = len(words.word_ids) > 0 or len(hotwords.fails) > 1
+    stride = space.is_inside.shape[1]
+    is_fused = len(words.entries) > 0 or len(hotwords.fails) > 1
     for place in range(count):
         stay = space.stays[place]
         score = stay.total + space.prefixes[stay.prefix].extra
         size = _offer_one(heap, size, score, place)
-    num_tokens = _choose_tokens(row, limits.min_token_log_prob, space.tokens)
+    num_labels = _choose_labels(row, limits.min_token_log_prob, space.labels)
     for place in range(count):
         entry = beam[place]
         prefix = space.prefixes[entry.prefix]
-        most = entry.total + _most_with(prefix, words, hotwords)
-        for j in range(num_tokens):
-            token = space.tokens[j]
-            if size == width and most + row[token] < heap[0].score:
-                break  # and so would be all tokens that follow
-            score = entry.total + row[token]
-            if token == prefix.token:
-                score = entry.blank + row[token]
-            if space.is_inside[place, token] or score == -np.inf:
+        within, behind = _most_with(prefix, words, hotwords)
+        last = label_of(prefix.token, len(row), words.space)
+        for j in range(num_labels):
+            label = space.labels[j]
+            most = entry.total + row[label] + (behind if label == words.space else within)
+            if size == width and most < heap[0].score:
+                if entry.total + row[label] + behind < heap[0].score:
+                    break  # and so would be all labels that follow
                 continue
-            if is_fused:
-                score += _worth_with(prefix, token, words, hotwords)
-                if score == -np.inf:
+            log_prob = (entry.blank if label == last else entry.total) + row[label]
+            ways = num_alike(prefix, words) if label == words.space else 1
+            for which in range(ways):
+                token = label if which == 0 else len(row) + which - 1
+                score = log_prob
+                if space.is_inside[place, token] or score == -np.inf:
                     continue
-            size = _offer_one(heap, size, score, width + place * len(row) + token)
+                if is_fused:
+                    score += _worth_with(prefix, token, len(row), words, hotwords)
+                    if score == -np.inf:
+                        continue
+                size = _offer_one(heap, size, score, width + place * stride + token)
     return size
 
 
@@ -444,13 +495,14 @@ def _take(beam, count, following, size, row, frame, words, hotwords, space):  # 
         if order < width:
             following[place] = space.stays[order]
             continue
-        source = beam[(order - width) // len(row)]
-        token = (order - width) % len(row)
-        is_repeat = space.prefixes[source.prefix].token == token
+        source = beam[(order - width) // space.is_inside.shape[1]]
+        token = (order - width) % space.is_inside.shape[1]
+        label = label_of(token, len(row), words.space)
+        last = label_of(space.prefixes[source.prefix].token, len(row), words.space)
         entry.label, entry.best_label, entry.before = _extended(
-            source, is_repeat, row[token], frame, space
+            source, last == label, row[label], frame, space
         )
-        entry.prefix = _longer_by(source.prefix, token, words, hotwords, space)
+        entry.prefix = _longer_by(source.prefix, token, len(row), words, hotwords, space)
         entry.start, entry.ended, entry.spans = frame, NONE, NONE
         entry.blank = entry.best_blank = -np.inf
         entry.total = entry.label
@@ -458,8 +510,20 @@ def _take(beam, count, following, size, row, frame, words, hotwords, space):  # 
         space.prefixes[following[place].prefix].place = place
 
 
+@inlined
+def which_of(token, num_labels):  # type: ignore[no-untyped-def]
+    """Which of the words spelt alike a token ends, 0 for the first of them."""
+    return 0 if token < num_labels else token - num_labels + 1
+
+
+@inlined
+def label_of(token, num_labels, word_end):  # type: ignore[no-untyped-def]
+    """The label that a token is written by."""
+    return token if token < num_labels else word_end
+
+
 @compiled
-def _choose_tokens(row, min_log_prob, tokens):  # type: ignore[no-untyped-def]
+def _choose_labels(row, min_log_prob, labels):  # type: ignore[no-untyped-def]
     """Choose the labels that may extend a prefix, the likeliest first, equal ones by id."""
     top, count = row[BLANK_ID], 0
     for label in range(1, len(row)):
@@ -469,40 +533,52 @@ def _choose_tokens(row, min_log_prob, tokens):  # type: ignore[no-untyped-def]
         if row[label] < least or row[label] == -np.inf:
             continue
         place = count
-        if count == len(tokens):
-            if row[label] <= row[tokens[count - 1]]:
+        if count == len(labels):
+            if row[label] <= row[labels[count - 1]]:
                 continue
             place -= 1
         else:
             count += 1
-        while place > 0 and row[tokens[place - 1]] < row[label]:
-            tokens[place] = tokens[place - 1]
+        while place > 0 and row[labels[place - 1]] < row[label]:
+            labels[place] = labels[place - 1]
             place -= 1
-        tokens[place] = label
+        labels[place] = label
     return count
 
 
 @compiled
-def trace(entry, log_probs, space, tokens, starts, ends, means):  # type: ignore[no-untyped-def]
-    """Write down an entry of the final beam; returns how many tokens it has.
+def trace(entry, log_probs, words, hotwords, space, tokens, starts, ends, means, said):  # type: ignore[no-untyped-def]
+    """Write down an entry of the final beam; returns how many labels it has.
 
     Args:
         entry: ENTRY.
         log_probs: `(T, V)`.
-        space: of the search.
-        tokens: `(T,)` int64, filled from the front, as the next three.
+        words: of the search, as the next two.
+        hotwords: a `HotwordAutomaton`.
+        space: a `Workspace`.
+        tokens: `(T + 1,)` int64, the labels, filled from the front, as the next four.
         starts: `(T,)` int64, first frame of each token.
         ends: `(T,)` int64, frame after its last one.
         means: `(T,)` float64, mean log-probability of its frames [nats].
+        said: `(T + 1,)` int64, the number of the word that ends before each label, and behind the
+            last one; NONE where none does, or none is known.
     """
+    num_labels = log_probs.shape[1]
     is_label = entry.best_label > entry.best_blank
     span = _ended(entry, len(log_probs), space) if is_label else entry.spans
     length, number = 0, entry.prefix
     while number != EMPTY:
         length, number = length + 1, space.prefixes[number].parent
     number = entry.prefix
+    _, which = _worth_at_end(space.prefixes[number], num_labels, words, hotwords)
+    said[length] = word_ended(space.prefixes[number], which, words)
     for place in range(length - 1, -1, -1):
-        token = space.prefixes[number].token
+        token = label_of(space.prefixes[number].token, num_labels, words.space)
+        parent = space.prefixes[space.prefixes[number].parent]
+        said[place] = NONE
+        if token == words.space:
+            which = which_of(space.prefixes[number].token, num_labels)
+            said[place] = word_ended(parent, which, words)
         found = space.spans[span]
         total = 0.0
         for frame in range(found.start, found.end):
@@ -628,7 +704,7 @@ ROUNDING = 1e-6  # [nats], far more than sums in another order differ by
 
 
 @compiled
-def _longer_by(parent_number, token, words, hotwords, space):  # type: ignore[no-untyped-def]
+def _longer_by(parent_number, token, num_labels, words, hotwords, space):  # type: ignore[no-untyped-def]
     """Find the number of the prefix that is longer by a token; a new one if there was none."""
     parent = space.prefixes[parent_number]
     number = parent.first_child
@@ -642,32 +718,49 @@ def _longer_by(parent_number, token, words, hotwords, space):  # type: ignore[no
     prefix.parent, prefix.token = parent_number, token
     prefix.first_child, prefix.sibling = NONE, parent.first_child
     parent.first_child = number
-    prefix.extra = _worth_with(parent, token, words, hotwords)
-    spell(prefix, parent, token, words)
-    prefix.hot, prefix.gained = hot_with(parent, token, hotwords)
+    label, which = label_of(token, num_labels, words.space), which_of(token, num_labels)
+    prefix.extra = _worth_with(parent, token, num_labels, words, hotwords)
+    spell(prefix, parent, label, words)
+    prefix.hot, prefix.gained = hot_with(parent, label, which, num_labels, hotwords)
     return number
 
 
 @compiled
 def _most_with(prefix, words, hotwords):  # type: ignore[no-untyped-def]
-    """Bound `_worth_with`, whatever the token: words and sentences only cost."""
-    most = prefix.words + max(0.0, words.word_bonus) + prefix.gained + hotwords.reach[prefix.hot]
+    """Bound `_worth_with` of labels within a word, and of its end: words only cost.
+
+    The second bound is never below the first.
+    """
+    most = prefix.words + prefix.gained + hotwords.reach[prefix.hot] + ROUNDING
     if prefix.spelt == NONE:
         most += words.unk_score
-    return most + ROUNDING
+    ahead = words.ahead[prefix.spelt] if prefix.spelt != NONE else 0.0
+    return most + ahead, most + max(0.0, words.word_bonus)
 
 
 @compiled
-def _worth_with(prefix, token, words, hotwords):  # type: ignore[no-untyped-def]
+def _worth_with(prefix, token, num_labels, words, hotwords):  # type: ignore[no-untyped-def]
     """Compute `extra` of the prefix that is longer by a token."""
-    state, gained = hot_with(prefix, token, hotwords)
-    return words_with(prefix, token, words) + (gained + hotwords.credits[state])
+    label, which = label_of(token, num_labels, words.space), which_of(token, num_labels)
+    worth = words_with(prefix, label, which, words)
+    if worth == -np.inf:
+        return worth
+    state, gained = hot_with(prefix, label, which, num_labels, hotwords)
+    return worth + (gained + hotwords.credits[state])
 
 
 @compiled
-def _worth_at_end(prefix, words, hotwords):  # type: ignore[no-untyped-def]
-    """Compute `extra` if the utterance ends here: last word, sentence and hotwords end, too."""
-    gained = prefix.gained
-    if hotwords.space != NONE:
-        _, gained = hot_with(prefix, hotwords.space, hotwords)
-    return words_at_end(prefix, words) + gained
+def _worth_at_end(prefix, num_labels, words, hotwords):  # type: ignore[no-untyped-def]
+    """Compute `extra` if the utterance ends here: last word, sentence and hotwords end, too.
+
+    Returns:
+        [nats], and which of the words that are spelt alike the last one is.
+    """
+    most, best = -np.inf, 0
+    for which in range(num_alike(prefix, words)):
+        worth, gained = words_at_end(prefix, which, words), prefix.gained
+        if hotwords.space != NONE:
+            _, gained = hot_with(prefix, hotwords.space, which, num_labels, hotwords)
+        if worth + gained > most:
+            most, best = worth + gained, which
+    return most, best

@@ -24,6 +24,7 @@ class Hypothesis:
         score: what the decoder ranks by [nats]: of greedy and of a forced alignment the
             log-probability of the path, of a beam search that of the tokens, all paths summed, and
             what a language model and hotwords add.
+        words: what the tokens between spaces stand for; None where they are the words themselves.
     """
 
     tokens: tuple[int, ...]
@@ -31,6 +32,7 @@ class Hypothesis:
     ends: tuple[int, ...]
     log_probs: tuple[float, ...]
     score: float
+    words: tuple[str, ...] | None = None
 
 
 class Greedy:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled, inlined
-from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
+from asr.decoder.token_trie import (
+    EMPTY_TRIE,
+    NONE,
+    ROOT,
+    SPACE,
+    TokenTrie,
+    build_trie,
+    child,
+    spellings_of,
+)
+from asr.decoder.word_model import WordModel
 from asr.text import CharTokenizer
+
+MAX_WAYS = 64  # in which a phrase is said, of all that its words' pronunciations make
 
 
 class HotwordAutomaton(NamedTuple):
@@ -29,6 +42,8 @@ class HotwordAutomaton(NamedTuple):
         reach: `(states,)` float64, the most that the next token can make of credit and gain [nats].
         start: the state at the beginning of an utterance.
         space: the token between words; -1 where the alphabet has none, and phrases match anywhere.
+        is_spoken: which of the words spelt alike it is counts, and stands before a space as a token
+            behind all labels.
     """
 
     trie: TokenTrie
@@ -38,11 +53,12 @@ class HotwordAutomaton(NamedTuple):
     reach: NDArray[np.float64]
     start: int
     space: int
+    is_spoken: bool
 
 
 # In the types of a real one, so that there is one compiled search for both.
 NO_HOTWORDS = HotwordAutomaton(
-    EMPTY_TRIE, np.zeros(1, np.int32), np.zeros(1), np.zeros(1), np.zeros(1), ROOT, NONE
+    EMPTY_TRIE, np.zeros(1, np.int32), np.zeros(1), np.zeros(1), np.zeros(1), ROOT, NONE, False
 )
 
 
@@ -58,26 +74,80 @@ def build_automaton(hotwords: Mapping[str, float], tokenizer: CharTokenizer) -> 
         ValueError: a phrase that is empty, has spaces at an end or two in a row, or a character
             that the alphabet lacks; a weight that is not above 0.
     """
+    check_hotwords(hotwords)
+    edge = SPACE if SPACE in tokenizer.alphabet else ""
+    patterns = {
+        "".join(map(chr, tokenizer.encode(f"{edge}{phrase}{edge}"))): weight
+        for phrase, weight in hotwords.items()
+    }
+    return _automaton(patterns, tokenizer.encode(edge)[0] if edge else NONE, is_spoken=False)
+
+
+def build_spoken_automaton(
+    hotwords: Mapping[str, float], words: WordModel, vocabulary: Sequence[str], num_labels: int
+) -> HotwordAutomaton:
+    """Build the automaton of words and phrases as a lexicon spells them.
+
+    Words that are spelt alike are told apart: before the space that ends a word stands a token
+    behind all labels that says which of them it is.
+
+    Args:
+        hotwords: as for `build_automaton`.
+        words: the words of the lexicon, and how they are spelt.
+        vocabulary: the words by their numbers.
+        num_labels: of the model, the blank included.
+
+    Raises:
+        ValueError: as `build_automaton`, or a word that the lexicon has not.
+    """
+    check_hotwords(hotwords)
+    ways: dict[str, list[str]] = {}  # spellings, and which of the words spelt alike each is
+    wanted = {word for phrase in hotwords for word in phrase.split()}
+    for node, spelling in spellings_of(words.trie):
+        own = words.entries[words.first_entries[node] : words.first_entries[node + 1]]
+        for which, number in enumerate(own.tolist()):
+            if vocabulary[number] in wanted:
+                ways.setdefault(vocabulary[number], []).append(spelling + chr(num_labels + which))
+    if missing := sorted(wanted - ways.keys()):
+        raise ValueError(f"hotword {missing[0]!r} is not in the lexicon, expected one of its words")
+    space = chr(words.space)
+    patterns: dict[str, float] = {}
+    for phrase, weight in hotwords.items():
+        spoken = itertools.product(*(ways[word] for word in phrase.split()))
+        for each in itertools.islice(spoken, MAX_WAYS):
+            patterns[space + space.join(each)] = weight
+    return _automaton(patterns, words.space, is_spoken=True)
+
+
+def check_hotwords(hotwords: Mapping[str, float]) -> None:
+    """Refuse what is no phrase, and weights that are none.
+
+    Raises:
+        ValueError: a phrase that is empty or has spaces at an end or two in a row; a weight that is
+            not above 0.
+    """
     for phrase, weight in hotwords.items():
         if not phrase or phrase != SPACE.join(phrase.split()):
             raise ValueError(f"hotword {phrase!r}, expected words with single spaces between")
         if not (weight > 0 and math.isfinite(weight)):
             raise ValueError(f"hotword {phrase!r}: weight {weight}, expected nats above 0")
-    edge = SPACE if SPACE in tokenizer.alphabet else ""
-    patterns = ["".join(map(chr, tokenizer.encode(f"{edge}{phrase}{edge}"))) for phrase in hotwords]
-    trie, ends = build_trie(patterns)
+
+
+def _automaton(patterns: Mapping[str, float], space: int, *, is_spoken: bool) -> HotwordAutomaton:
+    """Link the tree of patterns, which begin with a space where there is one."""
+    trie, ends = build_trie(list(patterns))
     shares, gains = np.zeros(len(trie.tokens)), np.zeros(len(trie.tokens))
-    for pattern, (phrase, weight), end in zip(patterns, hotwords.items(), ends, strict=True):
+    edge = int(space != NONE)
+    for (pattern, weight), end in zip(patterns.items(), ends, strict=True):
         gains[end] = weight
-        node = ROOT
-        for matched, token in enumerate(pattern[:-1], 1 - len(edge)):
+        node, length = ROOT, len(pattern) - edge - (edge and not is_spoken)
+        for matched, token in enumerate(pattern[:-1], 1 - edge):
             node = child(trie, node, ord(token))
-            shares[node] = max(shares[node], weight * matched / len(phrase))
+            shares[node] = max(shares[node], weight * matched / length)
     fails, reach = np.zeros(len(trie.tokens), np.int32), np.zeros(len(trie.tokens))
     _link(trie, fails, shares, gains, reach)
-    space = tokenizer.encode(edge)[0] if edge else NONE
     start = int(child(trie, ROOT, space)) if edge and patterns else ROOT
-    return HotwordAutomaton(trie, fails, shares, gains, reach, start, space)
+    return HotwordAutomaton(trie, fails, shares, gains, reach, start, space, is_spoken)
 
 
 @compiled
@@ -106,14 +176,20 @@ def follow(trie, fails, state, token):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def hot_with(prefix, token, hotwords):  # type: ignore[no-untyped-def]
-    """Find state and gain of the hotwords once a prefix of a beam search is longer by a token.
+def hot_with(prefix, label, which, num_labels, hotwords):  # type: ignore[no-untyped-def]
+    """Find state and gain of the hotwords once a prefix of a beam search is longer by a label.
 
-    A second space in a row changes nothing.
+    A second space in a row changes nothing. `which` is that of the words spelt alike that a space
+    ends.
     """
     if len(hotwords.fails) == 1:
         return prefix.hot, prefix.gained
-    if token == hotwords.space and (prefix.token == token or prefix.token == NONE):
-        return prefix.hot, prefix.gained
-    state = follow(hotwords.trie, hotwords.fails, prefix.hot, token)
-    return state, prefix.gained + hotwords.gains[state]
+    state, gained = prefix.hot, prefix.gained
+    if label == hotwords.space:
+        if prefix.token == label or prefix.token == NONE or prefix.token >= num_labels:
+            return state, gained
+        if hotwords.is_spoken:
+            state = follow(hotwords.trie, hotwords.fails, state, num_labels + which)
+            gained += hotwords.gains[state]
+    state = follow(hotwords.trie, hotwords.fails, state, label)
+    return state, gained + hotwords.gains[state]

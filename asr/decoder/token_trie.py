@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +66,16 @@ def build_trie(sequences: Sequence[str]) -> tuple[TokenTrie, NDArray[np.int32]]:
     ends = np.empty(len(order), np.int32)
     ends[order] = sorted_ends
     return TokenTrie(nodes, first_children.astype(np.int32)), ends
+
+
+def spellings_of(trie: TokenTrie) -> Iterator[tuple[int, str]]:
+    """List the nodes, parents first, and the sequence of each, a token a code point."""
+    sequences = {ROOT: ""}
+    for node in range(len(trie.tokens)):
+        sequence = sequences.pop(node)
+        yield node, sequence
+        for below in range(trie.first_children[node], trie.first_children[node + 1]):
+            sequences[below] = sequence + chr(trie.tokens[below])
 
 
 @compiled

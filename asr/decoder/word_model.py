@@ -6,39 +6,49 @@ them, of which they read and write `spelt`, `context`, `words` and what begins w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled, inlined
-from asr.decoder.ngram import END, UNKNOWN, NgramModel, Ngrams, advance
+from asr.decoder.ngram import END, MARKS, UNKNOWN, NgramModel, Ngrams, advance
 from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
 from asr.text import CharTokenizer
 
-NO_WORD = -1
+BROKEN_OFF = -1e4  # [nats] of a last word that is not whole: finite, so that there is a text
 
 
 class WordModel(NamedTuple):
     """What a search must know to score words as they are written.
 
     Attributes:
-        trie: of the spellings of the vocabulary, and of hotwords beyond it.
-        word_ids: `(nodes,)` int32, the word that a node of the trie ends, or NO_WORD; empty where
-            there is no language model.
+        trie: of the spellings of the words.
+        first_entries: `(nodes + 1,)` int32; the words that a node of the trie ends are those of
+            `entries` from first_entries[i] to before first_entries[i + 1]. Several are spelt alike
+            where phones spell them.
+        entries: `(spellings,)` int32, numbers of words.
+        lm_ids: `(words,)` int32, of each word in the language model.
+        penalties: `(words,)` float64, added for each word beside its bonus [nats].
+        ahead: `(nodes,)` float64, at most what the words below a node are worth without context,
+            no more than 0 [nats]; it counts while a word is begun.
         ngrams: of the language model.
         start: its node at the beginning of a sentence.
         end_id: of the end of a sentence.
         unknown_id: of words that it has not.
         lm_weight: what a nat of the language model counts.
         word_bonus: [nats] for each word.
-        unk_score: [nats] for each word that is not in the trie, in addition.
+        unk_score: [nats] for each word that is not in the trie, in addition; -inf: there are none.
         space: the token between words.
     """
 
     trie: TokenTrie
-    word_ids: NDArray[np.int32]
+    first_entries: NDArray[np.int32]
+    entries: NDArray[np.int32]
+    lm_ids: NDArray[np.int32]
+    penalties: NDArray[np.float64]
+    ahead: NDArray[np.float64]
     ngrams: Ngrams
     start: int
     end_id: int
@@ -48,116 +58,202 @@ class WordModel(NamedTuple):
     unk_score: float
     space: int
 
+    @property
+    def most_alike(self) -> int:
+        """How many words are spelt alike, at most; 1 where each has a spelling of its own."""
+        return int(np.diff(self.first_entries).max(initial=1))
+
 
 def build_word_model(
-    language_model: NgramModel,
-    words: Sequence[str],
+    spellings: Mapping[str, Sequence[str]],
     alphabet: str,
+    language_model: NgramModel | None,
     lm_weight: float,
     word_bonus: float,
     unk_score: float,
+    is_closed: bool = False,
 ) -> WordModel:
     """Spell words in the tokens of an alphabet.
 
     Args:
-        language_model: with the words' probabilities.
-        words: each once; one that the language model has not counts as its <unk>, no more.
+        spellings: of each word, in characters of the alphabet.
         alphabet: of the acoustic model, which can write them.
-        lm_weight: see `WordModel`, as the next two.
-        word_bonus: [nats].
-        unk_score: [nats] for words that are not among these.
+        language_model: with the words' probabilities; None where all are equally likely. A word
+            that it has not counts as its <unk>.
+        lm_weight: what a nat of the language model counts.
+        word_bonus: [nats] for each word.
+        unk_score: [nats] for words that are not among these; where `is_closed`, for those that the
+            language model has not.
+        is_closed: there are no others than these.
 
     Raises:
         ValueError: an alphabet without a space.
     """
     if SPACE not in alphabet:
-        raise ValueError("the model's alphabet has no space, which a language model of words needs")
+        raise ValueError("the model's alphabet has no space, which words need")
+    model = UNIFORM if language_model is None else language_model
     tokens = dict(zip(map(ord, alphabet), CharTokenizer(alphabet).encode(alphabet), strict=True))
-    trie, ends = build_trie([word.translate(tokens) for word in words])
-    word_ids = np.full(len(trie.tokens), NO_WORD, np.int32)
-    word_ids[ends] = [language_model.word_id(word) for word in words]
+    pairs = [(each, number) for number, own in enumerate(spellings.values()) for each in own]
+    trie, ends = build_trie([spelling.translate(tokens) for spelling, _ in pairs])
+    ids = np.array([model.word_id(word) for word in spellings], np.int32)
+    is_strange = np.array([word not in model for word in spellings], bool)
+    penalties = np.zeros(len(ids))
+    if is_closed and language_model is not None:
+        penalties[is_strange] = unk_score
+    # Words that are spelt alike in the order of their probability: where nothing tells them apart,
+    # the likeliest is taken.
+    alone = penalties + lm_weight * model.log_probs[1 + ids].astype(np.float64)
+    numbers = np.array([number for _, number in pairs], np.int32)
+    order = np.lexsort((numbers, -alone[numbers], ends))
+    counts = np.bincount(ends, minlength=len(trie.tokens))
     return WordModel(
         trie,
-        word_ids,
-        language_model.ngrams,
-        language_model.start,
-        language_model.word_id(END),
-        language_model.word_id(UNKNOWN),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        numbers[order],
+        ids,
+        penalties,
+        _look_ahead(trie, ends, alone[numbers]) if is_closed else np.zeros(len(trie.tokens)),
+        model.ngrams,
+        model.start,
+        model.word_id(END),
+        model.word_id(UNKNOWN),
         float(lm_weight),
         float(word_bonus),
-        float(unk_score),
+        -np.inf if is_closed else float(unk_score),
         tokens[ord(SPACE)],
     )
 
 
+def _look_ahead(
+    trie: TokenTrie, ends: NDArray[np.int32], worth: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The most that a spelling at or below each node is worth, no more than 0; 0 at the root."""
+    ahead = np.full(len(trie.tokens), -np.inf)
+    np.maximum.at(ahead, ends, worth)
+    _spread(trie, ahead)
+    ahead[ROOT] = 0.0
+    most: NDArray[np.float64] = np.minimum(ahead, 0.0)
+    return most
+
+
+@compiled
+def _spread(trie, ahead):  # type: ignore[no-untyped-def]
+    """Give each node the most of its own value and those below it."""
+    for node in range(len(ahead) - 1, ROOT - 1, -1):  # children come behind their parents
+        for below in range(trie.first_children[node], trie.first_children[node + 1]):
+            ahead[node] = max(ahead[node], ahead[below])
+
+
+# Every word, and the end of a sentence, is certain: they differ in nothing.
+UNIFORM = NgramModel(
+    1, MARKS, np.zeros(1 + len(MARKS), np.float32), np.zeros(1 + len(MARKS), np.float32),
+    np.arange(-1, len(MARKS), dtype=np.int32),
+    np.array([1, *[1 + len(MARKS)] * (1 + len(MARKS))]), np.zeros(1 + len(MARKS), np.int32),
+)  # fmt: skip
 _real, _int = np.empty(0, np.float32), np.empty(0, np.int32)
 # In the types of a real one, so that there is one compiled search for both.
 NO_WORDS = WordModel(
-    EMPTY_TRIE, _int, Ngrams(_real, _real, _int, np.empty(0, np.int64), _int), 0, 0, 0, 0.0, 0.0,
-    0.0, -1,
+    EMPTY_TRIE, np.zeros(2, np.int32), _int, _int, np.empty(0), np.zeros(1),
+    Ngrams(_real, _real, _int, np.empty(0, np.int64), _int), 0, 0, 0, 0.0, 0.0, 0.0, -1,
 )  # fmt: skip
 
 
 @inlined
-def words_with(prefix, token, words):  # type: ignore[no-untyped-def]
-    """Score the words of a prefix once it is longer by a token [nats]."""
-    if len(words.word_ids) == 0:
+def num_alike(prefix, words):  # type: ignore[no-untyped-def]
+    """Count the ways in which the word begun can end here, 1 where none is known."""
+    if prefix.spelt == NONE:
+        return 1
+    return max(1, words.first_entries[prefix.spelt + 1] - words.first_entries[prefix.spelt])
+
+
+@inlined
+def words_with(prefix, label, which, words):  # type: ignore[no-untyped-def]
+    """Score the words of a prefix once it is longer by a label [nats].
+
+    Args:
+        prefix: PREFIX.
+        label: of the alphabet.
+        which: of the words that are spelt alike, should the label end one.
+        words: a `WordModel`.
+    """
+    if len(words.entries) == 0:
         return 0.0
-    if token != words.space:
-        is_word = _spelt_with(prefix, token, words) != NONE
-        return prefix.words if is_word else prefix.words + words.unk_score
+    if label != words.space:
+        node = _spelt_with(prefix, label, words)
+        return prefix.words + (words.ahead[node] if node != NONE else words.unk_score)
     if prefix.spelt == ROOT:
         return prefix.words
-    _close(prefix, words)
+    _close(prefix, which, words)
     return prefix.closed_words
 
 
 @compiled
-def words_at_end(prefix, words):  # type: ignore[no-untyped-def]
-    """Score the words if the last word and the sentence end here [nats]."""
-    if len(words.word_ids) == 0:
+def words_at_end(prefix, which, words):  # type: ignore[no-untyped-def]
+    """Score the words if the last word and the sentence end here [nats].
+
+    Where only known words are, one that is not whole costs more than all others together.
+
+    Args:
+        prefix: PREFIX.
+        which: of the words that are spelt alike is the last one.
+        words: a `WordModel`.
+    """
+    if len(words.entries) == 0:
         return 0.0
     context, score = prefix.context, prefix.words
     if prefix.spelt != ROOT:
-        _close(prefix, words)
+        _close(prefix, which, words)
         context, score = prefix.closed_context, prefix.closed_words
     log_prob, _ = advance(context, words.end_id, words.ngrams)
-    return _weighted(log_prob, score, words)
+    return max(_weighted(log_prob, score, words), prefix.words + BROKEN_OFF)
 
 
 @inlined
-def spell(prefix, parent, token, words):  # type: ignore[no-untyped-def]
-    """Note the words of a prefix that is longer than its parent by a token.
+def spell(prefix, parent, label, words):  # type: ignore[no-untyped-def]
+    """Note the words of a prefix that is longer than its parent by a label.
 
-    `words_with` was asked before, so that the parent's word is closed.
+    `words_with` was asked before, so that the parent's word is closed as it was asked for.
     """
-    prefix.is_closed = 0
+    prefix.closed = NONE
     prefix.context, prefix.words, prefix.spelt = parent.context, parent.words, ROOT
-    if len(words.word_ids) > 0:
-        if token != words.space:
-            prefix.spelt = _spelt_with(parent, token, words)
+    if len(words.entries) > 0:
+        if label != words.space:
+            prefix.spelt = _spelt_with(parent, label, words)
         elif parent.spelt != ROOT:
             prefix.context, prefix.words = parent.closed_context, parent.closed_words
 
 
 @compiled
-def _spelt_with(prefix, token, words):  # type: ignore[no-untyped-def]
-    return child(words.trie, prefix.spelt, token) if prefix.spelt != NONE else np.int32(NONE)
+def _spelt_with(prefix, label, words):  # type: ignore[no-untyped-def]
+    return child(words.trie, prefix.spelt, label) if prefix.spelt != NONE else np.int32(NONE)
 
 
 @compiled
-def _close(prefix, words):  # type: ignore[no-untyped-def]
-    """Find out what the words are worth if the word begun ends here; once a prefix."""
-    if prefix.is_closed:
+def word_ended(prefix, which, words):  # type: ignore[no-untyped-def]
+    """Find the number of the word that ends behind a prefix, NONE where none is known."""
+    if prefix.spelt == NONE or prefix.spelt == ROOT:
+        return np.int32(NONE)
+    place = words.first_entries[prefix.spelt] + which
+    is_there = place < words.first_entries[prefix.spelt + 1]
+    return words.entries[place] if is_there else np.int32(NONE)
+
+
+@compiled
+def _close(prefix, which, words):  # type: ignore[no-untyped-def]
+    """Find out what the words are worth if the word begun ends here; once for the same word."""
+    if prefix.closed == which:
         return
-    word_id = np.int64(words.word_ids[prefix.spelt] if prefix.spelt != NONE else NO_WORD)
+    word = word_ended(prefix, which, words)
     score = words.word_bonus
-    if word_id == NO_WORD:
-        word_id = words.unknown_id
+    if word == NONE:
+        lm_id = np.int64(words.unknown_id)
         score += words.unk_score
-    log_prob, prefix.closed_context = advance(prefix.context, word_id, words.ngrams)
+    else:
+        lm_id = np.int64(words.lm_ids[word])
+        score += words.penalties[word]
+    log_prob, prefix.closed_context = advance(prefix.context, lm_id, words.ngrams)
     prefix.closed_words = prefix.words + _weighted(log_prob, score, words)
-    prefix.is_closed = 1
+    prefix.closed = which
 
 
 @compiled

@@ -181,7 +181,7 @@ class Decoded:
         frame_shift_s: time between features [s].
         probs: `(T', V)` float32, probabilities of the labels in each output frame; 0 is the blank.
         output_shift_s: time between output frames [s].
-        alphabet: characters in the order of their labels, from 1.
+        labels: characters, or names of phones, in the order of their ids, from 1.
     """
 
     id: str
@@ -191,7 +191,7 @@ class Decoded:
     frame_shift_s: float
     probs: NDArray[np.float32]
     output_shift_s: float
-    alphabet: str
+    labels: Sequence[str]
 
 
 @torch.inference_mode()
@@ -216,13 +216,13 @@ def decode(
     tokens = Greedy()(log_probs, log_prob_lengths)[0][0].tokens
     return Decoded(
         id=utterance.id,
-        reference=utterance.text,
-        hypothesis=recognizer.tokenizer.decode(tokens),
+        reference=recognizer.readable(utterance.text),
+        hypothesis=recognizer.readable(recognizer.tokenizer.decode(tokens)),
         features=features[0, : lengths[0]].cpu().numpy(),
         frame_shift_s=recognizer.features.frame_shift_s,
         probs=log_probs[0, : log_prob_lengths[0]].exp().cpu().numpy(),
         output_shift_s=recognizer.frame_shift_s,
-        alphabet=recognizer.tokenizer.alphabet,
+        labels=recognizer.label_names,
     )
 
 
@@ -439,7 +439,7 @@ def draw_alignments(path: Path, decoded: Sequence[Decoded]) -> None:
             below.plot(times, each.probs[:, label], color=color, linewidth=1.0)
         for frame, label in enumerate(best):
             if label and (not frame or best[frame - 1] != label):
-                character = each.alphabet[label - 1].replace(" ", "␣")
+                character = each.labels[label - 1].replace(" ", "␣")
                 below.text(
                     times[frame], each.probs[frame, label] + 0.03, character, ha="center",
                     fontsize="small", parse_math=False,

@@ -503,8 +503,8 @@ class Training:
             progress.audio_s / max(progress.train_s, 1e-9), progress.elapsed_s / 60,
         )  # fmt: skip
         for sample in result.samples:
-            self.log.say("    reference  %s", sample.reference)
-            self.log.say("    hypothesis %s", sample.hypothesis)
+            self.log.say("    reference  %s", self.recognizer.readable(sample.reference))
+            self.log.say("    hypothesis %s", self.recognizer.readable(sample.hypothesis))
         is_last = progress.epoch == settings.max_epochs
         self.diagnostics.validation(self.recipe.splits.dev, is_last)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +36,21 @@ def tones(text: str) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def write_corpus(folder: Path) -> Path:
-    """Write the tone corpus; returns its manifest."""
+def write_corpus(
+    folder: Path, texts: Sequence[str] = TEXTS, spoken: Sequence[str] | None = None
+) -> Path:
+    """Write the tone corpus; returns its manifest.
+
+    Args:
+        folder: of its files.
+        texts: of the utterances.
+        spoken: the tones of each; None for the letters of the texts.
+    """
     rows = []
-    for number, text in enumerate(TEXTS):
+    for number, (text, said) in enumerate(zip(texts, spoken or texts, strict=True)):
         name = f"{number:02}.wav"
-        soundfile.write(folder / name, tones(text), RATE)
-        duration = len(text) * int(LETTER_S * RATE) / RATE
+        soundfile.write(folder / name, tones(said), RATE)
+        duration = len(said) * int(LETTER_S * RATE) / RATE
         rows.append(
             {"audio_filepath": name, "duration": duration, "text": text, "speaker": name[1]}
         )

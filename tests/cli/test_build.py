@@ -130,10 +130,8 @@ def test_trainers(name: str) -> None:
 def test_decoders(name: str, tmp_path: Path) -> None:
     save_ngram_model(tmp_path / "lm.arpa", bigram_model(("ab", "b")))
     overrides = [f"decoder={name}"]
-    if name in ("beam_ngram", "lexicon"):
+    if name == "beam_ngram":
         overrides.append(f"decoder.language_model={tmp_path}/lm.arpa")
-    if name == "lexicon":
-        pytest.importorskip("flashlight.lib.text", reason="flashlight-text is an extra")
     spec = ModelSpec(
         Part("LogMel", {"sample_rate": 8000}),
         Part("BiLstmCtc", {"hidden_size": 4, "num_layers": 1}),

@@ -63,8 +63,7 @@ def test_options_become_the_settings_of_conf() -> None:
     assert {"beam_size", "word_bonus", "unk_score"} < set(with_lm)
     by_name = config_of("--decoder", "beam_ngram", "--lm", "lm.arpa", "--lm-weight", "0.3")
     assert by_name == with_lm
-    lexicon = config_of("--decoder", "lexicon", "--lexicon", "words.txt")
-    assert (lexicon["lexicon"], lexicon["language_model"]) == ("words.txt", None)
+    assert config_of("--decoder", "beam", "--lexicon", "words.txt")["lexicon"] == "words.txt"
 
 
 def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
@@ -85,11 +84,10 @@ def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
         (["--decoder", "greedy", "--hotword", "x"], "--hotword has no effect with Greedy"),
         (["--n-best", "2"], "--n-best has no effect with Greedy"),
         (["--decoder", "greedy", "--beam-size", "2"], "--beam-size has no effect with Greedy"),
-        (["--decoder", "beam", "--lexicon", "x"], "--lexicon has no effect with BeamSearch"),
+        (["--decoder", "greedy", "--lexicon", "x"], "--lexicon has no effect with Greedy"),
         (["--decoder", "beam", "--lm-weight", "1"], "--lm-weight has no effect"),
         (["--decoder", "beam", "--word-bonus", "1"], "--word-bonus has no effect"),
-        (["--decoder", "lexicon", "--hotword", "x"], "--hotword has no effect with Lexicon"),
-        (["--decoder", "lexicon", "--lm-weight", "1"], "--lm-weight has no effect without --lm"),
+        (["--lexicon", "x", "--lm-weight", "1"], "--lm-weight has no effect without --lm"),
     ],
 )
 def test_an_option_without_effect_is_refused(arguments: list[str], message: str) -> None:
@@ -103,8 +101,8 @@ def test_an_option_without_effect_is_refused(arguments: list[str], message: str)
         (["--lm", "a.arpa"], "BeamSearch"),
         (["--hotword", "acme"], "BeamSearch"),
         (["--lm", "a.arpa", "--hotword", "acme"], "BeamSearch"),
-        (["--lexicon", "words.txt"], "LexiconBeamSearch"),
-        (["--lexicon", "words.txt", "--lm", "a.arpa"], "LexiconBeamSearch"),
+        (["--lexicon", "words.txt"], "BeamSearch"),
+        (["--lexicon", "words.txt", "--lm", "a.arpa"], "BeamSearch"),
     ],
 )
 def test_an_option_brings_its_decoder(arguments: list[str], decoder: str) -> None:
@@ -151,9 +149,7 @@ def test_transcribe_with_each_decoder(
     assert transcribed(capsys, *model, *hot).startswith("cab")
     words = tmp_path / "words.txt"
     words.write_text("ba\nca\n")
-    pytest.importorskip("flashlight.lib.text", reason="flashlight-text is an extra")
-    lexicon = ("--decoder", "lexicon", "--lexicon", str(words))
-    assert transcribed(capsys, *model, *lexicon) == "ca"
+    assert transcribed(capsys, *model, "--lexicon", str(words)) == "ca"
 
 
 def test_words_that_the_model_cannot_write_are_told(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asr.decoder.token_trie import ROOT, child
-from asr.decoder.word_model import NO_WORD, build_word_model
+from asr.decoder.word_model import build_word_model
 from asr.text import CharTokenizer
 from tests.decoder.searches import bigram_model
 
@@ -19,10 +19,11 @@ def test_words_by_what_an_alphabet_can_write() -> None:
 def test_a_spelling_leads_to_its_word() -> None:
     model, tokenizer = bigram_model(WORDS), CharTokenizer("bca ")
     written, _ = model.written_in("bca ")
-    words = build_word_model(model, written, "bca ", 0.5, 1.0, -5.0)
+    words = build_word_model({w: (w,) for w in written}, "bca ", model, 0.5, 1.0, -5.0)
     for text, known in (("a", 1), ("ab", 1), ("cab", 1), ("c", 0), ("ca", 0)):
         node = ROOT
         for token in tokenizer.encode(text):
             node = child(words.trie, node, token)
-        assert words.word_ids[node] == (model.word_id(text) if known else NO_WORD)
+        own = words.entries[words.first_entries[node] : words.first_entries[node + 1]]
+        assert [words.lm_ids[word] for word in own] == [model.word_id(text)] * known
     assert words.space == 4

@@ -256,23 +256,11 @@ PLACES: Mapping[str, tuple[str, Arguments]] = {
             "--out", "tuned",
         ],
     ),
+    "transcribe: a lexicon": (
+        "words.txt", lambda h, bad: ["transcribe", "--model", h.model, "--lexicon", bad, h.audio]
+    ),
 }  # fmt: skip
 
-LEXICONS: Mapping[str, tuple[str, Arguments]] = {
-    "transcribe: a lexicon": (
-        "words.txt",
-        lambda h, bad: [
-            "transcribe", "--model", h.model, "--decoder", "lexicon", "--lexicon", bad, h.audio
-        ],
-    ),
-    "transcribe: a model of KenLM": (
-        "lm.bin",
-        lambda h, bad: [
-            "transcribe", "--model", h.model, "--decoder", "lexicon", "--lm", bad,
-            "--lexicon", h.words, h.audio,
-        ],
-    ),
-}  # fmt: skip
 # What may well end otherwise: a file of many words is a text, and findings are no mistake.
 GOOD = {
     ("lm perplexity: a text", "values 100,000 deep, by name"): 0,
@@ -282,13 +270,11 @@ GOOD = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", [*PLACES, *LEXICONS])
+@pytest.mark.parametrize("place", PLACES)
 def test_every_command_ends_in_one_line(
     place: str, house: House, asr: Attacker, survived: Survived
 ) -> None:
-    if place in LEXICONS:
-        pytest.importorskip("flashlight.lib.text", reason="flashlight-text is an extra")
-    name, arguments = {**PLACES, **LEXICONS}[place]
+    name, arguments = PLACES[place]
     kept = 0
     for kind, make in HOSTILE.items():
         bad = house.bad_file(name, make)

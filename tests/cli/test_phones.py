@@ -1,0 +1,174 @@
+"""A model of phones, by every command: it writes words, told apart by a language model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asr.cli.main import main
+from asr.decoder.ngram import END, START, UNKNOWN
+from asr.model_file import load_model
+from asr.transcriber import Transcriber
+from tests.cli.conftest import TINY, write_corpus
+
+# Tones stand for phones; "sea" and "see" are said alike, and "cab" in two ways.
+LEXICON = """\
+sea\tTC TA
+see\tTC TA
+ba\tTB TA
+cab\tTC TA TB
+cab\tTC TB
+b\tTB
+"""
+TEXTS = ("sea", "ba b", "cab", "b sea", "ba", "b ba", "cab b", "sea ba", "b cab", "ba sea", "b")
+
+
+def arpa(likely: str, unlikely: str) -> str:
+    """A unigram model in which one of two words is the likelier."""
+    logs = {UNKNOWN: -3, START: -99, END: -1, likely: -0.3, unlikely: -2, "ba": -1, "b": -1}
+    rows = "".join(f"{value}\t{word}\n" for word, value in logs.items())
+    return f"\\data\\\nngram 1={len(logs)}\n\n\\1-grams:\n{rows}\n\\end\\\n"
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lexicon, and a manifest of texts that tones say by it."""
+    folder = tmp_path_factory.mktemp("phones")
+    (folder / "lexicon.txt").write_text(LEXICON)
+    said = {}
+    for line in reversed(LEXICON.splitlines()):
+        word, phones = line.split("\t")
+        said[word] = phones.replace("T", "").replace(" ", "").lower()
+    texts = (*TEXTS, "zebra b")  # which the lexicon has not
+    audio = [" ".join(said.get(word, word[:1]) for word in text.split()) for text in texts]
+    write_corpus(folder, texts, [each.replace("z", "c") for each in audio])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(spoken: Path) -> Path:
+    """The folder of a training of phones."""
+    manifest = spoken / "train.jsonl"
+    status = main(
+        ["train", *TINY, f"data.train={manifest}", f"data.dev={manifest}", "name=phones",
+         f"data.lexicon={spoken}/lexicon.txt", f"paths.run_dir={spoken}",
+         "trainer.max_epochs=60", "trainer.validate_every=30", "trainer.max_left_out=0.2"]
+    )  # fmt: skip
+    assert status == 0
+    return spoken / "train" / "phones"
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> str:
+    return str(trained / "best.safetensors")
+
+
+def test_a_text_with_a_word_that_the_lexicon_has_not_is_left_out(trained: Path) -> None:
+    log = (trained / "train.log").read_text()
+    assert "1 of 12 training utterances left out: 1 text out of the lexicon" in log
+    assert "1 of 12 dev utterances left out: first: " in log
+    assert "word 'zebra' not in the lexicon" in log
+
+
+def test_the_model_file_holds_its_phones_and_its_lexicon(model: str) -> None:
+    recognizer, training = load_model(Path(model))
+    assert sorted(recognizer.spec.phones.values()) == ["TA", "TB", "TC"]
+    assert recognizer.lexicon is not None
+    assert "\n".join(recognizer.lexicon.lines()) == LEXICON.strip()
+    assert recognizer.unit == "word"
+    assert training["dev_cer"] < 0.1
+
+
+def transcribed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["transcribe", *arguments]) == 0
+    return capsys.readouterr().out.rstrip("\n").rpartition("\t")[2]
+
+
+def test_transcripts_are_words(
+    model: str, spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in (spoken / "train.jsonl").read_text().splitlines()]
+    clips = {row["text"]: str(spoken / row["audio_filepath"]) for row in rows}
+    assert transcribed(capsys, "--model", model, clips["b cab"]) == "b cab"
+    for likely, other in (("sea", "see"), ("see", "sea")):
+        lm = tmp_path / f"{likely}.arpa"
+        lm.write_text(arpa(likely, other))
+        assert transcribed(capsys, "--model", model, "--lm", str(lm), clips["b sea"]) == (
+            f"b {likely}"
+        )
+        hot = ("--lm", str(lm), "--hotword", f"{other}:30")
+        assert transcribed(capsys, "--model", model, *hot, clips["b sea"]) == f"b {other}"
+    one = tmp_path / "one.txt"
+    one.write_text("see\tTC TA\nb\tTB\n")
+    assert transcribed(capsys, "--model", model, "--lexicon", str(one), clips["b sea"]) == "b see"
+    (word, *_) = Transcriber.load(model).transcribe_file(clips["cab b"]).words
+    assert word.word == "cab"
+    assert 0 <= word.start < word.end < 0.6
+    assert word.confidence > 0.5
+
+
+def test_evaluation_counts_words(
+    model: str, spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = tmp_path / "lm.arpa"
+    lm.write_text(arpa("sea", "see"))
+    status = main(
+        ["evaluate", f"model_file={model}", f"manifest={spoken}/train.jsonl", "name=words",
+         f"paths.run_dir={tmp_path}", "decoder=beam_ngram", f"decoder.language_model={lm}"]
+    )  # fmt: skip
+    assert status == 0
+    folder = tmp_path / "evaluate" / "words"
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    texts = {each["reference"]: each["hypothesis"] for each in evaluation["utterances"]}
+    assert texts["b sea"] == "b sea"
+    assert texts["cab b"] == "cab b"
+    assert main(
+        ["evaluate", f"model_file={model}", f"manifest={spoken}/train.jsonl", "name=plain",
+         f"paths.run_dir={tmp_path}"]
+    ) == 0  # fmt: skip
+    plain = json.loads((tmp_path / "evaluate" / "plain" / "evaluation.json").read_text())
+    assert plain["settings"]["decoder"] == "BeamSearch"  # greedy would be phones
+
+
+def test_a_known_text_is_aligned_by_its_phones(
+    model: str, spoken: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    output = tmp_path / "aligned"
+    arguments = ["align", "--model", model, "--manifest", str(spoken / "train.jsonl")]
+    main([*arguments, "--format", "json", "--out", str(output)])
+    lines = [line for path in output.rglob("*.json*") for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in lines]
+    (row,) = [row for row in rows if row["text"] == "b cab"]
+    assert [word["word"] for word in row["words"]] == ["b", "cab"]
+    assert [each["character"] for each in row["words"][1]["characters"]] == ["TC", "TA", "TB"]
+    assert "word 'zebra' not in the lexicon" in fails(
+        "align", "--model", model, str(spoken / "00.wav"), "zebra"
+    )
+
+
+def test_a_start_keeps_phones_by_name(
+    model: str, spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lexicon = tmp_path / "more.txt"
+    lexicon.write_text(LEXICON + "tau\tTA TAU\n")
+    manifest = spoken / "train.jsonl"
+    status = main(
+        ["train", *TINY, f"data.train={manifest}", f"data.dev={manifest}", "name=more",
+         f"data.lexicon={lexicon}", f"paths.run_dir={tmp_path}", f"init_from={model}",
+         "trainer.max_epochs=1", "trainer.max_left_out=0.2"]
+    )  # fmt: skip
+    assert status == 0
+    log = (tmp_path / "train" / "more" / "train.log").read_text()
+    assert "phones: 4 kept ('  TB TC TA'), 1 added ('TAU'), none dropped" in log
+    assert "reference  TB | TB TA" in log
+
+
+def test_alphabet_and_lexicon_are_one_too_many(spoken: Path, fails: Callable[..., str]) -> None:
+    manifest = spoken / "train.jsonl"
+    assert "data.alphabet and data.lexicon, expected one of them" in fails(
+        "train", f"data.train={manifest}", f"data.dev={manifest}", f"paths.run_dir={spoken}",
+        f"data.lexicon={spoken}/lexicon.txt", "data.alphabet=abc", "name=both",
+    )  # fmt: skip
