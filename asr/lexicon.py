@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,8 +50,7 @@ class Lexicon:
             ValueError: a word that the lexicon has not.
         """
         if missing := self.missing(text):
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ValueError(f"word {shown(missing[0])}{more} not in the lexicon")
+            raise ValueError(describe_missing(missing))
         return SPACE.join(self.pronunciations[word][0] for word in text.split())
 
     def under(self, rules: Callable[[str], str]) -> Lexicon:
@@ -79,6 +78,12 @@ class Lexicon:
         for word, pronunciations in self.pronunciations.items():
             for pronunciation in pronunciations:
                 yield f"{word}\t{self.names(pronunciation)}"
+
+
+def describe_missing(words: Sequence[str]) -> str:
+    """Name words that a lexicon has not: the first, and how many more."""
+    more = f" and {len(words) - 1} more" if len(words) > 1 else ""
+    return f"word {shown(words[0])}{more} not in the lexicon"
 
 
 def read_lexicon(path: Path | str, phones: Mapping[str, str] | None = None) -> Lexicon:

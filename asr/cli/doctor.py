@@ -204,7 +204,7 @@ def _rules(options: argparse.Namespace) -> Rules:
 
     return Rules(
         recognizer.text, recognizer.tokenizer.alphabet, aligner.sample_rate, frames_of_model,
-        required_frames, *limits, shortfall, MAX_SHORTFALL,
+        required_frames, *limits, shortfall, MAX_SHORTFALL, recognizer.lexicon,
     )  # fmt: skip
 
 

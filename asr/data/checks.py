@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from asr.audio import load_audio, probe
 from asr.data.manifest import Utterance
 from asr.finding import Finding, Kind, describe_error
+from asr.lexicon import Lexicon, describe_missing
 from asr.text import CharTokenizer, describe_character
 
 # Of one utterance's audio.
@@ -84,6 +85,12 @@ def check_characters(
         f"{tokenizer.alphabet!r}"
     )
     return utterance.finding(Kind.UNKNOWN_CHARACTER, reason)
+
+
+def check_words(utterance: Utterance, lexicon: Lexicon) -> Finding | None:
+    """Does the lexicon have every word of the normalised text?"""
+    missing = lexicon.missing(utterance.text)
+    return utterance.finding(Kind.UNKNOWN_WORD, describe_missing(missing)) if missing else None
 
 
 def check_file(utterance: Utterance) -> Finding | None:

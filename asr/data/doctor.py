@@ -29,6 +29,7 @@ from asr.data.checks import (
     check_file,
     check_frames,
     check_text,
+    check_words,
     find_duplicates,
     find_misfits,
     find_outliers,
@@ -39,6 +40,7 @@ from asr.data.checks import (
 from asr.data.manifest import Utterance, findings, scan_manifest, utterances, write_manifest
 from asr.data.remarks import amount_remark, figure_remark, space_remark, tag_remark
 from asr.finding import Finding, Kind, Severity, describe_error, row_of
+from asr.lexicon import Lexicon
 from asr.picture import png
 from asr.text import CharTokenizer, TextNormalizer
 
@@ -72,6 +74,7 @@ class Rules:
             without an error [nats a frame]; None where no model is to run.
         max_shortfall: what is further behind is a finding, unless the rest is, too: see
             `find_misfits` [nats a frame].
+        lexicon: of a model of phones, whose words alone texts may have, of any characters.
     """
 
     text: TextNormalizer
@@ -84,6 +87,7 @@ class Rules:
     max_duration_s: float = 40.0
     shortfall: Callable[[Utterance, str], float] | None = None
     max_shortfall: float = math.inf
+    lexicon: Lexicon | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def examine(
     rows = [scan_manifest(path) for path in paths]
     texts = [[rules.text(one.text) for one in utterances(each)] for each in rows]
     tokenizer: CharTokenizer | None = None  # where no text has a character: all are findings
-    if rules.alphabet is not None:
+    if rules.alphabet is not None and rules.lexicon is None:
         tokenizer = CharTokenizer(rules.alphabet)
     elif any(texts[0]):
         tokenizer = CharTokenizer.from_texts(texts[0])
@@ -205,10 +209,14 @@ def _examine_one(
 ) -> tuple[Examined, list[Finding]]:
     """An utterance as far as it is known, and what is wrong with it by itself."""
     normal = replace(utterance, text=text)
-    fault = check_characters(normal, tokenizer) if tokenizer else None
+    lexicon, labels = rules.lexicon, tokenizer
+    if lexicon is not None:
+        fault, labels = check_words(normal, lexicon), CharTokenizer(lexicon.alphabet)
+    else:
+        fault = check_characters(normal, tokenizer) if tokenizer else None
     needed = frames = audio = None
-    if tokenizer and text and fault is None:
-        needed = rules.required_frames(tokenizer.encode(text))
+    if labels and text and fault is None:
+        needed = rules.required_frames(labels.encode(lexicon.spell(text) if lexicon else text))
     if isinstance(measured, Finding):
         found: list[Finding | None] = [measured]
         duration_s = utterance.duration

@@ -15,6 +15,7 @@ from asr.data.checks import (
     check_duration,
     check_file,
     check_text,
+    check_words,
     with_duration,
 )
 from asr.data.manifest import Row, Utterance, findings, scan_manifests, sift, utterances
@@ -214,15 +215,10 @@ def _spoken(rows: Sequence[Row], lexicon: Lexicon | None) -> list[Row]:
     """The rows with their texts as they are said, where a lexicon says how."""
     if lexicon is None:
         return list(rows)
-    spoken: list[Row] = []
-    for row in rows:
-        if isinstance(row, Utterance):
-            try:
-                row = replace(row, text=lexicon.spell(row.text))
-            except ValueError as error:
-                row = row.finding(Kind.UNKNOWN_WORD, str(error))
-        spoken.append(row)
-    return spoken
+    return [
+        replace(row, text=lexicon.spell(row.text)) if isinstance(row, Utterance) else row
+        for row in sift(rows, lambda utterance: check_words(utterance, lexicon))
+    ]
 
 
 def _paths(manifests: str | Sequence[str]) -> list[Path]:
