@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"compiled"},
     "metrics": set(),
     "decoder": {"atomic_file", "compiled", "untrusted", "memory", "text"},
+    "pronounce": {"untrusted", "compiled", "decoder", "lexicon"},
     "data": {
         "finding",
         "atomic_file",

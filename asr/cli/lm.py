@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import fields
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from asr.cli.options import STDIN, Parser, check_outputs, model_path, standard_input
+from asr.cli.options import STDIN, Parser, check_outputs
 from asr.cli.terminal import say, track
-from asr.text import UNICODE_FORMS, TextNormalizer
-from asr.untrusted import open_text, shown, unpacked, whole_lines
+from asr.cli.texts import SOURCES, Sentences, left_out, normalizer, rules_parser
 
 # What needs the decoders is imported in the functions: `--help` and a mistake in the call do not.
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts of counts 1, 2 and from 3 up, as KenLM's --discount_fallback
-BYTE_ORDER_MARK = "\ufeff"
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +34,7 @@ def _train(options: argparse.Namespace) -> None:
             20, "is no folder, expected one to write to", str(options.out.parent)
         )
     check_outputs([options.out], [*options.text, options.rules])
-    sentences = Sentences(options.text, _normalizer(options))
+    sentences = Sentences(options.text, normalizer(options))
     text = encode(
         track(sentences, "reading", "sentences"),
         min_count=options.min_count,
@@ -55,7 +51,7 @@ def _train(options: argparse.Namespace) -> None:
     say(
         f"text: {text.num_sentences} sentences, {text.num_words} words, "
         f"{len(text.words) - 3} different ones in the vocabulary"
-        + _left_out(sentences.without_words)
+        + left_out(sentences.without_words)
     )
     kept = trained.model.counts
     kept[0] -= 1  # <s> is never predicted
@@ -76,7 +72,7 @@ def _query(options: argparse.Namespace) -> None:
     from asr.decoder.ngram_file import load_ngram_model
 
     model = load_ngram_model(options.model)
-    normalize = _normalizer(options)
+    normalize = normalizer(options)
     sentences: Iterable[list[str]] = Sentences([STDIN], normalize)
     if options.sentence:
         sentences = [normalize(sentence).split() for sentence in options.sentence]
@@ -95,7 +91,7 @@ def _perplexity(options: argparse.Namespace) -> None:
     from asr.decoder.ngram_file import load_ngram_model
 
     model = load_ngram_model(options.model)
-    sentences = Sentences(options.text, _normalizer(options))
+    sentences = Sentences(options.text, normalizer(options))
     found = measure_perplexity(model, track(sentences, "scoring", "sentences"))
     hits = ", ".join(f"{count} of {length}" for length, count in enumerate(found.hits, 1))
     share = found.oov_words / found.words if found.words else 0.0
@@ -105,7 +101,7 @@ def _perplexity(options: argparse.Namespace) -> None:
         f"log10 of the probability: {found.log10_total:.4f}, without unknown words "
         f"{found.log10_known:.4f}\n"
         f"n-grams found, by their words: {hits}\n"
-        f"sentences: {found.sentences}" + _left_out(sentences.without_words)
+        f"sentences: {found.sentences}" + left_out(sentences.without_words)
     )
 
 
@@ -119,133 +115,11 @@ def _convert(options: argparse.Namespace) -> None:
     say(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")
 
 
-class Sentences:
-    """The sentences of several sources, one a line, each as its words; may be read once.
-
-    A file is text in UTF-8, plain or gzip; with the name of a manifest (.jsonl, .json, .csv, .tsv)
-    it is one, of which `text` is read; "-" is standard input.
-
-    Args:
-        sources: names of files, in the order to read them.
-        normalize: what is done to a line before it is split into words.
-
-    Attributes:
-        without_words: lines passed over so far because nothing was left of them.
-    """
-
-    def __init__(self, sources: Sequence[str], normalize: Callable[[str], str]) -> None:
-        self.sources = sources
-        self.normalize = normalize
-        self.without_words = 0
-
-    def __iter__(self) -> Iterator[list[str]]:
-        """Read the words of each sentence.
-
-        Raises:
-            ValueError: a damaged line; the message names source and line.
-            OSError: missing or unreadable.
-        """
-        from asr.decoder.ngram import check_words
-
-        for source in self.sources:
-            name = "standard input" if source == STDIN else source
-            for line, text in _texts(source, name):
-                try:
-                    words = self.normalize(text).split()
-                    check_words(words)
-                except ValueError as error:
-                    raise ValueError(f"{name}:{line}: {error}") from error
-                if words:
-                    yield words
-                else:
-                    self.without_words += 1
-
-
-def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
-    """Read the texts of a source, each with the number of its line."""
-    from asr.data.manifest import MANIFEST_SUFFIXES
-    from asr.data.records import BadLineError, read_records
-
-    path = Path(source)
-    if source != STDIN and path.suffix.lower() in MANIFEST_SUFFIXES:
-        for number, record in read_records(path):
-            if isinstance(record, BadLineError):
-                raise ValueError(f"{path}:{number}: {record}")
-            text = record.get("text")
-            if not isinstance(text, str):
-                raise ValueError(f"{path}:{number}: text is {shown(text)}, expected a text")
-            yield number, text
-        return
-    is_piped = source == STDIN
-    opened = nullcontext(standard_input("sentences")) if is_piped else open_text(path)
-    with opened as file:
-        for number, raw in whole_lines(unpacked(file, name) if is_piped else file, name):
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{name}:{number}: byte 0x{raw[error.start]:02x} at {error.start + 1}, "
-                    "expected UTF-8"
-                ) from error
-            yield number, text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
-
-
-def _left_out(count: int) -> str:
-    return f" ({count} lines without words left out)" if count else ""
-
-
-def _normalizer(options: argparse.Namespace) -> Callable[[str], str]:
-    """The rules of a text: those of a model file, or the usual ones with what options change."""
-    names = [rule.name for rule in fields(TextNormalizer) if rule.name != "unit"]  # of no effect
-    given = {name: getattr(options, name) for name in names}
-    changed = {name: value for name, value in given.items() if value is not None}
-    whole = ["--raw"] if options.raw else []
-    whole += ["--rules"] if options.rules else []
-    flags = [*whole, *(f"--{name.replace('_', '-')}" for name in changed)]
-    if whole and len(flags) > 1:
-        raise ValueError(f"{flags[0]} and {flags[1]}: expected one of them, {flags[0]} says it all")
-    if options.rules:
-        from asr.model_file import load_model
-
-        return load_model(options.rules)[0].text
-    return str if options.raw else TextNormalizer(**changed)
-
-
 def make_parser() -> Parser:
     """Define the arguments of the command."""
     parser = Parser(prog="asr lm", description="N-gram language models for the beam search.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    rules = Parser(add_help=False)
-    group = rules.add_argument_group(
-        "text",
-        "Rules as in training (data.text), so that the words are those of the recogniser: best by "
-        "--rules.",
-    )
-    group.add_argument(
-        "--rules", type=model_path, metavar="MODEL",
-        help="take the rules of this model file, or of a run's best model",
-    )  # fmt: skip
-    group.add_argument("--raw", action="store_true", help="split at white space, change nothing")
-    group.add_argument("--unicode-form", choices=UNICODE_FORMS, help="default: NFC")
-    group.add_argument(
-        "--lowercase", action=argparse.BooleanOptionalAction, help="default: --lowercase"
-    )
-    group.add_argument(
-        "--remove-punctuation", action=argparse.BooleanOptionalAction,
-        help="default: --remove-punctuation",
-    )  # fmt: skip
-    group.add_argument("--keep", help="punctuation that stays inside words; default: '")
-    group.add_argument("--language", help="whose rules of lower case and punctuation hold: tr")
-    group.add_argument("--drop-in", help="pairs of marks that go with what stands in them: []()")
-    group.add_argument(
-        "--remove-arabic-marks", action=argparse.BooleanOptionalAction,
-        help="default: --no-remove-arabic-marks",
-    )  # fmt: skip
-    group.add_argument(
-        "--replace", nargs=2, action=_Pairs, metavar=("PATTERN", "TEXT"),
-        help="a regular expression and what takes its place; may be given several times",
-    )  # fmt: skip
-    group.add_argument("--numbers", help="language in which numbers are spelt out: en")
+    rules = rules_parser()
     _add_train(commands, rules)
     for name, run, what in (
         ("query", _query, "how likely sentences are, word by word"),
@@ -272,10 +146,10 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
     )
     command.set_defaults(run=_train)
     command.add_argument(
-        "text", nargs="+",
-        help="text, a sentence a line, plain or gzip; manifests (.jsonl, .csv, .tsv), of which "
-        "`text` is read; - for standard input",
-    )  # fmt: skip
+        "text",
+        nargs="+",
+        help=SOURCES,
+    )
     command.add_argument(
         "--order", type=int, default=3, help="words of the longest n-gram; default: 3"
     )
@@ -299,19 +173,6 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
         help="for texts too small or too regular to estimate discounts: use these three for "
         f"counts of 1, 2, and 3 or more; without numbers {' '.join(map(str, FALLBACK))}",
     )  # fmt: skip
-
-
-class _Pairs(argparse.Action):
-    """Gathers pairs in the order in which they are given."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), tuple(values)))
 
 
 class _Fallback(argparse.Action):

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "tell whether one evaluation is better than another",
     "transcribe": "turn recordings into text",
     "lm": "train, query and convert n-gram language models",
+    "lexicon": "write how the words of texts are said",
     "align": "find when the words of a known text are spoken",
     "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",

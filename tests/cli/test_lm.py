@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.lm import Sentences
 from asr.cli.main import main
+from asr.cli.texts import Sentences
 from asr.decoder.ngram_file import load_ngram_model
 from asr.model_file import save_model
 from asr.recognizer import ModelSpec, Part, Recognizer
