@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "compiled": set(),
     "model": {"compiled"},
     "metrics": set(),
-    "decoder": {"atomic_file", "compiled", "untrusted", "memory", "text"},
+    "decoder": {"atomic_file", "compiled", "untrusted", "memory", "text", "lexicon"},
     "pronounce": {"untrusted", "compiled", "decoder", "lexicon"},
     "data": {
         "finding",

@@ -35,6 +35,7 @@ OPTIONS = {
     "lm_weight": "--lm-weight",
     "word_bonus": "--word-bonus",
     "lexicon": "--lexicon",
+    "phrases": "--phrases",
     "hotwords": "--hotword",
 }
 
@@ -45,7 +46,7 @@ OPTIONS = {
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `decoder_settings` reads."""
     group = parser.add_argument_group(
-        "decoding", "default: greedy; beam with --lm, --hotword or --lexicon"
+        "decoding", "default: greedy; beam with --lm, --hotword, --lexicon or --phrases"
     )
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -66,6 +67,10 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--lm-weight", type=float, metavar="X")
     group.add_argument("--word-bonus", type=float, metavar="NATS")
+    group.add_argument(
+        "--phrases", metavar="FILE",
+        help="the only phrases there are, one a line: turn {on,off} the {light,radio}",
+    )  # fmt: skip
     group.add_argument("--lexicon", metavar="FILE", help="the only words there are, one a line")
     group.add_argument(
         "--hotword", dest="hotwords", action="append", metavar="WORD[:WEIGHT]",
@@ -87,7 +92,7 @@ def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
     else:
         name = options.decoder or DEFAULT
         if options.decoder is None and (
-            options.language_model or options.hotwords or options.lexicon
+            options.language_model or options.hotwords or options.lexicon or options.phrases
         ):
             name = "beam"
         if name == "beam" and options.language_model is not None:
@@ -205,12 +210,16 @@ def build_decoder(
     arguments = dict(settings)
     name = check_target(arguments.pop("_target_", None), "decoder", STAGE)
     constructor = target(name, "decoder")
-    lexicon = arguments.pop("lexicon", None)
+    lexicon, phrases = arguments.pop("lexicon", None), arguments.pop("phrases", None)
     if "alphabet" in parameters_of(name):
         arguments["alphabet"] = recognizer.tokenizer.alphabet
     arguments = check_arguments(constructor, arguments, "decoder")
     if "lexicon" in parameters_of(name):
         arguments["lexicon"] = _spellings(lexicon, recognizer)
+    if phrases is not None:
+        from asr.decoder.phrases import read_phrases
+
+        arguments["phrases"] = read_phrases(Path(str(phrases)), recognizer.text)
     if arguments.get("hotwords"):
         arguments["hotwords"] = {
             # On a command line Hydra makes a number of 10.

@@ -79,7 +79,8 @@ def _job(config: DictConfig) -> None:
     check_outputs(
         [config.fit_calibration, *(run_dir / name for name in REPORT_FILES)],
         [model_file, manifest, config.calibration, config.decoder.get("language_model"),
-         config.decoder.get("lexicon"), *(each.audio_filepath for each in utterances)],
+         config.decoder.get("lexicon"), config.decoder.get("phrases"),
+         *(each.audio_filepath for each in utterances)],
     )  # fmt: skip
     # Before the work, not after it.
     check_slice_by(config.slice_by, [each.extra for each in utterances])

@@ -68,7 +68,8 @@ def main(arguments: list[str]) -> int:
     check_outputs(
         [options.output, *(output_file(source, options) for source in inputs)],
         [*(source.name for source in inputs), options.model, options.calibration,
-         options.decoder_config, settings.get("language_model"), settings.get("lexicon")],
+         options.decoder_config, settings.get("language_model"), settings.get("lexicon"),
+         settings.get("phrases")],
     )  # fmt: skip
     os.stat(options.model)  # a model that is missing is told at once
     # Imported here: `--help` and a mistake in the call need none of it.

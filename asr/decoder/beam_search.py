@@ -22,8 +22,10 @@ from asr.decoder.greedy import Hypothesis
 from asr.decoder.hotword import NO_HOTWORDS, build_automaton, build_spoken_automaton, hot_with
 from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram_file import load_ngram_model
+from asr.decoder.phrases import Grammar
 from asr.decoder.token_trie import NONE, ROOT
 from asr.decoder.word_model import (
+    BROKEN_OFF,
     NO_WORDS,
     build_word_model,
     num_alike,
@@ -32,7 +34,12 @@ from asr.decoder.word_model import (
     words_at_end,
     words_with,
 )
+from asr.lexicon import describe_missing
 from asr.text import BLANK_ID, CharTokenizer
+
+# [nats a frame] Of a phrase that was said, and of other words: docs/results.md, "Phrases".
+MAX_SHORTFALL = 0.7
+NEVER = BROKEN_OFF / 2  # [nats] of what is no whole phrase
 
 
 class BeamSearch:
@@ -63,6 +70,11 @@ class BeamSearch:
         hotwords: to words and phrases the nats that each occurrence adds.
         lexicon: the only words that there are, and how each is spelt in characters of the alphabet;
             words may be spelt alike, and one in several ways. None for any words.
+        phrases: one of which alone an utterance may be, each as likely as another; None for any
+            words.
+        max_shortfall: where the best phrase is so much less likely than what the model itself would
+            write, none of them is said, and the hypothesis is empty [nats a frame]; inf always
+            takes one.
 
     Attributes:
         unwritable: words of the language model that the alphabet cannot write.
@@ -87,6 +99,8 @@ class BeamSearch:
         unk_score: float = -5.0,
         hotwords: Mapping[str, float] | None = None,
         lexicon: Mapping[str, Sequence[str]] | None = None,
+        phrases: Sequence[str] | None = None,
+        max_shortfall: float = MAX_SHORTFALL,
     ) -> None:
         check_beam(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
         for name, value, is_good, expected in (
@@ -94,26 +108,35 @@ class BeamSearch:
             ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
             ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
             ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
+            ("max_shortfall", max_shortfall, max_shortfall >= 0, "nats a frame from 0 up"),
         ):
             if not is_good:
                 raise ValueError(f"{name} {value}, expected {expected}")
-        if not alphabet and (language_model is not None or hotwords or lexicon is not None):
-            raise ValueError("language model, hotwords and lexicon need the model's alphabet")
+        if not alphabet and (language_model or hotwords or lexicon or phrases):
+            raise ValueError("language model, hotwords, lexicon and phrases need the alphabet")
+        if phrases is not None:
+            if language_model is not None:
+                raise ValueError("phrases and a language model, expected one of them")
+            lexicon = _spellings_of(phrases, lexicon, alphabet)
         self.beam_size, self.nbest, self.max_tokens = beam_size, nbest, max_tokens
         # Whole numbers would be of another type, here and below, and the search compiled for it.
         self.limits = Limits(float(min_token_log_prob), float(beam_threshold), math.log(skip_blank))
         self.alphabet = alphabet
+        self.max_shortfall = max_shortfall if phrases is not None else math.inf
         self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
         self.unwritable: list[str] = []
         hotwords = hotwords or {}
         if isinstance(language_model, Path | str):
             language_model = load_ngram_model(Path(language_model))
         weights = lm_weight if language_model is not None else 0.0, word_bonus, unk_score
+        grammar: Grammar | None = None
+        if phrases is not None:
+            grammar, weights = Grammar(phrases), (1.0, 0.0, unk_score)
         self.vocabulary: tuple[str, ...] = ()  # of a lexicon, by the numbers of the words
         if lexicon is not None:
             self.vocabulary = tuple(lexicon)
             self.words = build_word_model(
-                lexicon, alphabet, language_model, *weights, is_closed=True
+                lexicon, alphabet, grammar or language_model, *weights, is_closed=True
             )
         elif language_model is not None:
             written, self.unwritable = language_model.written_in(alphabet)
@@ -155,6 +178,11 @@ class BeamSearch:
         space = workspace(num_frames, vocab_size, alike, self.beam_size, self.max_tokens)
         final, count = search(log_probs, self.limits, self.words, self.hotwords, space)
         hypotheses = []
+        if self.max_shortfall < math.inf:
+            own = float(log_probs.max(axis=1).sum())
+            best = space.beams[final][space.ranked[0]["order"]]["total"]
+            if own - best > self.max_shortfall * num_frames or space.ranked[0]["score"] < NEVER:
+                return [Hypothesis((), (), (), (), own, ())]
         for candidate in space.ranked[: min(count, self.nbest)]:
             tokens, starts, ends, words = np.empty((4, num_frames + 1), np.int64)
             means = np.empty(num_frames)
@@ -180,6 +208,24 @@ class BeamSearch:
                 )
             )
         return hypotheses
+
+
+def _spellings_of(
+    phrases: Sequence[str], lexicon: Mapping[str, Sequence[str]] | None, alphabet: str
+) -> dict[str, Sequence[str]]:
+    """The words of phrases, and how each is spelt.
+
+    Raises:
+        ValueError: a word that the alphabet cannot write, or that the lexicon has not.
+    """
+    words = {word for phrase in phrases for word in phrase.split()}
+    if lexicon is None:
+        for word in sorted(words):
+            CharTokenizer(alphabet).encode(word)
+        return {word: (word,) for word in sorted(words)}
+    if missing := sorted(words - lexicon.keys()):
+        raise ValueError(f"{describe_missing(missing)}, expected its words in phrases")
+    return {word: lexicon[word] for word in sorted(words)}
 
 
 def check_beam(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from asr.compiled import compiled, inlined
 from asr.decoder.ngram import END, MARKS, UNKNOWN, NgramModel, Ngrams, advance
+from asr.decoder.phrases import Grammar
 from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
 from asr.text import CharTokenizer
 
@@ -67,7 +68,7 @@ class WordModel(NamedTuple):
 def build_word_model(
     spellings: Mapping[str, Sequence[str]],
     alphabet: str,
-    language_model: NgramModel | None,
+    language_model: NgramModel | Grammar | None,
     lm_weight: float,
     word_bonus: float,
     unk_score: float,
@@ -78,8 +79,8 @@ def build_word_model(
     Args:
         spellings: of each word, in characters of the alphabet.
         alphabet: of the acoustic model, which can write them.
-        language_model: with the words' probabilities; None where all are equally likely. A word
-            that it has not counts as its <unk>.
+        language_model: with the words' probabilities, or the phrases that alone there are; None
+            where all are equally likely. A word that it has not counts as its <unk>.
         lm_weight: what a nat of the language model counts.
         word_bonus: [nats] for each word.
         unk_score: [nats] for words that are not among these; where `is_closed`, for those that the

@@ -85,6 +85,7 @@ def test_a_file_is_changed_by_the_options(tmp_path: Path) -> None:
         (["--n-best", "2"], "--n-best has no effect with Greedy"),
         (["--decoder", "greedy", "--beam-size", "2"], "--beam-size has no effect with Greedy"),
         (["--decoder", "greedy", "--lexicon", "x"], "--lexicon has no effect with Greedy"),
+        (["--decoder", "greedy", "--phrases", "x"], "--phrases has no effect with Greedy"),
         (["--decoder", "beam", "--lm-weight", "1"], "--lm-weight has no effect"),
         (["--decoder", "beam", "--word-bonus", "1"], "--word-bonus has no effect"),
         (["--lexicon", "x", "--lm-weight", "1"], "--lm-weight has no effect without --lm"),
@@ -102,6 +103,7 @@ def test_an_option_without_effect_is_refused(arguments: list[str], message: str)
         (["--hotword", "acme"], "BeamSearch"),
         (["--lm", "a.arpa", "--hotword", "acme"], "BeamSearch"),
         (["--lexicon", "words.txt"], "BeamSearch"),
+        (["--phrases", "phrases.txt"], "BeamSearch"),
         (["--lexicon", "words.txt", "--lm", "a.arpa"], "BeamSearch"),
     ],
 )
@@ -150,6 +152,12 @@ def test_transcribe_with_each_decoder(
     words = tmp_path / "words.txt"
     words.write_text("ba\nca\n")
     assert transcribed(capsys, *model, "--lexicon", str(words)) == "ca"
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("kind: C, B\n{kind} A\nba ba\n")
+    assert transcribed(capsys, *model, "--phrases", str(phrases)) == "c a"
+    phrases.write_text("bac\nb b\n")
+    assert main(["transcribe", *model, "--phrases", str(phrases)]) == 0
+    assert capsys.readouterr().out == f"{clip}\t\n"
 
 
 def test_words_that_the_model_cannot_write_are_told(

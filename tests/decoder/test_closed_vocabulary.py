@@ -157,7 +157,7 @@ def test_a_word_that_the_language_model_has_not_costs() -> None:
 
 
 def test_what_a_lexicon_needs() -> None:
-    with pytest.raises(ValueError, match="need the model's alphabet"):
+    with pytest.raises(ValueError, match="hotwords, lexicon and phrases need the alphabet"):
         BeamSearch(lexicon=LEXICON)
     with pytest.raises(ValueError, match="alphabet has no space, which words need"):
         BeamSearch(alphabet="abc", lexicon=LEXICON)
