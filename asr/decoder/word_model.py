@@ -1,6 +1,6 @@
 """Words as they are spelt, token by token, and what an n-gram model says of them.
 
-The compiled functions are given prefixes of a beam search, records as `beam_search.PREFIX` has
+The compiled functions are given prefixes of a beam search, records as `prefix_search.PREFIX` has
 them, of which they read and write `spelt`, `context`, `words` and what begins with `closed`.
 """
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from asr.decoder import BeamSearch, Greedy, Hypothesis, beam_search
-from asr.decoder.beam_search import search
+from asr.decoder import BeamSearch, Greedy, Hypothesis, prefix_search
 from asr.decoder.ngram import END
 from asr.decoder.ngram_file import save_ngram_model
+from asr.decoder.prefix_search import search
 from asr.text import CharTokenizer
 from tests.decoder.searches import (
     ALPHABET,
@@ -206,11 +206,13 @@ def test_all_settings_share_one_compiled_search(tmp_path: Path) -> None:
         BeamSearch(alphabet=ALPHABET, hotwords={"ab": 1}),
         BeamSearch(lm_weight=1, word_bonus=2, unk_score=-3, **lm),
         BeamSearch(lm_weight=0.5, **lm),
+        BeamSearch(alphabet=ALPHABET, lexicon={"x": ["ab"], "y": ["ab"]}, hotwords={"y": 1}),
+        BeamSearch(alphabet=ALPHABET, phrases=["ab", "ba ab"]),
     ):
         decode(decoder, written("ab"))
     assert len(search.signatures) == 1
     # Nor is a part of it compiled twice, for an argument that is a literal in one place say.
-    parts = [each for each in vars(beam_search).values() if hasattr(each, "signatures")]
+    parts = [each for each in vars(prefix_search).values() if hasattr(each, "signatures")]
     assert {len(each.signatures) for each in parts} <= {0, 1}
 
 
@@ -277,7 +279,7 @@ def test_a_hotword_begins_and_ends_at_word_boundaries() -> None:
         ({"lm_weight": -1}, r"^lm_weight -1, expected 0 or more"),
         ({"word_bonus": INF}, r"^word_bonus inf"),
         ({"unk_score": 1}, r"^unk_score 1, expected 0 or less"),
-        ({"hotwords": {"ab": 1.0}}, r"need the model's alphabet"),
+        ({"hotwords": {"ab": 1.0}}, r"and phrases need the alphabet"),
         ({"hotwords": {"xb": 1.0}, "alphabet": ALPHABET}, r"^character 'x' .* not in the alphabet"),
         ({"hotwords": {"ab": 0.0}, "alphabet": ALPHABET}, r"^hotword 'ab': weight 0.0"),
         ({"hotwords": {" ab": 1.0}, "alphabet": ALPHABET}, r"^hotword ' ab', expected words"),
