@@ -27,6 +27,7 @@ from asr.emission import (
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, Waveform, choose_device
 from asr.segment import Span
+from asr.starter_model import model_path
 from asr.text import BLANK_ID, word_spans
 from asr.untrusted import shown
 from asr.word import Character, Word
@@ -115,14 +116,14 @@ class Aligner:
         """Load an aligner from a model file.
 
         Args:
-            model_file: of `asr train`.
+            model_file: of `asr train`, a run's folder, or the name of a model that comes with asr.
             device: "auto", "cpu" or "cuda".
 
         Raises:
             ValueError: no model file, or no such device.
             OSError: missing or unreadable.
         """
-        recognizer, _ = load_model(Path(model_file), choose_device(device))
+        recognizer, _ = load_model(model_path(model_file), choose_device(device))
         return cls(recognizer)
 
     def align_file(

@@ -25,6 +25,7 @@ from asr.emission import (
 )
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, choose_device
+from asr.starter_model import model_path
 from asr.text import word_spans
 from asr.transcript import Alternative, Segment, Transcript
 from asr.untrusted import read_stream
@@ -75,7 +76,7 @@ class Transcriber:
         """Load a transcriber from a model file.
 
         Args:
-            model_file: of `asr train`.
+            model_file: of `asr train`, a run's folder, or the name of a model that comes with asr.
             device: "auto", "cpu" or "cuda".
             decoder: log-probabilities to hypotheses; None is greedy.
 
@@ -83,7 +84,7 @@ class Transcriber:
             ValueError: no model file, or no such device.
             OSError: missing or unreadable.
         """
-        recognizer, _ = load_model(Path(model_file), choose_device(device))
+        recognizer, _ = load_model(model_path(model_file), choose_device(device))
         return cls(recognizer, decoder)
 
     @overload

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [
     path
-    for pattern in ("*.md", "docs/**/*.md", "recipes/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "recipes/*/README.md", "models/**/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")

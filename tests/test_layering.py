@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "recognizer": {"untrusted", "memory", "text", "lexicon", "features", "model"},
     "model_file": {"atomic_file", "untrusted", "text", "recognizer"},
+    "starter_model": {"untrusted"},
     "segment": set(),
     "emission": {"memory", "audio_file", "audio", "segment", "recognizer"},
     "subtitles": {"word"},
@@ -69,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
         "decoder",
         "recognizer",
         "model_file",
+        "starter_model",
         "transcript",
     },
     "aligner": {
@@ -82,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "decoder",
         "recognizer",
         "model_file",
+        "starter_model",
     },
     "report": {"word", "finding", "atomic_file", "untrusted", "picture", "metrics"},
     "trainer": {

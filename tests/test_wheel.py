@@ -75,12 +75,13 @@ def files_below(folder: Path) -> set[str]:
     return {file.relative_to(folder.parent).as_posix() for file in files}
 
 
-def test_wheel_holds_exactly_the_code_and_the_settings(wheel: Path) -> None:
+def test_wheel_holds_exactly_the_code_the_settings_and_the_models(wheel: Path) -> None:
     expected = files_below(CHECKOUT / "asr")
-    expected |= {f"asr/{name}" for name in files_below(CHECKOUT / "conf")}
+    for folder in ("conf", "models"):
+        expected |= {f"asr/{name}" for name in files_below(CHECKOUT / folder)}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == expected
-    assert {"asr/py.typed", "asr/conf/train.yaml"} <= names
+    assert {"asr/py.typed", "asr/conf/train.yaml", "asr/models/README.md"} <= names
 
 
 def test_asr_comes_from_the_wheel(installed: Installed) -> None:
@@ -106,6 +107,13 @@ def test_the_pages_templates_are_in_the_wheel(installed: Installed) -> None:
 def test_help_names_the_commands(installed: Installed) -> None:
     text = installed.run("asr", "--help")
     assert all(command in text for command in ("prepare", "train", "evaluate", "transcribe"))
+
+
+def test_models_are_looked_for_in_the_installed_package(installed: Installed) -> None:
+    code = "from asr.starter_model import models_dir; print(models_dir())"
+    folder = Path(installed.run("python", "-c", code).strip())
+    assert folder.is_relative_to(installed.bin.parent)
+    assert (folder / "README.md").is_file()
 
 
 def test_train_composes_its_settings_outside_the_checkout(installed: Installed) -> None:

@@ -21,10 +21,10 @@ from asr.cli.options import (
     Parser,
     attempt,
     check_outputs,
-    model_path,
     read_standard_input,
 )
 from asr.cli.terminal import one_line, progress_bar, tell
+from asr.starter_model import model_path
 from asr.text import printable, printable_json
 from asr.untrusted import read_text
 
@@ -141,7 +141,8 @@ def make_parser() -> Parser:
     parser.add_argument("--manifest", type=Path, help="or many recordings with their texts")
     parser.add_argument(
         "--model", required=True, type=model_path,
-        help="a model file of asr train, or a run's folder, whose best model is taken",
+        help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
+        "asr models",
     )  # fmt: skip
     parser.add_argument(
         "--format", default="ctm", metavar="FORMAT,...",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.cli.options import Parser, check_outputs, model_path
+from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say
+from asr.starter_model import model_path
 
 
 def main(arguments: list[str]) -> int:

@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from asr.cli.options import model_path
 from asr.cli.signatures import parameters_of
+from asr.starter_model import MODEL, model_path
 from asr.untrusted import check_arguments, checked, nearest, shown
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resume
 
     Args:
         recipe: as the settings ask for it, with fresh weights.
-        init_from: a model file; None keeps the fresh weights.
+        init_from: a model file, a run's folder or a name; None keeps the fresh weights.
         run_dir: folder of the run.
         is_resumed: start from the model in the run's folder.
 
@@ -302,6 +302,8 @@ def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resume
     path = stored if is_resumed else model_path(init_from)
     transfer = transfer_model(path, recipe.recognizer.spec)
     origin = transfer.training if is_resumed else origin_of(path)
+    if path.name == MODEL:  # which all that come with asr are called
+        origin = {**origin, "init_from": f"{path.parent.name}/{MODEL}"}
     if writes:
         save_model(stored, transfer.recognizer, origin)
         logger.info("start: %s", path)

@@ -46,7 +46,9 @@ OPTIONS = {
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `decoder_settings` reads."""
     group = parser.add_argument_group(
-        "decoding", "default: greedy; beam with --lm, --hotword, --lexicon or --phrases"
+        "decoding",
+        "default: the decoder.yaml in a model's folder, else greedy; beam with --lm, --hotword, "
+        "--lexicon or --phrases",
     )
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -79,8 +81,13 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
+def decoder_settings(options: argparse.Namespace, own: Path | None = None) -> dict[str, Any]:
     """Find the settings of the decoder that the options ask for, as `build_decoder` takes them.
+
+    Args:
+        options: of `add_decoder_options`.
+        own: the model's own decoder file, which holds where none of them chooses a decoder or a
+            language model; the others change it.
 
     Raises:
         ValueError: an option that the decoder has no use for, one that it needs, or a file of no
@@ -89,6 +96,8 @@ def decoder_settings(options: argparse.Namespace) -> dict[str, Any]:
     """
     if options.decoder_config is not None:
         settings = read_decoder_file(options.decoder_config)
+    elif own and not (options.decoder or options.language_model):
+        settings = _read_own_decoder(own)
     else:
         name = options.decoder or DEFAULT
         if options.decoder is None and (
@@ -165,6 +174,19 @@ def read_decoder_file(path: Path) -> dict[str, Any]:
         check_section(settings, "")  # what is left out may come by an option or from the model
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return settings
+
+
+def _read_own_decoder(path: Path) -> dict[str, Any]:
+    """Read the decoder file in a model's folder, whose own files lie there too."""
+    settings = read_decoder_file(path)
+    for name in ("language_model", "lexicon", "phrases"):
+        value = settings.get(name)
+        if value in (None, MISSING):
+            continue
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError(f"{path}: {name} is {shown(value)}, expected a file in its folder")
+        settings[name] = str(path.parent / value)
     return settings
 
 

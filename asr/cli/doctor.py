@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.cli.options import Parser, check_outputs, model_path
+from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import progress_bar
 from asr.finding import OF_MANIFESTS, Kind, Severity
+from asr.starter_model import model_path
 
 if TYPE_CHECKING:
     from asr.data.doctor import Examination, Rules
@@ -85,8 +86,8 @@ def make_parser() -> Parser:
     model = parser.add_argument_group("what is expected")
     model.add_argument(
         "--model", type=model_path, metavar="FILE",
-        help="a model file: its alphabet, text rules, sample rate and output frames; it also "
-        "recognises each utterance, and texts unlike its hypothesis are warned of",
+        help="a model file, run's folder or name: its alphabet, text rules, sample rate and output "
+        "frames; it also recognises each utterance, and texts unlike its hypothesis are warned of",
     )  # fmt: skip
     model.add_argument(
         "--alphabet", help="characters that texts may have; default: those of the first manifest"

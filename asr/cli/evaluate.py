@@ -16,10 +16,11 @@ from rich.console import Console
 from asr.cli.build import plain
 from asr.cli.decoder import build_decoder, for_model, with_decoder_files
 from asr.cli.hydra_app import run_hydra
-from asr.cli.options import check_outputs, model_path
+from asr.cli.options import check_outputs
 from asr.cli.terminal import say, tell, track
 from asr.finding import Finding, Kind, describe_error
 from asr.report.clips import Clips, CtcPath, SoundFormat, listed, make_clip, within
+from asr.starter_model import model_path
 from asr.untrusted import checked
 from asr.word import Character
 

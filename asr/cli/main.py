@@ -24,6 +24,7 @@ COMMANDS = {
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
     "compare": "tell whether one evaluation is better than another",
+    "models": "list the trained models that come with asr",
     "transcribe": "turn recordings into text",
     "lm": "train, query and convert n-gram language models",
     "lexicon": "write how the words of texts are said",

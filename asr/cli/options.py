@@ -16,7 +16,6 @@ from asr.memory import is_out_of_memory
 from asr.untrusted import nearest, read_stream
 
 STDIN = "-"
-BEST_MODEL = "best.safetensors"  # of a run's folder
 MAX_STDIN_BYTES = 1 << 30  # 1 GiB of a recording: 9 hours of 16-bit samples at 16 kHz
 
 Name = str | Path | None
@@ -182,13 +181,6 @@ def check_outputs(outputs: Iterable[Name], inputs: Iterable[Name]) -> None:
                 f"{output}: would be overwritten and is read{also}, expected another file to "
                 "write to"
             )
-
-
-def model_path(name: str) -> Path:
-    """The model file that a user names; of a run's folder, its best model."""
-    path = Path(name)
-    best = path / BEST_MODEL
-    return best if best.is_file() else path
 
 
 def files_of(setting: object) -> list[str]:

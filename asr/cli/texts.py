@@ -9,7 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from asr.cli.options import STDIN, Parser, model_path, standard_input
+from asr.cli.options import STDIN, Parser, standard_input
+from asr.starter_model import model_path
 from asr.text import UNICODE_FORMS, TextNormalizer
 from asr.untrusted import open_text, shown, unpacked, whole_lines
 
@@ -123,7 +124,7 @@ def rules_parser() -> Parser:
     )
     group.add_argument(
         "--rules", type=model_path, metavar="MODEL",
-        help="take the rules of this model file, or of a run's best model",
+        help="take the rules of this model file, of a run's best model, or of a model by name",
     )  # fmt: skip
     group.add_argument("--raw", action="store_true", help="split at white space, change nothing")
     group.add_argument("--unicode-form", choices=UNICODE_FORMS, help="default: NFC")

@@ -22,10 +22,10 @@ from asr.cli.options import (
     Parser,
     attempt,
     check_outputs,
-    model_path,
     read_standard_input,
 )
 from asr.cli.terminal import one_line, progress_bar, tell
+from asr.starter_model import decoder_file, model_path
 from asr.text import printable
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_intermixed_args(arguments)
     inputs = find_inputs(options.files, options.output_dir)
     _check_format(options, len(inputs))
-    settings = decoder_settings(options)
+    own = decoder_file(options.model)
+    settings = decoder_settings(options, own)
     check_outputs(
         [options.output, *(output_file(source, options) for source in inputs)],
         [*(source.name for source in inputs), options.model, options.calibration,
-         options.decoder_config, settings.get("language_model"), settings.get("lexicon"),
+         options.decoder_config, own, settings.get("language_model"), settings.get("lexicon"),
          settings.get("phrases")],
     )  # fmt: skip
     os.stat(options.model)  # a model that is missing is told at once
@@ -276,7 +277,8 @@ def make_parser() -> Parser:
     parser.add_argument("files", nargs="+", help="audio files, folders, or - for standard input")
     parser.add_argument(
         "--model", required=True, type=model_path,
-        help="a model file of asr train, or a run's folder, whose best model is taken",
+        help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
+        "asr models",
     )  # fmt: skip
     parser.add_argument(
         "--format", choices=tuple(FORMATS),

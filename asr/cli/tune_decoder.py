@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_bytes, replace_text
-from asr.cli.options import Parser, check_outputs, model_path
+from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say, track
 from asr.report.wording import RATE_NAMES
+from asr.starter_model import model_path
 from asr.text import printable
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ def make_parser() -> Parser:
         "model runs once; every trial decodes anew.",
     )
     parser.add_argument(
-        "--model", required=True, type=model_path, help="model file, or a run's folder"
+        "--model", required=True, type=model_path, help="model file, a run's folder, or a name"
     )
     parser.add_argument("--manifest", required=True, type=Path, help="dev, never test")
     parser.add_argument("--lm", required=True, type=Path, help="language model, .arpa or .ngram")
