@@ -50,6 +50,11 @@ class Segment:
         """Its words with the spaces between them."""
         return text_of(self.words)
 
+    @property
+    def confidence(self) -> float:
+        """How sure its least sure word is, 0 to 1: one wrong word makes the whole text wrong."""
+        return min((word.confidence for word in self.words), default=0.0)
+
 
 @dataclass(frozen=True)
 class Turn:

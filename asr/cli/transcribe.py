@@ -24,6 +24,7 @@ from asr.cli.options import (
     check_outputs,
     read_standard_input,
 )
+from asr.cli.pseudo_labels import PseudoLabels
 from asr.cli.terminal import one_line, progress_bar, tell
 from asr.starter_model import decoder_file, model_path
 from asr.text import printable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from asr.transcript import Transcript
 
 # Formats, and the ending of a file's name that stands for each.
-FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt", "manifest": ".jsonl"}
 JSON_LINES = ".jsonl"  # of several recordings
 NUM_NAMED = 5  # of the files that are passed over
 MIX, EACH = "mix", "each"  # of the channels
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
     """
     options = make_parser().parse_intermixed_args(arguments)
     inputs = find_inputs(options.files, options.output_dir)
-    _check_format(options, len(inputs))
+    _check_format(options, inputs)
     own = decoder_file(options.model)
     settings = decoder_settings(options, own)
     check_outputs(
@@ -86,6 +87,7 @@ def main(arguments: list[str]) -> int:
     recognizer, _ = load_model(options.model, choose_device(options.device))
     decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
+    labels = PseudoLabels(options.min_confidence or 0.0, bool(options.speakers))
     failures = 0
     with open_output(options) as write:
         for source, result in transcripts(transcriber, inputs, options):
@@ -93,18 +95,24 @@ def main(arguments: list[str]) -> int:
             if isinstance(result, Exception):
                 fault = result
             else:
-                text = render(source.name, result, options, is_only=len(inputs) == 1)
+                if options.format == "manifest":
+                    text = labels.manifest(source.name, result, options.output)
+                else:
+                    text = render(source.name, result, options, is_only=len(inputs) == 1)
                 fault = attempt(partial(write, source, text), source.name)
             if fault is not None:
                 failures += 1
                 tell(f"error: {one_line(fault)}")
     if failures:
         tell(f"{failures} of {len(inputs)} files failed")
+    if options.format == "manifest":
+        tell(labels.summary())
     return USER_ERROR_STATUS if failures else 0
 
 
-def _check_format(options: argparse.Namespace, num_inputs: int) -> None:
+def _check_format(options: argparse.Namespace, inputs: Sequence[Input]) -> None:
     """Settle the format, and refuse options that do not go with it or with each other."""
+    num_inputs = len(inputs)
     if options.output is not None:
         if options.output_dir is not None:
             raise ValueError("--output and --output-dir, expected one of them")
@@ -124,24 +132,54 @@ def _check_format(options: argparse.Namespace, num_inputs: int) -> None:
             "subtitles of several recordings do not fit into one stream"
         )
     for name, value in (("--calibration", options.calibration), ("--n-best", options.nbest)):
-        if value is not None and format != "json":
+        holding = ("json", "manifest") if name == "--calibration" else ("json",)
+        if value is not None and format not in holding:
             raise ValueError(
                 f"{name} has no effect with --format {format}, expected json, which holds "
                 f"{'confidences' if name == '--calibration' else 'alternatives'}"
             )
+    _check_manifest(options, inputs)
     if options.speakers and options.channel != EACH:
         raise ValueError("--speaker has no effect without --channel each")
+
+
+def _check_manifest(options: argparse.Namespace, inputs: Sequence[Input]) -> None:
+    """Refuse what makes no manifest to learn from, and --min-confidence without one."""
+    least = options.min_confidence
+    if least is not None and not 0 <= least <= 1:
+        raise ValueError(f"--min-confidence {least:g}, expected 0 to 1")
+    if options.format != "manifest":
+        if least is not None:
+            raise ValueError(
+                f"--min-confidence has no effect with --format {options.format}, expected manifest"
+            )
+        return
+    if options.output_dir is not None:
+        raise ValueError("--format manifest with --output-dir, expected --output: one file of all")
+    if STDIN in options.files:
+        raise ValueError("standard input has no path for a manifest, expected files")
+    paths = Counter(os.path.realpath(source.name) for source in inputs)
+    path, count = paths.most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{path} is given {count} times, expected each recording once")
 
 
 def _settle_format(options: argparse.Namespace) -> None:
     """Take the format of --output from its ending, where --format does not tell it."""
     endings = {ending: format for format, ending in FORMATS.items()} | {JSON_LINES: "json"}
-    named = endings.get(options.output.suffix.lower())
+    ending = options.output.suffix.lower()
+    named = endings.get(ending)
+    if options.format == "manifest" and ending != FORMATS["manifest"]:
+        raise ValueError(f"--output {options.output}, expected a name in .jsonl for a manifest")
     if options.format is None and named is None:
         raise ValueError(
             f"--output {options.output}, expected a name in {', '.join(endings)}, or --format"
         )
-    if options.format is not None and named is not None and named != options.format:
+    if (
+        named is not None
+        and named != (options.format or named)
+        and ending != FORMATS[options.format]
+    ):
         tell(f"note: {options.output} will hold {options.format}, as --format says, not {named}")
     options.format = options.format or named
 
@@ -265,7 +303,7 @@ def open_output(options: argparse.Namespace) -> Iterator[Write]:
             sys.stdout.flush()
 
     yield write
-    if texts:
+    if texts and (any(texts) or options.format != "manifest"):  # which is none without a line
         replace_text(options.output, "".join(texts))
 
 
@@ -302,6 +340,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE",
         help="of asr evaluate fit_calibration=FILE: confidences become probabilities",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-confidence", type=float, metavar="P",
+        help="leave out segments that have a word of less confidence, 0 to 1 (--format manifest)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
     add_decoder_options(parser)

@@ -292,13 +292,13 @@ def write_manifest(path: Path | str, written: Iterable[Utterance]) -> None:
     replace_bytes(Path(path), content)
 
 
-def manifest_bytes(path: Path | str, written: Iterable[Utterance]) -> bytes:
-    """What `write_manifest` writes."""
-    folder = _plain(Path(path)).parent
+def manifest_bytes(path: Path | str | None, written: Iterable[Utterance]) -> bytes:
+    """What `write_manifest` writes; without a path, all audio has its absolute one."""
+    folder = None if path is None else _plain(Path(path)).parent
     rows: list[str] = []
     for utterance in written:
         audio = _plain(utterance.audio_filepath)
-        if audio.is_relative_to(folder):
+        if folder is not None and audio.is_relative_to(folder):
             audio = audio.relative_to(folder)
         record: Record = {"audio_filepath": audio.as_posix()}
         if utterance.duration is not None:
