@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train a model",
     "runs": "compare trainings: a table, a CSV file, a picture",
     "evaluate": "measure WER and CER on a manifest, write a report",
+    "bench": "do again what a recipe publishes, and compare the figures",
     "compare": "tell whether one evaluation is better than another",
     "models": "list the trained models that come with asr",
     "transcribe": "turn recordings into text",
