@@ -32,6 +32,7 @@ OVERWRITING = {
     "compare": ["{evaluation} {other} --out {evaluation}", "{evaluation} {other} --html {other}",
                 "{evaluation} {other} --html {out} --out {out}"],
     "lm": ["train {text} --out {text}", "convert {lm} {lm}"],
+    "lexicon": ["{text} --known {words} --out {text}", "{text} --known {words} --out {words}"],
     "average": ["{model} {model_too} --output {model} --overwrite"],
     "tune-decoder": ["--model {model} --manifest {tuning} --lm {lm} --out {folder} --overwrite"],
     "runs": ["{folder}/runs --output {folder}/runs/run"],
