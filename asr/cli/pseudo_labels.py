@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asr.transcript import Transcript
 
+SMALLEST_OFFSET_S = 0.001  # [s]
+
 
 class PseudoLabels:
     """Makes utterances of the segments that are sure enough, and counts them.
@@ -41,7 +43,10 @@ class PseudoLabels:
 
         kept = []
         for segment in transcript.segments:
-            duration, confidence = round(segment.end - segment.start, 3), segment.confidence
+            # A line without an offset is all of its file: this tells a part at the beginning.
+            is_beginning = segment.start == 0 and segment.end < round(transcript.duration, 3)
+            start = SMALLEST_OFFSET_S if is_beginning else segment.start
+            duration, confidence = round(segment.end - start, 3), segment.confidence
             self.num_segments += 1
             self.seconds += duration
             self.surest = max(self.surest, confidence)
@@ -55,9 +60,9 @@ class PseudoLabels:
                     Path(name),
                     segment.text,
                     duration,
-                    f"{name}{channel}@{segment.start!r}",
+                    f"{name}{channel}@{start!r}",
                     segment.speaker if self.has_speakers else None,
-                    segment.start,
+                    start,
                     segment.channel,
                     {"confidence": confidence},
                 )

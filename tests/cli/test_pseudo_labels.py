@@ -70,6 +70,23 @@ def test_what_is_transcribed_and_prepared_are_the_same_texts(
     assert heard == ["c a", "abc"]
 
 
+def test_a_segment_at_the_beginning_is_no_whole_file(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seconds of silence follow: prepare takes a line without an offset for all of a file."""
+    audio, output = tmp_path / "a.wav", tmp_path / "pseudo.jsonl"
+    soundfile.write(audio, np.concatenate([tones("abc"), np.zeros(2 * RATE, np.float32)]), RATE)
+    told(capsys, "--model", str(model_file), "--output", str(output), str(audio))
+    (row,) = rows(output)
+    assert (row["offset"], row["text"]) == (0.001, "abc")
+    assert row["duration"] < 2
+    data = tmp_path / "data"
+    corpus = ["corpus=manifest", "corpus.name=p", "corpus.sample_rate=8000"]
+    assert main(["prepare", *corpus, f"corpus.train={output}", f"paths.data_dir={data}"]) == 0
+    (prepared,) = rows(data / "p" / "train.jsonl")
+    assert prepared["text"] == "abc"
+
+
 def test_segments_below_the_confidence_are_left_out(
     model_file: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Fails
 ) -> None:
