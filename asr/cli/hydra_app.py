@@ -149,6 +149,11 @@ def quoted(key: str, value: str) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
+def override(key: str, value: str) -> str:
+    """Write an override, its value in quotes where Hydra's grammar needs them."""
+    return f"{key}={value}" if re.fullmatch(r"[\w./-]+", value) else quoted(key, value)
+
+
 def describe(error: Exception) -> str:
     """Tell what is wrong with a config in one line, with the nearest key for a misspelt one."""
     if isinstance(error, OverrideParseException):

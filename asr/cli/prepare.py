@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from asr.cli.build import construct
 from asr.cli.conf import conf_dir
-from asr.cli.hydra_app import quoted, run_hydra
+from asr.cli.hydra_app import override, run_hydra
 from asr.cli.options import check_outputs, files_of
 from asr.cli.terminal import ProgressBar
 from asr.data.manifest import MANIFEST_SUFFIXES
@@ -93,5 +92,4 @@ def next_command(corpus: PreparedCorpus, data_dir: str) -> str:
 
 def _override(key: str, value: str) -> str:
     """Write an override as Hydra's grammar and a shell both take it."""
-    is_plain = re.fullmatch(r"[\w./-]+", value)
-    return f"{key}={value}" if is_plain else shlex.quote(quoted(key, value))
+    return shlex.quote(override(key, value))

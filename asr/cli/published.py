@@ -81,11 +81,11 @@ class Published:
         Without one, words that would name it are left out.
         """
         # Hydra is slow to import, and asr bench --list needs none of it.
-        from asr.cli.hydra_app import quoted
+        from asr.cli.hydra_app import override
 
         def fill(word: str) -> str:
             key, _, value = word.partition("=")
-            return quoted(key, value.replace(DATA, str(folder))) if DATA in value else word
+            return override(key, value.replace(DATA, str(folder))) if DATA in value else word
 
         return [
             [fill(word) for word in words if folder is not None or DATA not in word]

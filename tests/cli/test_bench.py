@@ -76,7 +76,7 @@ def test_a_recipe_is_prepared_trained_and_evaluated(
     ends = [100 * interval.low, 100 * interval.high]
     assert result["interval_percent"] == pytest.approx(ends, abs=1e-3)
     assert len(state["seconds"]) == 3
-    assert state["commands"][0][3] == f"corpus.source='{corpus.parent}'"
+    assert state["commands"][0][3] == f"corpus.source={corpus.parent}"
     line = fails("bench", str(recipe), "--out", str(out))
     assert line.startswith(f"{out} holds a finished bench, expected --overwrite")
 
