@@ -24,7 +24,6 @@ from asr.cli.options import (
     check_outputs,
     read_standard_input,
 )
-from asr.cli.pseudo_labels import PseudoLabels
 from asr.cli.terminal import one_line, progress_bar, tell
 from asr.starter_model import decoder_file, model_path
 from asr.text import printable
@@ -87,7 +86,11 @@ def main(arguments: list[str]) -> int:
     recognizer, _ = load_model(options.model, choose_device(options.device))
     decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
-    labels = PseudoLabels(options.min_confidence or 0.0, bool(options.speakers))
+    labels = None
+    if options.format == "manifest":
+        from asr.cli.pseudo_labels import PseudoLabels
+
+        labels = PseudoLabels(options.min_confidence or 0.0, bool(options.speakers))
     failures = 0
     with open_output(options) as write:
         for source, result in transcripts(transcriber, inputs, options):
@@ -95,7 +98,7 @@ def main(arguments: list[str]) -> int:
             if isinstance(result, Exception):
                 fault = result
             else:
-                if options.format == "manifest":
+                if labels is not None:
                     text = labels.manifest(source.name, result, options.output)
                 else:
                     text = render(source.name, result, options, is_only=len(inputs) == 1)
@@ -105,7 +108,7 @@ def main(arguments: list[str]) -> int:
                 tell(f"error: {one_line(fault)}")
     if failures:
         tell(f"{failures} of {len(inputs)} files failed")
-    if options.format == "manifest":
+    if labels is not None:
         tell(labels.summary())
     return USER_ERROR_STATUS if failures else 0
 
