@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 MORE_BYTES = 500_000_000  # of memory that a command may take beyond what its imports do
 MORE_S = 5.0  # [s] that a command may compute or wait
 HUNG_S = 40.0  # [s] after which it is killed; a loaded machine is slow, and no reason to fail
+PREPARING_S = 600.0  # [s] that one may take without a bound on its memory: it makes what is tried
 CLOSED = "closed"
 
 
@@ -131,7 +132,7 @@ def _answer(request: dict[str, Any], before: int) -> Outcome:
         if not child:
             _run(request, out.fileno(), err.fileno())
         while not (ended := os.wait4(child, os.WNOHANG))[0]:
-            if time.monotonic() - start > HUNG_S:
+            if time.monotonic() - start > (PREPARING_S if request["more"] is None else HUNG_S):
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.005)
         _, status, usage = ended
