@@ -335,8 +335,8 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "giant summary": (lambda h: h["training"].update(step="x" * 10**5), "training['step'] is 'xxx"),
     "giant description": (
-        lambda h: h["training"].update({f"{k}": "x" * 60_000 for k in range(80)}),
-        "a description of 48",
+        lambda h: h["training"].update({f"{k}": "x" * 60_000 for k in range(160)}),
+        "a description of 96",
     ),
     "no backend": (
         lambda h: spec_of(h)["model"]["arguments"].update(backend="evil"),

@@ -167,8 +167,8 @@ def test_nothing_that_can_be_read_is_no_evaluation(
 def test_an_unknown_slice_is_refused_before_the_work(
     noisy: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
-    line = fails("evaluate", "model_file=none", f"manifest={noisy}", f"paths.run_dir={tmp_path}",
-                 "slice_by=[gendre]")  # fmt: skip
+    line = fails("evaluate", "model_file=none.safetensors", f"manifest={noisy}",
+                 f"paths.run_dir={tmp_path}", "slice_by=[gendre]")  # fmt: skip
     assert line == (
         "slice_by: 'gendre' is no field of the manifest, expected one of speaker, duration, "
         "reference_length, snr, age, gender"
