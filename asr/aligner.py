@@ -240,6 +240,7 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
     spoken, phones = recognizer.spell(normalized), recognizer.spec.phones
     tokens, shift = recognizer.tokenizer.encode(spoken), emission.frame_shift_s
     found = forced_alignment(emission.log_probs, tokens, "text")
+    names = [phones.get(each, each) for each in spoken]
     characters = [
         Character(
             character,
@@ -248,11 +249,7 @@ def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Ali
             round(log_prob, 4),
         )
         for character, start, end, log_prob in zip(
-            [phones.get(each, each) for each in spoken],
-            found.starts,
-            found.ends,
-            found.log_probs,
-            strict=True,
+            names, found.starts, found.ends, found.log_probs, strict=True
         )
     ]
     unit = recognizer.unit

@@ -107,6 +107,11 @@ class Recognizer(nn.Module):
         """The characters or phones in the order of their ids, from 1."""
         return [self.spec.phones.get(each, each) for each in self.tokenizer.alphabet]
 
+    @property
+    def spellings(self) -> Mapping[str, Sequence[str]] | None:
+        """The only words that it can write, and how each is spelt; None for any words."""
+        return None if self.lexicon is None else self.lexicon.pronunciations
+
     def spell(self, text: str) -> str:
         """Write a normalised text in the characters of the alphabet: as it is, or as it is said.
 

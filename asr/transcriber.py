@@ -311,9 +311,7 @@ def _usual_decoder(recognizer: Recognizer) -> Decoder:
         return Greedy()
     from asr.decoder import BeamSearch
 
-    return BeamSearch(
-        alphabet=recognizer.tokenizer.alphabet, lexicon=recognizer.lexicon.pronunciations
-    )
+    return BeamSearch(alphabet=recognizer.tokenizer.alphabet, lexicon=recognizer.spellings)
 
 
 def _content(file: BinaryIO) -> bytes:

@@ -269,7 +269,7 @@ def _spellings(file: object, recognizer: Recognizer) -> Mapping[str, Sequence[st
     from asr.lexicon import read_lexicon, read_words
 
     if file is None:
-        return None if recognizer.lexicon is None else recognizer.lexicon.pronunciations
+        return recognizer.spellings
     path = Path(str(file))
     if recognizer.lexicon is not None:
         own = read_lexicon(path, recognizer.lexicon.phones).under(recognizer.text)

@@ -145,11 +145,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
         "train", help="a model from text", description=what, parents=[rules]
     )
     command.set_defaults(run=_train)
-    command.add_argument(
-        "text",
-        nargs="+",
-        help=SOURCES,
-    )
+    command.add_argument("text", nargs="+", help=SOURCES)
     command.add_argument(
         "--order", type=int, default=3, help="words of the longest n-gram; default: 3"
     )

@@ -144,11 +144,11 @@ class Search:
         """Make a beam search for the model, with these settings."""
         from asr.decoder import BeamSearch
 
-        lexicon = self.transcriber.recognizer.lexicon
+        recognizer = self.transcriber.recognizer
         return BeamSearch(
             self.beam_size,
-            alphabet=self.transcriber.recognizer.tokenizer.alphabet,
-            lexicon=None if lexicon is None else lexicon.pronunciations,
+            alphabet=recognizer.tokenizer.alphabet,
+            lexicon=recognizer.spellings,
             **settings,
         )
 

@@ -363,8 +363,7 @@ class Examined:
     @property
     def audio_keys(self) -> list[object]:
         """Equal keys mean equal audio: the place in a file, and the samples where known."""
-        place = self.utterance.place
-        signal = self.audio and self.audio.signal
+        place, signal = self.utterance.place, self.audio and self.audio.signal
         return [place, signal.digest] if signal and signal.peak else [place]
 
 

@@ -139,6 +139,7 @@ def examine(
         tokenizer = CharTokenizer(rules.alphabet)
     elif any(texts[0]):
         tokenizer = CharTokenizer.from_texts(texts[0])
+    labels = CharTokenizer(rules.lexicon.alphabet) if rules.lexicon else tokenizer
     everything = [one for each in rows for one in utterances(each)]
     decode_up_to_s = 0.0 if headers_only else rules.max_duration_s
     measured = _measure_all(everything, decode_up_to_s, jobs, progress)
@@ -150,7 +151,7 @@ def examine(
         examined: list[Examined] = []
         for one, text in zip(utterances(own_rows), own_texts, strict=True):
             is_whole = num_of_path[one.audio_filepath] == 1 and not one.offset
-            each, own = _examine_one(one, text, next(measured), rules, tokenizer, is_whole)
+            each, own = _examine_one(one, text, next(measured), rules, labels, is_whole)
             is_usable = all(finding.kind.severity is not Severity.ERROR for finding in own)
             if rules.shortfall is not None and is_usable and not headers_only:
                 try:
@@ -209,14 +210,14 @@ def _examine_one(
 ) -> tuple[Examined, list[Finding]]:
     """An utterance as far as it is known, and what is wrong with it by itself."""
     normal = replace(utterance, text=text)
-    lexicon, labels = rules.lexicon, tokenizer
+    lexicon = rules.lexicon
     if lexicon is not None:
-        fault, labels = check_words(normal, lexicon), CharTokenizer(lexicon.alphabet)
+        fault = check_words(normal, lexicon)
     else:
         fault = check_characters(normal, tokenizer) if tokenizer else None
     needed = frames = audio = None
-    if labels and text and fault is None:
-        needed = rules.required_frames(labels.encode(lexicon.spell(text) if lexicon else text))
+    if tokenizer and text and fault is None:
+        needed = rules.required_frames(tokenizer.encode(lexicon.spell(text) if lexicon else text))
     if isinstance(measured, Finding):
         found: list[Finding | None] = [measured]
         duration_s = utterance.duration
