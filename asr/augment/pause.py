@@ -33,6 +33,7 @@ class Pauses:
         around: share of the utterances that get a pause before them, and, drawn apart, behind them.
         joined: share of the batches whose utterances are joined, with pauses between.
         empty: share of the batches that get a row in which nobody speaks; with `joined` at most 1.
+        fluent: share of the joins that have no pause: one utterance runs into the next.
         longest_s: of a pause [s].
         joined_s: longest sum of utterances in one row [s].
 
@@ -45,16 +46,18 @@ class Pauses:
         around: float = 0.0,
         joined: float = 0.0,
         empty: float = 0.0,
+        fluent: float = 0.0,
         longest_s: float = 2.0,
         joined_s: float = 20.0,
     ) -> None:
-        for share in (around, joined, empty, joined + empty):
+        for share in (around, joined, empty, joined + empty, fluent):
             checked_probability(share)
         if not SHORTEST_S <= longest_s <= LONGEST_S:
             raise ValueError(f"longest_s {longest_s:g}, expected {SHORTEST_S:g} to {LONGEST_S:g} s")
         if not joined_s > 0:
             raise ValueError(f"joined_s {joined_s:g}, expected more than 0")
         self.around, self.joined, self.empty = around, joined, empty
+        self.fluent = fluent
         self.longest_s, self.joined_s = longest_s, joined_s
         self.noise = SyntheticNoise()
 
@@ -109,10 +112,12 @@ class Pauses:
         sample_rate: int,
         generator: np.random.Generator,
     ) -> NDArray[np.float32]:
-        """Join waveforms `(num_samples,)` at `sample_rate` [Hz] with a pause between each two."""
+        """Join waveforms `(num_samples,)` at `sample_rate` [Hz], most with a pause between."""
         parts = [waveforms[0]]
         for before, after in itertools.pairwise(waveforms):
-            parts += [self.pause(before, sample_rate, generator), after]
+            if not self.fluent or generator.random() >= self.fluent:
+                parts.append(self.pause(before, sample_rate, generator))
+            parts.append(after)
         return np.concatenate(parts)
 
     def pause(

@@ -65,6 +65,13 @@ def test_noise_and_music_are_below_the_voice_and_silence_is_zero():
     assert 0.15 < np.mean(np.isneginf(levels)) < 0.35  # one of four sounds
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_the_share_of_joins_without_a_pause_is_the_asked_one(share: float):
+    pauses, own = Pauses(joined=1.0, fluent=share), voice(0.1)
+    lengths = [len(pauses.join([own, own], RATE, np.random.default_rng(s))) for s in range(500)]
+    assert np.mean([length == 2 * len(own) for length in lengths]) == pytest.approx(share, abs=0.07)
+
+
 def test_room_tone_has_the_level_and_the_colour_of_the_quietest_frames():
     draws = np.random.default_rng(1)
     low = np.convolve(draws.standard_normal(4 * RATE), np.ones(8) / 8, "same")  # nothing at 1 kHz
@@ -137,6 +144,7 @@ def test_the_longest_pauses_are_those_that_may_be_drawn(settings, longest_s):
         ({"joined": 0.6, "empty": 0.6}, "probability 1.2, expected 0 to 1"),
         ({"longest_s": 0.01}, "longest_s 0.01, expected 0.1 to 60 s"),
         ({"longest_s": float("nan")}, "longest_s nan, expected 0.1 to 60 s"),
+        ({"fluent": -0.1}, "probability -0.1, expected 0 to 1"),
         ({"joined_s": 0.0}, "joined_s 0, expected more than 0"),
     ],
 )
