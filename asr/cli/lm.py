@@ -28,7 +28,7 @@ def _train(options: argparse.Namespace) -> None:
     from asr.decoder.kneser_ney import encode, train
     from asr.decoder.ngram_file import check_model_name, save_ngram_model
 
-    check_model_name(options.out)
+    check_model_name(options.out, quantize=options.quantize)
     if not options.out.parent.is_dir():
         raise NotADirectoryError(
             20, "is no folder, expected one to write to", str(options.out.parent)
@@ -47,7 +47,7 @@ def _train(options: argparse.Namespace) -> None:
         fallback=options.discount_fallback,
         progress=lambda levels, count: track(levels, "counting", "orders", count),
     )
-    save_ngram_model(options.out, trained.model)
+    save_ngram_model(options.out, trained.model, quantize=options.quantize)
     say(
         f"text: {text.num_sentences} sentences, {text.num_words} words, "
         f"{len(text.words) - 3} different ones in the vocabulary"
@@ -108,11 +108,14 @@ def _perplexity(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from asr.decoder.ngram_file import check_model_name, load_ngram_model, save_ngram_model
 
-    check_model_name(options.target)
+    check_model_name(options.target, quantize=options.quantize)
     check_outputs([options.target], [options.source])
     model = load_ngram_model(options.source)
-    save_ngram_model(options.target, model)
-    say(f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams")
+    save_ngram_model(options.target, model, quantize=options.quantize)
+    say(
+        f"{options.target}: order {model.order}, {' + '.join(map(str, model.counts))} n-grams, "
+        f"{options.target.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 def make_parser() -> Parser:
@@ -136,6 +139,7 @@ def make_parser() -> Parser:
     convert.set_defaults(run=_convert)
     convert.add_argument("source", type=Path, help="ARPA (plain or gzip) or .ngram")
     convert.add_argument("target", type=Path, help="ends in .ngram, .arpa or .arpa.gz")
+    _add_quantize(convert)
     return parser
 
 
@@ -164,10 +168,18 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
     command.add_argument(
         "--max-words", type=int, help="keep so many words, the most frequent; others become <unk>"
     )
+    _add_quantize(command)
     command.add_argument(
         "--discount-fallback", type=float, nargs="*", action=_Fallback, metavar="D",
         help="for texts too small or too regular to estimate discounts: use these three for "
         f"counts of 1, 2, and 3 or more; without numbers {' '.join(map(str, FALLBACK))}",
+    )  # fmt: skip
+
+
+def _add_quantize(command: Parser) -> None:
+    command.add_argument(
+        "--quantize", action="store_true",
+        help="a byte for each number of n-grams of two words and more: a smaller .ngram file",
     )  # fmt: skip
 
 

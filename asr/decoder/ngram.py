@@ -181,6 +181,8 @@ class NgramModel:
         # Written so that NaN fails too.
         yield "a probability above 1 or not a number", not np.all(self.log_probs <= 0)
         yield "a back-off weight is not finite", not np.all(np.isfinite(self.backoffs))
+        longest = self.backoffs[self.level_starts[-1] :] if self.order > 1 else self.backoffs[:0]
+        yield "a back-off weight of the longest n-grams", bool(np.any(longest))
         encoded = [word.encode() for word in self.words]
         is_clean = "\n".join(self.words).encode().split() == encoded
         yield "a word is empty or holds white space", not is_clean
@@ -438,7 +440,7 @@ def build_tree(words: Sequence[str], levels: Sequence[Rows]) -> NgramModel:
         backoffs=np.concatenate([root, *(rows.backoffs for rows in ordered)]),
         word_ids=word_ids,
         first_children=first_children,
-        suffixes=_link_suffixes(word_ids, first_children),
+        suffixes=link_suffixes(word_ids, first_children),
     )
 
 
@@ -456,7 +458,7 @@ def _find_contexts(
 
 
 @compiled
-def _link_suffixes(word_ids, first_children):  # type: ignore[no-untyped-def]
+def link_suffixes(word_ids, first_children):  # type: ignore[no-untyped-def]
     """Find the suffix of every node, see `NgramModel.suffixes`."""
     suffixes = np.zeros(len(word_ids), np.int32)
     # A parent comes before its children, a shorter n-gram before a longer one.

@@ -1,7 +1,7 @@
 """Files of n-gram models: ARPA, the text that every toolkit reads and writes, and `.ngram`.
 
-A `.ngram` file is one of safetensors with the arrays of `NgramModel`, so that loading is reading.
-What a file is shows in its first bytes when it is read, and in its name when it is written.
+A `.ngram` file is one of safetensors with what the tree of a model is made of in a moment. What a file
+is shows in its first bytes when it is read, and in its name when it is written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
@@ -36,11 +37,13 @@ from asr.decoder.ngram import (
     NgramModel,
     Rows,
     build_tree,
+    link_suffixes,
 )
 from asr.memory import require_memory
 from asr.untrusted import HasLines, open_regular, parse_json, record, unpacked, whole_lines
 
-SUFFIXES = (".ngram", ".arpa", ".arpa.gz")
+COMPACT = ".ngram"
+SUFFIXES = (COMPACT, ".arpa", ".arpa.gz")
 _KENLM = b"mmap lm http://kheafield.com/code"
 _OLD_COMPACT = b"asrngram"
 
@@ -92,26 +95,33 @@ def load_ngram_model(path: Path) -> NgramModel:
     return read_compact(path) if form == Form.COMPACT else read_arpa(path)
 
 
-def check_model_name(path: Path) -> None:
-    """Refuse the name of a model file that does not say its form.
+def check_model_name(path: Path, *, quantize: bool = False) -> None:
+    """Refuse the name of a model file that does not say its form, or one that has no bins.
 
     Raises:
-        ValueError: it ends otherwise than SUFFIXES.
+        ValueError: it ends otherwise than SUFFIXES, or than COMPACT where numbers are quantized.
     """
     if not path.name.endswith(SUFFIXES):
         raise ValueError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if quantize and path.suffix != COMPACT:
+        raise ValueError(f"{path}: numbers in a byte, expected a name that ends in {COMPACT}")
 
 
-def save_ngram_model(path: Path, model: NgramModel) -> None:
+def save_ngram_model(path: Path, model: NgramModel, *, quantize: bool = False) -> None:
     """Write a model in the form that its name asks for; there whole or not at all.
+
+    Args:
+        path: of the file.
+        model: the model.
+        quantize: see `write_compact`.
 
     Raises:
         ValueError: see `check_model_name`.
         OSError: the file cannot be written; a former one is untouched.
     """
-    check_model_name(path)
-    if path.suffix == ".ngram":
-        write_compact(path, model)
+    check_model_name(path, quantize=quantize)
+    if path.suffix == COMPACT:
+        write_compact(path, model, quantize=quantize)
     else:
         write_arpa(path, model)
 
@@ -346,16 +356,21 @@ def _log10(nats: NDArray[np.float32]) -> list[float]:
 # --- the compact form --------------------------------------------------------------------------
 
 MAX_HEADER_BYTES = 1 << 12
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION = "asr"  # in the metadata of safetensors
 WORD_BYTES = 20  # of memory a byte of words: five letters or more become an object of 57 bytes
+NODE_BYTES = 60  # of memory an n-gram, while the tree is made
+BINS = 256  # for the log probabilities, or back-off weights, of one length of n-gram
 _DTYPES = {
-    "words": "U8",  # in UTF-8, with a line feed between them
-    "log_probs": "F32",
-    "backoffs": "F32",
-    "word_ids": "I32",
-    "first_children": "I64",
-    "suffixes": "I32",
+    "words": ("U8",),  # in UTF-8, with a line feed between them
+    "word_log_probs": ("F32",),
+    "word_backoffs": ("F32",),
+    "num_children": ("U8", "U16", "U32"),  # of words and n-grams shorter than the longest
+    "word_ids": ("U16", "I32"),  # of n-grams of two words and more, as all that follow
+    "log_probs": ("F32", "U8"),
+    "backoffs": ("F32", "U8"),  # none of the longest
+    "log_prob_values": ("F32",),  # BINS for each length, of what is U8; else none
+    "backoff_values": ("F32",),
 }
 
 
@@ -368,17 +383,67 @@ class _Description:
     sha256: str
 
 
-def write_compact(path: Path, model: NgramModel) -> None:
-    """Write a model's arrays as they lie in memory, in a file of safetensors.
+def write_compact(path: Path, model: NgramModel, *, quantize: bool = False) -> None:
+    """Write what a model's tree can be made of, in a file of safetensors.
+
+    Args:
+        path: of the file.
+        model: the model.
+        quantize: each number of n-grams of two words and more becomes a byte, see `_quantized`.
 
     Raises:
         OSError: the file cannot be written; a former one is untouched.
     """
-    words = np.frombuffer("\n".join(model.words).encode(), np.uint8)
-    arrays = {"words": words, **model.ngrams._asdict()}
+    size, top = len(model.words), model.level_starts[-1]  # where the longest n-grams begin
+    num_children = np.diff(model.first_children)[1:top]
+    word_ids = model.word_ids[size + 1 :]
+    none = np.empty(0, np.float32)
+    arrays: dict[str, NDArray[Any]] = {
+        "words": np.frombuffer("\n".join(model.words).encode(), np.uint8),
+        "word_log_probs": model.log_probs[1 : size + 1],
+        "word_backoffs": model.backoffs[1 : size + 1],
+        "num_children": num_children.astype(np.min_scalar_type(num_children.max(initial=0))),
+        "word_ids": word_ids.astype(np.uint16 if size <= 1 << 16 else np.int32),
+        "log_probs": model.log_probs[size + 1 :],
+        "backoffs": model.backoffs[size + 1 : top],
+        "log_prob_values": none,
+        "backoff_values": none,
+    }
+    if quantize:
+        ends = np.cumsum(model.counts[1:]).tolist()
+        probs, weights = arrays["log_probs"], arrays["backoffs"]
+        arrays["log_probs"], arrays["log_prob_values"] = _quantized(probs, ends)
+        arrays["backoffs"], arrays["backoff_values"] = _quantized(weights, ends[:-1])
     description = _Description(FORMAT_VERSION, model.order, _digest(model.order, arrays))
     metadata = {DESCRIPTION: json.dumps(asdict(description))}
     replace_bytes(path, safetensors.numpy.save(arrays, metadata))
+
+
+def _quantized(
+    numbers: NDArray[np.float32], ends: Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Put the numbers of each length of n-gram into bins, as many into each.
+
+    A bin's value is the mean of what is in it (Federico & Bertoldi, WMT 2006). Zeros have one of
+    their own: an n-gram whose back-off weight is 0 and that has no children is no context.
+
+    Args:
+        numbers: of all lengths, one after the other.
+        ends: where those of each length end.
+
+    Returns:
+        The bin of each, and the values of the bins, `(BINS * lengths,)`.
+    """
+    bins = np.zeros(len(numbers), np.uint8)
+    values = np.zeros((len(ends), BINS), np.float32)
+    for level, (start, end) in enumerate(pairwise([0, *ends])):
+        others = start + np.flatnonzero(numbers[start:end])
+        ranked = others[np.argsort(numbers[others], kind="stable")]
+        for number, members in enumerate(np.array_split(ranked, BINS - 1), 1):
+            if len(members):
+                bins[members] = number
+                values[level, number] = numbers[members].mean(dtype=np.float64)
+    return bins, values.reshape(-1)
 
 
 def read_compact(path: Path) -> NgramModel:
@@ -399,13 +464,17 @@ def read_compact(path: Path) -> NgramModel:
         with safetensors.safe_open(path, framework="numpy") as file:
             description = _describe(path, file.metadata() or {})
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            dtypes = {name: each.get_dtype() for name, each in slices.items()}
             shapes = {name: each.get_shape() for name, each in slices.items()}
-            if dtypes != _DTYPES or any(len(shape) != 1 for shape in shapes.values()):
+            is_known = slices.keys() == _DTYPES.keys() and all(
+                each.get_dtype() in _DTYPES[name] for name, each in slices.items()
+            )
+            if not is_known or any(len(shape) != 1 for shape in shapes.values()):
                 raise ValueError(
                     f"{path}: damaged header, expected the arrays {', '.join(_DTYPES)}"
                 )
-            require_memory(size + WORD_BYTES * shapes["words"][0], str(path))
+            nodes = shapes["word_log_probs"][0] + shapes["word_ids"][0]
+            needed = size + WORD_BYTES * shapes["words"][0] + NODE_BYTES * nodes
+            require_memory(needed, str(path))
             arrays = {name: file.get_tensor(name) for name in slices}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: damaged ({error}), expected a language model") from error
@@ -414,12 +483,69 @@ def read_compact(path: Path) -> NgramModel:
             f"{path}: damaged: sha256 {actual[:12]}..., expected {description.sha256[:12]}..."
         )
     try:
-        text = arrays.pop("words").tobytes()
-        if text.count(b"\n") >= len(arrays["log_probs"]):
-            raise ValueError("not an n-gram model: more words than nodes")
-        return NgramModel(order=description.order, words=tuple(text.decode().split("\n")), **arrays)
+        return _grown(description.order, arrays)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _grown(order: int, arrays: Mapping[str, NDArray[Any]]) -> NgramModel:
+    """Make a model's tree of a file's arrays.
+
+    Raises:
+        ValueError: they are of none.
+    """
+    size, num_longer = len(arrays["word_log_probs"]), len(arrays["word_ids"])
+    text = arrays["words"].tobytes()
+    if text.count(b"\n") + 1 != size:
+        raise ValueError(f"not an n-gram model: {text.count(10) + 1} words, expected {size}")
+    if not 1 <= order <= MAX_ORDER:
+        raise ValueError(f"not an n-gram model: order {order}, expected 1 to {MAX_ORDER}")
+    first = np.cumsum(np.concatenate([[1, size], arrays["num_children"]]), dtype=np.int64)
+    starts = [1]  # of the n-grams of each length
+    while len(starts) < order and starts[-1] < len(first):
+        starts.append(int(first[starts[-1]]))
+    if len(starts) < order or starts[-1] != len(first) - 1:
+        raise ValueError(f"not an n-gram model: its longest n-grams have not {order} words")
+    if first[-1] != 1 + size + num_longer:
+        raise ValueError(f"not an n-gram model: {num_longer} n-grams, expected others")
+    word_ids = np.concatenate([[-1], np.arange(size), arrays["word_ids"]]).astype(np.int32)
+    if word_ids[1:].min() < 0 or word_ids.max() >= size:
+        raise ValueError("not an n-gram model: word ids out of range")
+    num_longest = len(word_ids) - starts[-1]
+    first_children = np.concatenate([first, np.full(num_longest, first[-1])])
+    ends = [start - 1 - size for start in starts[2:]]  # of each length from two words on
+    of_all = [*ends, num_longer] if order > 1 else []
+    log_probs = _restored(arrays["log_probs"], arrays["log_prob_values"], of_all)
+    backoffs = _restored(arrays["backoffs"], arrays["backoff_values"], ends)
+    root, none = np.zeros(1, np.float32), np.zeros(num_longest if order > 1 else 0, np.float32)
+    return NgramModel(
+        order=order,
+        words=tuple(text.decode().split("\n")),
+        log_probs=np.concatenate([root, arrays["word_log_probs"], log_probs]),
+        backoffs=np.concatenate([root, arrays["word_backoffs"], backoffs, none]),
+        word_ids=word_ids,
+        first_children=first_children,
+        suffixes=link_suffixes(word_ids, first_children),
+    )
+
+
+def _restored(
+    numbers: NDArray[Any], values: NDArray[np.float32], ends: Sequence[int]
+) -> NDArray[np.float32]:
+    """Undo `_quantized`, where it was done."""
+    lengths = np.diff([0, *ends])
+    is_binned = numbers.dtype == np.uint8
+    if len(numbers) != lengths.sum() or len(values) != is_binned * BINS * len(ends):
+        raise ValueError(
+            f"not an n-gram model: {len(numbers)} numbers of {len(values)} values, "
+            f"expected {lengths.sum()}"
+        )
+    if not is_binned:
+        return numbers
+    restored: NDArray[np.float32] = values[
+        BINS * np.repeat(np.arange(len(ends)), lengths) + numbers
+    ]
+    return restored
 
 
 def _describe(path: Path, metadata: Mapping[str, str]) -> _Description:
@@ -429,7 +555,8 @@ def _describe(path: Path, metadata: Mapping[str, str]) -> _Description:
     description = record(_Description, content, path)
     if description.format_version != FORMAT_VERSION:
         raise ValueError(
-            f"{path}: .ngram format version {description.format_version}, expected {FORMAT_VERSION}"
+            f"{path}: .ngram format version {description.format_version}, expected "
+            f"{FORMAT_VERSION}: make it anew, with `asr lm train`"
         )
     return description
 
@@ -437,5 +564,5 @@ def _describe(path: Path, metadata: Mapping[str, str]) -> _Description:
 def _digest(order: int, arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(b"%d" % order)
     for name in _DTYPES:
-        digest.update(arrays[name].data)
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()

@@ -176,7 +176,7 @@ def test_models_are_converted_and_back(
 ) -> None:
     arpa, back = tmp_path / "model.arpa.gz", tmp_path / "back.ngram"
     assert main(["lm", "convert", str(model), str(arpa)]) == 0
-    assert capsys.readouterr().out == f"{arpa}: order 2, 5 + 4 n-grams\n"
+    assert capsys.readouterr().out == f"{arpa}: order 2, 5 + 4 n-grams, 0.0 MB\n"
     assert main(["lm", "convert", str(arpa), str(back)]) == 0
     assert back.read_bytes() == model.read_bytes()
 

@@ -7,15 +7,17 @@ import json
 import math
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from asr.decoder.kneser_ney import encode, train
-from asr.decoder.ngram import NgramModel
+from asr.decoder.ngram import NgramModel, measure_perplexity
 from asr.decoder.ngram_file import (
     _digest,
     load_ngram_model,
@@ -266,13 +268,67 @@ def test_the_same_model_again(model: NgramModel, path: Path) -> None:
 def test_the_layout_is_the_one_of_safetensors(model: NgramModel, path: Path) -> None:
     content = path.read_bytes()
     found = safetensors.numpy.load(content)
-    assert bytes(found.pop("words")) == "\n".join(model.words).encode()
-    assert found.keys() == model.ngrams._asdict().keys()
-    for name, array in found.items():
-        assert np.array_equal(array, getattr(model, name))
+    assert bytes(found["words"]) == "\n".join(model.words).encode()
+    size, counts = len(model.words), model.counts
+    assert np.array_equal(found["word_log_probs"], model.log_probs[1 : size + 1])
+    assert np.array_equal(found["word_ids"], model.word_ids[size + 1 :])
+    assert found["word_ids"].dtype == np.uint16
+    assert len(found["log_probs"]) == counts[1] + counts[2]
+    assert len(found["backoffs"]) == counts[1]
+    assert len(found["num_children"]) == size + counts[1]
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     description = json.loads(header["__metadata__"]["asr"])
-    assert (description["format_version"], description["order"]) == (2, 3)
+    assert (description["format_version"], description["order"]) == (3, 3)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_models_of_any_order_come_back(order: int, tmp_path: Path) -> None:
+    text = encode([word.split() for word in ("a b a b c", "b a b", "c a", "a b c a b")])
+    own = train(text, order, fallback=(0.5, 1.0, 1.5)).model
+    path = tmp_path / "own.ngram"
+    for quantize in (False, True):
+        save_ngram_model(path, own, quantize=quantize)
+        again = load_ngram_model(path)
+        assert again.counts == own.counts
+        assert again.words == own.words
+        # Fewer numbers than bins: each has one of its own.
+        for ours, theirs in zip(own.ngrams, again.ngrams, strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+def test_numbers_of_a_byte_are_the_means_of_their_neighbours(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    sentences = [[f"w{k}" for k in draws.zipf(1.3, 8) if k < 3000] for _ in range(4000)]
+    own = train(encode(each for each in sentences if each), 3).model
+    whole, small = tmp_path / "whole.ngram", tmp_path / "small.ngram"
+    save_ngram_model(whole, own)
+    save_ngram_model(small, own, quantize=True)
+    again, start = load_ngram_model(small), len(own.words) + 1
+    assert small.stat().st_size < 0.6 * whole.stat().st_size
+    assert np.array_equal(again.log_probs[:start], own.log_probs[:start])
+    assert np.array_equal(again.backoffs[:start], own.backoffs[:start])
+    for name in ("log_probs", "backoffs"):
+        ours, theirs = getattr(own, name), getattr(again, name)
+        assert np.array_equal(ours == 0, theirs == 0)
+        for begin, end in pairwise([*own.level_starts[2:], len(ours)]):
+            if not ours[begin:end].any():
+                continue
+            assert len(np.unique(theirs[begin:end])) <= 256
+            assert theirs[begin:end].mean() == pytest.approx(ours[begin:end].mean(), rel=1e-4)
+            order = np.argsort(ours[begin:end], kind="stable")
+            assert np.all(np.diff(theirs[begin:end][order]) >= 0)
+    assert np.abs(again.log_probs - own.log_probs).mean() < 0.02
+    held_out = measure_perplexity(own, sentences[:200]).without_oov
+    assert measure_perplexity(again, sentences[:200]).without_oov == pytest.approx(
+        held_out, rel=0.01
+    )
+
+
+def test_bytes_have_no_place_in_arpa(model: NgramModel, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"numbers in a byte, expected a name that ends in \.ngram"
+    ):
+        save_ngram_model(tmp_path / "model.arpa", model, quantize=True)
 
 
 def test_every_cut_and_every_flipped_bit_is_noticed(path: Path, tmp_path: Path) -> None:
@@ -294,7 +350,7 @@ def test_every_cut_and_every_flipped_bit_is_noticed(path: Path, tmp_path: Path) 
 
 def test_a_forged_header_costs_nothing(path: Path) -> None:
     def huge(header: dict[str, Any]) -> None:
-        header["suffixes"] |= {"shape": [1 << 60], "data_offsets": [0, 1 << 62]}
+        header["log_probs"] |= {"shape": [1 << 60], "data_offsets": [0, 1 << 62]}
 
     with pytest.raises(ValueError, match=r"model.ngram: damaged \(.*\), expected a language model"):
         read_compact(forged(path, huge))
@@ -324,27 +380,23 @@ def test_a_model_that_memory_does_not_hold_is_not_read(
 
 
 def test_words_without_nodes_are_not_made_into_objects(model: NgramModel, path: Path) -> None:
-    forge_words(path, model, "\n".join(model.words) + "\n" * 1000)
-    with pytest.raises(ValueError, match="not an n-gram model: more words than nodes"):
+    text = "\n".join(model.words) + "\n" * 1000
+    forge_arrays(path, model.order, words=np.frombuffer(text.encode(), np.uint8))
+    with pytest.raises(ValueError, match="not an n-gram model: 1023 words, expected 23"):
         read_compact(path)
 
 
-def forge_words(path: Path, model: NgramModel, text: str) -> None:
-    """A file of a model with other words, of a right checksum."""
-    arrays = {"words": np.frombuffer(text.encode(), np.uint8), **model.ngrams._asdict()}
-    description = {
-        "format_version": 2,
-        "order": model.order,
-        "sha256": _digest(model.order, arrays),
-    }
-    content = safetensors.numpy.save(arrays, {"asr": json.dumps(description)})
-    path.write_bytes(content)
+def forge_arrays(path: Path, order: int, **changes: NDArray[Any]) -> None:
+    """The file with other arrays, of a right checksum."""
+    arrays = safetensors.numpy.load_file(path) | changes
+    description = {"format_version": 3, "order": order, "sha256": _digest(order, arrays)}
+    path.write_bytes(safetensors.numpy.save(arrays, {"asr": json.dumps(description)}))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (described(format_version=9), ".ngram format version 9, expected 2"),
+        (described(format_version=2), ".ngram format version 2, expected 3: make it anew"),
         (described(order=None), "content has no order, expected one"),
         (described(order="3"), "order is '3', expected a whole number"),
         (described(order=True), "order is True, expected a whole number"),
@@ -355,9 +407,9 @@ def forge_words(path: Path, model: NgramModel, text: str) -> None:
         (lambda h: h["__metadata__"].update(more="x"), "expected one description"),
         (lambda h: h["__metadata__"].update(asr=[1]), r"content is \[1\], expected names and"),
         (lambda h: h.pop("__metadata__") and h, "expected one description"),
-        (lambda h: h["suffixes"].update(dtype="U32"), "damaged header, expected the arrays words"),
+        (lambda h: h["word_ids"].update(dtype="F16"), "damaged header, expected the arrays words"),
         (lambda h: h.update(backoff=h.pop("backoffs")), "damaged header, expected the arrays"),
-        (lambda h: h["words"]["shape"].append(1), "damaged header, expected the arrays words, log"),
+        (lambda h: h["words"]["shape"].append(1), "damaged header, expected the arrays words, word"),
         (lambda h: h["words"].update(shape=[-1]), r"damaged \(.*\), expected a language model"),
         (lambda h: h["words"].update(shape=5), r"damaged \(.*\), expected a language model"),
     ],
@@ -370,17 +422,40 @@ def test_forged_headers_are_refused(
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"word_ids": lambda a: np.full(len(a), -1, np.int32)}, "word ids out of range"),
+        ({"word_ids": lambda a: np.full_like(a, 60_000)}, "word ids out of range"),
+        ({"word_ids": lambda a: a[::-1].copy()}, "children are not sorted"),
+        ({"word_ids": lambda a: a[:-1]}, r"\d+ n-grams, expected others"),
+        ({"num_children": lambda a: a[:-1]}, "longest n-grams have not 3 words"),
+        ({"num_children": lambda a: np.full(len(a), 1 << 31, np.uint32)}, "longest n-grams have"),
+        ({"log_probs": lambda a: -a}, "a probability above 1"),
+        ({"log_probs": lambda a: a[:-1]}, "numbers of 0 values, expected"),
+        ({"backoffs": lambda a: a * np.nan}, "a back-off weight is not finite"),
+        ({"backoffs": lambda a: np.append(a, a)}, "numbers of 0 values, expected"),
+        ({"log_probs": lambda a: a.astype(np.uint8)}, "numbers of 0 values, expected"),
+        ({"backoff_values": lambda _: np.zeros(256, np.float32)}, "numbers of 256 values"),
+        ({"word_log_probs": lambda a: a[:-1]}, r"\d+ words, expected"),
+        ({"word_backoffs": lambda a: a[:-1]}, "other arrays of"),
+    ],
+)
+def test_forged_arrays_are_refused(
+    changes: dict[str, Callable[[NDArray[Any]], NDArray[Any]]], message: str, path: Path
+) -> None:
+    arrays = safetensors.numpy.load_file(path)
+    forge_arrays(path, 3, **{name: change(arrays[name]) for name, change in changes.items()})
+    with pytest.raises(ValueError, match=rf"model\.ngram: not an n-gram model: .*{message}"):
+        read_compact(path)
+
+
 @pytest.mark.parametrize("order", [2, 4, 0, 11, 1 << 40])
 def test_an_order_that_is_not_the_trees_is_refused(
     order: int, model: NgramModel, path: Path
 ) -> None:
-    arrays = safetensors.numpy.load_file(path)
-    description = {"format_version": 2, "order": order, "sha256": _digest(order, arrays)}
-    path.write_bytes(safetensors.numpy.save(arrays, {"asr": json.dumps(description)}))
-    if order == 4:  # a level without n-grams
-        assert read_compact(path).counts == [*model.counts, 0]
-        return
-    with pytest.raises(ValueError, match=r"model.ngram: not an n-gram model: (more levels|order)"):
+    forge_arrays(path, order)
+    with pytest.raises(ValueError, match=r"model.ngram: not an n-gram model: (its longest|order)"):
         read_compact(path)
 
 
