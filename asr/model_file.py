@@ -2,7 +2,8 @@
 
 A model is one self-describing .safetensors file that loads without a config and runs no code.
 Beside the weights a file has two texts: the description (`asr`), and a sha256 over it and all
-weights (`sha256`), which older files do not have.
+weights (`sha256`), which older files do not have. Weights are float32, or quantised; in memory
+they are float32 always.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -22,11 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from asr.atomic_file import replace_bytes
+from asr.quantization import EXPANSION, Storage, dequantized, quantized
 from asr.recognizer import FEATURES, MODELS, ModelSpec, Part, Recognizer, construct
 from asr.text import AUTO, BLANK_ID, TextNormalizer
 from asr.untrusted import checked, open_regular, shown
 
 FORMAT_VERSION = 1
+QUANTIZED_VERSION = 2  # the same with `storage`, in which the weights are: float16 or int8
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
 MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
 MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
@@ -37,7 +40,12 @@ TRAINING_ARGUMENTS = ("dropout", "recurrent_dropout", "zoneout", "backend")
 HEAD = ("model.head.weight", "model.head.bias")
 
 
-def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) -> None:
+def save_model(
+    path: Path,
+    recognizer: Recognizer,
+    training: Mapping[str, Any],
+    storage: Storage = "float32",
+) -> None:
     """Write a model file atomically.
 
     Args:
@@ -45,9 +53,11 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
         recognizer: what to save.
         training: summary for people: data fingerprint, step, dev WER and the like; numbers, short
             texts, true, false and null.
+        storage: of the weights; fewer bytes are for files that are handed on.
 
     Raises:
-        ValueError: weights that are not finite, or a summary of something else.
+        ValueError: weights that are not finite, in float16 for instance, or a summary of something
+            else.
         OSError: the file cannot be written; a former one is untouched.
     """
     header = {
@@ -55,12 +65,16 @@ def save_model(path: Path, recognizer: Recognizer, training: Mapping[str, Any]) 
         "spec": _fields(complete_spec(recognizer.spec)),
         "training": dict(training),
     }
+    if storage != "float32":
+        header |= {"format_version": QUANTIZED_VERSION, "storage": storage}
     description = json.dumps(header, sort_keys=True)
     _check_training(training)
     weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
     _check_finite(path, weights)
-    metadata = {DESCRIPTION: description, CHECKSUM: _digest(description, weights)}
-    replace_bytes(path, _in_one_order(safetensors.torch.save(weights, metadata)))
+    stored = quantized(weights, storage)
+    _check_finite(path, stored, f" in {storage}")
+    metadata = {DESCRIPTION: description, CHECKSUM: _digest(description, stored)}
+    replace_bytes(path, _in_one_order(safetensors.torch.save(stored, metadata)))
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recognizer, dict[str, Any]]:
@@ -95,10 +109,16 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             description, checksum = _metadata(file.metadata() or {})
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         header = _read_header(description)
-        if checksum not in (None, _digest(description, weights)):
+        if checksum not in (None, _digest(description, stored)):
             raise ValueError("damaged, its description and weights are not those of its sha256")
+        storage: Storage = header.get("storage", "float32")
+        if total > MAX_FILE_BYTES // EXPANSION[storage]:
+            raise ValueError(
+                f"{total} bytes of {storage}, expected at most "
+                f"{MAX_FILE_BYTES // EXPANSION[storage]}"
+            )
         spec = checked(header["spec"], ModelSpec, "spec")
         try:
             with torch.device("meta"):  # no memory for weights yet: forged sizes cost nothing
@@ -106,7 +126,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
         except (ArithmeticError, AttributeError, RuntimeError) as error:
             # What constructors make of arguments of a wrong kind, torch of sizes it cannot count.
             raise ValueError(f"description does not make a model ({error})") from error
-        _check_shapes(weights, recognizer.state_dict())
+        _check_shapes(stored, quantized(recognizer.state_dict(), storage))
+        weights = dequantized(stored)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a model file or damaged ({error})") from error
     except (RecursionError, ValueError) as error:
@@ -196,10 +217,10 @@ def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
             )
 
 
-def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+def _check_finite(path: Path, weights: Mapping[str, Tensor], where: str = "") -> None:
     for name, weight in weights.items():
         if not bool(torch.isfinite(weight).all()):
-            raise ValueError(f"{path}: weight {name} is not finite, expected numbers")
+            raise ValueError(f"{path}: weight {name} is not finite{where}, expected numbers")
 
 
 def _read_header(description: str) -> dict[str, Any]:
@@ -209,14 +230,17 @@ def _read_header(description: str) -> dict[str, Any]:
         raise ValueError(f"damaged, its description is not JSON ({error})") from error
     header = checked(content, Mapping[str, Any], "description")
     version = header.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, QUANTIZED_VERSION):
         raise ValueError(
-            f"model format version {shown(version)}, expected {FORMAT_VERSION}: "
-            "load it with the asr version that wrote it"
+            f"model format version {shown(version)}, expected {FORMAT_VERSION} or "
+            f"{QUANTIZED_VERSION}: load it with the asr version that wrote it"
         )
     names = {"format_version", "spec", "training"}
+    if version == QUANTIZED_VERSION:
+        names.add("storage")
     if header.keys() != names:
         raise ValueError(f"description has {shown(sorted(header))}, expected {sorted(names)}")
+    checked(header.get("storage", "float16"), Literal["float16", "int8"], "storage")
     _check_training(checked(header["training"], Mapping[str, Any], "training"))
     return dict(header)
 

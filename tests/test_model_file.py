@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import random
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 from asr.model_file import (
     FORMAT_VERSION,
     MAX_FILE_BYTES,
+    QUANTIZED_VERSION,
     _in_one_order,
     load_model,
     origin_of,
     save_model,
 )
+from asr.quantization import Storage
 from asr.recognizer import ModelSpec, Part, Recognizer
 
 RATE = 8000  # [Hz]
@@ -137,6 +140,124 @@ def test_weights_stay_as_they_were_when_the_file_is_replaced(path: Path) -> None
     assert all(torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_quantised_weights_are_float32_in_memory(
+    path: Path, tmp_path: Path, storage: Storage
+) -> None:
+    """Whatever the file has, and what it costs is small beside the model's own differences."""
+    small = tmp_path / "small.safetensors"
+    save_model(small, recognizer_of(), TRAINING, storage)
+    assert read_header(small)["format_version"] == QUANTIZED_VERSION == 2
+    assert read_header(small)["storage"] == storage
+    assert "storage" not in read_header(path)
+    (whole, _), (loaded, training) = load_model(path), load_model(small)
+    assert training == TRAINING
+    assert loaded.spec == whole.spec
+    assert {each.dtype for each in loaded.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        expected, found = (each(*waveforms())[0] for each in (whole, loaded))
+    assert 0 < (found - expected).abs().max() < 0.1 < expected.std()
+    save_model(tmp_path / "again.safetensors", loaded, TRAINING, storage)
+    again, _ = load_model(tmp_path / "again.safetensors")
+    for name, weight in again.state_dict().items():
+        torch.testing.assert_close(weight, loaded.state_dict()[name], rtol=1e-6, atol=0)
+
+
+MATRIX = "model.layers.0.weight_hh_l0"
+Tensors = dict[str, Tensor]
+HOSTILE: dict[str, tuple[Storage, Callable[[Tensors], object], str]] = {
+    "no scales": (
+        "int8", lambda w: w.pop(f"{MATRIX}.scale"),
+        f"weight {MATRIX}.scale has shape None, expected [24]",
+    ),
+    "scales of another shape": (
+        "int8", lambda w: w.update({f"{MATRIX}.scale": torch.ones(24, 1)}),
+        f"weight {MATRIX}.scale has shape [24, 1], expected [24]",
+    ),
+    "scales of another type": (
+        "int8", lambda w: w.update({f"{MATRIX}.scale": torch.ones(24).half()}),
+        f"weight {MATRIX}.scale is torch.float16, expected torch.float32",
+    ),
+    "scales of a weight that has none": (
+        "int8", lambda w: w.update({"model.head.bias.scale": torch.ones(6)}),
+        "weight model.head.bias.scale has shape [6], expected None",
+    ),
+    "scale NaN": (
+        "int8", lambda w: w[f"{MATRIX}.scale"].fill_(math.nan), f"weight {MATRIX} is not finite",
+    ),
+    "scale infinite": (
+        "int8", lambda w: w[f"{MATRIX}.scale"].fill_(math.inf), f"weight {MATRIX} is not finite",
+    ),
+    "scale beyond float32": (
+        "int8", lambda w: w[f"{MATRIX}.scale"].fill_(3e38), f"weight {MATRIX} is not finite",
+    ),
+    "whole numbers of 16 bits": (
+        "int8", lambda w: w.update({MATRIX: w[MATRIX].short()}),
+        f"weight {MATRIX} is torch.int16, expected torch.int8",
+    ),
+    "float32 in int8": (
+        "int8", lambda w: w.update({MATRIX: w[MATRIX].float()}),
+        f"weight {MATRIX} is torch.float32, expected torch.int8",
+    ),
+    "float32 in float16": (
+        "float16", lambda w: w.update({MATRIX: w[MATRIX].float()}),
+        f"weight {MATRIX} is torch.float32, expected torch.float16",
+    ),
+    "a bias in float16": (
+        "float16", lambda w: w.update({"model.head.bias": w["model.head.bias"].half()}),
+        "weight model.head.bias is torch.float16, expected torch.float32",
+    ),
+    "half precision NaN": (
+        "float16", lambda w: w[MATRIX].fill_(math.nan), f"weight {MATRIX} is not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_quantised_weights_that_do_not_fit(tmp_path: Path, case: str) -> None:
+    storage, change, message = HOSTILE[case]
+    path = tmp_path / "small.safetensors"
+    save_model(path, recognizer_of(), TRAINING, storage)
+    forge(path, weights=change)
+    assert message in refusal(path)
+
+
+def test_descriptions_of_quantised_files_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    for change, message in (
+        (lambda h: h.update(storage="float64"), "storage is 'float64', expected one of float16"),
+        (lambda h: h.update(storage="float32"), "storage is 'float32', expected one of float16"),
+        (lambda h: h.update(storage=["int8"]), "storage is ['int8'], expected one of float16"),
+        (lambda h: h.update(storage="float16"), "is torch.int8, expected torch.float16"),
+        (lambda h: h.pop("storage"), "description has"),
+        (lambda h: h.update(format_version=1), "description has"),
+    ):
+        save_model(path, recognizer_of(), TRAINING, "int8")
+        forge(path, change)
+        assert message in refusal(path)
+
+
+def test_a_file_that_grows_beyond_the_largest_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "small.safetensors"
+    save_model(path, recognizer_of(), TRAINING, "int8")
+    size = path.stat().st_size
+    monkeypatch.setattr("asr.model_file.MAX_FILE_BYTES", 4 * size - 1)
+    assert f"{size} bytes of int8, expected at most {size - 1}" in refusal(path)
+
+
+def test_what_half_precision_does_not_hold_is_not_saved(tmp_path: Path) -> None:
+    recognizer = recognizer_of()
+    with torch.no_grad():
+        recognizer.model.head.weight[0, 0] = 70_000.0
+    path = tmp_path / "small.safetensors"
+    with pytest.raises(ValueError, match=r"weight model\.head\.weight is not finite in float16"):
+        save_model(path, recognizer, TRAINING, "float16")
+    assert not path.exists()
+    save_model(path, recognizer, TRAINING, "int8")
+
+
 def read_header(path: Path) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="pt") as file:
         header: dict[str, Any] = json.loads(file.metadata()["asr"])
@@ -174,10 +295,10 @@ def refusal(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1", [1]])
+@pytest.mark.parametrize("version", [0, 3, None, "1", [1]])
 def test_another_format_version(path: Path, version: object) -> None:
     forge(path, lambda header: header.update(format_version=version))
-    assert f"model format version {version!r}, expected 1" in refusal(path)
+    assert f"model format version {version!r}, expected 1 or 2" in refusal(path)
 
 
 def test_weights_of_somebody_else(path: Path) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "align": "find when the words of a known text are spoken",
     "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
+    "shrink": "write a model in a quarter of its bytes, to hand it on",
     "completion": "let the shell complete commands, options and settings",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")

@@ -34,6 +34,7 @@ OVERWRITING = {
     "lm": ["train {text} --out {text}", "convert {lm} {lm}"],
     "lexicon": ["{text} --known {words} --out {text}", "{text} --known {words} --out {words}"],
     "average": ["{model} {model_too} --output {model} --overwrite"],
+    "shrink": ["{model} --output {model} --overwrite"],
     "tune-decoder": ["--model {model} --manifest {tuning} --lm {lm} --out {folder} --overwrite"],
     "runs": ["{folder}/runs --output {folder}/runs/run"],
     "shar": ["{index} {folder}/shards"],

@@ -27,6 +27,7 @@ from asr.finding import Finding, Kind
 from asr.metrics.calibration import Calibration
 from asr.metrics.error_rate import score_utterance
 from asr.model_file import load_model, save_model
+from asr.quantization import Storage
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
 from asr.report.evaluation_file import (
@@ -169,11 +170,12 @@ def recognizer() -> Recognizer:
     return made.eval()
 
 
+@pytest.mark.parametrize("storage", ["float32", "int8"])
 def test_no_damaged_model_writes_another_text(
-    recognizer: Recognizer, tmp_path: Path, seed: int, survived: Survived
+    recognizer: Recognizer, tmp_path: Path, seed: int, survived: Survived, storage: Storage
 ) -> None:
     path = tmp_path / "model.safetensors"
-    save_model(path, recognizer, {"step": 12})
+    save_model(path, recognizer, {"step": 12}, storage)
     whole = path.read_bytes()
     generator = np.random.default_rng(seed)
     good = 0
@@ -183,7 +185,7 @@ def test_no_damaged_model_writes_another_text(
         np.bitwise_xor.at(damaged, places, (1 << generator.integers(8, size=FLIPS)).astype("u1"))
         path.write_bytes(damaged.tobytes())
         good += is_one_line(lambda: load_model(path))
-    survived("model files with flipped bits", good, MODELS)
+    survived(f"model files in {storage} with flipped bits", good, MODELS)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
