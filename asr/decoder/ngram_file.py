@@ -1,7 +1,7 @@
 """Files of n-gram models: ARPA, the text that every toolkit reads and writes, and `.ngram`.
 
-A `.ngram` file is one of safetensors with what the tree of a model is made of in a moment. What a file
-is shows in its first bytes when it is read, and in its name when it is written.
+A `.ngram` file is one of safetensors with what the tree of a model is made of in a moment. What a
+file is shows in its first bytes when it is read, and in its name when it is written.
 """
 
 from __future__ import annotations

@@ -409,7 +409,10 @@ def forge_arrays(path: Path, order: int, **changes: NDArray[Any]) -> None:
         (lambda h: h.pop("__metadata__") and h, "expected one description"),
         (lambda h: h["word_ids"].update(dtype="F16"), "damaged header, expected the arrays words"),
         (lambda h: h.update(backoff=h.pop("backoffs")), "damaged header, expected the arrays"),
-        (lambda h: h["words"]["shape"].append(1), "damaged header, expected the arrays words, word"),
+        (
+            lambda h: h["words"]["shape"].append(1),
+            "damaged header, expected the arrays words, word",
+        ),
         (lambda h: h["words"].update(shape=[-1]), r"damaged \(.*\), expected a language model"),
         (lambda h: h["words"].update(shape=5), r"damaged \(.*\), expected a language model"),
     ],
