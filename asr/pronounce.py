@@ -28,7 +28,9 @@ FEWEST_WORDS = 100  # from which something can be learnt
 
 ESPEAK = "espeak-ng"
 ESPEAK_S = 600  # [s] for all words
-MARKS = str.maketrans("", "", "\u02c8\u02cc-")  # of stress in the IPA; a hyphen where it has none
+IPA_MARKS = str.maketrans(
+    "", "", "\u02c8\u02cc-"
+)  # of stress in the IPA; a hyphen where it has none
 LANGUAGE_CHANGE = re.compile(r"\([a-z-]+\)")  # espeak-ng's note where a word is foreign
 
 
@@ -273,7 +275,7 @@ def pronounce_by_rules(words: Sequence[str], voice: str) -> dict[str, tuple[str,
         raise ValueError(f"{ESPEAK} said {len(lines)} lines of {len(asked)} words, expected each")
     said: dict[str, tuple[str, ...]] = {}
     for word, line in zip(asked, lines, strict=True):
-        plain = LANGUAGE_CHANGE.sub("", line.translate(MARKS))
+        plain = LANGUAGE_CHANGE.sub("", line.translate(IPA_MARKS))
         if phones := tuple(each for each in re.split(r"[_\s]+", plain) if each):
             said[word] = phones
     return said
