@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -172,15 +173,36 @@ class LogMel(nn.Module):
         num_frames = int(lengths.max())
         assert num_frames <= frames.shape[1], "num_samples beyond the waveforms' width"
         # At least one: no transform of no frames at all.
-        frames = frames[:, : max(num_frames, 1)]
+        features = self._of_frames(frames[:, : max(num_frames, 1)])[:, :num_frames]
+        valid = torch.arange(num_frames, device=features.device) < lengths[:, None]
+        return torch.where(valid[..., None], features, 0.0), lengths
+
+    @property
+    def is_live(self) -> bool:
+        """Whether no frame depends on later ones, so that features can be made of a stream."""
+        return not self.remove_mean and isinstance(self.normalizer, NoNormalizer | StoredNormalizer)
+
+    def stream(self) -> FeatureStream:
+        """Begin a stream.
+
+        Raises:
+            ValueError: features that need the whole waveform.
+        """
+        if not self.is_live:
+            raise ValueError(
+                "features that need the whole waveform, expected remove_mean=false and "
+                "normalizer pcen, stored or none"
+            )
+        return FeatureStream(self)
+
+    def _of_frames(self, frames: Tensor) -> Tensor:
+        """Log-mel features `(B, T, F)` of frames of samples `(B, T, win_length)`, scaled."""
         # A few frames at a time stay in a CPU's cache: less than half the time there.
         at_once = CPU_FRAMES if frames.device.type == "cpu" else GPU_FRAMES
         parts = [
             self._power(part) @ self.filterbank for part in torch.split(frames, at_once, dim=1)
         ]
-        features = torch.cat(parts, dim=1).clamp(min=self.log_floor).log()[:, :num_frames]
-        valid = torch.arange(num_frames, device=features.device) < lengths[:, None]
-        return torch.where(valid[..., None], features, 0.0), lengths
+        return torch.cat(parts, dim=1).clamp(min=self.log_floor).log()
 
     def _power(self, frames: Tensor) -> Tensor:
         # In float64: rounding to float32 would fill bands without sound (above a codec's cutoff)
@@ -195,6 +217,47 @@ class LogMel(nn.Module):
         # Not a sum over the pair of parts: reducing an axis of two takes longer than the transform.
         power: Tensor = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         return power.float()
+
+
+class FeatureStream:
+    """Makes the features of a waveform that comes block by block, as `LogMel` makes them.
+
+    Args:
+        features: of which `is_live` is true.
+    """
+
+    def __init__(self, features: LogMel) -> None:
+        self._of = features
+        before = (features.win_length + 1) // 2 if features.center else 0
+        self._samples = torch.zeros(before, device=features.window.device)  # of the next frames
+        self._num_samples = self._num_frames = 0
+        self._state: Tensor | None = None  # of the normaliser
+
+    def push(self, samples: Tensor) -> Tensor:
+        """Take the next samples `(n,)`, and return the next features `(T, F)`, of whole windows."""
+        self._num_samples += len(samples)
+        return self._features(samples * self._of.scale)
+
+    def finish(self) -> Tensor:
+        """Return the last features `(T, F)`, with zeros beyond the end where frames are centred."""
+        of = self._of
+        count = int(of.frame_count(torch.tensor(self._num_samples))) - self._num_frames
+        needed = (count - 1) * of.hop_length + of.win_length if count > 0 else 0
+        rest = self._samples.new_zeros(max(needed - len(self._samples), 0))
+        return self._features(rest)[: max(count, 0)]
+
+    def _features(self, samples: Tensor) -> Tensor:
+        of = self._of
+        self._samples = torch.cat([self._samples, samples])
+        if len(self._samples) < of.win_length:
+            return self._samples.new_zeros(0, of.n_mels)
+        frames = self._samples.unfold(0, of.win_length, of.hop_length)
+        features = of._of_frames(frames[None])
+        self._num_frames += len(frames)
+        self._samples = self._samples[len(frames) * of.hop_length :].clone()
+        normalizer: Any = of.normalizer
+        normal, self._state = normalizer.step(features, self._state)
+        return cast(Tensor, normal[0])
 
 
 @cache
@@ -305,6 +368,10 @@ class NoNormalizer(nn.Module):
         """Return `(B, T, F)` features unchanged."""
         return features
 
+    def step(self, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the next features of a stream unchanged."""
+        return features, state
+
 
 class UtteranceNormalizer(nn.Module):
     """Brings each mel bin of each utterance to mean 0 and deviation 1 over its own frames.
@@ -391,7 +458,7 @@ class StoredNormalizer(nn.Module):
         total = torch.zeros(self.mean.shape, dtype=torch.float64)
         squares = torch.zeros(self.mean.shape, dtype=torch.float64)
         for features, lengths in batches:
-            shown = self.compress(features)
+            shown, _ = self.compress(features)
             frames = shown[_valid(features, lengths).squeeze(-1)].double().cpu()  # (N, F)
             count += len(frames)
             total += frames.sum(dim=0)
@@ -410,16 +477,31 @@ class StoredNormalizer(nn.Module):
         Raises:
             ValueError: before the statistics were measured or loaded.
         """
+        normal, _ = self.step(features, None)
+        return torch.where(_valid(features, lengths), normal, 0.0)
+
+    def step(self, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Normalise the next features `(B, T, F)` of a stream.
+
+        Args:
+            features: `(B, T, F)`.
+            state: what the step before returned; None at the beginning.
+
+        Raises:
+            ValueError: before the statistics were measured or loaded.
+        """
         if not self.is_measured:
             raise ValueError(
                 "feature statistics are not measured, expected measure() or a model file"
             )
-        normal = (self.compress(features) - self.mean) / self.std
-        return torch.where(_valid(features, lengths), normal, 0.0)
+        shown, state = self.compress(features, state)
+        return (shown - self.mean) / self.std, state
 
-    def compress(self, features: Tensor) -> Tensor:
+    def compress(
+        self, features: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """What is measured and normalised of `(B, T, F)` log-mel features: they themselves."""
-        return features
+        return features, state
 
 
 class PcenNormalizer(StoredNormalizer):
@@ -448,17 +530,20 @@ class PcenNormalizer(StoredNormalizer):
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("carry", (1 - PCEN_SMOOTHING) ** (step + 1), persistent=False)
 
-    def compress(self, features: Tensor) -> Tensor:
+    def compress(
+        self, features: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute PCEN.
 
         Args:
             features: `(B, T, F)`, the logarithm of energies.
+            state: the last M before them, `(B, 1, F)`; None at the beginning.
 
         Returns:
-            `(B, T, F)` float32, before normalisation.
+            `(B, T, F)` float32, before normalisation, and the last M.
         """
         energy = features.double().exp()
-        smooth, parts = energy[:, :1], []
+        smooth, parts = energy[:, :1] if state is None else state, []
         for part in torch.split(energy, PCEN_BLOCK, dim=1):
             count = part.shape[1]
             own = torch.einsum("ts,bsf->btf", self.weights[:count, :count], part)
@@ -466,7 +551,7 @@ class PcenNormalizer(StoredNormalizer):
             smooth = parts[-1]
         ratio = energy / (PCEN_EPSILON + torch.cat(parts, dim=1)) ** PCEN_GAIN
         compressed: Tensor = (ratio + PCEN_BIAS) ** PCEN_POWER - PCEN_BIAS**PCEN_POWER
-        return compressed.to(features.dtype)
+        return compressed.to(features.dtype), smooth[:, -1:]
 
 
 def make_normalizer(kind: str, n_mels: int) -> nn.Module:

@@ -6,7 +6,8 @@ between layers, and what a model of one direction sees of the future.
 
 from __future__ import annotations
 
-from typing import Self
+import math
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,24 @@ from asr.model.lstm import LSTM
 # Strides of the convolutions that make up each factor of subsampling.
 STRIDES = {1: (1,), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 CHUNKS_AT_ONCE = 4  # of a long recording, in a batch
+
+
+class LiveState(NamedTuple):
+    """What a model of one direction remembers of a stream, of B streams side by side.
+
+    Attributes:
+        num_frames: `(B,)` int64, feature frames that have come, at most as many as `tail` has.
+        tail: `(B, K, F)`, the last of them, which the convolutions see again.
+        h: `(num_layers, B, R)`, of the LSTM layers.
+        c: `(num_layers, B, H)`.
+        ahead: `(B, lookahead, width)`, frames of the last layer whose future has not come yet.
+    """
+
+    num_frames: Tensor
+    tail: Tensor
+    h: Tensor
+    c: Tensor
+    ahead: Tensor
 
 
 class BiLstmCtc(nn.Module):
@@ -143,9 +162,90 @@ class BiLstmCtc(nn.Module):
             x = self.dropout(norm(x, lengths))
         if self.lookahead is not None:
             x = self.lookahead(x, lengths)
+        return self._log_probs(x), lengths * self.upsampling
+
+    @property
+    def live_extra(self) -> int:
+        """Feature frames behind those of a step that it must see, see `step`."""
+        return self.subsampling.seen_ahead
+
+    @property
+    def live_delay(self) -> int:
+        """Output frames by which the first step lags behind, see `step`."""
+        return self.upsampling * (0 if self.lookahead is None else self.lookahead.lookahead)
+
+    def begin(self, batch_size: int = 1) -> LiveState:
+        """Begin streams, for `step`.
+
+        Raises:
+            ValueError: a model that reads backwards, too.
+        """
+        layers: list[Any] = list(self.layers)
+        if any(layer.num_directions > 1 for layer in layers):
+            raise ValueError("a bidirectional model, expected one that reads forwards alone")
+        like, step = self.head.weight, self.subsampling_factor
+        kept = -(-self.subsampling.seen_behind // step) * step
+        lookahead = 0 if self.lookahead is None else self.lookahead.lookahead
+        width, count = layers[-1].output_size, len(layers)
+        return LiveState(
+            torch.zeros(batch_size, dtype=torch.int64, device=like.device),
+            like.new_zeros(batch_size, kept, self.subsampling.n_mels),
+            like.new_zeros(count, batch_size, layers[0].recurrent_size),
+            like.new_zeros(count, batch_size, layers[0].hidden_size),
+            like.new_zeros(batch_size, lookahead, width),
+        )
+
+    def step(
+        self, features: Tensor, num_valid: Tensor, state: LiveState
+    ) -> tuple[Tensor, LiveState]:
+        """Run the next features of streams; all steps together give what `forward` gives.
+
+        The first `live_delay` output frames of a stream are of before its beginning: the caller
+        drops them. In the last step features are padded with zeros by `live_extra` and by as many
+        as bring the frames of the delay, and what lies beyond the true number of output frames is
+        dropped, too.
+
+        Args:
+            features: `(B, N + live_extra, F)`, N a multiple of the subsampling; the last
+                `live_extra` frames come again at the beginning of the next step.
+            num_valid: `(B,)` int64, how many of these exist: all of them but in the last step.
+            state: what the step before returned, or `begin`.
+
+        Returns:
+            log_probs `(B, N / subsampling * upsampling, V)` float32, and the state.
+        """
+        kept, step = state.tail.shape[1], self.subsampling_factor
+        num_new = features.shape[1] - self.live_extra
+        window = torch.cat([state.tail, features], dim=1)
+        x, lengths = self.subsampling(window, kept + num_valid, missing=kept - state.num_frames)
+        begin = kept // step
+        x = x[:, begin : begin + num_new // step]
+        lengths = (lengths - begin).clamp(min=0, max=num_new // step)
+        x = self.input_norm(x, lengths)
+        hs, cs = [], []
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            before = state.h[number : number + 1], state.c[number : number + 1]
+            x, (h, c) = layer(x, before, lengths=lengths)
+            x = norm(x, lengths)
+            hs.append(h)
+            cs.append(c)
+        ahead = torch.cat([state.ahead, mask_padding(x, lengths)], dim=1)
+        if self.lookahead is not None:
+            x = self.lookahead.filtered(ahead)
+        new = LiveState(
+            (state.num_frames + num_new).clamp(max=kept),
+            window[:, num_new : num_new + kept],
+            torch.cat(hs),
+            torch.cat(cs),
+            ahead[:, ahead.shape[1] - state.ahead.shape[1] :],
+        )
+        return self._log_probs(x), new
+
+    def _log_probs(self, x: Tensor) -> Tensor:
         logits = self.head(x)  # (B, T'', upsampling * V)
         logits = logits.unflatten(-1, (self.upsampling, self.vocab_size)).flatten(1, 2)
-        return logits.float().log_softmax(dim=-1), lengths * self.upsampling
+        log_probs: Tensor = logits.float().log_softmax(dim=-1)
+        return log_probs
 
     def log_probs_in_chunks(
         self, features: Tensor, chunk_frames: int, context_frames: int
@@ -209,6 +309,7 @@ class ConvSubsampling(nn.Module):
             raise ValueError(
                 f"subsampling {factor}, expected one of {', '.join(map(str, STRIDES))}"
             )
+        self.n_mels = n_mels
         self.strides = STRIDES[factor]
         self.convolutions = nn.ModuleList()
         width = n_mels
@@ -227,28 +328,48 @@ class ConvSubsampling(nn.Module):
             width = (width + 1) // 2
         self.output_size = channels * width
 
+    @property
+    def seen_behind(self) -> int:
+        """Frames before `factor * t` that output frame t sees."""
+        return sum(math.prod(self.strides[:k]) for k in range(len(self.strides)))
+
+    @property
+    def seen_ahead(self) -> int:
+        """Frames that the last output frame of a block of `factor * n` sees beyond the block."""
+        return max(self.seen_behind - math.prod(self.strides) + 1, 0)
+
     def output_length(self, lengths: Tensor) -> Tensor:
         """Frames left of `lengths` frames: int64, the same shape."""
         for stride in self.strides:
             lengths = subsampled_length(lengths, stride)
         return lengths
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, lengths: Tensor, missing: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Subsample.
 
         Args:
             features: `(B, T, F)`; padding may hold anything.
             lengths: `(B,)` int64 [frames].
+            missing: `(B,)` int64, a multiple of `factor`, how many of the first frames lie before
+                the recording's beginning, as padding does behind its end; None for none.
 
         Returns:
             `(B, ceil(T / factor), output_size)`, zero in the padding, and lengths `(B,)` int64.
         """
-        x = mask_padding(features, lengths)[:, None]  # (B, 1, T, F)
+        x = mask_padding(features, lengths)
+        if missing is not None:
+            x = x * ~length_mask(missing, x.shape[1])[..., None]
+        x = x[:, None]  # (B, 1, T, F)
         x = x.to(memory_format=torch.channels_last)
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
             x = torch.relu(convolution(x))
             lengths = subsampled_length(lengths, stride)
-            inside = torch.arange(x.shape[2], device=x.device) < lengths[:, None]
+            inside = length_mask(lengths, x.shape[2])
+            if missing is not None:
+                missing = missing // stride
+                inside = inside & ~length_mask(missing, x.shape[2])
             x = x * inside[:, None, :, None]
         return x.transpose(1, 2).flatten(2), lengths  # (B, T', channels * F')
 
@@ -309,6 +430,9 @@ class LookaheadConv(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Filter `(B, T, width)` frames within `(B,)` lengths; beyond the end are zeros."""
-        ahead = nn.functional.pad(mask_padding(x, lengths), (0, 0, 0, self.lookahead))
-        filtered: Tensor = self.filter(ahead.transpose(1, 2))  # channels first for the convolution
+        return self.filtered(nn.functional.pad(mask_padding(x, lengths), (0, 0, 0, self.lookahead)))
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """Filter `(B, T + lookahead, width)` frames to `(B, T, width)`."""
+        filtered: Tensor = self.filter(x.transpose(1, 2))  # channels first for the convolution
         return filtered.transpose(1, 2)
