@@ -17,7 +17,7 @@ from asr.decoder.hotword import NO_HOTWORDS, build_automaton, build_spoken_autom
 from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram_file import load_ngram_model
 from asr.decoder.phrases import Grammar
-from asr.decoder.prefix_search import Limits, search, trace, workspace
+from asr.decoder.prefix_search import NOW, Limits, begin, rank, search, trace, workspace
 from asr.decoder.token_trie import NONE
 from asr.decoder.word_model import BROKEN_OFF, NO_WORDS, build_word_model
 from asr.lexicon import describe_missing
@@ -158,30 +158,68 @@ class BeamSearch:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(self._decode, utterances))
 
+    def stream(self, vocab_size: int, max_frames: int) -> SearchStream:
+        """Begin an utterance whose frames come one after the other.
+
+        Args:
+            vocab_size: V of the log-probabilities.
+            max_frames: of the utterance; memory is taken as they come.
+        """
+        return SearchStream(self, vocab_size, max_frames)
+
     def _decode(self, log_probs: NDArray[np.float64]) -> list[Hypothesis]:
+        stream = self.stream(log_probs.shape[1], len(log_probs))
+        stream.push(log_probs)
+        return stream.hypotheses()
+
+
+class SearchStream:
+    """A beam search of one utterance, whose frames come one after the other.
+
+    Args:
+        decoder: whose settings it takes.
+        vocab_size: V of the log-probabilities.
+        max_frames: that may come.
+    """
+
+    def __init__(self, decoder: BeamSearch, vocab_size: int, max_frames: int) -> None:
+        self._of = decoder
+        self._space = workspace(
+            max_frames, vocab_size, decoder.words.most_alike, decoder.beam_size,
+            decoder.max_tokens, decoder.nbest,
+        )  # fmt: skip
+        begin(decoder.words, decoder.hotwords, self._space)
+        self._log_probs = np.empty((0, vocab_size))
+
+    def push(self, log_probs: NDArray[np.float64]) -> None:
+        """Take the next frames, `(t, V)` float64 [nats], checked by `utterances_of`."""
+        of = self._of
+        search(log_probs, len(self._log_probs), of.limits, of.words, of.hotwords, self._space)
+        self._log_probs = np.concatenate([self._log_probs, log_probs])
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """Tell what was said, if the utterance ends here, best first; it may go on."""
+        of, space, log_probs = self._of, self._space, self._log_probs
         num_frames, vocab_size = log_probs.shape
-        alike = self.words.most_alike
-        space = workspace(num_frames, vocab_size, alike, self.beam_size, self.max_tokens)
-        final, count = search(log_probs, self.limits, self.words, self.hotwords, space)
-        hypotheses = []
-        if self.max_shortfall < math.inf:
+        count = rank(vocab_size, of.words, of.hotwords, space)
+        if of.max_shortfall < math.inf:
             own = float(log_probs.max(axis=1).sum())
-            best = space.beams[final][space.ranked[0]["order"]]["total"]
-            if own - best > self.max_shortfall * num_frames or space.ranked[0]["score"] < NEVER:
+            best = space.beams[space.sizes[NOW]][space.ranked[0]["order"]]["total"]
+            if own - best > of.max_shortfall * num_frames or space.ranked[0]["score"] < NEVER:
                 return [Hypothesis((), (), (), (), own, ())]
-        for candidate in space.ranked[: min(count, self.nbest)]:
+        hypotheses = []
+        for candidate in space.ranked[: min(count, of.nbest)]:
             tokens, starts, ends, words = np.empty((4, num_frames + 1), np.int64)
             means = np.empty(num_frames)
-            entry = space.beams[final][candidate["order"]]
             length = trace(
-                entry, log_probs, self.words, self.hotwords, space, tokens, starts, ends, means,
-                words,
+                candidate["order"], log_probs, of.words, of.hotwords, space, tokens, starts, ends,
+                means, words,
             )  # fmt: skip
             said: list[str] | None = None
-            if self.vocabulary:
-                said = [self.vocabulary[word] for word in words[: length + 1] if word != NONE]
+            if of.vocabulary:
+                said = [of.vocabulary[word] for word in words[: length + 1] if word != NONE]
                 if words[length] == NONE:  # the last word is not whole
-                    while length and tokens[length - 1] != self.words.space:
+                    while length and tokens[length - 1] != of.words.space:
                         length -= 1
             hypotheses.append(
                 Hypothesis(

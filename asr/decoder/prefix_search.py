@@ -1,6 +1,7 @@
 """The prefix search of CTC, frame by frame: its arrays, and code that Numba compiles.
 
-`search` is asked by `BeamSearch`, and `trace` writes down what it found.
+`BeamSearch` calls `begin`, then `search` as often as frames come, `rank` and `trace` to read what
+was found; after that the search may go on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from asr.text import BLANK_ID
 # --- the arrays of a search --------------------------------------------------------------------
 
 EMPTY = 0  # the empty prefix
-PREFIXES, SPANS = 0, 1  # places in `sizes`
+PREFIXES, SPANS, NOW, COUNT = range(4)  # places in `sizes`
 
 INT, LONG, REAL = np.int32, np.int64, np.float64
 
@@ -81,8 +82,9 @@ class Workspace(NamedTuple):
 
     Attributes:
         prefixes: `(1 + T * beam,)` PREFIX, a tree.
-        spans: `((T + 1) * beam,)` SPAN, chains.
-        sizes: `(2,)` int64, how many there are of both.
+        spans: `((T + 1) * (beam + nbest),)` SPAN, chains.
+        sizes: `(4,)` int64: how many there are of both, which of the beams is the last, and how
+            many prefixes it has.
         beams: `(2, beam)` ENTRY, before and after a frame.
         stays: `(beam,)` ENTRY, the prefixes of the beam as they would be after the frame.
         is_inside: `(beam, V + alike - 1)` bool, whether a prefix longer by that token is in the
@@ -105,13 +107,16 @@ class Workspace(NamedTuple):
 
 
 def workspace(
-    num_frames: int, vocab_size: int, alike: int, beam_size: int, max_tokens: int
+    num_frames: int, vocab_size: int, alike: int, beam_size: int, max_tokens: int, nbest: int
 ) -> Workspace:
-    """Take memory for an utterance, nothing of it set but the sizes."""
+    """Take memory for an utterance, nothing of it set but the sizes.
+
+    It lasts for so many frames, and for `trace` of so many hypotheses after each.
+    """
     return Workspace(
         prefixes=np.empty(1 + num_frames * beam_size, PREFIX),
-        spans=np.empty((num_frames + 1) * beam_size, SPAN),
-        sizes=np.zeros(2, LONG),
+        spans=np.empty((num_frames + 1) * (beam_size + nbest), SPAN),
+        sizes=np.zeros(4, LONG),
         beams=np.empty((2, beam_size), ENTRY),
         stays=np.empty(beam_size, ENTRY),
         is_inside=np.zeros((beam_size, vocab_size + alike - 1), np.bool_),
@@ -125,50 +130,10 @@ def workspace(
 
 
 @compiled
-def search(log_probs, limits, words, hotwords, space):  # type: ignore[no-untyped-def]
-    """Search an utterance; the final beam is in `space.beams`, its ranking in `space.ranked`.
-
-    Args:
-        log_probs: `(T, V)` float64, no NaN.
-        limits: what to leave out.
-        words: a `WordModel`; without nodes if there is no language model.
-        hotwords: a `HotwordAutomaton`; of one state if there are no hotwords.
-        space: a `Workspace`.
-
-    Returns:
-        Which of the two beams is the final one, and how many hypotheses it has.
-    """
-    _begin(space, words, hotwords)
-    # LONG(1), and LONG(0) below: what is given a literal, Numba compiles for that literal too.
-    now, count = 0, LONG(1)
-    for frame in range(len(log_probs)):
-        beam, row = space.beams[now], log_probs[frame]
-        if row[BLANK_ID] > limits.skip_above:
-            for place in range(count):
-                entry = beam[place]
-                _add_blank(entry, entry, row[BLANK_ID], frame, space)
-                entry.total, entry.label, entry.best_label = entry.blank, -np.inf, -np.inf
-                entry.ended = NONE
-            continue
-        _stay(beam, count, row, frame, words.space, space)
-        size = _offer(beam, count, row, limits, words, hotwords, space)
-        size = _rank(size, limits.beam_threshold, space)
-        _take(beam, count, space.beams[1 - now], size, row, frame, words, hotwords, space)
-        now, count = 1 - now, size
-    size = LONG(0)
-    for place in range(count):
-        entry = space.beams[now, place]
-        prefix = space.prefixes[entry.prefix]
-        worth, _ = _worth_at_end(prefix, log_probs.shape[1], words, hotwords)
-        score = entry.total + worth
-        size = _offer_one(space.heap, size, score, place)
-    return now, _rank(size, np.inf, space)
-
-
-@compiled
-def _begin(space, words, hotwords):  # type: ignore[no-untyped-def]
-    """Make the empty prefix the only one, and the only one in the beam."""
+def begin(words, hotwords, space):  # type: ignore[no-untyped-def]
+    """Begin an utterance: the empty prefix is the only one, and the only one in the beam."""
     space.sizes[PREFIXES], space.sizes[SPANS] = 1, 0
+    space.sizes[NOW], space.sizes[COUNT] = 0, 1
     empty = space.prefixes[EMPTY]
     empty.parent = empty.token = empty.first_child = empty.sibling = NONE
     empty.place = 0
@@ -183,6 +148,51 @@ def _begin(space, words, hotwords):  # type: ignore[no-untyped-def]
     first.spans = first.before = NONE
     first.blank = first.total = first.best_blank = 0.0
     first.label = first.best_label = -np.inf
+
+
+@compiled
+def search(log_probs, first, limits, words, hotwords, space):  # type: ignore[no-untyped-def]
+    """Search through the next frames of an utterance; the beam after them is in `space.beams`.
+
+    Args:
+        log_probs: `(T, V)` float64, no NaN.
+        first: frames that were searched before.
+        limits: what to leave out.
+        words: a `WordModel`; without nodes if there is no language model.
+        hotwords: a `HotwordAutomaton`; of one state if there are no hotwords.
+        space: a `Workspace`.
+    """
+    now, count = space.sizes[NOW], space.sizes[COUNT]
+    for t in range(len(log_probs)):
+        beam, row, frame = space.beams[now], log_probs[t], first + t
+        if row[BLANK_ID] > limits.skip_above:
+            for place in range(count):
+                entry = beam[place]
+                _add_blank(entry, entry, row[BLANK_ID], frame, space)
+                entry.total, entry.label, entry.best_label = entry.blank, -np.inf, -np.inf
+                entry.ended = NONE
+            continue
+        _stay(beam, count, row, frame, words.space, space)
+        size = _offer(beam, count, row, limits, words, hotwords, space)
+        size = _rank(size, limits.beam_threshold, space)
+        _take(beam, count, space.beams[1 - now], size, row, frame, words, hotwords, space)
+        now, count = 1 - now, size
+    space.sizes[NOW], space.sizes[COUNT] = now, count
+
+
+@compiled
+def rank(num_labels, words, hotwords, space):  # type: ignore[no-untyped-def]
+    """Rank the beam as if the utterance ended here, in `space.ranked`.
+
+    Returns:
+        How many hypotheses there are.
+    """
+    beam, size = space.beams[space.sizes[NOW]], LONG(0)
+    for place in range(space.sizes[COUNT]):
+        prefix = space.prefixes[beam[place].prefix]
+        worth, _ = _worth_at_end(prefix, num_labels, words, hotwords)
+        size = _offer_one(space.heap, size, beam[place].total + worth, place)
+    return _rank(size, np.inf, space)
 
 
 @compiled
@@ -326,12 +336,12 @@ def _choose_labels(row, min_log_prob, labels):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def trace(entry, log_probs, words, hotwords, space, tokens, starts, ends, means, said):  # type: ignore[no-untyped-def]
-    """Write down an entry of the final beam; returns how many labels it has.
+def trace(place, log_probs, words, hotwords, space, tokens, starts, ends, means, said):  # type: ignore[no-untyped-def]
+    """Write down a prefix of the last beam; returns how many labels it has.
 
     Args:
-        entry: ENTRY.
-        log_probs: `(T, V)`.
+        place: in the beam, of `space.ranked`.
+        log_probs: `(T, V)` of all frames so far.
         words: of the search, as the next two.
         hotwords: a `HotwordAutomaton`.
         space: a `Workspace`.
@@ -343,6 +353,7 @@ def trace(entry, log_probs, words, hotwords, space, tokens, starts, ends, means,
             last one; NONE where none does, or none is known.
     """
     num_labels = log_probs.shape[1]
+    entry = space.beams[space.sizes[NOW], place]
     is_label = entry.best_label > entry.best_blank
     span = _ended(entry, len(log_probs), space) if is_label else entry.spans
     length, number = 0, entry.prefix

@@ -380,3 +380,29 @@ def test_frames_are_those_of_the_best_alignment() -> None:
                 assert mean == pytest.approx(log_probs[start:end, token].mean())
             own = log_probs[np.arange(len(path)), path].sum()
             assert own == pytest.approx(best_alignment(log_probs, hypothesis.tokens))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"nbest": 8, "skip_blank": 0.5},
+        {"hotwords": {"ab": 2.0}},
+        {"language_model": bigram_model(), "nbest": 8},
+        {"lexicon": {"x": ["ab"], "y": ["ab"], "z": ["ca"]}, "language_model": bigram_model()},
+        {"phrases": ["ab", "ba ab"]},
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_frames_may_come_one_after_the_other(settings: dict[str, Any]) -> None:
+    decoder = BeamSearch(8, alphabet=ALPHABET, **settings)
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        log_probs = random_log_probs(generator, 20, len(ALPHABET) + 1)
+        stream, done = decoder.stream(len(ALPHABET) + 1, 20), 0
+        while done < 20:
+            new = int(generator.integers(1, 6))
+            stream.push(log_probs[done : done + new])
+            done = min(done + new, 20)
+            # What was said so far is what it is of these frames alone, and asking changes nothing.
+            assert stream.hypotheses() == decode(decoder, log_probs[:done])
