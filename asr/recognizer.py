@@ -139,6 +139,12 @@ class Recognizer(nn.Module):
         """Time between output frames [s]."""
         return self.features.frame_shift_s * self.model.frame_ratio
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it reads forwards alone, and so runs on a stream without hearing it twice."""
+        layers: list[Any] = list(self.model.layers)
+        return self.features.is_live and all(layer.num_directions == 1 for layer in layers)
+
     def output_length(self, num_samples: Tensor) -> Tensor:
         """Count the output frames of waveforms of these lengths: int64, the same shape."""
         return self.model.output_length(self.features.frame_count(num_samples))

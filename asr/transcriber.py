@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
 
@@ -26,6 +27,7 @@ from asr.emission import (
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, choose_device
 from asr.starter_model import model_path
+from asr.stream import Decoding, Stream
 from asr.text import word_spans
 from asr.transcript import Alternative, Segment, Transcript
 from asr.untrusted import read_stream
@@ -38,6 +40,8 @@ class Decoder(Protocol):
     """Turns log-probabilities `(B, T, V)` and lengths `(B,)` into hypotheses, best first."""
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]: ...
+
+    def stream(self, vocab_size: int, max_frames: int) -> Decoding: ...
 
 
 class Transcriber:
@@ -199,6 +203,27 @@ class Transcriber:
         for number, result in self._transcribe(given, channel, speakers, progress):
             yield given[number], result
 
+    def stream(self, sample_rate: int | None = None) -> Stream:
+        """Begin a recording that is heard while it comes: its words are known soon after them.
+
+        A model that reads forwards, of features that do (`features=log_mel_live`), goes through
+        each frame once. Others are run again and again on the last seconds: their words come later,
+        and cost more.
+
+        Args:
+            sample_rate: of the samples to come [Hz]; None is that of the model.
+
+        Raises:
+            ValueError: a sample rate below 1.
+        """
+        vocab_size = self.recognizer.tokenizer.vocab_size
+        return Stream(
+            self.recognizer,
+            lambda max_frames: self.decoder.stream(vocab_size, max_frames),
+            self._segment,
+            sample_rate,
+        )
+
     def _source(self, audio: Any, sample_rate: int | None) -> Source:
         """What a caller names as audio, as it can be read."""
         if isinstance(audio, Path | str | bytes):
@@ -254,19 +279,19 @@ class Transcriber:
         for piece, hypotheses in zip(pieces, self.decoder(log_probs, lengths), strict=True):
             start = piece.start / self.sample_rate
             end = (piece.start + len(piece.samples)) / self.sample_rate
-            # Hypotheses that differ in spaces alone are one text.
-            scores: dict[str, float] = {}
-            for each in hypotheses:
-                scores.setdefault(self.text_of(each), round(float(each.score), 4))
-            alternatives = tuple(Alternative(text, score) for text, score in scores.items())
-            words = tuple(self._words(hypotheses[0], start, end))
-            segments.append(
-                Segment(
-                    round(start, 3), round(end, 3), words, alternatives, piece.channel,
-                    piece.speaker,
-                )
-            )  # fmt: skip
+            segment = self._segment(hypotheses, start, end)
+            segments.append(replace(segment, channel=piece.channel, speaker=piece.speaker))
         return segments
+
+    def _segment(self, hypotheses: Sequence[Hypothesis], start: float, end: float) -> Segment:
+        """Make a segment of what is said from `start` to `end` [s] of a recording."""
+        # Hypotheses that differ in spaces alone are one text.
+        scores: dict[str, float] = {}
+        for each in hypotheses:
+            scores.setdefault(self.text_of(each), round(float(each.score), 4))
+        alternatives = tuple(Alternative(text, score) for text, score in scores.items())
+        words = tuple(self._words(hypotheses[0], start, end))
+        return Segment(round(start, 3), round(end, 3), words, alternatives)
 
     def _words(self, hypothesis: Hypothesis, begin: float, finish: float) -> list[Word]:
         """Make words of a segment's characters, with times in the recording."""

@@ -364,8 +364,14 @@ def test_pcen_equals_librosa():
         energy, gain=0.98, bias=2.0, power=0.5, b=smoothing, eps=1e-9, axis=-1,
         zi=(1 - smoothing) * energy[:, :1],
     )  # fmt: skip
-    found = model.compress(torch.from_numpy(np.log(energy).T[None]))
+    found, last = model.compress(torch.from_numpy(np.log(energy).T[None]))
     np.testing.assert_allclose(found[0].T, expected, rtol=1e-9)
+    more, _ = model.compress(torch.from_numpy(np.log(energy[:, :90]).T[None]), last)
+    joined = librosa.pcen(
+        np.hstack([energy, energy[:, :90]]), gain=0.98, bias=2.0, power=0.5, b=smoothing, eps=1e-9,
+        axis=-1, zi=(1 - smoothing) * energy[:, :1],
+    )  # fmt: skip
+    np.testing.assert_allclose(more[0].T, joined[:, 300:], rtol=1e-9)
 
 
 def test_pcen_sees_no_later_frame():
@@ -373,9 +379,35 @@ def test_pcen_sees_no_later_frame():
     features = torch.randn(1, 200, 8, generator=torch.Generator().manual_seed(0))
     changed = features.clone()
     changed[:, 100:] += 3
-    found, after = model.compress(features), model.compress(changed)
+    (found, _), (after, _) = model.compress(features), model.compress(changed)
     assert torch.equal(found[:, :100], after[:, :100])
     assert not torch.equal(found[:, 100:], after[:, 100:])
+
+
+@pytest.mark.parametrize("normalizer", ["pcen", "stored", "none"])
+@pytest.mark.parametrize("setting", [{}, {"center": False}, {"preemphasis": 0.97}], ids=str)
+def test_a_stream_has_the_features_of_the_whole(normalizer, setting):
+    model = LogMel(8000, 12, remove_mean=False, normalizer=normalizer, **setting)
+    if normalizer != "none":
+        model.normalizer.mean.fill_(0.3)
+        model.normalizer.is_measured.fill_(True)
+    for num_samples in (0, 50, 199, 200, 2000, 8123):
+        draws = torch.Generator().manual_seed(num_samples)
+        waveform = torch.randn(num_samples, generator=draws)
+        stream, parts, place = model.stream(), [], 0
+        for size in (1, 79, 80, 500, 3000, 8123):
+            parts.append(stream.push(waveform[place : place + size]))
+            place += size
+        found = torch.cat([*parts, stream.finish()])
+        expected, lengths = model(waveform[None], torch.tensor([num_samples]))
+        assert len(found) == lengths[0]
+        torch.testing.assert_close(found, expected[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("setting", [{}, {"normalizer": "active", "remove_mean": False}])
+def test_what_needs_the_whole_has_no_stream(setting):
+    with pytest.raises(ValueError, match="need the whole waveform, expected remove_mean=false"):
+        LogMel(8000, 12, **setting).stream()
 
 
 # Settings

@@ -60,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "emission": {"memory", "audio_file", "audio", "segment", "recognizer"},
     "subtitles": {"word"},
     "transcript": {"word", "text", "subtitles"},
+    "stream": {"text", "audio_array", "decoder", "recognizer", "transcript"},
     "transcriber": {
         "untrusted",
         "word",
@@ -73,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "model_file",
         "starter_model",
         "transcript",
+        "stream",
     },
     "aligner": {
         "untrusted",

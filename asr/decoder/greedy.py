@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.text import BLANK_ID
@@ -57,6 +59,27 @@ class Greedy:
             [collapse(path[:length], scores[:length], math.fsum(scores[:length]))]
             for path, scores, length in rows
         ]
+
+    def stream(self, vocab_size: int, max_frames: int) -> GreedyStream:
+        """Begin an utterance whose frames come one after the other; see `BeamSearch.stream`."""
+        return GreedyStream()
+
+
+class GreedyStream:
+    """Greedy decoding of one utterance, whose frames come one after the other."""
+
+    def __init__(self) -> None:
+        self._labels: list[int] = []
+        self._log_probs: list[float] = []
+
+    def push(self, log_probs: NDArray[np.float64]) -> None:
+        """Take the next frames, `(t, V)` [nats]."""
+        self._labels += log_probs.argmax(axis=1).tolist()
+        self._log_probs += log_probs.max(axis=1).tolist()
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """Tell what was said, if the utterance ends here; it may go on."""
+        return [collapse(self._labels, self._log_probs, math.fsum(self._log_probs))]
 
 
 def collapse(path: Sequence[int], log_probs: Sequence[float], score: float) -> Hypothesis:
