@@ -69,6 +69,9 @@ BUILDABLE = frozenset({
 })  # fmt: skip
 START_FILE = "start.safetensors"  # in a run's folder: the model that its training began with
 
+# Settings of decoders that name a file, whose content their constructors take.
+DECODER_FILES = ("lexicon", "phrases")
+
 
 def plain(config: DictConfig, section: str) -> dict[str, Any]:
     """Give a section of a config as plain data, its references followed.
@@ -138,6 +141,8 @@ def check_section(settings: Mapping[str, Any], section: str) -> None:
         takes_mapping = any(get_origin(each) is Mapping for each in (kind, *get_args(kind)))
         if isinstance(value, Mapping) and "_target_" in value:
             check_section(value, where)
+        elif name.startswith("asr.decoder.") and key in DECODER_FILES:
+            checked(value, str | None, where)
         elif isinstance(value, Mapping) and not takes_mapping:
             # An experiment's settings for masks, say, where augment=none has none to set.
             group = section.split(".")[0]

@@ -211,3 +211,8 @@ def test_evaluate_with_a_beam_and_with_a_file(
     )
     by_file = (f"decoder={file}", "decoder.lm_weight=9")
     assert evaluated(corpus, model_file, tmp_path, *by_file) == biased
+    said = plain[0].split()[0]
+    for name, text in (("lexicon", f"{said}\n"), ("phrases", f"{{{said},{said} {said}}}\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+        given = ("decoder=beam", f"decoder.{name}={tmp_path / name}.txt")
+        assert {*" ".join(evaluated(corpus, model_file, tmp_path, *given)).split()} == {said}
