@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from asr.augment.channel import Channel
 from asr.augment.noise import Noise, NoiseFiles, SyntheticNoise
 from asr.augment.pause import Pauses
 from asr.augment.room import Reverberation, RoomFiles, SimulatedRooms
@@ -24,6 +25,7 @@ class Augment:
 
 __all__ = [
     "Augment",
+    "Channel",
     "Noise",
     "NoiseFiles",
     "Pauses",

@@ -1,4 +1,4 @@
-"""Variations of a waveform: speed, pauses, room, noise and gain, in this order."""
+"""Variations of a waveform: speed, pauses, room, noise, channel and gain, in this order."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.augment.bounds import checked_db
+from asr.augment.channel import Channel
 from asr.augment.noise import Noise
 from asr.augment.pause import Pauses
 from asr.augment.room import Reverberation
 
 
 class WaveformAugment:
-    """Plays an utterance faster or slower, between pauses, in a room, in noise, louder or softer.
+    """Plays an utterance faster or slower, between pauses, in a room, in noise, through a channel.
 
-    Speed changes tempo and pitch together by resampling (Ko et al., "Audio augmentation for speech
-    recognition", Interspeech 2015). Noise comes after the room, for it has a place of its own.
+    A gain makes it louder or softer. Speed changes tempo and pitch together by resampling (Ko et
+    al., "Audio augmentation for speech recognition", Interspeech 2015). Noise comes after the room,
+    for it has a place of its own; the channel, a microphone or a line, hears both.
 
     Args:
         speeds: factors, one drawn an utterance; 1.1 is 10 % faster and so 10 % shorter.
         pauses: around utterances, and between those that a batch joins; None for none.
         room: reverberation, None for none.
         noise: what is added, None for nothing.
+        channel: what it is heard through, None for nothing.
         gain_db: range (lowest, highest) of a gain drawn evenly [dB].
 
     Raises:
@@ -36,6 +39,7 @@ class WaveformAugment:
         pauses: Pauses | None = None,
         room: Reverberation | None = None,
         noise: Noise | None = None,
+        channel: Channel | None = None,
         gain_db: Sequence[float] = (0.0, 0.0),
     ) -> None:
         if not speeds or not all(0.5 <= speed <= 2.0 for speed in speeds):
@@ -44,6 +48,7 @@ class WaveformAugment:
         self.pauses = pauses
         self.room = room
         self.noise = noise
+        self.channel = channel
         self.gain_db = checked_db("gain_db", gain_db)
 
     @property
@@ -94,6 +99,8 @@ class WaveformAugment:
             waveform = self.room(waveform, sample_rate, generator)
         if self.noise is not None:
             waveform = self.noise(waveform, sample_rate, generator)
+        if self.channel is not None:
+            waveform = self.channel(waveform, sample_rate, generator)
         gain = generator.uniform(*self.gain_db)
         return (waveform * np.float32(10 ** (gain / 20))).astype(np.float32, copy=False)
 

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # All that a `_target_` may name, in conf/ and everywhere else: settings choose from these.
 BUILDABLE = frozenset({
     "asr.augment.Augment",
+    "asr.augment.Channel",
     "asr.augment.Noise",
     "asr.augment.Pauses",
     "asr.augment.Reverberation",
