@@ -27,7 +27,7 @@ FORWARDS_S = 0.16  # [s] of a block of a model that reads forwards
 WINDOW_S = 0.48  # [s] of a block of any other, which is run again with what lies around it:
 BEFORE_S = 6.0  # [s]
 BEHIND_S = 0.96  # [s]
-PAUSE_S = 0.6  # [s] without a label that end a segment
+PAUSE_S = 0.6  # [s] without a label, but for spaces, that end a segment
 QUIET_S = 1.0  # [s] without a label that are kept before the first one of a segment
 LONGEST_S = 30.0  # [s] of a segment, which is then cut where the blank has been likeliest
 CUT_S = 15.0  # [s] in its last so many
@@ -237,6 +237,9 @@ class Stream:
         self._emissions = emissions_of(recognizer)
         self._shift_s = recognizer.frame_shift_s
         self._longest = round(LONGEST_S / self._shift_s)
+        # Labels of a pause: spaces may be written anywhere in one.
+        characters = enumerate(recognizer.tokenizer.alphabet, 1)
+        self._silent = {BLANK_ID, *(label for label, each in characters if each == " ")}
         self._num_samples = 0  # at the model's rate
         self._start = 0  # output frame at which the segment begins
         self._frames: list[NDArray[np.float64]] = []  # of the segment
@@ -308,7 +311,7 @@ class Stream:
 
     def _take(self, row: NDArray[np.float64]) -> None:
         """Give the decoder a frame `(V,)`."""
-        if int(row.argmax()) != BLANK_ID:
+        if int(row.argmax()) not in self._silent:
             self._last = len(self._frames)
             self._first = self._last if self._first < 0 else self._first
         self._frames.append(row)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
 from asr.cli.decoder import add_decoder_options, build_decoder, decoder_settings, for_model
+from asr.cli.live import check_live, listen
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import (
     MAX_STDIN_BYTES,
@@ -62,7 +63,8 @@ def main(arguments: list[str]) -> int:
         0, or 2 where an input failed; all others are done all the same.
     """
     options = make_parser().parse_intermixed_args(arguments)
-    inputs = find_inputs(options.files, options.output_dir)
+    check_live(options)
+    inputs = [] if options.live else find_inputs(options.files, options.output_dir)
     _check_format(options, inputs)
     own = decoder_file(options.model)
     settings = decoder_settings(options, own)
@@ -86,6 +88,8 @@ def main(arguments: list[str]) -> int:
     recognizer, _ = load_model(options.model, choose_device(options.device))
     decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
+    if options.live:
+        return listen(transcriber, options)
     labels = None
     if options.format == "manifest":
         from asr.cli.pseudo_labels import PseudoLabels
@@ -315,7 +319,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="asr transcribe", description="Turn recordings into text, with word times."
     )
-    parser.add_argument("files", nargs="+", help="audio files, folders, or - for standard input")
+    parser.add_argument("files", nargs="*", help="audio files, folders, or - for standard input")
     parser.add_argument(
         "--model", required=True, type=model_path,
         help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
@@ -349,6 +353,19 @@ def make_parser() -> Parser:
         help="leave out segments that have a word of less confidence, 0 to 1 (--format manifest)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; default: auto")
+    live = parser.add_argument_group("live", "Words while somebody speaks.")
+    live.add_argument(
+        "--live", action="store_true",
+        help="listen to the microphone; with -, to raw samples of 16 bits, one channel",
+    )  # fmt: skip
+    live.add_argument(
+        "--sample-rate", type=int, metavar="HZ", help="of these; default: that of the model"
+    )
+    live.add_argument(
+        "--microphone",
+        metavar="NAME",
+        help="its number, or a part of its name; default: the system's",
+    )
     add_decoder_options(parser)
     return parser
 
