@@ -8,8 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,8 +130,8 @@ def _pipe() -> Iterator[Iterator[NDArray[np.int16]]]:
     """Samples of standard input: 16 bits each, the low byte first, one channel."""
 
     def blocks() -> Iterator[NDArray[np.int16]]:
-        rest = b""
-        while read := sys.stdin.buffer.read1(READ_BYTES):
+        rest, source = b"", cast(BufferedReader, sys.stdin.buffer)
+        while read := source.read1(READ_BYTES):
             content = rest + read
             whole = len(content) - len(content) % 2
             rest = content[whole:]
