@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from asr.audio import find_audio, load_audio
-from asr.cli.decoder import read_decoder_file
 from asr.cli.main import main
 from asr.data.checks import check_file
 from asr.data.manifest import read_manifest
+from asr.decoder_file import read_decoder_file
 from asr.features import LogMel
 from asr.segment import find_segments
 from asr.subtitles import columns, cues, vtt

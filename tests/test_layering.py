@@ -20,6 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "asr"
 ALLOWED: dict[str, set[str]] = {
     "atomic_file": set(),
     "untrusted": set(),
+    "user_yaml": {"untrusted"},
+    "signatures": set(),
     "lock": set(),
     "memory": set(),
     "word": set(),
@@ -56,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "quantization": set(),
     "model_file": {"atomic_file", "untrusted", "text", "recognizer", "quantization"},
     "starter_model": {"untrusted"},
+    "decoder_file": {"untrusted", "user_yaml", "signatures", "lexicon", "decoder", "recognizer"},
     "segment": set(),
     "emission": {"memory", "audio_file", "audio", "segment", "recognizer"},
     "subtitles": {"word"},

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from asr.cli.signatures import parameters_of
+from asr.decoder_file import settings_of
 from asr.starter_model import MODEL, model_path
 from asr.untrusted import check_arguments, checked, nearest, shown
 
@@ -69,9 +69,6 @@ BUILDABLE = frozenset({
     "torch.optim.SGD",
 })  # fmt: skip
 START_FILE = "start.safetensors"  # in a run's folder: the model that its training began with
-
-# Settings of decoders that name a file, whose content their constructors take.
-DECODER_FILES = ("lexicon", "phrases")
 
 
 def plain(config: DictConfig, section: str) -> dict[str, Any]:
@@ -131,7 +128,7 @@ def check_section(settings: Mapping[str, Any], section: str) -> None:
         ValueError: as of `check_config`.
     """
     name = check_target(settings.get("_target_"), section)
-    parameters = parameters_of(name)
+    parameters = settings_of(name)
     for key, value in settings.items():
         if key in ("_target_", "_partial_"):
             continue
@@ -142,8 +139,6 @@ def check_section(settings: Mapping[str, Any], section: str) -> None:
         takes_mapping = any(get_origin(each) is Mapping for each in (kind, *get_args(kind)))
         if isinstance(value, Mapping) and "_target_" in value:
             check_section(value, where)
-        elif name.startswith("asr.decoder.") and key in DECODER_FILES:
-            checked(value, str | None, where)
         elif isinstance(value, Mapping) and not takes_mapping:
             # An experiment's settings for masks, say, where augment=none has none to set.
             group = section.split(".")[0]

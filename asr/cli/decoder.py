@@ -1,29 +1,27 @@
-"""Which decoder: by options of a command line, by Hydra's `decoder=`, or by a file of settings.
+"""Which decoder: by options of a command line, Hydra's `decoder=`, a file, or the model's own.
 
 The names, their settings and defaults are those of conf/decoder/ in each of these ways, and
-`build_decoder` builds what any of them asks for.
+`asr.decoder_file.build_decoder` builds what any of them asks for.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from asr.cli.build import check_section, check_target, target
 from asr.cli.conf import MISSING, conf_dir, config_groups
-from asr.cli.signatures import parameters_of
-from asr.cli.user_yaml import read_settings
-from asr.untrusted import check_arguments, shown
+from asr.decoder_file import finds_no_words, read_decoder_file, read_own_decoder
+from asr.signatures import parameters_of
+from asr.starter_model import decoder_file, model_path
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
-    from asr.transcriber import Decoder
 
-STAGE = "asr.decoder"  # the package whose classes a decoder's settings may name
+FROM_FILE, OF_MODEL = "from_file", "of_model"  # options of Hydra's group `decoder`
 DEFAULT = "greedy"  # where a command line names none; conf/evaluate.yaml has its own
 HOTWORD_WEIGHT = 4.0  # [nats] the best of 2 to 16 on dev: docs/results.md
 
@@ -97,7 +95,7 @@ def decoder_settings(options: argparse.Namespace, own: Path | None = None) -> di
     if options.decoder_config is not None:
         settings = read_decoder_file(options.decoder_config)
     elif own and not (options.decoder or options.language_model):
-        settings = _read_own_decoder(own)
+        settings = read_own_decoder(own)
     else:
         name = options.decoder or DEFAULT
         if options.decoder is None and (
@@ -153,127 +151,58 @@ def _settings_of_conf(name: str) -> dict[str, Any]:
     return settings | own
 
 
-# --- files of settings, and Hydra's command line -------------------------------------------------
+# --- Hydra's command line ------------------------------------------------------------------------
 
 
-def read_decoder_file(path: Path) -> dict[str, Any]:
-    """Read decoder settings of a YAML file such as those in conf/decoder/: data, whoever wrote it.
+def own_decoder(words: Iterable[str]) -> Path | None:
+    """Find the decoder in the folder of the model that `asr evaluate` is to use.
 
-    Raises:
-        ValueError: not YAML, none of a decoder, or values that the decoder does not take.
-        OSError: missing or unreadable.
+    Args:
+        words: of its command line.
+
+    Returns:
+        None where they choose a decoder, or where the model has none of its own.
     """
-    settings = read_settings(path, "decoder settings as in conf/decoder/")
-    if "_target_" not in settings:
-        raise ValueError(f"{path}: no _target_, expected decoder settings as in conf/decoder/")
-    check_target(settings["_target_"], path, STAGE)
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            raise ValueError(f"{path}: {name} is {shown(value)}, expected a value and no class")
+    given = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in words)}
+    if "decoder" in given or "model_file" not in given:
+        return None
     try:
-        check_section(settings, "")  # what is left out may come by an option or from the model
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return settings
+        return decoder_file(model_path(given["model_file"].strip("'\"")))
+    except OSError:  # no such model, of which the command itself tells
+        return None
 
 
-def _read_own_decoder(path: Path) -> dict[str, Any]:
-    """Read the decoder file in a model's folder, whose own files lie there too."""
-    settings = read_decoder_file(path)
-    for name in ("language_model", "lexicon", "phrases"):
-        value = settings.get(name)
-        if value in (None, MISSING):
-            continue
-        if Path(value).is_absolute() or ".." in Path(value).parts:
-            raise ValueError(f"{path}: {name} is {shown(value)}, expected a file in its folder")
-        settings[name] = str(path.parent / value)
-    return settings
+def with_decoder_files(arguments: Sequence[str]) -> list[str]:
+    """Rewrite Hydra's arguments so that a decoder file is an option of the group `decoder`.
 
-
-def with_decoder_files(arguments: Iterable[str]) -> list[str]:
-    """Rewrite Hydra's arguments so that `decoder=FILE.yaml` is an option of the group.
+    It is that of `decoder=FILE.yaml`, or without any `decoder=` that of `own_decoder`.
 
     Raises:
         ValueError: a file of no decoder settings.
         OSError: missing or unreadable.
     """
-    rewritten = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key == "decoder" and equals and value.endswith(".yaml"):
-            from hydra.core.config_store import ConfigStore
-
-            # Hydra takes a file for a group only from its own folders, or from this store.
-            name = "from_file"
-            ConfigStore.instance().store(name, read_decoder_file(Path(value)), group="decoder")
-            argument = f"decoder={name}"
-        rewritten.append(argument)
+    files = {
+        argument: read_decoder_file(Path(argument.partition("=")[2]))
+        for argument in arguments
+        if argument.startswith("decoder=") and argument.endswith(".yaml")
+    }
+    rewritten = [f"decoder={FROM_FILE}" if each in files else each for each in arguments]
+    for settings in files.values():
+        _store(FROM_FILE, settings)
+    own = own_decoder(arguments)
+    if own is not None:
+        _store(OF_MODEL, read_own_decoder(own))
+        rewritten.append(f"decoder={OF_MODEL}")
     return rewritten
 
 
-# --- what all of them lead to --------------------------------------------------------------------
+def _store(name: str, settings: Mapping[str, Any]) -> None:
+    """Make settings an option of `decoder`: Hydra takes one from its own folders, or from here."""
+    from hydra.core.config_store import ConfigStore
 
-
-def build_decoder(
-    settings: Mapping[str, Any], recognizer: Recognizer, notice: Callable[[str], object]
-) -> Decoder:
-    """Build a decoder for a model, with its alphabet, and hotwords as its text rules have them.
-
-    Args:
-        settings: of conf/decoder, or of a user's file: `_target_`, which names a decoder, beside
-            plain values.
-        recognizer: the model.
-        notice: is told in a line which words of a language model can never be written.
-
-    Raises:
-        ValueError: a `_target_` that is no decoder, or what its constructor refused.
-        OSError: a file that cannot be read.
-    """
-    arguments = dict(settings)
-    name = check_target(arguments.pop("_target_", None), "decoder", STAGE)
-    constructor = target(name, "decoder")
-    lexicon, phrases = arguments.pop("lexicon", None), arguments.pop("phrases", None)
-    if "alphabet" in parameters_of(name):
-        arguments["alphabet"] = recognizer.tokenizer.alphabet
-    arguments = check_arguments(constructor, arguments, "decoder")
-    if "lexicon" in parameters_of(name):
-        arguments["lexicon"] = _spellings(lexicon, recognizer)
-    if phrases is not None:
-        from asr.decoder.phrases import read_phrases
-
-        arguments["phrases"] = read_phrases(Path(str(phrases)), recognizer.text)
-    if arguments.get("hotwords"):
-        arguments["hotwords"] = {
-            # On a command line Hydra makes a number of 10.
-            recognizer.text(str(text)): nats
-            for text, nats in arguments["hotwords"].items()
-        }
-    built: Decoder = constructor(**arguments)
-    unwritable = getattr(built, "unwritable", ())
-    if unwritable:
-        notice(
-            f"{arguments['language_model']}: {len(unwritable):,} of its words have characters that "
-            f"the model does not write, {unwritable[0]!r} first"
-        )
-    return built
+    ConfigStore.instance().store(name, settings, group="decoder")
 
 
 def for_model(settings: Mapping[str, Any], recognizer: Recognizer) -> Mapping[str, Any]:
     """Give settings that a model can use: greedy makes no words of phones, a beam search does."""
-    is_greedy = str(settings.get("_target_")).endswith(".Greedy")
-    return _settings_of_conf("beam") if recognizer.lexicon is not None and is_greedy else settings
-
-
-def _spellings(file: object, recognizer: Recognizer) -> Mapping[str, Sequence[str]] | None:
-    """The only words that there are, and how the model writes them; None for any."""
-    from asr.lexicon import read_lexicon, read_words
-
-    if file is None:
-        return recognizer.spellings
-    path = Path(str(file))
-    if recognizer.lexicon is not None:
-        own = read_lexicon(path, recognizer.lexicon.phones).under(recognizer.text)
-        if not own.pronunciations:
-            raise ValueError(f"{path}: no words that the model's text rules leave, expected some")
-        return own.pronunciations
-    return {word: (word,) for word in read_words(path, recognizer.tokenizer)}
+    return _settings_of_conf("beam") if finds_no_words(settings, recognizer) else settings

@@ -14,13 +14,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from asr.cli.build import plain
-from asr.cli.decoder import build_decoder, for_model, with_decoder_files
+from asr.cli.decoder import OF_MODEL, for_model, with_decoder_files
 from asr.cli.hydra_app import run_hydra
 from asr.cli.options import check_outputs
 from asr.cli.terminal import say, tell, track
+from asr.decoder_file import build_decoder
 from asr.finding import Finding, Kind, describe_error
 from asr.report.clips import Clips, CtcPath, SoundFormat, listed, make_clip, within
-from asr.starter_model import model_path
+from asr.starter_model import decoder_file, model_path
 from asr.untrusted import checked
 from asr.word import Character
 
@@ -75,11 +76,19 @@ def _job(config: DictConfig) -> None:
             "calibration and fit_calibration are both given, expected one of them: a calibration "
             "is fitted to confidences as they come"
         )
+    own = decoder_file(model_file)
+    hydra = HydraConfig.get()
+    if own is not None and not any(each.startswith("decoder=") for each in hydra.overrides.task):
+        raise ValueError(  # in a sweep over models, whose jobs Hydra composes with one decoder
+            f"{own}: the model has a decoder of its own, expected decoder=NAME for all models, "
+            "greedy for none"
+        )
+    is_own = hydra.runtime.choices["decoder"] == OF_MODEL
     utterances = read_manifest(manifest)
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    run_dir = Path(hydra.runtime.output_dir)
     check_outputs(
         [config.fit_calibration, *(run_dir / name for name in REPORT_FILES)],
-        [model_file, manifest, config.calibration, config.decoder.get("language_model"),
+        [model_file, manifest, config.calibration, own, config.decoder.get("language_model"),
          config.decoder.get("lexicon"), config.decoder.get("phrases"),
          *(each.audio_filepath for each in utterances)],
     )  # fmt: skip
@@ -96,6 +105,8 @@ def _job(config: DictConfig) -> None:
     if config.unit is not None:
         recognizer.text = replace(recognizer.text, unit=config.unit)
     settings = for_model(plain(config, "decoder"), recognizer)
+    if own is not None and is_own:
+        tell(f"decoder: {own}")
     decoder = build_decoder(settings, recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     start = time.perf_counter()  # of the real-time factor: loading the model is not part of it
@@ -114,7 +125,10 @@ def _job(config: DictConfig) -> None:
             f"{manifest}: the audio of none of its {len(utterances)} utterances can be used, "
             f"expected some; first: {left_out[0].id}: {left_out[0].reason}"
         )
-    evaluation = _evaluation(config, settings, transcriber, training, evaluated, left_out, seconds)
+    evaluation = _evaluation(
+        config, settings, own if is_own else None, transcriber, training, evaluated, left_out,
+        seconds,
+    )  # fmt: skip
     clips = make_clips(transcriber, evaluation, utterances, listening)
     paths = write_report(evaluation, run_dir, clips)
     _print(evaluation, config.worst)
@@ -128,6 +142,7 @@ def _job(config: DictConfig) -> None:
 def _evaluation(
     config: DictConfig,
     decoder: Mapping[str, Any],
+    own_decoder: Path | None,
     transcriber: Transcriber,
     training: Mapping[str, Setting],
     utterances: tuple[EvaluatedUtterance, ...],
@@ -144,6 +159,8 @@ def _evaluation(
             continue
         is_plain = value is None or isinstance(value, bool | int | float | str)
         settings[f"decoder.{key}"] = value if is_plain else json.dumps(value, ensure_ascii=False)
+    if own_decoder is not None:
+        settings["decoder_file"] = str(own_decoder)
     settings["device"] = str(recognizer.features.window.device)
     if config.calibration:
         settings["calibration"] = str(config.calibration)

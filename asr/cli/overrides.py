@@ -1,15 +1,25 @@
-"""Explain and check what a command of Hydra's takes, KEY=VALUE, before Hydra starts."""
+"""Explain and check what a command of Hydra's takes, KEY=VALUE, before Hydra starts.
+
+Also what stands in a record or a recipe in the place of a command line.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from asr.cli.build import BUILDABLE
 from asr.cli.conf import KINDS, MISSING, Composed, Node, compose, config_groups, read_config
-from asr.cli.signatures import Parameter, parameters_of
-from asr.untrusted import checked, nearest
+from asr.cli.decoder import own_decoder
+from asr.decoder_file import settings_of
+from asr.signatures import Parameter
+from asr.untrusted import checked, nearest, shown
+from asr.user_yaml import REFERENCE
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # Hydra's options; those with a value, and those without.
 WITH_VALUE = (
@@ -50,6 +60,7 @@ SCALARS: tuple[tuple[str, Any], ...] = (
     (r"(?!(?i:inf|nan)$)[A-Za-z_]+", str),
 )
 NAME = re.compile(r"[\w-]+(/[\w-]+)*")  # of an option
+KEY = re.compile(r"\w+([./]\w+)*")
 
 
 def explain(command: str, what: str, words: Sequence[str]) -> str:
@@ -165,7 +176,8 @@ def check_overrides(command: str, words: Sequence[str]) -> None:
     if not is_checked or any(re.match(r"resume=(?!null$|auto$|$)", word) for word in settings):
         return  # the settings of another training come first
     chosen, are_files = chosen_options(settings)
-    if not are_files:
+    # The settings of a decoder file, or of a model's own, are not those of conf/.
+    if not are_files or (command == "evaluate" and own_decoder(settings)):
         return
     composed = compose(command, chosen)
     given: set[str] = set()
@@ -228,7 +240,7 @@ def _check_key(command: str, key: str, composed: Composed) -> None:
 def _parameters(section: Node | None) -> dict[str, Parameter]:
     """Read what the class of a section takes; nothing where it has none."""
     name = section.parts.get("_target_", Node()).value if section else None
-    return parameters_of(name) if name in BUILDABLE and name else {}
+    return settings_of(name) if name in BUILDABLE and name else {}
 
 
 def kind_of(command: str, key: str, settings: Node) -> Any:
@@ -245,3 +257,68 @@ def _options_with(key: str, group: str, command: str) -> str:
         for option in config_groups().get(group, ())
         if compose(command, {group: option}).settings.find(key) is not None
     )
+
+
+# --- words that stand in a file ------------------------------------------------------------------
+
+
+def plain_override(word: object, groups: Mapping[str, object], where: Path) -> str:
+    """Check a setting of a training's command line as it stands in the record of its run.
+
+    It may choose files of conf/ and give plain values to settings of the training; Hydra's own
+    settings, classes and look-ups elsewhere are not taken from a file.
+
+    Args:
+        word: `key=value` in Hydra's grammar.
+        groups: the config groups by name.
+        where: the file of the record, for messages.
+
+    Returns:
+        The word.
+
+    Raises:
+        ValueError: anything else.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(str(word))
+    except HydraException as error:
+        raise ValueError(f"{where}: {shown(word)}, expected KEY=VALUE") from error
+    fault = _fault(override, groups)
+    if fault:
+        raise ValueError(f"{where}: {shown(word)}, {fault}")
+    return str(word)
+
+
+def _fault(override: Override, groups: Mapping[str, object]) -> str | None:
+    """Tell why a setting is not taken from a file; None where it is."""
+    key = override.key_or_group
+    if not KEY.fullmatch(key) or override.package is not None:
+        return "expected the name of a setting of conf/train.yaml"
+    if re.split("[./]", key)[0] == "hydra":
+        return "expected no setting of Hydra's: give those on the command line"
+    if override.is_sweep_override():
+        return "expected one value"
+    if override.is_delete():
+        return None
+    value = override.value()
+    if key in groups:
+        names = value if isinstance(value, list) else [value]
+        if all(name is None or NAME.fullmatch(str(name)) for name in names):
+            return None
+        return f"expected the name of a file in conf/{key}"
+    return _fault_of_value(value)
+
+
+def _fault_of_value(value: Any) -> str | None:
+    if isinstance(value, dict):
+        if any(str(name).startswith("_") for name in value):
+            return "expected plain values, no class"
+        return next(filter(None, map(_fault_of_value, value.values())), None)
+    if isinstance(value, list):
+        return next(filter(None, map(_fault_of_value, value)), None)
+    if "${" in REFERENCE.sub("", str(value)):
+        return "expected a value, not a look-up"
+    return None

@@ -124,7 +124,7 @@ def read_published(folder: Path) -> Published:
         ValueError: other content, another command, or a setting that is not taken from a file.
         OSError: missing or unreadable.
     """
-    from asr.cli.user_yaml import read_settings
+    from asr.user_yaml import read_settings
 
     path = folder / FILE
     settings: Any = read_settings(path, "what a recipe publishes")
@@ -138,7 +138,7 @@ def check_words(published: Published, path: Path) -> None:
         ValueError: a word that chooses Hydra's own settings, a class or a look-up.
     """
     from asr.cli.conf import config_groups
-    from asr.cli.user_yaml import plain_override
+    from asr.cli.overrides import plain_override
 
     for _, *words in published.commands:
         for word in words:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from asr.atomic_file import replace_text
 from asr.cli.conf import config_groups
-from asr.cli.user_yaml import REFERENCE, plain_override, read_yaml
+from asr.cli.overrides import plain_override
+from asr.user_yaml import REFERENCE, read_yaml
 
 if TYPE_CHECKING:  # `asr runs` needs neither torch nor Hydra
     from omegaconf import DictConfig

@@ -82,8 +82,8 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 def _read(folder: Path) -> Run | None:
     """Read a training, failed if its folder cannot be read; None for a run of another command."""
     from asr.cli.record import CONFIG, flat_settings
-    from asr.cli.user_yaml import read_yaml
     from asr.report.runs import Run, read_run
+    from asr.user_yaml import read_yaml
 
     try:
         config = read_yaml(folder / CONFIG, "the settings of a run")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.cli.decoder import add_decoder_options, build_decoder, decoder_settings, for_model
+from asr.cli.decoder import add_decoder_options, decoder_settings, for_model
 from asr.cli.live import check_live, listen
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import (
@@ -26,6 +26,7 @@ from asr.cli.options import (
     read_standard_input,
 )
 from asr.cli.terminal import one_line, progress_bar, tell
+from asr.decoder_file import build_decoder
 from asr.starter_model import decoder_file, model_path
 from asr.text import printable
 

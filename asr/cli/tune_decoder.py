@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
         [options.out / name for name in (TUNED_FILE, TRIALS_FILE, PICTURE_FILE)],
         [options.model, options.manifest, options.lm, *(each.audio_filepath for each in dev)],
     )
-    transcriber = Transcriber.load(options.model, options.device)
+    transcriber = Transcriber.load(options.model, options.device, Greedy())
     language_model = load_ngram_model(options.lm)
     utterances = emit(transcriber, dev, options.batch_duration_s)
     words = sum(len(utterance.reference.split()) for utterance in utterances)

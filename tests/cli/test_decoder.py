@@ -18,7 +18,6 @@ from asr.cli.decoder import (
     add_decoder_options,
     decoder_settings,
     parse_hotwords,
-    read_decoder_file,
 )
 from asr.cli.main import main
 from asr.decoder.ngram_file import save_ngram_model
@@ -130,14 +129,6 @@ def test_names_and_settings_are_those_of_evaluate(name: str) -> None:
         words = [f"decoder={name}", *([f"decoder.{needed}=x"] if needed else [])]
         config = hydra_compose("evaluate", words)
     assert config_of(*options) == OmegaConf.to_container(config.decoder)
-
-
-@pytest.mark.parametrize("text", ["beam_size: 3", "- 1", "a: [", "", "_target_: ${oops"])
-def test_files_of_no_decoder_are_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "decoder.yaml"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=r"decoder\.yaml: (no _target_|not YAML)"):
-        read_decoder_file(file)
 
 
 def test_transcribe_with_each_decoder(

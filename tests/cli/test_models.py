@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +129,64 @@ def test_the_models_decoder_is_taken_where_no_other_is_chosen(
         line = fails("transcribe", "--model", "tones", clip)
         path = models / "decoder.yaml"
         assert line == f"{path}: language_model is {outside!r}, expected a file in its folder"
+
+
+def evaluated(corpus: Path, folder: Path, *words: str) -> dict[str, Any]:
+    runs = f"paths.run_dir={folder}"
+    given = [f"manifest={corpus}", "device=cpu", "report.listen=0", "name=e", runs, *words]
+    assert main(["evaluate", *given]) == 0
+    found: dict[str, Any] = json.loads((folder / "evaluate/e/evaluation.json").read_text())
+    return found
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_models_decoder_is_taken_by_evaluate(
+    models: Path,
+    corpus: Path,
+    clip: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fails: Fails,
+) -> None:
+    save_ngram_model(models / "lm.arpa", bigram_model(("cab", "ba")))
+    (models / "decoder.yaml").write_text(DECODER.format("lm.arpa"))
+    own = transcribed(capsys, "--model", "tones", clip)
+    assert own in ("cab", "ba")
+
+    def said(found: dict[str, Any]) -> str:
+        (row,) = [each for each in found["utterances"] if each["reference"] == "c a"]
+        return str(row["hypothesis"])
+
+    found = evaluated(corpus, tmp_path, "model_file=tones")
+    assert said(found) == own
+    settings = found["settings"]
+    assert settings["decoder"] == "BeamSearch"
+    assert settings["decoder.language_model"] == str(models / "lm.arpa")
+    assert settings["decoder_file"] == str(models / "decoder.yaml")
+    assert f"decoder: {models / 'decoder.yaml'}" in capsys.readouterr().err
+    # Settings change it, another decoder takes its place.
+    found = evaluated(corpus, tmp_path, f"model_file={models}", "decoder.lm_weight=0")
+    assert (said(found), found["settings"]["decoder.lm_weight"]) == ("c a", 0)
+    found = evaluated(corpus, tmp_path, "model_file=tones", "decoder=greedy")
+    assert (said(found), found["settings"]["decoder"]) == ("c a", "Greedy")
+    assert "decoder_file" not in found["settings"]
+    found = evaluated(corpus, tmp_path, "model_file=tones", "decoder=beam")
+    assert (said(found), "decoder.language_model" in found["settings"]) == ("c a", False)
+    # One decoder for the jobs of a sweep has to be named.
+    sweep = [f"manifest={corpus}", "device=cpu", "report.listen=0", "-m", "name=s"]
+    sweep += [f"paths.run_dir={tmp_path}", f"model_file={models},{models / 'model.safetensors'}"]
+    assert "expected decoder=NAME for all models, greedy for none" in fails_last(sweep, capsys)
+    assert main(["evaluate", *sweep, "decoder=greedy"]) == 0
+    outside = models / "decoder.yaml"
+    outside.write_text(DECODER.format("../lm.arpa"))
+    told = f"{outside}: language_model is '../lm.arpa', expected a file in its folder"
+    assert fails("evaluate", "model_file=tones", f"manifest={corpus}") == told
+
+
+def fails_last(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line of a command that fails, after what its jobs have told."""
+    assert main(["evaluate", *words]) == 2
+    return capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_decoder_beside_a_runs_model_is_not_taken(

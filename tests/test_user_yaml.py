@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.conf import config_groups
-from asr.cli.user_yaml import MAX_YAML_BYTES, plain_override, read_settings, read_yaml
+from asr.user_yaml import MAX_YAML_BYTES, read_settings, read_yaml
 
 BOMB = "a: &a [1]\n" + "".join(
     f"{y}: &{y} [*{x}, *{x}]\n" for x, y in zip("abcdefg", "bcdefgh", strict=True)
@@ -71,53 +70,3 @@ def test_what_is_no_plain_data_is_refused(tmp_path: Path, text: str, message: st
         read_settings(path, "settings")
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        "optim.lr=0.001", "model=bilstm_ctc_medium", "augment/noise=folder", "experiment=null",
-        "+optim.eps=1e-6", "++optim.lr=3", "data.train=[a.jsonl,b.jsonl]", "name='a b, c'",
-        "data.dev=${data.train}", "data.train=${paths.data_dir}/mine/train.jsonl", "~augment.spec",
-        "augment.waveform.gain_db=[-6.0,3]", "decoder.hotwords={acme:3}", "experiment=mine/first",
-        "overwrite=true", "seed=", "alphabet='ab ${'",
-    ],
-)  # fmt: skip
-def test_settings_of_a_training_come_from_its_record(word: str) -> None:
-    if word.endswith("${'"):
-        with pytest.raises(ValueError, match="not a look-up"):
-            plain_override(word, config_groups(), Path("overrides.yaml"))
-    else:
-        assert plain_override(word, config_groups(), Path("overrides.yaml")) == word
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("++data.text.x={_target_: os.system, command: id}", "expected plain values, no class"),
-        ("data.text={a: [{_target_: os.system}]}", "expected plain values, no class"),
-        ("++hydra.callbacks={a: {_target_: os.system}}", "expected no setting of Hydra's"),
-        ("++hydra.job.env_set={LD_PRELOAD: evil.so}", "expected no setting of Hydra's"),
-        ("hydra/launcher=submitit_slurm", "expected no setting of Hydra's"),
-        ("hydra.searchpath=[file:///evil]", "expected no setting of Hydra's"),
-        ("model@hydra.callbacks=evil", "expected the name of a setting"),
-        ("experiment@_global_=evil", "expected the name of a setting"),
-        ("model=../../evil", "expected the name of a file in conf/model"),
-        ("experiment=/evil", "expected the name of a file in conf/experiment"),
-        ("experiment=[a,../b]", "expected the name of a file in conf/experiment"),
-        ("data.train=${oc.env:SECRET}", "expected a value, not a look-up"),
-        ("data.train=[a,'${oc.env:SECRET}']", "expected a value, not a look-up"),
-        ("name=x${oc.decode:'1'}", "expected a value, not a look-up"),
-        ("optim.lr=1,2", "expected one value"),
-        ("optim.lr=choice(1,2)", "expected one value"),
-        ("--config-dir=/evil", "expected KEY=VALUE"),
-        ("-m", "expected KEY=VALUE"),
-        ("words", "expected KEY=VALUE"),
-        (3, "expected KEY=VALUE"),
-        ({"a": 1}, "expected KEY=VALUE"),
-    ],
-)
-def test_what_would_run_or_look_up_something_does_not(word: object, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        plain_override(word, config_groups(), Path("overrides.yaml"))
-    assert str(error.value).startswith("overrides.yaml: ")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asr.cli.build import BUILDABLE, target
-from asr.cli.signatures import parameters_of
+from asr.signatures import parameters_of
 from asr.untrusted import annotations_of, checked
 
 VALUES = (None, True, 3, 2.5, -1, 1e30, 1 << 70, "abc", [], [1], [1.5, 2], ["a"], [[1.0]])
@@ -40,7 +40,7 @@ def test_names_defaults_and_types_are_those_of_the_class(name: str) -> None:
 def test_nothing_is_imported_for_it() -> None:
     code = (
         "import sys; from asr.cli.build import BUILDABLE\n"
-        "from asr.cli.signatures import parameters_of\n"
+        "from asr.signatures import parameters_of\n"
         "for name in BUILDABLE: parameters_of(name)\n"
         "assert not {'torch', 'numpy', 'asr.model', 'asr.trainer'} & set(sys.modules)"
     )

@@ -1,0 +1,151 @@
+"""Decoder files: settings of a decoder as YAML, checked, and the decoder that they make of a model.
+
+The names of settings are those of conf/decoder/. Whoever wrote a file, it is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.signatures import Parameter, parameters_of
+from asr.untrusted import check_arguments, checked, nearest, shown
+from asr.user_yaml import read_settings
+
+if TYPE_CHECKING:  # settings are read and checked without torch
+    from asr.decoder import BeamSearch, Greedy
+    from asr.recognizer import Recognizer
+
+DECODERS = ("asr.decoder.BeamSearch", "asr.decoder.Greedy")  # all that a `_target_` may name
+FILES = ("language_model", "lexicon", "phrases")  # settings that name a file
+
+
+def settings_of(target: str) -> dict[str, Parameter]:
+    """Find what a class takes by settings, by name; a decoder's lexicon and phrases are files.
+
+    Args:
+        target: its dotted name.
+    """
+    parameters = parameters_of(target)
+    files = FILES if target in DECODERS else ()
+    path = Parameter(str | None, is_needed=False)
+    return {name: path if name in files else each for name, each in parameters.items()}
+
+
+def read_decoder_file(path: Path) -> dict[str, Any]:
+    """Read decoder settings of a YAML file such as those in conf/decoder/.
+
+    Raises:
+        ValueError: not YAML, none of a decoder, or values that the decoder does not take.
+        OSError: missing or unreadable.
+    """
+    settings = read_settings(path, "decoder settings as in conf/decoder/")
+    if "_target_" not in settings:
+        raise ValueError(f"{path}: no _target_, expected decoder settings as in conf/decoder/")
+    parameters = settings_of(_decoder_name(settings["_target_"], path))
+    for name, value in settings.items():
+        if name == "_target_":
+            continue
+        if isinstance(value, Mapping) and "_target_" in value:
+            raise ValueError(f"{path}: {name} is {shown(value)}, expected a value and no class")
+        if name not in parameters:
+            raise ValueError(f"{path}: unknown setting {name}: {nearest(name, parameters)}")
+        try:  # what is left out may come by an option or from the model
+            checked(value, parameters[name].kind, name)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return settings
+
+
+def read_own_decoder(path: Path) -> dict[str, Any]:
+    """Read the decoder file of a model's folder, whose own files lie there too.
+
+    Raises:
+        ValueError: as of `read_decoder_file`, or a file that lies elsewhere.
+        OSError: missing or unreadable.
+    """
+    settings = read_decoder_file(path)
+    for name in FILES:
+        value = settings.get(name)
+        if value is None:
+            continue
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError(f"{path}: {name} is {shown(value)}, expected a file in its folder")
+        settings[name] = str(path.parent / value)
+    return settings
+
+
+def build_decoder(
+    settings: Mapping[str, Any], recognizer: Recognizer, notice: Callable[[str], object]
+) -> BeamSearch | Greedy:
+    """Build a decoder for a model, with its alphabet, and hotwords as its text rules have them.
+
+    Args:
+        settings: of conf/decoder, or of a user's file: `_target_`, which names a decoder, beside
+            plain values.
+        recognizer: the model.
+        notice: is told in a line which words of a language model can never be written.
+
+    Raises:
+        ValueError: a `_target_` that is no decoder, or what its constructor refused.
+        OSError: a file that cannot be read.
+    """
+    import asr.decoder
+
+    arguments = dict(settings)
+    name = _decoder_name(arguments.pop("_target_", None), "decoder")
+    constructor = getattr(asr.decoder, name.rpartition(".")[-1])
+    lexicon, phrases = arguments.pop("lexicon", None), arguments.pop("phrases", None)
+    if "alphabet" in parameters_of(name):
+        arguments["alphabet"] = recognizer.tokenizer.alphabet
+    arguments = check_arguments(constructor, arguments, "decoder")
+    if "lexicon" in parameters_of(name):
+        arguments["lexicon"] = _spellings(lexicon, recognizer)
+    if phrases is not None:
+        from asr.decoder.phrases import read_phrases
+
+        arguments["phrases"] = read_phrases(Path(str(phrases)), recognizer.text)
+    if arguments.get("hotwords"):
+        arguments["hotwords"] = {
+            # On a command line Hydra makes a number of 10.
+            recognizer.text(str(text)): nats
+            for text, nats in arguments["hotwords"].items()
+        }
+    built: BeamSearch | Greedy = constructor(**arguments)
+    unwritable = getattr(built, "unwritable", ())
+    if unwritable:
+        notice(
+            f"{arguments['language_model']}: {len(unwritable):,} of its words have characters that "
+            f"the model does not write, {unwritable[0]!r} first"
+        )
+    return built
+
+
+def finds_no_words(settings: Mapping[str, Any], recognizer: Recognizer) -> bool:
+    """Tell whether a decoder would leave phones as they are: greedy, of a model of phones."""
+    return recognizer.lexicon is not None and str(settings.get("_target_")).endswith(".Greedy")
+
+
+def _decoder_name(name: object, where: object) -> str:
+    """Check what the `_target_` of a decoder names, and return it."""
+    if name not in DECODERS:
+        raise ValueError(
+            f"{where}: _target_ is {shown(name)}, expected one of {', '.join(DECODERS)}"
+        )
+    return str(name)
+
+
+def _spellings(file: object, recognizer: Recognizer) -> Mapping[str, Sequence[str]] | None:
+    """The only words that there are, and how the model writes them; None for any."""
+    from asr.lexicon import read_lexicon, read_words
+
+    if file is None:
+        return recognizer.spellings
+    path = Path(str(file))
+    if recognizer.lexicon is not None:
+        own = read_lexicon(path, recognizer.lexicon.phones).under(recognizer.text)
+        if not own.pronunciations:
+            raise ValueError(f"{path}: no words that the model's text rules leave, expected some")
+        return own.pronunciations
+    return {word: (word,) for word in read_words(path, recognizer.tokenizer)}
