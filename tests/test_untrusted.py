@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import enum
 import gzip
 import io
+import lzma
 import os
 import random
 import re
@@ -18,7 +20,7 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from asr.untrusted import (
-    FREE_GZIP_BYTES,
+    FREE_BYTES,
     MAX_BLANK_LINES,
     MAX_DEPTH,
     MAX_LINE_BYTES,
@@ -231,7 +233,7 @@ def test_what_is_shown_is_short_and_printable() -> None:
     assert described(int | None) == "a whole number or null"
 
 
-# --- lines and gzip ----------------------------------------------------------------------------
+# --- lines and packed files ----------------------------------------------------------------------
 
 
 def opened(content: bytes) -> io.BufferedReader:
@@ -282,32 +284,64 @@ def test_empty_lines_are_let_pass_up_to_a_number_in_a_row() -> None:
         list(lines(opened(some + b"\n"), "x"))
 
 
-def test_gzip_is_known_by_its_content() -> None:
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+}
+
+
+@pytest.mark.parametrize("form", PACKERS)
+def test_packed_files_are_known_by_their_content(form: str) -> None:
+    pack = PACKERS[form]
     words = random.Random(0).choices(range(10_000), k=400_000)
     text = "\n".join(map(str, words)).encode()
-    assert unpacked(opened(gzip.compress(text)), "x").read() == text
-    assert unpacked(opened(gzip.compress(text) * 2), "x").read() == text * 2
+    assert unpacked(opened(pack(text)), "x").read() == text
+    assert unpacked(opened(pack(text) * 2), "x").read() == text * 2
+    assert unpacked(opened(pack(text) + bytes(8)), "x").read() == text
+    assert unpacked(opened(pack(b"")), "x").read() == b""
     assert unpacked(opened(text), "x").read() == text
     assert unpacked(opened(b""), "x").read() == b""
 
 
+@pytest.mark.parametrize("text", [b"BZh", b"BZh9 is a word\n", b"BZh91AY", b"\xfd7z"])
+def test_a_text_that_begins_like_one_is_a_text(text: bytes) -> None:
+    assert unpacked(opened(text), "x").read() == text
+
+
+@pytest.mark.parametrize("form", PACKERS)
 @pytest.mark.parametrize("byte", [b"\n", b"\0"])
-def test_a_bomb_is_refused_after_a_few_megabytes(byte: bytes) -> None:
-    packed = gzip.compress(byte * 100_000_000)
+def test_a_bomb_is_refused_after_a_few_megabytes(form: str, byte: bytes) -> None:
+    pack = PACKERS[form]
+    packed = pack(byte * 100_000_000)
     reader = unpacked(opened(packed), "x")
     taken: list[bytes] = []
-    with pytest.raises(ValueError, match=r"^x: gzip of .* expected at most 200 times its size$"):
+    message = f"^x: {form} of .* expected at most 200 times its size$"
+    with pytest.raises(ValueError, match=message):
         taken.extend(iter(lambda: reader.read1(1 << 16), b""))
-    assert sum(map(len, taken)) <= 8 * FREE_GZIP_BYTES
+    assert sum(map(len, taken)) <= 8 * FREE_BYTES
     # What any file may hold, however well it is packed, is no bomb.
-    assert len(unpacked(opened(gzip.compress(byte * FREE_GZIP_BYTES)), "x").read()) == 1 << 20
+    assert len(unpacked(opened(pack(byte * FREE_BYTES)), "x").read()) == 1 << 20
 
 
-def test_damaged_gzip_is_told_with_its_line() -> None:
-    packed = gzip.compress("".join(f"{n}\n" for n in range(100_000)).encode())
-    for damaged in (packed[:-100], packed[:-2], packed[:50] + b"x" + packed[51:], packed + b"x"):
-        with pytest.raises(ValueError, match=r"^x:\d+: damaged gzip \("):
+@pytest.mark.parametrize("form", PACKERS)
+def test_a_damaged_packed_file_is_told_with_its_line(form: str) -> None:
+    packed = PACKERS[form]("".join(f"{n}\n" for n in range(100_000)).encode())
+    middle = len(packed) // 2
+    for damaged in (
+        packed[:-100], packed[:-2], packed[:middle] + b"xxxx" + packed[middle + 4 :], packed + b"x",
+        packed + b"words",
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"^x:\d+: damaged {form} \("):
             list(lines(unpacked(opened(damaged), "x"), "x"))
+
+
+def test_xz_that_asks_for_too_much_memory() -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 28}]
+    with pytest.raises(ValueError, match=r"^x:1: damaged xz \(Memory usage limit exceeded"):
+        list(lines(unpacked(opened(lzma.compress(b"a\n", filters=filters)), "x"), "x"))
+    largest = lzma.compress(b"a\n", preset=9 | lzma.PRESET_EXTREME)
+    assert unpacked(opened(largest), "x").read() == b"a\n"
 
 
 def texts_of(path: Path) -> list[bytes]:
@@ -337,8 +371,8 @@ def write_later(path: Path, blocks: list[bytes], wait_s: float) -> threading.Thr
     return thread
 
 
-@pytest.mark.parametrize("content", [b"a\nb\n", gzip.compress(b"a\nb\n", mtime=0)])
-def test_files_are_text_or_gzip(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"a\nb\n", *(each(b"a\nb\n") for each in PACKERS.values())])
+def test_files_are_text_or_packed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text"
     path.write_bytes(content)
     assert texts_of(path) == [b"a\n", b"b\n"]

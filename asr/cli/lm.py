@@ -130,14 +130,14 @@ def make_parser() -> Parser:
     ):
         command = commands.add_parser(name, help=what, description=what, parents=[rules])
         command.set_defaults(run=run)
-        command.add_argument("model", type=Path, help="ARPA (plain or gzip) or .ngram")
+        command.add_argument("model", type=Path, help="ARPA (plain, gzip, xz or bzip2) or .ngram")
         if name == "query":
             command.add_argument("sentence", nargs="*", help="default: lines of standard input")
         else:
             command.add_argument("text", nargs="+", help="as for asr lm train")
     convert = commands.add_parser("convert", help="ARPA to .ngram or back")
     convert.set_defaults(run=_convert)
-    convert.add_argument("source", type=Path, help="ARPA (plain or gzip) or .ngram")
+    convert.add_argument("source", type=Path, help="ARPA (plain, gzip, xz or bzip2) or .ngram")
     convert.add_argument("target", type=Path, help="ends in .ngram, .arpa or .arpa.gz")
     _add_quantize(convert)
     return parser

@@ -15,8 +15,9 @@ from asr.text import UNICODE_FORMS, TextNormalizer
 from asr.untrusted import open_text, shown, unpacked, whole_lines
 
 BYTE_ORDER_MARK = "\ufeff"
+PACKED = (".gz", ".xz", ".bz2")
 SOURCES = (
-    "text, a sentence a line, plain or gzip; manifests (.jsonl, .csv, .tsv), of which "
+    "text, a sentence a line, plain, gzip, xz or bzip2; manifests (.jsonl, .csv, .tsv), of which "
     "`text` is read; - for standard input"
 )
 
@@ -24,8 +25,8 @@ SOURCES = (
 class Sentences:
     """The sentences of several sources, one a line, each as its words; may be read once.
 
-    A file is text in UTF-8, plain or gzip; with the name of a manifest (.jsonl, .json, .csv, .tsv)
-    it is one, of which `text` is read; "-" is standard input.
+    A file is text in UTF-8, plain, gzip, xz or bzip2; with the name of a manifest (.jsonl, .json,
+    .csv, .tsv) it is one, of which `text` is read; "-" is standard input.
 
     Args:
         sources: names of files, in the order to read them.
@@ -78,6 +79,8 @@ def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
                 raise ValueError(f"{path}:{number}: text is {shown(text)}, expected a text")
             yield number, text
         return
+    if path.suffix.lower() in PACKED and Path(path.stem).suffix.lower() in MANIFEST_SUFFIXES:
+        raise ValueError(f"{path}: a packed manifest, expected it unpacked, or plain texts")
     is_piped = source == STDIN
     opened = nullcontext(standard_input("sentences")) if is_piped else open_text(path)
     with opened as file:

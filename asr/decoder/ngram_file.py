@@ -83,7 +83,7 @@ def form_of(path: Path) -> Form:
 
 
 def load_ngram_model(path: Path) -> NgramModel:
-    """Read an ARPA file (plain or gzip) or a `.ngram` file, whatever its name.
+    """Read an ARPA file (plain or packed) or a `.ngram` file, whatever its name.
 
     Raises:
         ValueError: neither, or damaged.
@@ -146,7 +146,7 @@ class _Section:
 
 
 def read_arpa(path: Path) -> NgramModel:
-    """Read an ARPA file, plain or gzip, of any order up to MAX_ORDER.
+    """Read an ARPA file, plain or packed, of any order up to MAX_ORDER.
 
     Tabs or spaces part the fields, a back-off weight may be missing (0). `<UNK>` is taken for
     `<unk>`; where a file has neither, `<unk>` is added with a log10 probability of UNLISTED.

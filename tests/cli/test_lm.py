@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,20 +59,22 @@ def test_text_becomes_a_model(
     assert "1-grams: 4, discounts 0.2500 1.0000 1.0000" in capsys.readouterr().out
 
 
-def test_text_comes_from_files_gzip_manifests_and_standard_input(
+def test_text_comes_from_files_packed_ones_manifests_and_standard_input(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = tmp_path / "packed.txt"
     packed.write_bytes(gzip.compress(b"\xef\xbb\xbfone two"))
+    xz = tmp_path / "news.txt.xz"
+    xz.write_bytes(lzma.compress(b"six\n"))
     manifest = tmp_path / "train.jsonl"
     manifest.write_text(json.dumps({"audio_filepath": "x.wav", "text": "Three."}) + "\n")
     table = tmp_path / "train.tsv"
     table.write_text("audio_filepath\ttext\nx.wav\tfour\n")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"five\r\n"))))
-    sources = [str(packed), str(manifest), str(table), "-", str(text)]
+    sources = [str(packed), str(manifest), str(table), "-", str(xz), str(text)]
     sentences = Sentences(sources, str.upper)
     assert [" ".join(words) for words in sentences] == [
-        "ONE TWO", "THREE.", "FOUR", "FIVE", "A B!", "\u201cA\u201d",
+        "ONE TWO", "THREE.", "FOUR", "FIVE", "SIX", "A B!", "\u201cA\u201d",
     ]  # fmt: skip
     assert sentences.without_words == 1
 
@@ -206,6 +209,11 @@ def test_mistakes_are_one_line(
     assert f"{text}:2: byte 0xfc at 2, expected UTF-8" in fails("lm", "train", str(text), *out)
     text.write_bytes(gzip.compress(b"a b c" * 100)[:-9])
     assert f"{text}:1: damaged gzip" in fails("lm", "train", str(text), *out)
+    text.write_bytes(lzma.compress(b"a b c" * 100)[:-9])
+    assert f"{text}:1: damaged xz" in fails("lm", "train", str(text), *out)
+    packed = tmp_path / "train.jsonl.xz"
+    told = f"{packed}: a packed manifest, expected it unpacked, or plain texts"
+    assert fails("lm", "train", str(packed), *out) == told
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "a"}\n{"text": 5}\n')
     assert f"{bad}:2: text is 5, expected a text" in fails("lm", "train", str(bad), *out)

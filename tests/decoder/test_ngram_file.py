@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import math
 import re
 from collections.abc import Callable
@@ -116,7 +118,8 @@ def test_other_peoples_files_are_read(tmp_path: Path) -> None:
         write(tmp_path, FOREIGN.replace(" ", "\t").replace("ngram\t", "ngram "))
     )
     assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("\n-", "\n\n  -")))
-    assert_reads_as_foreign(write(tmp_path, gzip.compress(FOREIGN.encode())))
+    for pack in (gzip.compress, lzma.compress, bz2.compress):
+        assert_reads_as_foreign(write(tmp_path, pack(FOREIGN.encode())))
     assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("=", " = ")))
     assert_reads_as_foreign(write(tmp_path, FOREIGN.replace("-99", "-inf")))
     assert_reads_as_foreign(write(tmp_path, "\ufeff" + FOREIGN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,11 @@ def _bomb(content: bytes) -> bytes:
     return gzip.compress(content * BOMB, 6)
 
 
+@cache
+def _xz_bomb() -> bytes:
+    return lzma.compress(b"\n" * BOMB, preset=0)
+
+
 def _packed(content: bytes) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(_bomb(content)) and None
 
@@ -60,6 +66,7 @@ HOSTILE: Mapping[str, Callable[[Path], None]] = {
     "100 MB of empty lines": lambda path: path.write_bytes(b"\n" * MANY) and None,
     "a bomb of empty lines": _packed(b"\n"),
     "a bomb of zeros": _packed(b"\0"),
+    "a bomb of empty lines by xz": lambda path: path.write_bytes(_xz_bomb()) and None,
     "values 100,000 deep": lambda path: path.write_bytes(b"[" * 100_000) and None,
     "values 100,000 deep, by name": lambda path: path.write_bytes(b'{"text":' * 100_000) and None,
     "256 GiB of holes": _holes,
