@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import Tensor
 from asr.audio_array import AudioArray
 from asr.audio_file import Source
 from asr.decoder import Greedy, Hypothesis
+from asr.decoder_file import build_decoder, finds_no_words, read_own_decoder
 from asr.emission import (
     EACH,
     AudioProgress,
@@ -26,12 +28,14 @@ from asr.emission import (
 )
 from asr.model_file import load_model
 from asr.recognizer import Recognizer, choose_device
-from asr.starter_model import model_path
+from asr.starter_model import decoder_file, model_path
 from asr.stream import Decoding, Stream
 from asr.text import word_spans
 from asr.transcript import Alternative, Segment, Transcript
 from asr.untrusted import read_stream
 from asr.word import Word
+
+logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 1 << 30  # of a file object: 1 GiB, 9 hours of 16-bit samples at 16 kHz
 
@@ -82,13 +86,19 @@ class Transcriber:
         Args:
             model_file: of `asr train`, a run's folder, or the name of a model that comes with asr.
             device: "auto", "cpu" or "cuda".
-            decoder: log-probabilities to hypotheses; None is greedy.
+            decoder: log-probabilities to hypotheses; None is the decoder.yaml of a model's folder,
+                without one greedy.
 
         Raises:
-            ValueError: no model file, or no such device.
+            ValueError: no model file, no such device, or a decoder.yaml of something else.
             OSError: missing or unreadable.
         """
-        recognizer, _ = load_model(model_path(model_file), choose_device(device))
+        path = model_path(model_file)
+        own = decoder_file(path) if decoder is None else None
+        settings = None if own is None else read_own_decoder(own)
+        recognizer, _ = load_model(path, choose_device(device))
+        if settings is not None and not finds_no_words(settings, recognizer):
+            decoder = build_decoder(settings, recognizer, logger.warning)
         return cls(recognizer, decoder)
 
     @overload

@@ -76,6 +76,7 @@ ALLOWED: dict[str, set[str]] = {
         "recognizer",
         "model_file",
         "starter_model",
+        "decoder_file",
         "transcript",
         "stream",
     },

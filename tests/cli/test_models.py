@@ -12,6 +12,7 @@ import pytest
 
 import asr
 from asr.cli.main import main
+from asr.decoder import Greedy
 from asr.decoder.ngram_file import save_ngram_model
 from asr.model_file import load_model
 from tests.decoder.searches import bigram_model
@@ -140,7 +141,7 @@ def evaluated(corpus: Path, folder: Path, *words: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_models_decoder_is_taken_by_evaluate(
+def test_the_models_decoder_is_taken_by_evaluate_and_in_python(
     models: Path,
     corpus: Path,
     clip: str,
@@ -172,6 +173,8 @@ def test_the_models_decoder_is_taken_by_evaluate(
     assert "decoder_file" not in found["settings"]
     found = evaluated(corpus, tmp_path, "model_file=tones", "decoder=beam")
     assert (said(found), "decoder.language_model" in found["settings"]) == ("c a", False)
+    assert asr.Transcriber.load("tones").transcribe(clip).text == own
+    assert asr.Transcriber.load("tones", decoder=Greedy()).transcribe(clip).text == "c a"
     # One decoder for the jobs of a sweep has to be named.
     sweep = [f"manifest={corpus}", "device=cpu", "report.listen=0", "-m", "name=s"]
     sweep += [f"paths.run_dir={tmp_path}", f"model_file={models},{models / 'model.safetensors'}"]
@@ -181,6 +184,8 @@ def test_the_models_decoder_is_taken_by_evaluate(
     outside.write_text(DECODER.format("../lm.arpa"))
     told = f"{outside}: language_model is '../lm.arpa', expected a file in its folder"
     assert fails("evaluate", "model_file=tones", f"manifest={corpus}") == told
+    with pytest.raises(ValueError, match="expected a file in its folder"):
+        asr.Transcriber.load("tones")
 
 
 def fails_last(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
