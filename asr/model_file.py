@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.atomic_file import replace_bytes
-from asr.quantization import EXPANSION, Storage, dequantized, quantized
+from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
 from asr.recognizer import FEATURES, MODELS, ModelSpec, Part, Recognizer, construct
 from asr.text import AUTO, BLANK_ID, TextNormalizer
 from asr.untrusted import checked, open_regular, shown
@@ -126,7 +126,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
         except (ArithmeticError, AttributeError, RuntimeError) as error:
             # What constructors make of arguments of a wrong kind, torch of sizes it cannot count.
             raise ValueError(f"description does not make a model ({error})") from error
-        _check_shapes(stored, quantized(recognizer.state_dict(), storage))
+        _check_shapes(stored, like_quantized(recognizer.state_dict(), storage))
         weights = dequantized(stored)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a model file or damaged ({error})") from error

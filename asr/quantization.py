@@ -25,7 +25,7 @@ def quantized(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tens
     so that no weight moves by more than s / 2.
 
     Args:
-        weights: float32, by name; on the meta device for shapes and dtypes alone.
+        weights: float32, by name.
         storage: of the matrices.
 
     Returns:
@@ -43,6 +43,23 @@ def quantized(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tens
             divisor = torch.where(scale > 0, scale, 1.0)[:, None]  # a row of zeros has scale 0
             stored[name] = (weight / divisor).round().clamp(-LARGEST, LARGEST).to(torch.int8)
             stored[name + SCALE] = scale
+    return stored
+
+
+def like_quantized(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    """Tell what `quantized` makes of weights: tensors of its shapes and dtypes, without content.
+
+    Nothing is computed: a sum on the meta device has torch import its compiler, for seconds.
+    """
+    stored: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if weight.ndim != 2 or storage == "float32":
+            stored[name] = weight
+            continue
+        dtype = torch.float16 if storage == "float16" else torch.int8
+        stored[name] = torch.empty(weight.shape, dtype=dtype, device="meta")
+        if storage == "int8":
+            stored[name + SCALE] = torch.empty(len(weight), device="meta")
     return stored
 
 

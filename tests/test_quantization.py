@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asr.quantization import Storage, dequantized, quantized
+from asr.quantization import Storage, dequantized, like_quantized, quantized
 
 
 def test_int8_by_hand() -> None:
@@ -48,7 +48,7 @@ def test_all_but_matrices_stays_and_meta_tells_shapes(storage: Storage) -> None:
     assert back.keys() == weights.keys()
     for name in weights.keys() - {"matrix"}:
         assert torch.equal(back[name], weights[name])
-    shapes = quantized({name: weight.to("meta") for name, weight in weights.items()}, storage)
+    shapes = like_quantized({k: weight.to("meta") for k, weight in weights.items()}, storage)
     assert [(k, v.shape, v.dtype) for k, v in shapes.items()] == [
         (k, v.shape, v.dtype) for k, v in stored.items()
     ]
