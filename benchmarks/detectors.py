@@ -72,26 +72,26 @@ def main() -> None:
         detectors["silero"] = Timed(silero())
     except ImportError:
         print("silero is left out: pip install silero-vad")
-    print(f"{'':44}" + "".join(f"{name:>9}" for name in detectors))
+    print(f"{'':48}" + "".join(f"{name:>9}" for name in detectors))
 
     def row(name: str, measure: Callable[[], float]) -> None:
         cells = []
         for detector in detectors.values():
             transcriber.detector = detector
             cells.append(f"{measure():9.1f}")
-        print(f"{name:44}" + "".join(cells), flush=True)
+        print(f"{name:48}" + "".join(cells), flush=True)
 
     for name, recordings in conditions(plain, rate).items():
-        row(f"WER {name} [%]"[:44], lambda of=recordings: 100 * word_error_rate(transcriber, of()))
+        row(f"WER {name} [%]", lambda of=recordings: 100 * word_error_rate(transcriber, of()))
     for name, waveform in without_speech(rate).items():
         row(
             f"words a minute of {name}",
             lambda of=waveform: len(transcriber.transcribe([of])[0].words) * 60 / WITHOUT_SPEECH_S,
         )
     audio_s = detectors["energy"].audio_s
-    print(f"{f'processor time for {audio_s:.0f} s of audio [s]':44}"
+    print(f"{f'processor time for {audio_s:.0f} s of audio [s]':48}"
           + "".join(f"{each.seconds:9.1f}" for each in detectors.values()))  # fmt: skip
-    print(f"{'times that of energy':44}"
+    print(f"{'times that of energy':48}"
           + "".join(f"{each.seconds / detectors['energy'].seconds:9.1f}"
                     for each in detectors.values()))  # fmt: skip
 
