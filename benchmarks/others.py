@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="of asr")
     parser.add_argument("--limit", type=int, help="utterances, drawn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--language", default="en", help="en is what Moonshine knows; default: en")
     parser.add_argument("--whisper", type=Path, help="folder of a faster-whisper model")
     parser.add_argument("--beam-size", type=int, default=5, help="of Whisper; default: its own, 5")
     parser.add_argument("--hypotheses", type=Path, help="JSON lines of all texts to write")
@@ -70,12 +71,18 @@ def main() -> None:
     torch.set_num_threads(1)
     recognisers = [
         *map(ours, options.models),
-        *filter(None, [whisper(options.whisper, options.beam_size), moonshine()]),
+        *filter(
+            None,
+            [
+                whisper(options.whisper, options.beam_size, options.language),
+                moonshine(options.language),
+            ],
+        ),
     ]
     utterances = read_manifest(options.manifest)
     order = np.random.default_rng(options.seed).permutation(len(utterances))[: options.limit]
     chosen = [utterances[k] for k in order]
-    rules = TextNormalizer(numbers="en")
+    rules = TextNormalizer(numbers=options.language)
     references = [rules(each.text) for each in chosen]
     seconds = {each.name: np.zeros(len(chosen)) for each in recognisers}
     texts: dict[str, list[str]] = {each.name: [] for each in recognisers}
@@ -127,7 +134,7 @@ def ours(model: str) -> Other:
     )
 
 
-def whisper(folder: Path | None, beam_size: int) -> Other | None:
+def whisper(folder: Path | None, beam_size: int, language: str) -> Other | None:
     """Whisper base by faster-whisper in int8; None where it is not installed."""
     missing = [
         name
@@ -148,7 +155,7 @@ def whisper(folder: Path | None, beam_size: int) -> Other | None:
         model = package.WhisperModel("base", files={**files, "model.bin": weights}, **settings)
 
     def transcribe(waveform: NDArray[np.float32]) -> str:
-        found, _ = model.transcribe(waveform, language="en", beam_size=beam_size)
+        found, _ = model.transcribe(waveform, language=language, beam_size=beam_size)
         return " ".join(each.text for each in found)
 
     which = folder.name if folder else "base"
@@ -158,8 +165,11 @@ def whisper(folder: Path | None, beam_size: int) -> Other | None:
     )
 
 
-def moonshine() -> Other | None:
-    """Moonshine tiny for English; None where it is not installed."""
+def moonshine(language: str) -> Other | None:
+    """Moonshine tiny for English; None where it is not installed, or of no use."""
+    if language != "en":
+        print(f"Moonshine tiny is left out: it writes English, not {language}")
+        return None
     if importlib.util.find_spec("moonshine_voice") is None:
         print("Moonshine is left out: moonshine_voice not installed")
         return None
