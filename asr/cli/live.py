@@ -12,14 +12,14 @@ from io import BufferedReader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr.cli.options import STDIN
 from asr.cli.terminal import tell
 from asr.text import printable, printable_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from asr.transcriber import Transcriber
     from asr.transcript import Segment
 
@@ -128,6 +128,7 @@ def _json(segment: Segment, *, is_final: bool) -> str:
 @contextmanager
 def _pipe() -> Iterator[Iterator[NDArray[np.int16]]]:
     """Samples of standard input: 16 bits each, the low byte first, one channel."""
+    import numpy as np  # here: a mistake in the call need not wait for it
 
     def blocks() -> Iterator[NDArray[np.int16]]:
         rest, source = b"", cast(BufferedReader, sys.stdin.buffer)
@@ -147,6 +148,8 @@ def _microphone(rate: int, name: str | None) -> Iterator[Iterator[NDArray[np.flo
     Raises:
         ValueError: sounddevice or PortAudio is not installed, or there is no such microphone.
     """
+    import numpy as np  # here: a mistake in the call need not wait for it
+
     device = _sounddevice()
     waiting: queue.SimpleQueue[NDArray[np.float32]] = queue.SimpleQueue()
 
