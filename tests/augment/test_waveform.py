@@ -1,13 +1,14 @@
-"""Speed, room, noise and gain: as asked, in this order, reproducible from the generator."""
+"""Speed, tempo, room, noise and gain: as asked, in this order, reproducible from the generator."""
 
 from __future__ import annotations
 
+import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from asr.augment import Noise, Reverberation, SimulatedRooms, SyntheticNoise, WaveformAugment
-from asr.augment.waveform import change_speed
+from asr.augment.waveform import change_speed, change_tempo
 
 RATE = 16_000
 
@@ -36,6 +37,22 @@ def test_speed_changes_length_and_pitch_by_the_factor(speed):
     assert np.abs(changed[1_000:-1_000]).max() == pytest.approx(0.1, rel=1e-3)  # not the loudness
     assert changed.dtype == np.float32
     np.testing.assert_array_equal(vary(WaveformAugment(speeds=[speed]), 0), changed)
+
+
+@pytest.mark.parametrize("tempo", [0.75, 1.5])
+def test_tempo_changes_length_and_leaves_the_pitch_as_librosa_does(tempo):
+    noisy = sine(440) + np.random.default_rng(0).normal(0, 0.01, RATE).astype(np.float32)
+    changed = change_tempo(noisy, tempo, RATE)
+    expected = librosa.effects.time_stretch(noisy, rate=tempo, n_fft=512, hop_length=128)
+    np.testing.assert_allclose(changed, expected, atol=1e-3)
+    assert len(changed) == round(RATE / tempo)
+    assert pitch(changed) == pytest.approx(440, abs=RATE / len(changed))
+    assert changed.dtype == np.float32
+    augment = WaveformAugment(speeds=[0.8], tempos=[tempo])
+    assert augment.fastest == augment.slowest == pytest.approx(0.8 * tempo)
+    slower = change_tempo(change_speed(sine(440), 0.8, RATE), tempo, RATE)
+    np.testing.assert_array_equal(vary(WaveformAugment([0.8], tempos=[tempo] * 2), 0), slower)
+    assert len(change_tempo(np.ones(100, np.float32), tempo, RATE)) == 100  # no window of it
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 2, 10])
@@ -145,6 +162,7 @@ def test_defaults_change_nothing():
         ({"speeds": [1.0, 0.4]}, r"speeds \[1.0, 0.4\], expected factors"),
         ({"speeds": [2.1]}, r"speeds \[2.1\]"),
         ({"speeds": [float("nan")]}, r"speeds \[nan\]"),
+        ({"tempos": [1.0, 2.5]}, r"tempos \[1.0, 2.5\], expected factors"),
         ({"gain_db": [3.0, -3.0]}, r"gain_db \[3.0, -3.0\], expected \[lowest, highest\]"),
         ({"gain_db": [3.0]}, r"gain_db \[3.0\]"),
         ({"gain_db": [float("nan"), 0.0]}, r"gain_db \[nan, 0.0\]"),
