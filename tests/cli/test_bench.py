@@ -220,7 +220,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     recipe, out = str(benched[0]), str(tmp_path / "out")
     assert fails("bench", recipe, "--out", out) == "--data is missing, expected the folder of tones"
-    assert fails("bench", "no").startswith("no: no recipe with a bench.yaml, expected one of dig")
+    assert fails("bench", "no").startswith("no: no recipe with a bench.yaml, expected one of com")
     assert fails("bench").startswith("no recipe, expected its name, or --list")
     line = fails("bench", recipe, "--data", str(tmp_path), "--out", out, "--", "trainer.epochs=1")
     assert line.startswith("unknown setting trainer.epochs")
