@@ -34,9 +34,6 @@ CHUNK_S = 30.0  # [s] that the network sees at once of a segment without a pause
 POOL_S = 480.0  # [s] of segments out of which batches of like length are made
 READ_S = 240.0  # [s] of segments that are read ahead
 MAX_READERS = 4  # threads
-# oneDNN keeps what it compiled for up to 1024 shapes of batches, and in hours no two are the same:
-# 100 MB. It looks here when it is first used.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
 EACH = -1  # for a channel: each of them by itself
 
 Detector = Callable[[Waveform, int], Sequence[Span]]  # waveform and sample rate to its segments

@@ -7,6 +7,7 @@ between layers, and what a model of one direction sees of the future.
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -19,6 +20,9 @@ from asr.model.lstm import LSTM
 # Strides of the convolutions that make up each factor of subsampling.
 STRIDES = {1: (1,), 2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
 CHUNKS_AT_ONCE = 4  # of a long recording, in a batch
+# oneDNN keeps what it compiled for up to 1024 shapes of batches, of which hardly two are the same:
+# 100 MB in hours of transcribing, 1 GB in hours of training. It looks here when it is first used.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
 
 
 class LiveState(NamedTuple):
