@@ -39,7 +39,7 @@ DATA = ["data.train=a.jsonl", "data.dev=b.jsonl"]
          "augment.spec.time_masks_per_s, augment.spec.time_width, augment.spec.time_share, "
          "augment.spec.frame_shift_ms"),
         (["augment/noise=folder"], "augment/noise: no group of asr train as it is set, expected "
-         "augment=full or augment=noisy"),
+         "augment=any_microphone or augment=full or augment=noisy"),
         (["decoder=beam"], "decoder: no group of asr train as it is set, expected one of data, "
          "features, augment/pauses, augment, model, optim, schedule, trainer, paths, experiment, "
          "sweep, debug"),
