@@ -243,8 +243,7 @@ class Stream:
         self._num_samples = 0  # at the model's rate
         self._start = 0  # output frame at which the segment begins
         self._frames: list[NDArray[np.float64]] = []  # of the segment
-        self._blanks: list[float] = []  # log-probabilities, of each of these
-        self._first = self._last = -1  # first and last frame of the segment with a label
+        self._last = -1  # its last frame with a label; below 0 where none has one
         self._decoding = begin(self._longest)
         self._is_over = False
 
@@ -273,7 +272,7 @@ class Stream:
     @property
     def partial(self) -> Segment | None:
         """What is said since the last pause, as far as it is known; None for nothing yet."""
-        if self._first < 0:
+        if self._last < 0:
             return None
         return self._made(self._decoding.hypotheses(), self._start + len(self._frames))
 
@@ -287,7 +286,7 @@ class Stream:
             self._num_samples += len(rest)
             segments += self._hear(self._emissions.push(rest))
         segments += self._hear(self._emissions.finish())
-        if self._first >= 0:
+        if self._last >= 0:
             segments += self._cut(len(self._frames))
         self._is_over = True
         return segments
@@ -300,22 +299,21 @@ class Stream:
         for row in rows:
             self._take(row)
             count = len(self._frames)
-            if self._first >= 0 and count - 1 - self._last >= pause:
+            if self._last >= 0 and count - 1 - self._last >= pause:
                 segments += self._cut(count)
-            elif self._first < 0 and count > 2 * quiet:
+            elif self._last < 0 and count > 2 * quiet:
                 self._again(self._frames[-quiet:], self._start + count - quiet)
             elif count == self._longest:
                 begin = count - round(CUT_S / self._shift_s)
-                segments += self._cut(begin + int(np.argmax(self._blanks[begin:])) + 1)
+                blanks = [frame[BLANK_ID] for frame in self._frames[begin:]]
+                segments += self._cut(begin + int(np.argmax(blanks)) + 1)
         return segments
 
     def _take(self, row: NDArray[np.float64]) -> None:
         """Give the decoder a frame `(V,)`."""
         if int(row.argmax()) not in self._silent:
             self._last = len(self._frames)
-            self._first = self._last if self._first < 0 else self._first
         self._frames.append(row)
-        self._blanks.append(float(row[BLANK_ID]))
         self._decoding.push(row[None])
 
     def _cut(self, count: int) -> list[Segment]:
@@ -331,8 +329,7 @@ class Stream:
 
     def _again(self, frames: Sequence[NDArray[np.float64]], start: int) -> None:
         """Begin a segment with frames that are there already."""
-        self._start, self._first, self._last = start, -1, -1
-        self._frames, self._blanks = [], []
+        self._start, self._last, self._frames = start, -1, []
         self._decoding = self._begin(self._longest)
         for row in frames:
             self._take(row)

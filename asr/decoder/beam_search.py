@@ -189,17 +189,20 @@ class SearchStream:
             decoder.max_tokens, decoder.nbest,
         )  # fmt: skip
         begin(decoder.words, decoder.hotwords, self._space)
-        self._log_probs = np.empty((0, vocab_size))
+        self._blocks, self._num_frames = [np.empty((0, vocab_size))], 0
 
     def push(self, log_probs: NDArray[np.float64]) -> None:
         """Take the next frames, `(t, V)` float64 [nats], checked by `utterances_of`."""
         of = self._of
-        search(log_probs, len(self._log_probs), of.limits, of.words, of.hotwords, self._space)
-        self._log_probs = np.concatenate([self._log_probs, log_probs])
+        search(log_probs, self._num_frames, of.limits, of.words, of.hotwords, self._space)
+        self._blocks.append(log_probs)
+        self._num_frames += len(log_probs)
 
     def hypotheses(self) -> list[Hypothesis]:
         """Tell what was said, if the utterance ends here, best first; it may go on."""
-        of, space, log_probs = self._of, self._space, self._log_probs
+        of, space = self._of, self._space
+        self._blocks = [np.concatenate(self._blocks)]
+        (log_probs,) = self._blocks
         num_frames, vocab_size = log_probs.shape
         count = rank(vocab_size, of.words, of.hotwords, space)
         if of.max_shortfall < math.inf:

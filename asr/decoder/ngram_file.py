@@ -564,5 +564,5 @@ def _describe(path: Path, metadata: Mapping[str, str]) -> _Description:
 def _digest(order: int, arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(b"%d" % order)
     for name in _DTYPES:
-        digest.update(np.ascontiguousarray(arrays[name]).data)
+        digest.update(arrays[name].data)
     return digest.hexdigest()
