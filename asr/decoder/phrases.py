@@ -99,12 +99,14 @@ class Grammar:
         log_probs: `(1 + words,)` float32, all 0 [nats].
         ngrams: for compiled code.
         start: the node at the beginning of a phrase.
+        most_words: of a phrase.
     """
 
     def __init__(self, phrases: Sequence[str]) -> None:
         split = [phrase.split() for phrase in phrases]
         for words in split:
             check_words(words)
+        self.most_words = max(map(len, split))
         self.words = (*MARKS, *sorted({word for words in split for word in words}))
         self._ids = {word: number for number, word in enumerate(self.words)}
         singles = [chr(FIRST + number) for number in range(len(self.words))]

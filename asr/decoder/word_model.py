@@ -18,6 +18,7 @@ from asr.decoder.phrases import Grammar
 from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
 from asr.text import CharTokenizer
 
+NO_SPACE = -1  # is no token
 BROKEN_OFF = -1e4  # [nats] of a last word that is not whole: finite, so that there is a text
 
 
@@ -41,7 +42,7 @@ class WordModel(NamedTuple):
         lm_weight: what a nat of the language model counts.
         word_bonus: [nats] for each word.
         unk_score: [nats] for each word that is not in the trie, in addition; -inf: there are none.
-        space: the token between words.
+        space: the token between words, NO_SPACE where there is none.
     """
 
     trie: TokenTrie
@@ -88,9 +89,10 @@ def build_word_model(
         is_closed: there are no others than these.
 
     Raises:
-        ValueError: an alphabet without a space.
+        ValueError: an alphabet without a space, unless there are phrases of a single word alone.
     """
-    if SPACE not in alphabet:
+    is_of_single_words = isinstance(language_model, Grammar) and language_model.most_words == 1
+    if SPACE not in alphabet and not is_of_single_words:
         raise ValueError("the model's alphabet has no space, which words need")
     model = UNIFORM if language_model is None else language_model
     tokens = dict(zip(map(ord, alphabet), CharTokenizer(alphabet).encode(alphabet), strict=True))
@@ -121,7 +123,7 @@ def build_word_model(
         float(lm_weight),
         float(word_bonus),
         -np.inf if is_closed else float(unk_score),
-        tokens[ord(SPACE)],
+        tokens.get(ord(SPACE), NO_SPACE),
     )
 
 
@@ -155,7 +157,7 @@ _real, _int = np.empty(0, np.float32), np.empty(0, np.int32)
 # In the types of a real one, so that there is one compiled search for both.
 NO_WORDS = WordModel(
     EMPTY_TRIE, np.zeros(2, np.int32), _int, _int, np.empty(0), np.zeros(1),
-    Ngrams(_real, _real, _int, np.empty(0, np.int64), _int), 0, 0, 0, 0.0, 0.0, 0.0, -1,
+    Ngrams(_real, _real, _int, np.empty(0, np.int64), _int), 0, 0, 0, 0.0, 0.0, 0.0, NO_SPACE,
 )  # fmt: skip
 
 

@@ -119,6 +119,18 @@ def test_phrases_of_phones() -> None:
         BeamSearch(alphabet=ALPHABET, lexicon=lexicon, phrases=["see tree"])
 
 
+def test_single_words_need_no_space() -> None:
+    """A model that has heard single words alone has no space in its alphabet."""
+    without = BeamSearch(alphabet="abc", phrases=["ab", "cab", "ca"])
+    for word in ("ab", "cab"):
+        log_probs = np.log(np.full((2 * len(word), 4), 0.05) + 0.8 * np.eye(4)[
+            [label for each in word for label in (" abc".index(each), 0)]
+        ])  # fmt: skip
+        assert decode(without, log_probs)[0].words == (word,)
+    with pytest.raises(ValueError, match="alphabet has no space, which words need"):
+        BeamSearch(alphabet="abc", phrases=["ab ca", "cab"])
+
+
 def test_hotwords_weigh_phrases() -> None:
     log_probs = np.log(np.full((1, 5), 0.1) + 0.5 * np.eye(5)[[2]])
     both = {"phrases": ["a", "b"], "max_shortfall": math.inf}
