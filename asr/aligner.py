@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from asr.audio_array import AudioArray
 from asr.audio_file import Source
@@ -25,8 +24,9 @@ from asr.emission import (
     total_duration,
 )
 from asr.model_file import load_model
-from asr.recognizer import Recognizer, Waveform, choose_device
+from asr.recognizer import choose_device
 from asr.segment import Span
+from asr.speech_model import Lengths, LogProbs, SpeechModel, Waveform
 from asr.starter_model import model_path
 from asr.text import BLANK_ID, word_spans
 from asr.untrusted import shown
@@ -107,8 +107,8 @@ class Aligner:
         recognizer: a trained model.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self.recognizer = recognizer.eval()
+    def __init__(self, recognizer: SpeechModel) -> None:
+        self.recognizer = recognizer
         self.sample_rate = recognizer.sample_rate
 
     @classmethod
@@ -195,10 +195,10 @@ class Aligner:
         )
         rows: dict[int, NDArray[np.float32]] = {}
 
-        def keep(pieces: Sequence[Piece], log_probs: Tensor, lengths: Tensor) -> None:
+        def keep(pieces: Sequence[Piece], log_probs: LogProbs, lengths: Lengths) -> None:
             for piece, row, length in zip(pieces, log_probs, lengths.tolist(), strict=True):
                 inside = math.ceil(len(piece.samples) / frame_samples)
-                rows[round(piece.start / frame_samples)] = row[: min(length, inside)].cpu().numpy()
+                rows[round(piece.start / frame_samples)] = row[: min(length, inside)].copy()
 
         for each in run(
             self.recognizer, [items], keep,
@@ -222,7 +222,7 @@ def _from_frame(piece: Piece, frame_samples: float) -> Piece:
     return replace(piece, start=start, samples=piece.samples[start - piece.start :])
 
 
-def align_emission(recognizer: Recognizer, emission: Emission, text: str) -> Alignment:
+def align_emission(recognizer: SpeechModel, emission: Emission, text: str) -> Alignment:
     """Align the log-probabilities of a recording with a text.
 
     Args:

@@ -15,7 +15,7 @@ from asr.user_yaml import read_settings
 
 if TYPE_CHECKING:  # settings are read and checked without torch
     from asr.decoder import BeamSearch, Greedy
-    from asr.recognizer import Recognizer
+    from asr.speech_model import SpeechModel
 
 DECODERS = ("asr.decoder.BeamSearch", "asr.decoder.Greedy")  # all that a `_target_` may name
 FILES = ("language_model", "lexicon", "phrases")  # settings that name a file
@@ -77,7 +77,7 @@ def read_own_decoder(path: Path) -> dict[str, Any]:
 
 
 def build_decoder(
-    settings: Mapping[str, Any], recognizer: Recognizer, notice: Callable[[str], object]
+    settings: Mapping[str, Any], recognizer: SpeechModel, notice: Callable[[str], object]
 ) -> BeamSearch | Greedy:
     """Build a decoder for a model, with its alphabet, and hotwords as its text rules have them.
 
@@ -122,7 +122,7 @@ def build_decoder(
     return built
 
 
-def finds_no_words(settings: Mapping[str, Any], recognizer: Recognizer) -> bool:
+def finds_no_words(settings: Mapping[str, Any], recognizer: SpeechModel) -> bool:
     """Tell whether a decoder would leave phones as they are: greedy, of a model of phones."""
     return recognizer.lexicon is not None and str(settings.get("_target_")).endswith(".Greedy")
 
@@ -136,7 +136,7 @@ def _decoder_name(name: object, where: object) -> str:
     return str(name)
 
 
-def _spellings(file: object, recognizer: Recognizer) -> Mapping[str, Sequence[str]] | None:
+def _spellings(file: object, recognizer: SpeechModel) -> Mapping[str, Sequence[str]] | None:
     """The only words that there are, and how the model writes them; None for any."""
     from asr.lexicon import read_lexicon, read_words
 

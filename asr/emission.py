@@ -9,7 +9,6 @@ POOL_S, however long or many the recordings are.
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from collections import deque
@@ -20,14 +19,12 @@ from itertools import chain
 from typing import TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from asr.audio import count_channels, header_duration, load_audio, stream_audio
 from asr.audio_file import Source, source_name
-from asr.memory import is_out_of_memory
-from asr.recognizer import Recognizer, Waveform
+from asr.memory import is_out_of_memory, release_memory
 from asr.segment import SegmentFinder, Span
+from asr.speech_model import Lengths, LogProbs, SpeechModel, Waveform
 
 BATCH_S = 60.0  # [s] of segments, padded, that go through the network together
 CHUNK_S = 30.0  # [s] that the network sees at once of a segment without a pause
@@ -315,9 +312,9 @@ def _batches(pool: Sequence[Piece], sample_rate: int) -> Iterator[list[Piece]]:
 
 
 def emissions(
-    recognizer: Recognizer,
+    recognizer: SpeechModel,
     batch: Sequence[Piece],
-    work: Callable[[Sequence[Piece], Tensor, Tensor], R],
+    work: Callable[[Sequence[Piece], LogProbs, Lengths], R],
 ) -> Iterator[tuple[Sequence[Piece], R | ValueError]]:
     """Run the network on a batch, and work on what it says; in halves where memory runs out.
 
@@ -350,9 +347,8 @@ def emissions(
     else:
         yield batch, result
         return
-    # Outside of `except`: the error holds every tensor of the pass that failed.
-    gc.collect()
-    torch.cuda.empty_cache()  # nothing, where no GPU is in use
+    # Outside of `except`: the error holds all that the pass that failed has made.
+    release_memory()
     if len(batch) == 1:
         yield batch, ValueError(f"{batch[0].name}: {fault}")
         return
@@ -362,9 +358,9 @@ def emissions(
 
 
 def run(
-    recognizer: Recognizer,
+    recognizer: SpeechModel,
     recordings: Iterable[Iterator[Piece | End]],
-    work: Callable[[Sequence[Piece], Tensor, Tensor], R],
+    work: Callable[[Sequence[Piece], LogProbs, Lengths], R],
     *,
     total: float | None,
     progress: AudioProgress = silent,

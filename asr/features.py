@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,8 +182,19 @@ class LogMel(nn.Module):
         """Whether no frame depends on later ones, so that features can be made of a stream."""
         return not self.remove_mean and isinstance(self.normalizer, NoNormalizer | StoredNormalizer)
 
-    def stream(self) -> FeatureStream:
-        """Begin a stream.
+    def step(
+        self, samples: Tensor, num_again: int, state: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the next normalised features of streams.
+
+        Args:
+            samples: `(B, n)` of T frames, (T - 1) * hop_length + win_length of them. Before the
+                first ones of a stream come (win_length + 1) // 2 zeros where frames are centred.
+            num_again: frames at the end that come again at the beginning of the next step.
+            state: what the step before returned; None at the beginning.
+
+        Returns:
+            features `(B, T, F)`, and the state.
 
         Raises:
             ValueError: features that need the whole waveform.
@@ -193,7 +204,15 @@ class LogMel(nn.Module):
                 "features that need the whole waveform, expected remove_mean=false and "
                 "normalizer pcen, stored or none"
             )
-        return FeatureStream(self)
+        frames = (samples * self.scale).unfold(-1, self.win_length, self.hop_length)
+        features = self._of_frames(frames)
+        normalizer: Any = self.normalizer
+        num_new = features.shape[1] - num_again
+        normal, state = normalizer.step(features[:, :num_new], state)
+        if num_again:
+            again, _ = normalizer.step(features[:, num_new:], state)
+            normal = torch.cat([normal, again], dim=1)
+        return normal, state
 
     def _of_frames(self, frames: Tensor) -> Tensor:
         """Log-mel features `(B, T, F)` of frames of samples `(B, T, win_length)`, scaled."""
@@ -217,47 +236,6 @@ class LogMel(nn.Module):
         # Not a sum over the pair of parts: reducing an axis of two takes longer than the transform.
         power: Tensor = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         return power.float()
-
-
-class FeatureStream:
-    """Makes the features of a waveform that comes block by block, as `LogMel` makes them.
-
-    Args:
-        features: of which `is_live` is true.
-    """
-
-    def __init__(self, features: LogMel) -> None:
-        self._of = features
-        before = (features.win_length + 1) // 2 if features.center else 0
-        self._samples = torch.zeros(before, device=features.window.device)  # of the next frames
-        self._num_samples = self._num_frames = 0
-        self._state: Tensor | None = None  # of the normaliser
-
-    def push(self, samples: Tensor) -> Tensor:
-        """Take the next samples `(n,)`, and return the next features `(T, F)`, of whole windows."""
-        self._num_samples += len(samples)
-        return self._features(samples * self._of.scale)
-
-    def finish(self) -> Tensor:
-        """Return the last features `(T, F)`, with zeros beyond the end where frames are centred."""
-        of = self._of
-        count = int(of.frame_count(torch.tensor(self._num_samples))) - self._num_frames
-        needed = (count - 1) * of.hop_length + of.win_length if count > 0 else 0
-        rest = self._samples.new_zeros(max(needed - len(self._samples), 0))
-        return self._features(rest)[: max(count, 0)]
-
-    def _features(self, samples: Tensor) -> Tensor:
-        of = self._of
-        self._samples = torch.cat([self._samples, samples])
-        if len(self._samples) < of.win_length:
-            return self._samples.new_zeros(0, of.n_mels)
-        frames = self._samples.unfold(0, of.win_length, of.hop_length)
-        features = of._of_frames(frames[None])
-        self._num_frames += len(frames)
-        self._samples = self._samples[len(frames) * of.hop_length :].clone()
-        normalizer: Any = of.normalizer
-        normal, self._state = normalizer.step(features, self._state)
-        return cast(Tensor, normal[0])
 
 
 @cache

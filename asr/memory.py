@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +62,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def release_memory() -> None:
+    """Give back what nothing holds any more, also what torch keeps of a GPU's, where it is used."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.cuda.empty_cache()  # nothing, where no GPU is in use
 
 
 def _meminfo(root: Path, name: str) -> int:

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from asr.atomic_file import replace_bytes
+from asr.model_spec import ModelSpec, Part, construct
 from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
-from asr.recognizer import FEATURES, MODELS, ModelSpec, Part, Recognizer, construct
+from asr.recognizer import FEATURES, MODELS, Recognizer
 from asr.text import AUTO, BLANK_ID, TextNormalizer
 from asr.untrusted import checked, open_regular, shown
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.features import LogMel
-from asr.lexicon import Lexicon, parse_lexicon
 from asr.memory import available_memory, require_memory
 from asr.model import BiLstmCtc
-from asr.model.bilstm_ctc import CHUNKS_AT_ONCE
-from asr.text import CharTokenizer, TextNormalizer, Unit, settled
-from asr.untrusted import check_arguments, shown
+from asr.model.bilstm_ctc import CHUNKS_AT_ONCE, LiveState
+from asr.model_spec import ModelSpec, Part, construct
+from asr.speech_model import Lengths, LogProbs, SpeechModel, Timing, Waveform
+from asr.untrusted import shown
 
-MAX_ARGUMENT_TEXT = 1000  # characters
 # No size in a real model comes near; a forged one must not exhaust memory.
 MAX_ARGUMENT = 1 << 20
 MAX_OF = {
@@ -37,40 +35,20 @@ FIXED_BYTES = 64 << 20  # for their buffers, however short a recording is
 MODELS: dict[str, Callable[..., nn.Module]] = {"BiLstmCtc": BiLstmCtc}
 FEATURES: dict[str, Callable[..., nn.Module]] = {"LogMel": LogMel}
 
-Waveform = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Part:
-    """A class of this package by name, and its constructor's arguments: data, never code."""
-
-    name: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything but the weights that turns a waveform into text.
+class LiveRun(NamedTuple):
+    """What a recogniser remembers of streams.
 
     Attributes:
-        features: of FEATURES.
-        model: of MODELS, without n_mels and vocab_size, which follow from the rest.
-        alphabet: characters in the order of their ids, from 1.
-        text: the transcript rules' settings.
-        phones: names of the phones that the characters stand for; none of a model that writes
-            characters.
-        lexicon: the words of a model of phones and how they are said, as a file has them.
+        normalizer: of the features; None at the beginning.
+        network: of the model.
     """
 
-    features: Part
-    model: Part
-    alphabet: str
-    text: Mapping[str, Any]
-    phones: Mapping[str, str] = field(default_factory=dict)
-    lexicon: str = ""
+    normalizer: Tensor | None
+    network: LiveState
 
 
-class Recognizer(nn.Module):
+class Recognizer(nn.Module, SpeechModel):
     """Features, acoustic model, tokenizer and text rules, built from a `ModelSpec`.
 
     Args:
@@ -85,44 +63,17 @@ class Recognizer(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.spec = spec
-        self.tokenizer = CharTokenizer(spec.alphabet)
-        self.text: TextNormalizer = construct(TextNormalizer, "text", spec.text)
-        self.lexicon = _lexicon(spec)
+        self.describe(spec)
         # Windows and filterbanks are derived, not stored: real even where the weights are not yet.
         with torch.device("cpu"):
-            self.features = _part(FEATURES, "features", spec.features)
+            self.features = build_features(spec)
         sizes = {"n_mels": self.features.n_mels, "vocab_size": self.tokenizer.vocab_size}
         self.model = _part(MODELS, "model", spec.model, **sizes)
-
-    @property
-    def unit(self) -> Unit:
-        """What its errors are counted in; of a file that does not say, as its alphabet is."""
-        if self.lexicon is not None:
-            return "word"
-        return cast(Unit, settled(self.text, [self.tokenizer.alphabet.replace(" ", "")]).unit)
-
-    @property
-    def label_names(self) -> list[str]:
-        """The characters or phones in the order of their ids, from 1."""
-        return [self.spec.phones.get(each, each) for each in self.tokenizer.alphabet]
-
-    @property
-    def spellings(self) -> Mapping[str, Sequence[str]] | None:
-        """The only words that it can write, and how each is spelt; None for any words."""
-        return None if self.lexicon is None else self.lexicon.pronunciations
-
-    def spell(self, text: str) -> str:
-        """Write a normalised text in the characters of the alphabet: as it is, or as it is said.
-
-        Raises:
-            ValueError: a word that the lexicon has not.
-        """
-        return text if self.lexicon is None else self.lexicon.spell(text)
-
-    def readable(self, spelt: str) -> str:
-        """Write what `spell` gave for people: phones by their names, `DH AH | K AE T`."""
-        return spelt if self.lexicon is None else self.lexicon.names(spelt)
+        features, model = self.features, self.model
+        self.timing = Timing(
+            features.sample_rate, features.hop_length, features.win_length, features.center,
+            model.subsampling_factor, model.upsampling, model.live_extra, model.live_delay,
+        )  # fmt: skip
 
     @property
     def device(self) -> torch.device:
@@ -130,20 +81,20 @@ class Recognizer(nn.Module):
         return self.features.window.device
 
     @property
-    def sample_rate(self) -> int:
-        """Of the waveforms [Hz]."""
-        return self.features.sample_rate
-
-    @property
-    def frame_shift_s(self) -> float:
-        """Time between output frames [s]."""
-        return self.features.frame_shift_s * self.model.frame_ratio
-
-    @property
     def is_live(self) -> bool:
         """Whether it reads forwards alone, and so runs on a stream without hearing it twice."""
         layers: list[Any] = list(self.model.layers)
         return self.features.is_live and all(layer.num_directions == 1 for layer in layers)
+
+    @property
+    def runs_on(self) -> str:
+        """The device, for people."""
+        return str(self.device)
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that were learnt."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def output_length(self, num_samples: Tensor) -> Tensor:
         """Count the output frames of waveforms of these lengths: int64, the same shape."""
@@ -166,8 +117,8 @@ class Recognizer(nn.Module):
     @torch.inference_mode()
     def log_probs(
         self, waveforms: Sequence[Waveform], *, chunk_s: float | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Run recordings of any length, without gradients.
+    ) -> tuple[LogProbs, Lengths]:
+        """Run recordings of any length, in evaluation mode and without gradients.
 
         With `chunk_s`, a recording that is longer is run through the network in chunks, in memory
         that does not grow with it but for features and result. Each chunk is run with CONTEXT_S
@@ -180,12 +131,13 @@ class Recognizer(nn.Module):
                 None runs all as one batch.
 
         Returns:
-            log_probs `(B, T, V)` float32 and log_prob_lengths `(B,)` int64 [output frames] on
-            `device`; no row depends on the others.
+            log_probs `(B, T, V)` float32 and log_prob_lengths `(B,)` int64 [output frames]; no row
+            depends on the others.
 
         Raises:
             ValueError: they would not fit into memory.
         """
+        self.eval()
         if chunk_s is not None:
             chunk = round(chunk_s / self.features.frame_shift_s)
             context = round(CONTEXT_S / self.features.frame_shift_s)
@@ -195,14 +147,40 @@ class Recognizer(nn.Module):
                 samples = torch.from_numpy(waveform).to(self.device)[None]
                 size = torch.tensor([len(waveform)], device=self.device)
                 features, _ = self.features(samples, size)  # (1, T, F)
-                rows.append(self.model.log_probs_in_chunks(features[0], chunk, context))
-            lengths = torch.tensor([len(row) for row in rows], device=self.device)
-            return pad_sequence(rows, batch_first=True), lengths
+                rows.append(self.model.log_probs_in_chunks(features[0], chunk, context).cpu())
+            sizes = np.array([len(row) for row in rows])
+            return pad_sequence(rows, batch_first=True).numpy(), sizes
         self.require_memory(max(map(len, waveforms)), len(waveforms))
         padded = pad_sequence([torch.from_numpy(each) for each in waveforms], batch_first=True)
         num_samples = torch.tensor([len(each) for each in waveforms], device=self.device)
         log_probs, lengths = self(padded.to(self.device), num_samples)
-        return log_probs, lengths
+        return log_probs.cpu().numpy(), lengths.cpu().numpy()
+
+    def begin(self, num_streams: int = 1) -> LiveRun:
+        """Begin streams, for `step`.
+
+        Raises:
+            ValueError: a model that is not live.
+        """
+        if not self.is_live:
+            raise ValueError(
+                "a model that reads backwards, or features of the whole waveform, expected a model "
+                "of one direction with features=log_mel_live"
+            )
+        self.eval()
+        return LiveRun(None, self.model.begin(num_streams))
+
+    @torch.inference_mode()
+    def step(
+        self, samples: NDArray[np.float32], num_frames: Lengths, state: LiveRun
+    ) -> tuple[LogProbs, LiveRun]:
+        """Run the next feature frames of streams; see `SpeechModel.step`."""
+        features, normalizer = self.features.step(
+            torch.from_numpy(samples).to(self.device), self.timing.live_extra, state.normalizer
+        )
+        valid = torch.from_numpy(num_frames).to(self.device)
+        log_probs, network = self.model.step(features, valid, state.network)
+        return log_probs.cpu().numpy(), LiveRun(normalizer, network)
 
     def memory_needed(
         self, num_samples: int, num_waveforms: int = 1, num_seen: int | None = None
@@ -270,27 +248,14 @@ class Recognizer(nn.Module):
         require_memory(self.memory_needed(num_samples, num_waveforms, num_seen), what, there)
 
 
-def lexicon_fields(lexicon: Lexicon) -> dict[str, Any]:
-    """Tell a lexicon as `ModelSpec` has it."""
-    return {"phones": dict(lexicon.phones), "lexicon": "\n".join(lexicon.lines())}
-
-
-def _lexicon(spec: ModelSpec) -> Lexicon | None:
-    """The lexicon of a model of phones.
+def build_features(spec: ModelSpec) -> LogMel:
+    """Build the features of a model, without statistics of its normaliser.
 
     Raises:
-        ValueError: phones that the alphabet has not, or a lexicon of others.
+        ValueError: unknown features or an argument that their constructor refuses.
     """
-    if not spec.phones:
-        if spec.lexicon:
-            raise ValueError("a lexicon without phones, expected a model of phones")
-        return None
-    if not set(spec.phones) <= set(spec.alphabet):
-        raise ValueError(
-            f"phones {shown(sorted(spec.phones))}, expected characters of the alphabet"
-        )
-    lines = enumerate(spec.lexicon.encode().split(b"\n"), 1)
-    return parse_lexicon(lines, "lexicon", spec.phones)
+    features: LogMel = _part(FEATURES, "features", spec.features)
+    return features
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -320,18 +285,3 @@ def _part(
         if isinstance(value, int | float) and not abs(value) <= bound:
             raise ValueError(f"{what}: {name} is {value!r}, expected at most {bound}")
     return construct(known[part.name], what, {**part.arguments, **derived})
-
-
-def construct(constructor: Callable[..., Any], what: str, arguments: Mapping[str, Any]) -> Any:
-    """Call a constructor with arguments out of a file, each checked by its annotation.
-
-    Raises:
-        ValueError: an argument of another type, too long a text, or what the constructor refuses.
-    """
-    for name, value in arguments.items():
-        if isinstance(value, str) and not (len(value) <= MAX_ARGUMENT_TEXT and value.isprintable()):
-            raise ValueError(
-                f"{what}.{name} is {shown(value)}, expected at most {MAX_ARGUMENT_TEXT} printable "
-                "characters"
-            )
-    return constructor(**check_arguments(constructor, arguments, what))

@@ -13,13 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import soxr
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from asr.audio_array import AudioArray
 from asr.decoder import Hypothesis
-from asr.recognizer import Recognizer
+from asr.speech_model import LogProbs, SpeechModel, Waveform
 from asr.text import BLANK_ID
 from asr.transcript import Segment
 
@@ -43,35 +41,13 @@ class Decoding(Protocol):
 class Emissions(Protocol):
     """The network at work on a recording that comes."""
 
-    def push(self, samples: NDArray[np.float32]) -> Tensor: ...
-    def finish(self) -> Tensor: ...
+    def push(self, samples: Waveform) -> LogProbs: ...
+    def finish(self) -> LogProbs: ...
 
 
-def emissions_of(recognizer: Recognizer) -> Emissions:
+def emissions_of(recognizer: SpeechModel) -> Emissions:
     """Begin a recording: step by step where the model reads forwards, else in windows."""
     return Forwards(recognizer) if recognizer.is_live else Windows(recognizer)
-
-
-class _Blocks:
-    """Gathers samples to blocks of one size.
-
-    Args:
-        size: of a block [samples].
-        ahead: samples that must lie behind a block before it is given.
-    """
-
-    def __init__(self, size: int, ahead: int = 0) -> None:
-        self.size, self.ahead = size, ahead
-        self.waiting = np.zeros(0, np.float32)
-
-    def push(self, samples: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Take samples; return the blocks that are whole, each with what lies behind it."""
-        self.waiting = np.concatenate([self.waiting, samples])
-        blocks = []
-        while len(self.waiting) >= self.size + self.ahead:
-            blocks.append(self.waiting[: self.size + self.ahead])
-            self.waiting = self.waiting[self.size :]
-        return blocks
 
 
 class Forwards:
@@ -83,62 +59,55 @@ class Forwards:
         recognizer: of which `is_live` is true.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._of, model = recognizer, recognizer.model
-        step = model.subsampling_factor
-        self._block = max(1, round(FORWARDS_S / recognizer.features.frame_shift_s / step)) * step
-        # Fewer than a block's: its last window reaches beyond it.
-        self._samples = _Blocks(step * recognizer.features.hop_length)
-        self._features = recognizer.features.stream()
-        self._waiting = torch.zeros(0, recognizer.features.n_mels, device=recognizer.device)
-        self._state = model.begin()
-        self._num_frames = self._given = 0  # of features, and of output
-        self._skip = model.live_delay  # output frames of before the beginning
+    def __init__(self, recognizer: SpeechModel) -> None:
+        self._of, self._timing = recognizer, recognizer.timing
+        frame_s = self._timing.hop_length / self._timing.sample_rate
+        steps = max(1, round(FORWARDS_S / frame_s / self._timing.subsampling))
+        self._block = steps * self._timing.subsampling  # feature frames
+        self._waiting = np.zeros(self._timing.silence_before, np.float32)
+        self._state = recognizer.begin()
+        self._num_samples = self._num_frames = self._given = 0
+        self._skip = self._timing.live_delay  # output frames of before the beginning
 
-    @torch.inference_mode()
-    def push(self, samples: NDArray[np.float32]) -> Tensor:
+    def push(self, samples: Waveform) -> LogProbs:
         """Take the next samples `(n,)`, and return the next log-probabilities `(t, V)`."""
         parts = [self._nothing()]
-        needed = self._block + self._of.model.live_extra
-        for block in self._samples.push(samples):
-            self._add(self._features.push(torch.from_numpy(block).to(self._of.device)))
-            while len(self._waiting) >= needed:
-                parts.append(self._step(self._waiting[:needed], needed))
-                self._waiting = self._waiting[self._block :]
-        return torch.cat(parts)
+        self._num_samples += len(samples)
+        self._waiting = np.concatenate([self._waiting, samples])
+        needed = self._timing.window_length(self._block + self._timing.live_extra)
+        while len(self._waiting) >= needed:
+            parts.append(self._step(self._waiting[:needed], self._block + self._timing.live_extra))
+            self._waiting = self._waiting[self._block * self._timing.hop_length :]
+            self._num_frames += self._block
+        return np.concatenate(parts)
 
-    @torch.inference_mode()
-    def finish(self) -> Tensor:
+    def finish(self) -> LogProbs:
         """Return the last log-probabilities `(t, V)`."""
-        rest = torch.from_numpy(self._samples.waiting).to(self._of.device)
-        self._add(self._features.push(rest))
-        self._add(self._features.finish())
-        model, count = self._of.model, len(self._waiting)
-        total = int(model.output_length(torch.tensor(self._num_frames)))
-        if not self._num_frames:
-            return self._nothing()
-        step = model.subsampling_factor
+        timing = self._timing
+        left = timing.feature_count(self._num_samples) - self._num_frames
         # The delay's frames, once more for those that the lookahead still holds back.
-        new = (-(-count // step) + model.live_delay // model.upsampling) * step
-        padded = self._waiting.new_zeros(new + model.live_extra, self._waiting.shape[1])
-        padded[:count] = self._waiting
-        left = total - self._given
-        return (self._step(padded, count) if new else self._nothing())[:left]
+        steps = -(-left // timing.subsampling) + timing.live_delay // timing.upsampling
+        if not self._num_frames + left or not steps:
+            return self._nothing()
+        padded = np.zeros(
+            timing.window_length(steps * timing.subsampling + timing.live_extra), np.float32
+        )
+        rest = self._waiting[: len(padded)]
+        padded[: len(rest)] = rest
+        count = timing.output_count(self._num_samples) - self._given
+        return self._step(padded, left)[:count]
 
-    def _add(self, features: Tensor) -> None:
-        self._waiting = torch.cat([self._waiting, features])
-        self._num_frames += len(features)
-
-    def _step(self, features: Tensor, num_valid: int) -> Tensor:
-        valid = torch.tensor([num_valid], device=features.device)
-        log_probs, self._state = self._of.model.step(features[None], valid, self._state)
+    def _step(self, samples: Waveform, num_valid: int) -> LogProbs:
+        log_probs, self._state = self._of.step(
+            samples[None], np.array([num_valid], np.int64), self._state
+        )
         skipped = min(self._skip, log_probs.shape[1])
         self._skip -= skipped
         self._given += log_probs.shape[1] - skipped
         return log_probs[0, skipped:]
 
-    def _nothing(self) -> Tensor:
-        return self._waiting.new_zeros(0, self._of.model.vocab_size)
+    def _nothing(self) -> LogProbs:
+        return np.zeros((0, self._of.tokenizer.vocab_size), np.float32)
 
 
 class Windows:
@@ -151,40 +120,42 @@ class Windows:
         recognizer: the model.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._of = recognizer
+    def __init__(self, recognizer: SpeechModel) -> None:
+        self._of, timing = recognizer, recognizer.timing
         # Blocks and what lies before them begin on output frames.
-        self._step = recognizer.features.hop_length * recognizer.model.subsampling_factor
-        shift = self._step / recognizer.sample_rate
-        block, before, behind = (
+        self._step = timing.hop_length * timing.subsampling  # samples
+        shift = self._step / timing.sample_rate
+        self._block, self._before, self._behind = (
             max(1, round(seconds / shift)) * self._step
             for seconds in (WINDOW_S, BEFORE_S, BEHIND_S)
         )
-        self._samples, self._before = _Blocks(block, behind), before
-        self._past = np.zeros(0, np.float32)
+        self._past = self._waiting = np.zeros(0, np.float32)
         self._num_samples = self._given = 0
 
-    def push(self, samples: NDArray[np.float32]) -> Tensor:
+    def push(self, samples: Waveform) -> LogProbs:
         """Take the next samples `(n,)`, and return the next log-probabilities `(t, V)`."""
         self._num_samples += len(samples)
-        parts = [torch.zeros(0, self._of.model.vocab_size, device=self._of.device)]
-        for block in self._samples.push(samples):
-            parts.append(self._run(block, self._samples.size // self._step))
-            past = np.concatenate([self._past, block[: self._samples.size]])
+        self._waiting = np.concatenate([self._waiting, samples])
+        parts = [np.zeros((0, self._of.tokenizer.vocab_size), np.float32)]
+        while len(self._waiting) >= self._block + self._behind:
+            block = self._waiting[: self._block + self._behind]
+            parts.append(self._run(block, self._block // self._step))
+            past = np.concatenate([self._past, block[: self._block]])
             self._past = past[max(len(past) - self._before, 0) :]
-        return torch.cat(parts)
+            self._waiting = self._waiting[self._block :]
+        return np.concatenate(parts)
 
-    def finish(self) -> Tensor:
+    def finish(self) -> LogProbs:
         """Return the last log-probabilities `(t, V)`."""
-        left = int(self._of.output_length(torch.tensor(self._num_samples))) - self._given
+        left = self._of.timing.output_count(self._num_samples) - self._given
         if not left:
-            return torch.zeros(0, self._of.model.vocab_size, device=self._of.device)
-        return self._run(self._samples.waiting, -(-left // self._of.model.upsampling))[:left]
+            return np.zeros((0, self._of.tokenizer.vocab_size), np.float32)
+        return self._run(self._waiting, -(-left // self._of.timing.upsampling))[:left]
 
-    def _run(self, block: NDArray[np.float32], num_steps: int) -> Tensor:
+    def _run(self, block: Waveform, num_steps: int) -> LogProbs:
         """Run what is said in the first `num_steps` of a block."""
         window = np.concatenate([self._past, block])
-        up = self._of.model.upsampling
+        up = self._of.timing.upsampling
         log_probs, _ = self._of.log_probs([window])
         first = len(self._past) // self._step * up
         found = log_probs[0, first : first + num_steps * up]
@@ -219,7 +190,7 @@ class Stream:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: SpeechModel,
         begin: Callable[[int], Decoding],
         finish: Callable[[Sequence[Hypothesis], float, float], Segment],
         sample_rate: int | None = None,
@@ -291,9 +262,9 @@ class Stream:
         self._is_over = True
         return segments
 
-    def _hear(self, log_probs: Tensor) -> list[Segment]:
+    def _hear(self, log_probs: LogProbs) -> list[Segment]:
         """Take the next frames, one by one."""
-        rows = log_probs.detach().to("cpu", torch.float64).numpy()
+        rows = np.asarray(log_probs, np.float64)
         segments: list[Segment] = []
         pause, quiet = round(PAUSE_S / self._shift_s), round(QUIET_S / self._shift_s)
         for row in rows:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
 
-from torch import Tensor
-
 from asr.audio_array import AudioArray
 from asr.audio_file import Source
 from asr.decoder import Greedy, Hypothesis
@@ -27,7 +25,8 @@ from asr.emission import (
     total_duration,
 )
 from asr.model_file import load_model
-from asr.recognizer import Recognizer, choose_device
+from asr.recognizer import choose_device
+from asr.speech_model import Lengths, LogProbs, SpeechModel
 from asr.starter_model import decoder_file, model_path
 from asr.stream import Decoding, Stream
 from asr.text import word_spans
@@ -43,7 +42,7 @@ MAX_FILE_BYTES = 1 << 30  # of a file object: 1 GiB, 9 hours of 16-bit samples a
 class Decoder(Protocol):
     """Turns log-probabilities `(B, T, V)` and lengths `(B,)` into hypotheses, best first."""
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]: ...
+    def __call__(self, log_probs: LogProbs, lengths: Lengths) -> list[list[Hypothesis]]: ...
 
     def stream(self, vocab_size: int, max_frames: int) -> Decoding: ...
 
@@ -66,12 +65,12 @@ class Transcriber:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        recognizer: SpeechModel,
         decoder: Decoder | None = None,
         calibrate: Callable[[float], float] | None = None,
         detector: Detector | None = None,
     ) -> None:
-        self.recognizer = recognizer.eval()
+        self.recognizer = recognizer
         self.decoder = decoder or _usual_decoder(recognizer)
         self.calibrate = calibrate
         self.detector = detector
@@ -283,7 +282,9 @@ class Transcriber:
                 if segment.words:
                     segments.setdefault(piece.number, []).append(segment)
 
-    def _decode(self, pieces: Sequence[Piece], log_probs: Tensor, lengths: Tensor) -> list[Segment]:
+    def _decode(
+        self, pieces: Sequence[Piece], log_probs: LogProbs, lengths: Lengths
+    ) -> list[Segment]:
         """Make a segment of each piece."""
         segments = []
         for piece, hypotheses in zip(pieces, self.decoder(log_probs, lengths), strict=True):
@@ -340,7 +341,7 @@ class Transcriber:
         return "-".join(phones[each] for each in written) if phones else written
 
 
-def _usual_decoder(recognizer: Recognizer) -> Decoder:
+def _usual_decoder(recognizer: SpeechModel) -> Decoder:
     """Greedy; of a model of phones a beam search for the words of its lexicon."""
     if recognizer.lexicon is None:
         return Greedy()

@@ -125,7 +125,7 @@ def blanks(recognizer: Recognizer) -> Detector:
             first = max(0, start - around)
             log_probs, _ = recognizer.log_probs([waveform[first : start + size + around]])
             frame = recognizer.frame_shift_s * rate  # samples
-            for number in np.flatnonzero(log_probs[0, :, 0].exp().numpy() < 0.5):
+            for number in np.flatnonzero(np.exp(log_probs[0, :, 0]) < 0.5):
                 at = first + round(number * frame)
                 if start <= at < start + size:
                     end = min(len(waveform), round(at + frame) + label)

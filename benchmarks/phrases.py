@@ -48,8 +48,8 @@ def main() -> None:
             [load_utterance(utterance, recognizer.sample_rate)]
         )
         ((best, *_),) = decoder(log_probs, lengths)
-        own = float(log_probs[0].double().max(dim=1).values.sum())
-        shortfall = (own - best.score) / int(lengths)
+        own = float(log_probs[0].max(axis=1).sum(dtype=np.float64))
+        shortfall = (own - best.score) / int(lengths[0])
         shortfalls.append(shortfall if shortfall < IMPOSSIBLE else math.inf)
         found.append(" ".join(best.words or ()))
     is_phrase = np.array([text in phrases for text in texts])

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from asr.data.dataset import load_utterance
 from asr.data.manifest import read_manifest
@@ -33,7 +31,7 @@ LIKELY = 1e-3  # probability
 class Outcome(NamedTuple):
     """What a model made of utterances: log-probabilities `(T, V)`, and texts."""
 
-    log_probs: list[Tensor]
+    log_probs: list[np.ndarray]
     texts: list[str]
 
 
@@ -60,17 +58,17 @@ def main() -> None:
             found = outcome(file, waveforms)
         first = first or found
         pairs = list(zip(found.log_probs, first.log_probs, strict=True))
-        largest = max(float((one - other).abs().max()) for one, other in pairs)
+        largest = max(float(np.abs(one - other).max()) for one, other in pairs)
         likely = max(
-            float((one - other).abs()[other > np.log(LIKELY)].max()) for one, other in pairs
+            float(np.abs(one - other)[other > np.log(LIKELY)].max()) for one, other in pairs
         )
-        changed = torch.cat([one.argmax(1) != other.argmax(1) for one, other in pairs])
+        changed = np.concatenate([one.argmax(1) != other.argmax(1) for one, other in pairs])
         wer, cer = (
             count(references, found.texts).rate for count in (word_errors, character_errors)
         )
         print(
             f"{storage:9}{size:10,}{wer:9.2%}{cer:9.2%}{largest:9.4f}{likely:9.4f}"
-            f"{float(changed.float().mean()):9.3%}"
+            f"{changed.mean():9.3%}"
         )
 
 

@@ -394,20 +394,29 @@ def test_a_stream_has_the_features_of_the_whole(normalizer, setting):
     for num_samples in (0, 50, 199, 200, 2000, 8123):
         draws = torch.Generator().manual_seed(num_samples)
         waveform = torch.randn(num_samples, generator=draws)
-        stream, parts, place = model.stream(), [], 0
-        for size in (1, 79, 80, 500, 3000, 8123):
-            parts.append(stream.push(waveform[place : place + size]))
-            place += size
-        found = torch.cat([*parts, stream.finish()])
         expected, lengths = model(waveform[None], torch.tensor([num_samples]))
-        assert len(found) == lengths[0]
-        torch.testing.assert_close(found, expected[0], rtol=1e-5, atol=1e-5)
+        before = 100 if model.center else 0
+        padded = torch.nn.functional.pad(waveform, (before, 4000))
+        parts, state, first, again = [], None, 0, 2
+        for count in (1, 5, 30, 100):
+            end = (first + count + again - 1) * 80 + 200
+            features, state = model.step(padded[None, first * 80 : end], again, state)
+            parts.append(features[0, :count])
+            # What comes again is seen already.
+            torch.testing.assert_close(
+                features[0, count:][: max(lengths[0] - first - count, 0)],
+                expected[0, first + count :][:again], rtol=1e-5, atol=1e-5,
+            )  # fmt: skip
+            first += count
+        found = torch.cat(parts)[: lengths[0]]
+        torch.testing.assert_close(found, expected[0, : len(found)], rtol=1e-5, atol=1e-5)
+        assert len(found) == min(lengths[0], first)
 
 
 @pytest.mark.parametrize("setting", [{}, {"normalizer": "active", "remove_mean": False}])
 def test_what_needs_the_whole_has_no_stream(setting):
     with pytest.raises(ValueError, match="need the whole waveform, expected remove_mean=false"):
-        LogMel(8000, 12, **setting).stream()
+        LogMel(8000, 12, **setting).step(torch.zeros(1, 200), 0, None)
 
 
 # Settings

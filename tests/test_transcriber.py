@@ -192,8 +192,8 @@ def test_clips_shorter_than_a_window(features: dict[str, object], samples: int) 
 def test_dropout_is_off(waveforms: list[Waveform]) -> None:
     recognizer = recognizer_of().train()
     transcriber = Transcriber(recognizer)
-    assert not recognizer.training
     assert transcriber.transcribe(waveforms) == transcriber.transcribe(waveforms)
+    assert not recognizer.training
 
 
 def test_files_and_their_bytes_say_the_same(transcriber: Transcriber, tmp_path: Path) -> None:

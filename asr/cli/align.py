@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from asr.audio_file import Source
     from asr.data.manifest import Utterance
     from asr.finding import Finding
-    from asr.recognizer import Waveform
+    from asr.speech_model import Waveform
 
 FORMATS = ("ctm", "json", "textgrid", "srt", "vtt")
 OF_ALL = {"ctm": "alignments.ctm", "json": "alignments.jsonl"}  # one file for all utterances

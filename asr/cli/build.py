@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from asr.data.shards import StreamedSplits
     from asr.data.splits import Splits
-    from asr.recognizer import Part, Recognizer
+    from asr.model_spec import Part
+    from asr.recognizer import Recognizer
     from asr.trainer import Recipe, Trainer
 
 logger = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ def part(config: DictConfig, section: str) -> Part:
     Raises:
         ValueError: a `_target_` that is none of its classes, or an argument of another type.
     """
-    from asr.recognizer import Part
+    from asr.model_spec import Part
 
     arguments = plain(config, section)
     name = arguments.pop("_target_", None)
@@ -239,7 +240,8 @@ def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Rec
     import torch
 
     from asr.data.splits import Splits
-    from asr.recognizer import ModelSpec, Recognizer, lexicon_fields
+    from asr.model_spec import ModelSpec, lexicon_fields
+    from asr.recognizer import Recognizer
 
     torch.manual_seed(config.seed)
     lexicon = splits.lexicon if isinstance(splits, Splits) else None

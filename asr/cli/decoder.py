@@ -19,7 +19,7 @@ from asr.signatures import parameters_of
 from asr.starter_model import decoder_file, model_path
 
 if TYPE_CHECKING:
-    from asr.recognizer import Recognizer
+    from asr.speech_model import SpeechModel
 
 FROM_FILE, OF_MODEL = "from_file", "of_model"  # options of Hydra's group `decoder`
 DEFAULT = "greedy"  # where a command line names none; conf/evaluate.yaml has its own
@@ -203,6 +203,6 @@ def _store(name: str, settings: Mapping[str, Any]) -> None:
     ConfigStore.instance().store(name, settings, group="decoder")
 
 
-def for_model(settings: Mapping[str, Any], recognizer: Recognizer) -> Mapping[str, Any]:
+def for_model(settings: Mapping[str, Any], recognizer: SpeechModel) -> Mapping[str, Any]:
     """Give settings that a model can use: greedy makes no words of phones, a beam search does."""
     return _settings_of_conf("beam") if finds_no_words(settings, recognizer) else settings

@@ -189,8 +189,6 @@ def _rules(options: argparse.Namespace) -> Rules:
             TextNormalizer(), options.alphabet, options.sample_rate or SAMPLE_RATE,
             frames_of_features, required_frames, *limits,
         )  # fmt: skip
-    import torch
-
     from asr.aligner import MAX_SHORTFALL, Aligner
     from asr.data.dataset import load_utterance
 
@@ -198,7 +196,7 @@ def _rules(options: argparse.Namespace) -> Rules:
     recognizer = aligner.recognizer
 
     def frames_of_model(seconds: float) -> int:
-        return int(recognizer.output_length(torch.tensor(int(seconds * aligner.sample_rate))))
+        return recognizer.timing.output_count(int(seconds * aligner.sample_rate))
 
     def shortfall(utterance: Utterance, text: str) -> float:
         return aligner.align(load_utterance(utterance, aligner.sample_rate), text).shortfall

@@ -28,6 +28,7 @@ from asr.word import Character
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
     from asr.decoder import Hypothesis
+    from asr.features import LogMel
     from asr.report.clips import Clip
     from asr.report.evaluation import EvaluatedUtterance, Evaluation
     from asr.report.wording import Setting
@@ -161,14 +162,14 @@ def _evaluation(
         settings[f"decoder.{key}"] = value if is_plain else json.dumps(value, ensure_ascii=False)
     if own_decoder is not None:
         settings["decoder_file"] = str(own_decoder)
-    settings["device"] = str(recognizer.features.window.device)
+    settings["device"] = recognizer.runs_on
     if config.calibration:
         settings["calibration"] = str(config.calibration)
     return Evaluation(
         title=str(config.title),
         model=ModelDescription(
             name=str(config.model_file),
-            num_parameters=sum(p.numel() for p in recognizer.model.parameters()),
+            num_parameters=recognizer.num_parameters,
             training=training,
         ),
         manifest=str(config.manifest),
@@ -327,18 +328,27 @@ def make_clips(
     """
     sources = {each.id: each for each in utterances}
     chosen = listed(evaluation, listening.listen)
+    if not chosen:
+        return Clips({}, 0)
+    from asr.recognizer import build_features
+
+    features = build_features(transcriber.recognizer.spec)
 
     def clips() -> Iterator[Clip]:
         for each in track(chosen, "making the report", "clips"):
             reference = each.errors.reference
-            yield _clip(transcriber, sources[each.id], reference, listening.audio)
+            yield _clip(transcriber, features, sources[each.id], reference, listening.audio)
 
     made = list(within(clips(), listening.max_mb * 1e6))
     return Clips({clip.id: clip for clip in made}, len(chosen) - len(made))
 
 
 def _clip(
-    transcriber: Transcriber, utterance: Utterance, reference: str, audio_format: SoundFormat
+    transcriber: Transcriber,
+    features: LogMel,
+    utterance: Utterance,
+    reference: str,
+    audio_format: SoundFormat,
 ) -> Clip:
     """Make the sound, picture and CTC paths of an utterance."""
     import torch
@@ -348,13 +358,13 @@ def _clip(
 
     recognizer = transcriber.recognizer
     waveform = load_utterance(utterance, transcriber.sample_rate)
-    batch = torch.from_numpy(waveform)[None].to(recognizer.device)
-    num_samples = torch.tensor([len(waveform)], device=recognizer.device)
     with torch.inference_mode():
-        features, _ = recognizer.features.log_mel(batch, num_samples)
+        log_mel, _ = features.log_mel(
+            torch.from_numpy(waveform)[None], torch.tensor([len(waveform)])
+        )
     log_probs, lengths = recognizer.log_probs([waveform])
     hypothesis = transcriber.decoder(log_probs, lengths)[0][0]
-    frames = log_probs[0, : int(lengths)].cpu().numpy()
+    frames = log_probs[0, : lengths[0]]
 
     def path(name: str, labels: Hypothesis) -> CtcPath:
         spans = zip(labels.tokens, labels.starts, labels.ends, labels.log_probs, strict=True)
@@ -380,8 +390,8 @@ def _clip(
         utterance.id,
         waveform,
         transcriber.sample_rate,
-        features[0].cpu().numpy(),
-        recognizer.features.frame_shift_s,
+        log_mel[0].numpy(),
+        features.frame_shift_s,
         [expected, path("hypothesis", hypothesis)],
         audio_format,
     )

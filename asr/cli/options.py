@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import io
 import os
 import re
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-from asr.memory import is_out_of_memory
+from asr.memory import is_out_of_memory, release_memory
 from asr.untrusted import nearest, read_stream
 
 STDIN = "-"
@@ -137,11 +136,8 @@ def attempt(work: Callable[[], T], name: str) -> T | Exception:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    import torch
-
-    # Outside of `except`: the error holds every tensor of the pass that failed.
-    gc.collect()
-    torch.cuda.empty_cache()  # nothing, where no GPU is in use
+    # Outside of `except`: the error holds all that the pass that failed has made.
+    release_memory()
     return ValueError(f"{name}: memory ran out, expected a shorter recording, or more memory")
 
 

@@ -16,7 +16,7 @@ from asr.user_yaml import REFERENCE, read_yaml
 if TYPE_CHECKING:  # `asr runs` needs neither torch nor Hydra
     from omegaconf import DictConfig
 
-    from asr.recognizer import ModelSpec
+    from asr.model_spec import ModelSpec
     from asr.report.wording import Setting
 
 RECORD = Path(".hydra")  # in a run's folder

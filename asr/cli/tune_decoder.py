@@ -19,13 +19,12 @@ from asr.starter_model import model_path
 from asr.text import printable
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from asr.data.manifest import Utterance
     from asr.decoder import BeamSearch
     from asr.decoder.ngram import NgramModel
     from asr.metrics.error_rate import ErrorCounts
     from asr.report.plots import Trial
+    from asr.speech_model import LogProbs
     from asr.transcriber import Decoder, Transcriber
 
 TUNED_FILE, TRIALS_FILE, PICTURE_FILE = "decoder.yaml", "tuning.json", "tuning.png"
@@ -44,7 +43,7 @@ class DevUtterance:
         reference: its text by the model's rules.
     """
 
-    log_probs: Tensor
+    log_probs: LogProbs
     reference: str
 
 
@@ -154,16 +153,20 @@ class Search:
 
     def errors(self, decoder: Decoder) -> tuple[ErrorCounts, ErrorCounts]:
         """Count the word and character errors of a decoder, as `unit_errors` does."""
-        import torch
+        import numpy as np
 
         from asr.metrics.error_rate import unit_errors
+        from asr.threads import num_threads
 
         texts = [""] * len(self.references)
-        size = 2 * torch.get_num_threads()  # each of which decodes an utterance at a time
+        size = 2 * num_threads()  # each of which decodes an utterance at a time
         for start in range(0, len(self.order), size):
             part = self.log_probs[start : start + size]
-            padded = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
-            found = decoder(padded, torch.tensor([len(row) for row in part]))
+            lengths = np.array([len(row) for row in part])
+            padded = np.stack(
+                [np.pad(row, ((0, lengths.max() - len(row)), (0, 0))) for row in part]
+            )
+            found = decoder(padded, lengths)
             for number, hypotheses in zip(self.order[start:], found, strict=False):
                 texts[number] = self.transcriber.text_of(hypotheses[0])
         return unit_errors(self.references, texts, self.unit)
@@ -219,10 +222,10 @@ def emit(
         waveforms = [load_utterance(each, transcriber.sample_rate) for each in members]
         log_probs, lengths = transcriber.recognizer.log_probs(waveforms)
         for position, each, rows, length in zip(
-            batch, members, log_probs.cpu(), lengths.tolist(), strict=True
+            batch, members, log_probs, lengths.tolist(), strict=True
         ):
             text = transcriber.recognizer.text(each.text)
-            found[position] = DevUtterance(rows[:length].clone(), text)
+            found[position] = DevUtterance(rows[:length].copy(), text)
     return [found[position] for position in range(len(utterances))]
 
 

@@ -8,9 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from asr.decoder.greedy import Hypothesis
 from asr.decoder.hotword import NO_HOTWORDS, build_automaton, build_spoken_automaton
@@ -22,6 +20,7 @@ from asr.decoder.token_trie import NONE
 from asr.decoder.word_model import BROKEN_OFF, NO_WORDS, build_word_model
 from asr.lexicon import describe_missing
 from asr.text import CharTokenizer
+from asr.threads import num_threads
 
 # [nats a frame] Of a phrase that was said, and of other words: docs/results.md, "Phrases".
 MAX_SHORTFALL = 0.7
@@ -136,8 +135,10 @@ class BeamSearch:
                 hotwords, self.words, self.vocabulary, len(alphabet) + 1
             )
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        """Decode a batch, on as many threads as torch uses.
+    def __call__(
+        self, log_probs: NDArray[np.floating], lengths: NDArray[np.int64]
+    ) -> list[list[Hypothesis]]:
+        """Decode a batch, on as many threads as `num_threads` says.
 
         Args:
             log_probs: `(B, T, V)` [nats].
@@ -152,7 +153,7 @@ class BeamSearch:
                 possible; an alphabet that is not the model's.
         """
         utterances = utterances_of(log_probs, lengths, self.alphabet)
-        threads = min(torch.get_num_threads(), len(utterances))
+        threads = min(num_threads(), len(utterances))
         if threads < 2:
             return [self._decode(utterance) for utterance in utterances]
         with ThreadPoolExecutor(threads) as pool:
@@ -274,7 +275,9 @@ def check_beam(
             raise ValueError(f"{name} {value}, expected {expected}")
 
 
-def utterances_of(log_probs: Tensor, lengths: Tensor, alphabet: str) -> list[NDArray[np.float64]]:
+def utterances_of(
+    log_probs: NDArray[np.floating], lengths: NDArray[np.int64], alphabet: str
+) -> list[NDArray[np.float64]]:
     """Take the frames of each utterance out of a batch, without padding, `(T, V)` float64.
 
     Args:
@@ -291,7 +294,7 @@ def utterances_of(log_probs: Tensor, lengths: Tensor, alphabet: str) -> list[NDA
             f"log_probs of {log_probs.shape[-1]} labels, expected {len(alphabet) + 1}: the blank "
             "and the decoder's alphabet"
         )
-    rows = log_probs.detach().to("cpu", torch.float64).contiguous().numpy()
+    rows = np.ascontiguousarray(log_probs, np.float64)
     utterances = [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
     for number, utterance in enumerate(utterances):
         bad = np.isnan(utterance) | (utterance == np.inf)

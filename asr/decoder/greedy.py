@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from asr.text import BLANK_ID
 
@@ -43,7 +42,9 @@ class Greedy:
     (Graves et al., ICML 2006, best path decoding.)
     """
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+    def __call__(
+        self, log_probs: NDArray[np.floating], lengths: NDArray[np.int64]
+    ) -> list[list[Hypothesis]]:
         """Decode a batch.
 
         Args:
@@ -53,11 +54,13 @@ class Greedy:
         Returns:
             For each utterance its hypotheses, best first; greedy has one.
         """
-        best, labels = log_probs.max(dim=-1)
-        rows = zip(labels.tolist(), best.tolist(), lengths.tolist(), strict=True)
+        rows = np.asarray(log_probs)
+        labels = rows.argmax(axis=-1)
+        best = np.take_along_axis(rows, labels[..., None], axis=-1)[..., 0]
+        paths = zip(labels.tolist(), best.tolist(), lengths.tolist(), strict=True)
         return [
             [collapse(path[:length], scores[:length], math.fsum(scores[:length]))]
-            for path, scores, length in rows
+            for path, scores, length in paths
         ]
 
     def stream(self, vocab_size: int, max_frames: int) -> GreedyStream:

@@ -213,7 +213,7 @@ def decode(
     num_samples = torch.tensor([len(waveform)], device=device)
     features, lengths = recognizer.features(waveforms, num_samples)
     log_probs, log_prob_lengths = recognizer.model(features, lengths)
-    tokens = Greedy()(log_probs, log_prob_lengths)[0][0].tokens
+    tokens = Greedy()(log_probs.cpu().numpy(), log_prob_lengths.cpu().numpy())[0][0].tokens
     return Decoded(
         id=utterance.id,
         reference=recognizer.readable(utterance.text),

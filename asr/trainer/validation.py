@@ -107,7 +107,7 @@ def validate(
             losses = ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths)
             loss += float(losses.sum())
             characters += int(batch.token_lengths.sum())
-            decoded = Greedy()(log_probs, lengths)
+            decoded = Greedy()(log_probs.cpu().numpy(), lengths.cpu().numpy())
             for utterance, best in zip(batch.utterances, decoded, strict=True):
                 text = recognizer.tokenizer.decode(best[0].tokens)
                 samples.append(Sample(utterance.id, utterance.text, text))
