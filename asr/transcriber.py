@@ -19,6 +19,8 @@ from asr.emission import (
     Detector,
     End,
     Piece,
+    emissions,
+    like_length,
     read_pieces,
     run,
     silent,
@@ -211,6 +213,27 @@ class Transcriber:
         given = list(sources)
         for number, result in self._transcribe(given, channel, speakers, progress):
             yield given[number], result
+
+    def pieces(self, samples: AudioArray, number: int) -> Iterator[Piece | End]:
+        """Cut a recording in its pauses, one piece after the other, for `segments`.
+
+        Args:
+            samples: the recording.
+            number: of it, which its pieces bear.
+        """
+        return read_pieces(number, samples, self.sample_rate, detector=self.detector)
+
+    def segments(
+        self, pieces: Iterable[Piece]
+    ) -> Iterator[tuple[Sequence[Piece], Sequence[Segment] | ValueError]]:
+        """Transcribe pieces of any recordings together, none of which depends on the others.
+
+        Yields:
+            Pieces with a segment each, or one alone with what is wrong with it.
+        """
+        for batch in like_length(pieces, self.sample_rate):
+            if not isinstance(batch, End):
+                yield from emissions(self.recognizer, batch, self._decode)
 
     def stream(self, sample_rate: int | None = None) -> Stream:
         """Begin a recording that is heard while it comes: its words are known soon after them.

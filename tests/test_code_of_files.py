@@ -16,7 +16,7 @@ BUILTINS = {"eval", "exec", "compile", "__import__"}
 NAMES = {
     "instantiate", "get_object", "get_class", "get_method", "import_module", "find_spec",
     "spec_from_file_location", "run_path", "run_module", "Popen", "posix_spawn", "unsafe_load",
-    "full_load", "dlopen",
+    "full_load", "dlopen", "create_subprocess_exec", "create_subprocess_shell",
 }  # fmt: skip
 MODULES = {
     "pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "subprocess",

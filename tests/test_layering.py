@@ -98,6 +98,18 @@ ALLOWED: dict[str, set[str]] = {
         "model_file",
         "starter_model",
     },
+    "serve": {
+        "untrusted",
+        "word",
+        "audio_array",
+        "audio_file",
+        "audio",
+        "text",
+        "emission",
+        "transcript",
+        "stream",
+        "transcriber",
+    },
     "report": {"word", "finding", "atomic_file", "untrusted", "picture", "metrics"},
     "trainer": {
         "finding",

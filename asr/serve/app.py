@@ -1,0 +1,291 @@
+"""The server's routes: recordings as OpenAI's clients send them, live speech, and its state."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, WebSocket
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from asr.serve.access import OPEN_PATHS, Access, Keys
+from asr.serve.bounds import BodyBounds
+from asr.serve.metrics import CONTENT_TYPE
+from asr.serve.pages import Page
+from asr.serve.refusal import ErrorBody, Refusal
+from asr.serve.service import Service
+from asr.serve.streaming import live
+from asr.serve.transcription import (
+    Transcription,
+    TranscriptionRequest,
+    TranscriptionVerbose,
+    answer,
+    read_form,
+)
+
+TITLE = "asr"
+WHY = {
+    400: "what was sent is no request, or no audio",
+    401: "no API key, or an unknown one",
+    403: "a page of a foreign origin, or a foreign host",
+    404: "no such model",
+    408: "the body came too slowly",
+    413: "a body that is too large, or a recording that is too long",
+    429: "too many requests of this client are under way",
+    503: "too many requests are under way, or the server is shutting down",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class State(BaseModel):
+    """How the server is."""
+
+    status: Literal["ok", "ready"]
+
+
+class Model(BaseModel):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(BaseModel):
+    """The models that are served."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class About(BaseModel):
+    """The first model, for the page."""
+
+    model: str
+    sample_rate: int
+    is_live: bool
+    unit: Literal["word", "character"]
+    version: str
+
+
+def create_app(
+    service: Service, keys: Keys, origins: frozenset[str] = frozenset(), version: str = ""
+) -> FastAPI:
+    """Make the application of one process.
+
+    Args:
+        service: its models and bounds, started and closed with the application.
+        keys: that clients need; none for nobody needs one.
+        origins: of pages elsewhere that may ask.
+        version: of asr.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.close()
+
+    # Their documentation pages load programs from elsewhere.
+    app = FastAPI(
+        title=TITLE, version=version, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Speech to text, as OpenAI's clients ask for it.",
+    )  # fmt: skip
+    page = Page()
+    _add_errors(app)
+    _add_recordings(app, service)
+    _add_watching(app, service, version)
+
+    @app.websocket("/v1/stream")
+    async def stream(socket: WebSocket) -> None:
+        await live(socket, service)
+
+    @app.get("/{path:path}", include_in_schema=False)
+    async def file(request: Request) -> Response:
+        if not page.has(request.url.path):
+            raise Refusal(404, "no such path: /openapi.json lists those there are", "not_found")
+        return page.answer(request)
+
+    def is_open(path: str) -> bool:
+        return path in OPEN_PATHS or page.has(path)
+
+    app.add_middleware(Access, keys=keys, origins=origins, is_open=is_open)
+    app.add_middleware(BodyBounds, limits=service.limits)
+    app.add_middleware(Counted, service=service)
+    return app
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a route's errors."""
+    return {
+        status: {"model": ErrorBody, "description": WHY[status]}
+        | ({"headers": _RETRY} if status in (429, 503) else {})
+        for status in statuses
+    }
+
+
+_RETRY = {"Retry-After": {"description": "[s]", "schema": {"type": "integer"}, "required": True}}
+
+
+def _add_recordings(app: FastAPI, service: Service) -> None:
+    texts = {
+        "text/plain": {"schema": {"type": "string"}},
+        "text/vtt": {"schema": {"type": "string"}},
+    }
+    form = TranscriptionRequest.model_json_schema()
+
+    @app.post(
+        "/v1/audio/transcriptions", operation_id="transcribe", response_model=None,
+        responses={
+            200: {
+                "model": Transcription | TranscriptionVerbose, "content": texts,
+                "description": "the text, in the format that was asked for",
+            },
+            **_errors(400, 401, 403, 404, 408, 413, 429, 503),
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True, "content": {"multipart/form-data": {"schema": form}}
+            }
+        },
+    )  # fmt: skip
+    async def transcribe(request: Request) -> Response:
+        """Transcribe a recording, of any format that FFmpeg or libsndfile reads."""
+        client, wait_s = request.state.client, service.engine.wait_s
+        if not service.requests.has_room:  # told before anything is sent
+            with service.requests.one(client, wait_s):
+                raise AssertionError("there is no room")
+        form = await read_form(request)
+        try:
+            served = service.model(form.fields.model)
+            language = served.transcriber.recognizer.text.language
+            asked = form.fields.language
+            if asked and language and asked.lower() != language:
+                raise Refusal(
+                    400, f"language is {asked[:20]!r}, expected {language}: the model's",
+                    "invalid_value", "language",
+                )  # fmt: skip
+            with service.requests.one(client, wait_s):
+                service.metrics.queued.inc()
+                try:
+                    transcript = await service.transcribe(
+                        form.file.file, form.file.size or 0, served
+                    )
+                finally:
+                    service.metrics.queued.dec()
+        finally:
+            await form.file.close()
+        return answer(transcript, form.fields, language)
+
+    @app.get(
+        "/v1/models", operation_id="models", response_model=Models, responses=_errors(401, 403)
+    )
+    async def models() -> dict[str, Any]:
+        """List the models that are served."""
+        rows = [
+            {"id": name, "object": "model", "created": 0, "owned_by": TITLE}
+            for name in service.models
+        ]
+        return {"object": "list", "data": rows}
+
+
+def _add_watching(app: FastAPI, service: Service, version: str) -> None:
+    @app.get("/v1/about", operation_id="about", response_model=About, responses=_errors(401, 403))
+    async def about() -> dict[str, Any]:
+        """Tell of the first model what a page needs."""
+        recognizer = service.first.transcriber.recognizer
+        return {
+            "model": service.first.name,
+            "sample_rate": recognizer.sample_rate,
+            "is_live": recognizer.is_live,
+            "unit": recognizer.unit,
+            "version": version,
+        }
+
+    @app.get("/health", operation_id="health", response_model=State, responses=_errors(403))
+    async def health() -> dict[str, str]:
+        """Tell that the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/ready", operation_id="ready", response_model=State, responses=_errors(403, 503))
+    async def ready() -> dict[str, str]:
+        """Tell whether a request would be taken now."""
+        if not service.is_ready:
+            raise Refusal(
+                503, "too many requests are under way, or the server is shutting down",
+                "overloaded", retry_after_s=service.engine.wait_s,
+            )  # fmt: skip
+        return {"status": "ready"}
+
+    @app.get(
+        "/metrics", operation_id="metrics", response_model=None,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_errors(401, 403)
+        },
+    )  # fmt: skip
+    async def metrics() -> Response:
+        """Count what was done, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, refusal: Refusal) -> JSONResponse:
+        return refusal.response()
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        code = "method_not_allowed" if error.status_code == 405 else "invalid_request"
+        response = Refusal(error.status_code, str(error.detail), code).response()
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        return Refusal(500, "the server failed; its log says how", "server_error").response()
+
+
+class Counted:
+    """Counts each answer and writes a line of it to the log: never of what clients wrote.
+
+    Args:
+        app: that answers.
+        service: whose counts these are.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+        start = time.perf_counter()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                status = message["status"]
+            elif message["type"] == "websocket.close":
+                status = message.get("code", 1000)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            seconds = time.perf_counter() - start
+            # The path as the route has it: a path that a client thought up would be a new count.
+            route = getattr(scope.get("route"), "path", "other")
+            route = "page" if route == "/{path:path}" and status in (200, 304) else route
+            self._service.metrics.requests.labels(route, str(status)).inc()
+            self._service.metrics.request_seconds.labels(route).observe(seconds)
+            logger.info("%s %s %.3f s", route, status or "left", seconds)
