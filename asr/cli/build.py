@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from asr.data.shards import StreamedSplits
-    from asr.data.splits import Splits
+    from asr.data.splits import Splits, Start
     from asr.model_spec import Part
     from asr.recognizer import Recognizer
     from asr.trainer import Recipe, Trainer
@@ -255,12 +255,45 @@ def build_recognizer(config: DictConfig, splits: Splits | StreamedSplits) -> Rec
     return Recognizer(spec)
 
 
-def build_recipe(config: DictConfig, notice: Any) -> Recipe:
-    """Build all that `Trainer.fit` needs."""
+def start_file(init_from: str | None, run_dir: Path, is_resumed: bool) -> Path | None:
+    """Find the model that a training begins with, if it does with one.
+
+    Args:
+        init_from: a model file, a run's folder or a name; None for fresh weights.
+        run_dir: folder of the run.
+        is_resumed: the training has begun: its start is in the run's folder, as the file that it
+            came from may be gone.
+
+    Raises:
+        ValueError: a resume of a training that began with fresh weights.
+        OSError: missing.
+    """
+    if init_from is None:
+        return None
+    stored = run_dir / START_FILE
+    if not is_resumed:
+        return model_path(init_from)
+    if not stored.exists():
+        raise ValueError(
+            f"init_from={init_from}: {run_dir} has no {START_FILE}, so it began with fresh "
+            "weights, expected init_from=null to go on with it"
+        )
+    return stored
+
+
+def build_recipe(config: DictConfig, notice: Any, start: Path | None = None) -> Recipe:
+    """Build all that `Trainer.fit` needs, with fresh weights.
+
+    Args:
+        config: all settings.
+        notice: told in a line what is worth knowing of the data.
+        start: the model that the training begins with, whose characters or phones it keeps.
+    """
     from asr.data.splits import Splits
     from asr.trainer import Recipe
 
-    splits: Splits | StreamedSplits = construct(config, "data", notice=notice)
+    begin = {} if start is None else {"start": _written_by(start)}
+    splits: Splits | StreamedSplits = construct(config, "data", notice=notice, **begin)
     if isinstance(splits, Splits) and config.data.limit is None:  # not of a trial of a few
         for remark in splits.remarks():
             notice(remark)
@@ -273,43 +306,44 @@ def build_recipe(config: DictConfig, notice: Any) -> Recipe:
     )
 
 
-def start_recipe(recipe: Recipe, init_from: str | None, run_dir: Path, is_resumed: bool) -> Recipe:
-    """Give a recipe the weights of `init_from`, if there is one.
+def _written_by(model_file: Path) -> Start:
+    from asr.data.splits import Start
+    from asr.model_file import load_model
 
-    The model that the training starts with is put into the run's folder: a resume needs the
-    architecture, and finds it there when the file that it came from is gone.
+    recognizer, _ = load_model(model_file)
+    return Start(recognizer.tokenizer.alphabet, recognizer.lexicon)
+
+
+def start_recipe(recipe: Recipe, start: Path | None, run_dir: Path, is_resumed: bool) -> Recipe:
+    """Give a recipe the weights of a model, if there is one.
+
+    The model that the training starts with is put into the run's folder, where a resume finds it.
 
     Args:
         recipe: as the settings ask for it, with fresh weights.
-        init_from: a model file, a run's folder or a name; None keeps the fresh weights.
+        start: of `start_file`; None keeps the fresh weights.
         run_dir: folder of the run.
-        is_resumed: start from the model in the run's folder.
+        is_resumed: the training has begun.
 
     Raises:
-        ValueError: not a model file, or a resume of a training that began with fresh weights.
+        ValueError: not a model file.
         OSError: missing or unreadable.
     """
     from asr.model_file import origin_of, save_model, transfer_model
 
     stored = run_dir / START_FILE
     writes = os.environ.get("RANK", "0") == "0" and not is_resumed
-    if init_from is None:
+    if start is None:
         if writes:
             stored.unlink(missing_ok=True)  # of a training that is overwritten
         return recipe
-    if is_resumed and not stored.exists():
-        raise ValueError(
-            f"init_from={init_from}: {run_dir} has no {START_FILE}, so it began with fresh "
-            "weights, expected init_from=null to go on with it"
-        )
-    path = stored if is_resumed else model_path(init_from)
-    transfer = transfer_model(path, recipe.recognizer.spec)
-    origin = transfer.training if is_resumed else origin_of(path)
-    if path.name == MODEL:  # which all that come with asr are called
-        origin = {**origin, "init_from": f"{path.parent.name}/{MODEL}"}
+    transfer = transfer_model(start, recipe.recognizer.spec)
+    origin = transfer.training if is_resumed else origin_of(start)
+    if start.name == MODEL:  # which all that come with asr are called
+        origin = {**origin, "init_from": f"{start.parent.name}/{MODEL}"}
     if writes:
         save_model(stored, transfer.recognizer, origin)
-        logger.info("start: %s", path)
+        logger.info("start: %s", start)
         for note in transfer.notes:
             logger.info("%s", note)
     return replace(recipe, recognizer=transfer.recognizer, start=origin)

@@ -136,7 +136,7 @@ def _told_in(run_dir: Path, is_first: bool) -> Iterator[None]:
 @tell_parent()
 def _train(config: DictConfig, run_dir: Path) -> None:
     # Imported here: `asr train --help` and completion need no torch.
-    from asr.cli.build import build_recipe, build_trainer, start_recipe
+    from asr.cli.build import build_recipe, build_trainer, start_file, start_recipe
     from asr.cli.record import deciding_settings
     from asr.trainer.checkpoint import BEST_FILE
     from asr.trainer.distributed import Stopped
@@ -148,8 +148,9 @@ def _train(config: DictConfig, run_dir: Path) -> None:
         logging.getLogger("asr.data.workers").setLevel(logging.WARNING)  # what only this one knows
     resume = _is_resumed(config, run_dir)
     trainer = build_trainer(config)
-    recipe = build_recipe(config, logger.warning)
-    recipe = start_recipe(recipe, config.init_from, run_dir, resume)
+    start = start_file(config.init_from, run_dir, resume)
+    recipe = build_recipe(config, logger.warning, start)
+    recipe = start_recipe(recipe, start, run_dir, resume)
     settings = deciding_settings(config, recipe.recognizer.spec)
     ready = (lambda: None) if rank else partial(write_record, run_dir, config)
     try:

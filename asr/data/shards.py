@@ -26,7 +26,7 @@ from asr.data.shar import (
     summarise,
     write_index,
 )
-from asr.data.splits import agreed_rules, prepared_rules, read_dev, seconds
+from asr.data.splits import Start, agreed_rules, prepared_rules, read_dev, seconds
 from asr.finding import Finding
 from asr.text import AUTO, CharTokenizer, TextNormalizer, unit_of
 from asr.untrusted import record
@@ -66,6 +66,7 @@ def load_shar(
     max_duration_s: float = 40.0,
     shards_per_window: int = 1,
     limit: int | None = None,
+    start: Start | None = None,
     notice: Callable[[str], None] = print,
 ) -> StreamedSplits:
     """Open a folder of shards to train on, and read the manifests to validate on.
@@ -74,11 +75,13 @@ def load_shar(
         train: folder of Shar shards, or its URL.
         dev: manifest or manifests to validate on.
         text: rules that make every transcript comparable; applied to both.
-        alphabet: characters of the model; None takes those of all texts of the shards.
+        alphabet: characters of the model; None takes those of all texts of the shards, and of the
+            start.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         shards_per_window: shards that a rank holds in memory for a window.
         limit: use only so many utterances of each split, the first ones; None uses all.
+        start: of the model that the training begins with, if it does with one.
         notice: told in a line where all cuts had to be read.
 
     Raises:
@@ -95,7 +98,10 @@ def load_shar(
     index = open_index(folder, text, notice, need_characters=alphabet is None)
     if not index.utterances:
         raise ValueError(f"{folder}: no utterance in {len(index.shards)} shards, expected some")
-    tokenizer = CharTokenizer(sorted(index.characters) if alphabet is None else alphabet)
+    if alphabet is None:
+        alphabet = "".join(sorted(index.characters))
+        alphabet = alphabet if start is None else start.beside(alphabet)
+    tokenizer = CharTokenizer(alphabet)
     dev_split = read_dev(dev, text, tokenizer, limit)
     source = SharSource(
         folder, index, text, min_duration_s, max_duration_s, shards_per_window, limit

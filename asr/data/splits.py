@@ -29,6 +29,7 @@ SPLITS = ("train", "dev", "test")  # of a prepared corpus
 RECORD_FILE = "corpus.json"  # beside the manifests of a prepared corpus
 MAX_RECORD_BYTES = 1 << 24  # 16 MiB; the alphabet of Chinese takes 20 kB
 SPLIT_BY = ("auto", "speaker", "utterance")
+OF_START = "auto"  # the lexicon of the model that a training begins with
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,37 @@ class Splits:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Start:
+    """What the model that a training begins with writes.
+
+    Attributes:
+        alphabet: its characters.
+        lexicon: by which they are phones; None where they are not.
+    """
+
+    alphabet: str
+    lexicon: Lexicon | None
+
+    def beside(self, characters: str) -> str:
+        """Characters with those that the model writes: it forgets none."""
+        own = "" if self.lexicon is not None else self.alphabet
+        return "".join(sorted({*characters, *own}))
+
+
 def load_splits(
     train: str | Sequence[str],
     dev: str | Sequence[str] | None,
     text: TextNormalizer,
     alphabet: str | None = None,
-    lexicon: str | None = None,
+    lexicon: str | None = OF_START,
     min_duration_s: float = 0.1,
     max_duration_s: float = 40.0,
     limit: int | None = None,
     folds: int = 0,
     fold: int = 0,
     fold_seed: int = 0,
+    start: Start | None = None,
     notice: Callable[[str], None] = print,
 ) -> Splits:
     """Read the manifests of a training.
@@ -94,11 +114,12 @@ def load_splits(
         dev: manifest or manifests to validate on; None with `folds`.
         text: rules that make every transcript comparable; applied to both. The default ones give
             way to those that the manifests were prepared with.
-        alphabet: characters of the model; None takes those of the training texts. With `folds` it
-            takes those of all texts, dev's too: else models of different folds would have different
-            sizes and a fold with a rare character could not be validated on.
+        alphabet: characters of the model; None takes those of the training texts, and of the start.
+            With `folds` it takes those of all texts, dev's too: else models of different folds
+            would have different sizes and a fold with a rare character could not be validated on.
         lexicon: a file of words and their phones (`read_lexicon`), which the model then writes
             instead of characters. Texts with words that it has not are left out, of dev too.
+            OF_START takes that of the start, where it has one and no alphabet is given; None none.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         limit: use only so many utterances of each split, the first ones; None uses all.
@@ -106,6 +127,7 @@ def load_splits(
             on one of them (`cut_fold`); 0 does not.
         fold: the one to validate on, from 0.
         fold_seed: decides between speakers of equal duration.
+        start: of the model that the training begins with, if it does with one.
         notice: told in a line how much was left out.
 
     Returns:
@@ -122,24 +144,21 @@ def load_splits(
     _check_fold(folds, fold, dev)
     manifests = [*_paths(train), *_paths(dev or ())]
     text = agreed_rules([(path.parent, prepared_rules(path)) for path in manifests], text, notice)
-    said: Lexicon | None = None
-    if lexicon is not None:
-        if alphabet is not None:
-            raise ValueError("data.alphabet and data.lexicon, expected one of them")
-        said = read_lexicon(lexicon).under(text)
+    said = _lexicon(lexicon, alphabet, start, text)
+    if said is not None:
         alphabet, text = said.alphabet, replace(text, unit=WORD)
     rows = _spoken(sift(_read(train, text), check_text), said)
     dev_utterances: tuple[Utterance, ...] = ()
     if folds:
         # Before the cut: the folds and their alphabet are the same, whichever is dev.
-        rows, tokenizer = _writable(rows, alphabet)
+        rows, tokenizer = _writable(rows, alphabet, start)
         dev_utterances = cut_fold(utterances(rows), folds, fold, fold_seed, notice).dev
         held_out = {utterance.id for utterance in dev_utterances}
         rows = [row for row in rows if isinstance(row, Finding) or row.id not in held_out]
     rows = sift(rows, lambda u: check_duration(u, seconds(u), min_duration_s, max_duration_s))
     _check_some_left(rows)
     if not folds:
-        rows, tokenizer = _writable(rows, alphabet)
+        rows, tokenizer = _writable(rows, alphabet, start)
     rows = _first(rows, limit)
     left_out = tuple(findings(rows))
     if left_out:
@@ -211,6 +230,19 @@ def _read(manifests: str | Sequence[str], text: TextNormalizer) -> list[Row]:
     return [with_duration(row) if isinstance(row, Utterance) else row for row in rows]
 
 
+def _lexicon(
+    lexicon: str | None, alphabet: str | None, start: Start | None, text: TextNormalizer
+) -> Lexicon | None:
+    """The lexicon that a training asks for, its words as the rules write them."""
+    if lexicon == OF_START:
+        return start.lexicon if start is not None and alphabet is None else None
+    if lexicon is None:
+        return None
+    if alphabet is not None:
+        raise ValueError("data.alphabet and data.lexicon, expected one of them")
+    return read_lexicon(lexicon).under(text)
+
+
 def _spoken(rows: Sequence[Row], lexicon: Lexicon | None) -> list[Row]:
     """The rows with their texts as they are said, where a lexicon says how."""
     if lexicon is None:
@@ -225,11 +257,15 @@ def _paths(manifests: str | Sequence[str]) -> list[Path]:
     return [Path(manifests)] if isinstance(manifests, str) else [Path(path) for path in manifests]
 
 
-def _writable(rows: Sequence[Row], alphabet: str | None) -> tuple[list[Row], CharTokenizer]:
+def _writable(
+    rows: Sequence[Row], alphabet: str | None, start: Start | None
+) -> tuple[list[Row], CharTokenizer]:
     """The rows that the alphabet can write; without one, that of all their characters."""
     _check_some_left(rows)
-    texts = [each.text for each in utterances(rows)]
-    tokenizer = CharTokenizer.from_texts(texts) if alphabet is None else CharTokenizer(alphabet)
+    if alphabet is None:
+        alphabet = CharTokenizer.from_texts(each.text for each in utterances(rows)).alphabet
+        alphabet = alphabet if start is None else start.beside(alphabet)
+    tokenizer = CharTokenizer(alphabet)
     kept = sift(rows, lambda u: check_characters(u, tokenizer))
     _check_some_left(kept)
     return kept, tokenizer

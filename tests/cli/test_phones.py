@@ -166,6 +166,25 @@ def test_a_start_keeps_phones_by_name(
     assert "reference  TB | TB TA" in log
 
 
+def test_a_start_brings_its_lexicon(model: str, spoken: Path, tmp_path: Path) -> None:
+    manifest = spoken / "train.jsonl"
+
+    def log_of(name: str, *words: str) -> str:
+        status = main(
+            ["train", *TINY, f"data.train={manifest}", f"data.dev={manifest}", f"name={name}",
+             f"paths.run_dir={tmp_path}", f"init_from={model}", "trainer.max_epochs=1",
+             "trainer.max_left_out=0.2", *words]
+        )  # fmt: skip
+        assert status == 0
+        return (tmp_path / "train" / name / "train.log").read_text()
+
+    own = log_of("own")
+    assert "phones: 4 kept ('  TB TC TA'), none added, none dropped" in own
+    assert "reference  TB | TB TA" in own
+    assert "added ('" in log_of("characters", "data.lexicon=null")
+    assert main(["train", f"resume={tmp_path}/train/own", "trainer.max_epochs=2"]) == 0
+
+
 def test_alphabet_and_lexicon_are_one_too_many(spoken: Path, fails: Callable[..., str]) -> None:
     manifest = spoken / "train.jsonl"
     assert "data.alphabet and data.lexicon, expected one of them" in fails(

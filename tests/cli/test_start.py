@@ -70,11 +70,22 @@ def test_a_new_character_is_learnt_and_the_others_are_known(
     )
     assert main(arguments(renamed, tmp_path, "d", f"init_from={model_file}", *few)) == 0
     folder = tmp_path / "train" / "d"
-    assert load_model(folder / "best.safetensors")[1]["dev_wer"] == 0.0
+    recognizer, training = load_model(folder / "best.safetensors")
+    assert training["dev_wer"] == 0.0
+    assert recognizer.tokenizer.alphabet == " abcd"
     assert (
-        "characters: 3 kept (' ab'), 1 added ('d'), 1 dropped ('c')"
+        "characters: 4 kept (' abc'), 1 added ('d'), none dropped"
         in (folder / "train.log").read_text()
     )
+
+
+def test_characters_that_are_given_are_all_there_are(
+    renamed: Path, model_file: Path, tmp_path: Path
+) -> None:
+    given = (f"init_from={model_file}", "data.alphabet=' abd'", *STILL)
+    assert main(arguments(renamed, tmp_path, "given", *given)) == 0
+    log = (tmp_path / "train" / "given" / "train.log").read_text()
+    assert "characters: 3 kept (' ab'), 1 added ('d'), 1 dropped ('c')" in log
 
 
 def test_a_resume_needs_the_file_no_more(renamed: Path, model_file: Path, tmp_path: Path) -> None:
