@@ -98,6 +98,7 @@ ALLOWED: dict[str, set[str]] = {
         "model_file",
         "starter_model",
     },
+    "pseudo_labels": {"data", "report", "transcript"},
     "serve": {
         "untrusted",
         "word",
@@ -109,6 +110,7 @@ ALLOWED: dict[str, set[str]] = {
         "transcript",
         "stream",
         "transcriber",
+        "pseudo_labels",
     },
     "report": {"word", "finding", "atomic_file", "untrusted", "picture", "metrics"},
     "trainer": {

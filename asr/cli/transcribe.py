@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
         return listen(transcriber, options)
     labels = None
     if options.format == "manifest":
-        from asr.cli.pseudo_labels import PseudoLabels
+        from asr.pseudo_labels import PseudoLabels
 
         labels = PseudoLabels(options.min_confidence or 0.0, bool(options.speakers))
     failures = 0

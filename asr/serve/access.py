@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -9,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,6 +22,7 @@ MIN_KEY_CHARACTERS = 16
 MAX_KEY_CHARACTERS = 512
 MAX_KEYS_BYTES = 1 << 20
 PRINTABLE = re.compile(r"[!-~]+")  # what a header may hold as one word
+PROTOCOL, KEY_PROTOCOL = "asr", "key."  # of WebSockets: what is spoken, and what a key begins with
 BAD_KEY_CODE = 1008  # of WebSockets: policy violation
 
 # What nobody needs a key for: whether the process lives, what it offers, and the page's files.
@@ -169,7 +171,7 @@ class Access:
         # A page in a browser is told nothing of a handshake that fails: only codes of what was
         # accepted.
         await receive()
-        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept", "subprotocol": spoken_with(scope)})
         message = json.dumps({"type": "error", "message": str(refusal)})
         await send({"type": "websocket.send", "text": message})
         await send({"type": "websocket.close", "code": BAD_KEY_CODE, "reason": "API key"})
@@ -187,14 +189,29 @@ class Access:
 
 
 def _key_of(scope: Scope, headers: Mapping[str, str]) -> str | None:
-    """The key that a client sends; a page cannot give a WebSocket headers, so that has a query."""
+    """The key that a client sends.
+
+    A page cannot give a WebSocket headers, and what stands in an address is written to logs; so it
+    sends a subprotocol, `key.` and the key in base64 of addresses.
+    """
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key:
         return key.strip(" ")
     if scope["type"] == "websocket" and not scheme:
-        given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100).get("key", [])
-        return given[0] if len(given) == 1 else None
+        offered = scope.get("subprotocols", ())
+        try:
+            (coded,) = [
+                each.removeprefix(KEY_PROTOCOL) for each in offered if each.startswith(KEY_PROTOCOL)
+            ]
+            return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode("ascii")
+        except ValueError:
+            return None
     return None
+
+
+def spoken_with(scope: Scope) -> str | None:
+    """The subprotocol for the answer to a client: a browser wants one of those that it offered."""
+    return PROTOCOL if PROTOCOL in scope.get("subprotocols", ()) else None
 
 
 def _without_port(host: str) -> str:

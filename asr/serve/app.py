@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -11,11 +12,12 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request, WebSocket
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asr.serve.access import OPEN_PATHS, Access, Keys
 from asr.serve.bounds import BodyBounds
+from asr.serve.correction import Correction, read_correction
 from asr.serve.metrics import CONTENT_TYPE
 from asr.serve.pages import Page
 from asr.serve.refusal import ErrorBody, Refusal
@@ -184,6 +186,27 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
         finally:
             await form.file.close()
         return answer(transcript, form.fields, language)
+
+    @app.post(
+        "/v1/format", operation_id="write", response_model=None,
+        responses={
+            200: {
+                "content": {"text/plain": {"schema": {"type": "string"}}},
+                "description": "the file",
+            },
+            **_errors(400, 401, 403, 408, 413, 503),
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": Correction.model_json_schema()}},
+            }
+        },
+    )  # fmt: skip
+    async def write(request: Request) -> Response:
+        """Write words that were corrected to a file: text, subtitles, JSON, or a manifest."""
+        correction = await read_correction(request)
+        return PlainTextResponse(await asyncio.to_thread(correction.written))
 
     @app.get(
         "/v1/models", operation_id="models", response_model=Models, responses=_errors(401, 403)

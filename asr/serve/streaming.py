@@ -12,6 +12,7 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.audio_file import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from asr.serve.access import spoken_with
 from asr.serve.refusal import Refusal
 from asr.serve.service import Served, Service
 from asr.stream import Stream
@@ -45,7 +46,7 @@ async def live(socket: WebSocket, service: Service) -> None:
         socket: not accepted yet.
         service: the server's models and what it takes.
     """
-    await socket.accept()
+    await socket.accept(subprotocol=spoken_with(socket.scope))
     try:
         try:
             if service.is_ending.is_set():

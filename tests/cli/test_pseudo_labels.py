@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from asr.cli.main import main
-from asr.cli.pseudo_labels import PseudoLabels
+from asr.pseudo_labels import PseudoLabels
 from asr.transcriber import Transcriber
 from asr.transcript import Segment, Transcript
 from asr.word import Word

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from dataclasses import replace
 
@@ -16,6 +14,7 @@ from asr.report.comparison import compare_evaluations
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
 from asr.report.html import render_comparison, render_evaluation
 from asr.word import Character
+from tests.chromium import launched
 from tests.report.reading import PAYLOADS
 
 pytestmark = pytest.mark.browser
@@ -25,16 +24,8 @@ WIDTHS = (360, 768, 1440)  # [CSS px]
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = os.environ.get("ASR_CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium on PATH, and ASR_CHROMIUM names none")
-    with playwright.sync_playwright() as running:
-        # A container's root cannot have the sandbox, and the pages are our own.
-        arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = running.chromium.launch(executable_path=path, args=arguments)
+    with launched("--autoplay-policy=no-user-gesture-required") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
