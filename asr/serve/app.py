@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request, WebSocket
 from pydantic import BaseModel
@@ -20,7 +20,7 @@ from asr.serve.bounds import BodyBounds
 from asr.serve.correction import Correction, read_correction
 from asr.serve.metrics import CONTENT_TYPE
 from asr.serve.pages import Page
-from asr.serve.refusal import ErrorBody, Refusal
+from asr.serve.refusal import LEFT, ErrorBody, Refusal
 from asr.serve.service import Service
 from asr.serve.streaming import live
 from asr.serve.transcription import (
@@ -32,6 +32,7 @@ from asr.serve.transcription import (
 )
 
 TITLE = "asr"
+T = TypeVar("T")
 WHY = {
     400: "what was sent is no request, or no audio",
     401: "no API key, or an unknown one",
@@ -166,7 +167,8 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
             with service.requests.one(client, wait_s):
                 raise AssertionError("there is no room")
         form = await read_form(request)
-        try:
+        with ExitStack() as closing:
+            closing.callback(form.file.file.close)
             served = service.model(form.fields.model)
             language = served.transcriber.recognizer.text.language
             asked = form.fields.language
@@ -175,16 +177,10 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
                     400, f"language is {asked[:20]!r}, expected {language}: the model's",
                     "invalid_value", "language",
                 )  # fmt: skip
-            with service.requests.one(client, wait_s):
-                service.metrics.queued.inc()
-                try:
-                    transcript = await service.transcribe(
-                        form.file.file, form.file.size or 0, served
-                    )
-                finally:
-                    service.metrics.queued.dec()
-        finally:
-            await form.file.close()
+            with service.requests.one(client, wait_s), service.metrics.queued.track_inprogress():
+                closing.pop_all()  # who decodes it closes it
+                work = service.transcribe(form.file.file, form.file.size or 0, served)
+                transcript = await _unless_left(request, work)
         return answer(transcript, form.fields, language)
 
     @app.post(
@@ -218,6 +214,20 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
             for name in service.models
         ]
         return {"object": "list", "data": rows}
+
+
+async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work for as long as the client waits for it."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(request.receive())  # nothing but its end is left to come
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refusal(LEFT, "the client left", "left")
+        return working.result()
+    finally:
+        for each in (working, leaving):
+            each.cancel()
 
 
 def _add_watching(app: FastAPI, service: Service, version: str) -> None:

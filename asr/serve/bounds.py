@@ -14,8 +14,8 @@ from asr.serve.access import refuse
 from asr.serve.limits import Limits
 from asr.serve.refusal import Refusal
 
-LINGER_S = 1.0  # [s] in which a client that is refused may still send, so that it reads why
-LINGER_BYTES = 1 << 22
+LINGER_S = 2.0  # [s] in which a client that is refused may still send, so that it reads why
+LINGER_BYTES = 1 << 24
 RETRY_S = 1  # [s] after which a client that has too much under way may ask again
 
 

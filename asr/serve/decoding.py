@@ -54,6 +54,7 @@ class Decoders:
         self._count, self._limits, self._metrics = count, limits, metrics
         self._idle: asyncio.Queue[_Child | None] = asyncio.Queue()
         self._children: set[_Child] = set()
+        self._work: set[asyncio.Future[NDArray[np.float32]]] = set()
 
     async def start(self) -> None:
         """Start the processes."""
@@ -69,14 +70,29 @@ class Decoders:
         """Decode a file, as `asr.audio.stream_audio` does.
 
         Args:
-            file: read from its beginning.
+            file: read from its beginning, and closed once it is not needed.
             num_bytes: of it.
             sample_rate: of the samples [Hz].
 
         Raises:
             Refusal: no audio, damaged, too long, or more than the limits allow.
         """
-        child = await self._idle.get()
+        try:
+            child = await self._idle.get()
+        except BaseException:
+            file.close()
+            raise
+        # A process that is in the middle of a file is not to be ended because a client has left: to
+        # start another one takes longer than the file.
+        work = asyncio.ensure_future(self._decode(child, file, num_bytes, sample_rate))
+        self._work.add(work)
+        work.add_done_callback(self._work.discard)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(work)
+
+    async def _decode(
+        self, child: _Child | None, file: BinaryIO, num_bytes: int, sample_rate: int
+    ) -> NDArray[np.float32]:
         is_whole = False
         try:
             if child is None:
@@ -97,11 +113,11 @@ class Decoders:
                 "invalid_audio", "file",
             ) from error  # fmt: skip
         finally:
-            # Also where the request was given up: what the process still sends is no answer.
+            file.close()
             if child is not None and is_whole and child.num_files < FILES_OF_ONE:
                 self._idle.put_nowait(child)
             else:
-                self._idle.put_nowait(None)
+                self._idle.put_nowait(None)  # another one is started when it is needed
                 if child is not None:
                     await self._end(child)
 

@@ -142,7 +142,8 @@ class Engine:
                 self._turn()
 
     def _run_urgent(self) -> None:
-        while self._urgent:
+        """Do what streams ask for now; one of each, so that recordings have their turn, too."""
+        for _ in range(len(self._urgent)):
             self._urgent.popleft()()
 
     def _turn(self) -> None:

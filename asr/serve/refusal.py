@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
+LEFT = 499  # the status of what nobody reads, for counts and the log alone
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from types import FrameType
@@ -14,15 +15,16 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from asr.serve.limits import Limits
 from asr.serve.service import Service
 
 MAX_HEAD_BYTES = 1 << 16  # of a request's line and headers
+MAX_PIPELINED = 8  # requests that are sent before the answer to the one before
 KEEP_ALIVE_S = 5  # [s] that a connection waits for another request
-PING_S = 10.0  # [s] between questions whether a client of a WebSocket is there; and for its answer
-TOLD_S = 0.2  # [s] in which live streams are told that the server ends
+TOLD_S = 5.0  # [s] in which live streams are told that the server ends
 BACKLOG = 1024  # connections that the kernel holds while nobody takes them
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
@@ -77,8 +79,10 @@ def serve(
     limits = service.limits
     config = uvicorn.Config(
         app, http=_timed(limits, service), ws="websockets-sansio",
-        ws_max_size=round(limits.message_kb * 1000), ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
+        ws_max_size=round(limits.message_kb * 1000),
+        # A client whose samples wait is not read, and neither are its answers to pings; one that
+        # is gone is found by its silence.
+        ws_ping_interval=None, ws_ping_timeout=None,
         ws_per_message_deflate=False,  # a packed message may hold a thousand times its size
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=round(limits.shutdown_s),
         backlog=BACKLOG, log_config=None,
@@ -107,8 +111,15 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()  # no new connections
         self._service.is_ending.set()
-        await asyncio.sleep(TOLD_S)
+        # uvicorn would end the streams itself, before their clients have read why.
+        until = time.monotonic() + TOLD_S
+        while time.monotonic() < until and any(
+            isinstance(each, WebSocketsSansIOProtocol) for each in self.server_state.connections
+        ):
+            await asyncio.sleep(0.05)
         await super().shutdown(sockets)
 
 
@@ -154,6 +165,9 @@ def _timed(limits: Limits, service: Service) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._is_waiting = False
             self._stop()
+            if len(self.pipeline) >= MAX_PIPELINED:
+                self.transport.abort()
+                return
             super().on_headers_complete()
 
         def on_response_complete(self) -> None:

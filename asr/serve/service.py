@@ -89,7 +89,7 @@ class Service:
         """Transcribe a file.
 
         Args:
-            file: read from its beginning.
+            file: read from its beginning, and closed.
             num_bytes: of it.
             served: the model.
 

@@ -51,12 +51,11 @@ async def live(socket: WebSocket, service: Service) -> None:
         try:
             if service.is_ending.is_set():
                 raise _Closed(RESTARTING, ENDING)
-            with service.streams.one(socket.state.client, service.engine.wait_s):
-                service.metrics.streams.inc()
-                try:
-                    await _transcribe(socket, service)
-                finally:
-                    service.metrics.streams.dec()
+            with (
+                service.streams.one(socket.state.client, service.engine.wait_s),
+                service.metrics.streams.track_inprogress(),
+            ):
+                await _transcribe(socket, service)
         except Refusal as refusal:
             raise _Closed(FULL, str(refusal)) from refusal
         except (WebSocketDisconnect, TimeoutError):

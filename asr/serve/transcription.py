@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from asr.serve.refusal import Refusal
+from asr.serve.refusal import LEFT, Refusal
 from asr.text import printable
 from asr.transcript import Segment, Transcript
 from asr.untrusted import shown
@@ -117,6 +117,8 @@ async def read_form(request: Request) -> ReadForm:
     """
     try:
         form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    except ClientDisconnect as error:
+        raise Refusal(LEFT, "the client left", "left") from error
     except HTTPException as error:
         raise Refusal(400, f"body: {error.detail}", "invalid_form") from error
     file: UploadFile | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.corpus import write_corpus
+from tests.serve.running import trained
 
 SEED = 20261126
 Corpus = Callable[..., Path]
@@ -44,3 +45,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         return written[target]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tone_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that writes what letters the tones are."""
+    return trained(tmp_path_factory.mktemp("served"))

@@ -7,22 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from asr.cli.main import main
-from tests.cli.conftest import RATE, TINY, tones, write_corpus
-from tests.serve.running import Running, running
+from tests.serve.running import Running, running, trained, wav_of
 
 
 @pytest.fixture(scope="session")
 def tone_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best model of a training on the tone corpus."""
-    folder = tmp_path_factory.mktemp("served")
-    corpus = write_corpus(folder)
-    status = main(
-        ["train", *TINY, f"data.train={corpus}", f"data.dev={corpus}", f"paths.run_dir={folder}",
-         "name=tones", "trainer.max_epochs=60", "trainer.validate_every=60"]
-    )  # fmt: skip
-    assert status == 0
-    return folder / "train" / "tones" / "best.safetensors"
+    """A model that writes what letters the tones are."""
+    return trained(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +26,4 @@ def server(tone_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="session")
 def wav() -> bytes:
     """A recording that says `c a`."""
-    import io
-
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, tones("c a"), RATE, format="WAV")
-    return file.getvalue()
+    return wav_of("c a")

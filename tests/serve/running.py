@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import re
@@ -16,6 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import soundfile
+
+from asr.cli.main import main
+from tests.cli.conftest import RATE, TINY, tones, write_corpus
 
 ROOT = Path(__file__).parents[2]
 START_S = 120.0  # [s] a machine that compiles for the first time, beside other work
@@ -118,6 +124,24 @@ def form(fields: Mapping[str, str | list[str]], audio: bytes | None) -> tuple[by
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), (
         f"multipart/form-data; boundary={boundary}"
     )
+
+
+def trained(folder: Path) -> Path:
+    """The best model of a training on the tone corpus."""
+    corpus = write_corpus(folder)
+    status = main(
+        ["train", *TINY, f"data.train={corpus}", f"data.dev={corpus}", f"paths.run_dir={folder}",
+         "name=tones", "trainer.max_epochs=60", "trainer.validate_every=60"]
+    )  # fmt: skip
+    assert status == 0
+    return folder / "train" / "tones" / "best.safetensors"
+
+
+def wav_of(text: str) -> bytes:
+    """A recording of a text in tones."""
+    file = io.BytesIO()
+    soundfile.write(file, tones(text), RATE, format="WAV")
+    return file.getvalue()
 
 
 @contextmanager
