@@ -23,8 +23,7 @@ from asr.emission import (
     silent,
     total_duration,
 )
-from asr.model_file import load_model
-from asr.recognizer import choose_device
+from asr.loading import load_speech_model
 from asr.segment import Span
 from asr.speech_model import Lengths, LogProbs, SpeechModel, Waveform
 from asr.starter_model import model_path
@@ -116,14 +115,15 @@ class Aligner:
         """Load an aligner from a model file.
 
         Args:
-            model_file: of `asr train`, a run's folder, or the name of a model that comes with asr.
+            model_file: of `asr train` or `asr export`, a run's folder, or the name of a model that
+                comes with asr.
             device: "auto", "cpu" or "cuda".
 
         Raises:
             ValueError: no model file, or no such device.
             OSError: missing or unreadable.
         """
-        recognizer, _ = load_model(model_path(model_file), choose_device(device))
+        recognizer, _ = load_speech_model(model_path(model_file), device)
         return cls(recognizer)
 
     def align_file(

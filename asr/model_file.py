@@ -31,6 +31,7 @@ from asr.untrusted import checked, open_regular, shown
 
 FORMAT_VERSION = 1
 QUANTIZED_VERSION = 2  # the same with `storage`, in which the weights are: float16 or int8
+EXPORTED = ".onnx"  # suffix of a file of `asr export`
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
 MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
 MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
@@ -95,6 +96,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     """
     if path.is_dir():
         raise IsADirectoryError(21, "is a folder, expected a model file", str(path))
+    if path.suffix.lower() == EXPORTED:
+        raise ValueError(f"{path}: an exported model, expected the model that it was made of")
     with open_regular(path, "a model file") as raw:
         size, total = int.from_bytes(raw.read(8), "little"), raw.seek(0, os.SEEK_END)
     # safetensors itself would parse 100 MB, and a file of holes could be any size.

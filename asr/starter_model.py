@@ -11,6 +11,7 @@ from asr.untrusted import read_text
 
 BEST_MODEL = "best.safetensors"  # of a run's folder
 MODEL, CARD, DECODER = "model.safetensors", "card.md", "decoder.yaml"  # of a model's folder
+EXPORTED_MODEL = "model.onnx"  # of a folder where it was put by hand
 NAME = re.compile(r"[\w-]+")  # of a model: what has a slash or a suffix is a path
 MAX_CARD_BYTES = 1 << 16
 
@@ -64,7 +65,7 @@ def model_path(name: str | Path) -> Path:
         FileNotFoundError: neither a file nor a model has that name. A path is not looked for.
     """
     path = Path(name)
-    for file in (BEST_MODEL, MODEL):
+    for file in (BEST_MODEL, MODEL, EXPORTED_MODEL):
         if (path / file).is_file():
             return path / file
     if NAME.fullmatch(str(name)) is None or os.path.lexists(path):
@@ -78,7 +79,8 @@ def model_path(name: str | Path) -> Path:
 def decoder_file(model_file: Path) -> Path | None:
     """Find the decoder settings that lie beside the model of a model's folder, if any."""
     file = model_file.with_name(DECODER)
-    return file if model_file.name == MODEL and file.is_file() else None
+    is_there = model_file.name in (MODEL, EXPORTED_MODEL) and file.is_file()
+    return file if is_there else None
 
 
 def read_card(folder: Path) -> Card:

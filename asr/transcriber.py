@@ -26,8 +26,7 @@ from asr.emission import (
     silent,
     total_duration,
 )
-from asr.model_file import load_model
-from asr.recognizer import choose_device
+from asr.loading import load_speech_model
 from asr.speech_model import Lengths, LogProbs, SpeechModel
 from asr.starter_model import decoder_file, model_path
 from asr.stream import Decoding, Stream
@@ -85,7 +84,8 @@ class Transcriber:
         """Load a transcriber from a model file.
 
         Args:
-            model_file: of `asr train`, a run's folder, or the name of a model that comes with asr.
+            model_file: of `asr train` or `asr export`, a run's folder, or the name of a model that
+                comes with asr.
             device: "auto", "cpu" or "cuda".
             decoder: log-probabilities to hypotheses; None is the decoder.yaml of a model's folder,
                 without one greedy.
@@ -97,7 +97,7 @@ class Transcriber:
         path = model_path(model_file)
         own = decoder_file(path) if decoder is None else None
         settings = None if own is None else read_own_decoder(own)
-        recognizer, _ = load_model(path, choose_device(device))
+        recognizer, _ = load_speech_model(path, device)
         if settings is not None and not finds_no_words(settings, recognizer):
             decoder = build_decoder(settings, recognizer, logger.warning)
         return cls(recognizer, decoder)

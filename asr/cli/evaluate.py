@@ -97,12 +97,11 @@ def _job(config: DictConfig) -> None:
     check_slice_by(config.slice_by, [each.extra for each in utterances])
     listening = checked(plain(config, "report"), Listening, "report")
     model_file.stat()  # a model that is missing is told before torch is imported
-    from asr.model_file import load_model
-    from asr.recognizer import choose_device
+    from asr.loading import load_speech_model
     from asr.transcriber import Transcriber
 
     calibrate = config.calibration and read_calibration(Path(config.calibration)).apply
-    recognizer, training = load_model(model_file, choose_device(config.device))
+    recognizer, training = load_speech_model(model_file, str(config.device))
     if config.unit is not None:
         recognizer.text = replace(recognizer.text, unit=config.unit)
     settings = for_model(plain(config, "decoder"), recognizer)

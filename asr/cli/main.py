@@ -34,6 +34,7 @@ COMMANDS = {
     "tune-decoder": "search the weights of language model and words on dev",
     "average": "make one model of several, the mean of their weights",
     "shrink": "write a model in a quarter of its bytes, to hand it on",
+    "export": "write a model as an ONNX file, which runs without torch",
     "completion": "let the shell complete commands, options and settings",
 }
 HYDRA_COMMANDS = ("prepare", "train", "evaluate")

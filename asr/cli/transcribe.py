@@ -77,8 +77,7 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     os.stat(options.model)  # a model that is missing is told at once
     # Imported here: `--help` and a mistake in the call need none of it.
-    from asr.model_file import load_model
-    from asr.recognizer import choose_device
+    from asr.loading import load_speech_model
     from asr.transcriber import Transcriber
 
     calibrate = None
@@ -86,7 +85,7 @@ def main(arguments: list[str]) -> int:
         from asr.report.evaluation_file import read_calibration
 
         calibrate = read_calibration(options.calibration).apply
-    recognizer, _ = load_model(options.model, choose_device(options.device))
+    recognizer, _ = load_speech_model(options.model, options.device)
     decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
     transcriber = Transcriber(recognizer, decoder, calibrate)
     if options.live:
@@ -323,8 +322,8 @@ def make_parser() -> Parser:
     parser.add_argument("files", nargs="*", help="audio files, folders, or - for standard input")
     parser.add_argument(
         "--model", required=True, type=model_path,
-        help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
-        "asr models",
+        help="a model file of asr train or asr export, a run's folder, whose best model is taken, "
+        "or a name of asr models",
     )  # fmt: skip
     parser.add_argument(
         "--format", choices=tuple(FORMATS),
