@@ -60,5 +60,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(TOOLS): $(STAMP)
-	$(BIN)/pip install -c constraints.txt -e ".[dev,serve,text,table,track,parity,sweep]"
+	$(BIN)/pip install -c constraints.txt -e ".[dev,serve,text,table,onnx,track,parity,sweep]"
 	@touch $@

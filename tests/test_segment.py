@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from asr.segment import (
     CUT_S,
@@ -15,6 +16,7 @@ from asr.segment import (
     PAUSE_S,
     SegmentFinder,
     Span,
+    _extremes,
     find_segments,
     frame_levels,
 )
@@ -203,3 +205,13 @@ def test_an_hour_takes_no_memory_beside_itself() -> None:
     tracemalloc.stop()
     assert len(spans) > 100
     assert peak < 0.5 * waveform.nbytes
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1601])
+def test_extremes_are_those_of_scipy(size: int) -> None:
+    for count in (0, 1, 2, 5, 1600, 1601, 1602, 5000):
+        levels = np.random.default_rng(count).standard_normal(count).astype(np.float32)
+        for of, filtered in ((np.maximum, maximum_filter1d), (np.minimum, minimum_filter1d)):
+            assert np.array_equal(
+                _extremes(levels, size, of), filtered(levels, size, mode="nearest")
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from asr.finding import describe_error
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = "\n\t"  # between the lines and columns of what we print ourselves
 PLAIN_INTERVAL_S = 10.0  # [s] between the lines that stand in for a bar where there is no terminal
+SHOWN_AFTER_S = 0.3  # [s] what is done by then needs no bar, nor the import of rich
 BAR_INTERVAL_S = 0.05  # [s] between moves of the bar: an n-gram takes less than a move
 
 T = TypeVar("T")
@@ -128,10 +129,20 @@ def progress_bar(doing: str, unit: str) -> Iterator[Callable[[int, int | None], 
     Yields:
         A function to tell how many of how many are done.
     """
-    from rich.console import Console
+    with ExitStack() as stack:
+        begun, bar = time.monotonic(), None
 
-    with ProgressBar(Console(stderr=True, highlight=False)) as bar:
-        yield lambda done, total: bar.advance(doing, unit, done, total)
+        def advance(done: int, total: int | None) -> None:
+            nonlocal bar
+            if bar is None:
+                if time.monotonic() - begun < SHOWN_AFTER_S:
+                    return
+                from rich.console import Console
+
+                bar = stack.enter_context(ProgressBar(Console(stderr=True, highlight=False)))
+            bar.advance(doing, unit, done, total)
+
+        yield advance
 
 
 def track(items: Iterable[T], doing: str, unit: str, total: int | None = None) -> Iterator[T]:

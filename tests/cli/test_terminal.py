@@ -43,7 +43,10 @@ def test_a_log_has_a_line_for_every_interval(monkeypatch: pytest.MonkeyPatch) ->
 def test_items_are_given_on_and_counted_on_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with progress_bar("what is soon done", "letters") as advance:  # needs no bar
+        advance(1, 1)
     monkeypatch.setattr(terminal, "PLAIN_INTERVAL_S", -1.0)
+    monkeypatch.setattr(terminal, "SHOWN_AFTER_S", -1.0)
     letters: Iterator[str] = iter("ab")
     assert list(track("ab", "reading", "letters")) == ["a", "b"]
     assert list(track(letters, "reading", "letters")) == ["a", "b"]

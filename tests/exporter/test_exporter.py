@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from asr.exporter import exported
+from asr.exporter import TOLERANCES, compare, exported, made_sound
+from asr.exporter.check import MADE_S
 from asr.exporter.features import transform_of
 from asr.model.lstm_cell import CELLS
 from asr.model_spec import ModelSpec, Part
+from asr.onnx_model import OnnxModel
 from asr.quantization import dequantized, quantized
 from asr.recognizer import Recognizer
 from asr.speech_model import Waveform
-
-pytest.importorskip("onnxruntime")
-
-from asr.onnx_model import OnnxModel
+from asr.transcriber import Transcriber
 
 RATE = 8000  # [Hz]
 LIVE = {"remove_mean": False, "remove_dc_offset": True, "normalizer": "pcen"}
@@ -169,3 +168,32 @@ def test_the_transform_in_two_steps_is_the_transform(n_fft: int) -> None:
     power = np.abs(turned @ wave.second) ** 2
     expected = np.abs(np.fft.rfft(x)) ** 2
     np.testing.assert_allclose(power.reshape(-1)[wave.bins], expected, atol=1e-9 * n_fft)
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_stream_says_what_that_of_the_original_does(is_live: bool) -> None:
+    recognizer = recognizer_of(LIVE if is_live else {}, bidirectional=not is_live)
+    model = OnnxModel(exported(recognizer, {}))
+    samples = np.concatenate([waveforms()[1], np.zeros(RATE, np.float32), waveforms()[2]])
+    said = []
+    for each in (recognizer, model):
+        stream, segments = Transcriber(each).stream(), []
+        for start in range(0, len(samples), 1001):
+            segments += stream.push(samples[start : start + 1001])
+        segments += stream.finish()
+        said.append([(segment.text, segment.start, segment.end) for segment in segments])
+    assert said[0]
+    assert said[0] == said[1]
+
+
+def test_the_sound_that_is_made_is_heard_alike() -> None:
+    recognizer = recognizer_of(LIVE, bidirectional=False, lookahead=2)
+    sound = made_sound(RATE)
+    assert len(sound) == MADE_S * RATE
+    assert 0.2 < np.abs(sound).max() <= 0.31
+    agreement = compare(recognizer, OnnxModel(exported(recognizer, {})), sound)
+    assert agreement.largest < TOLERANCES["float32"]
+    assert agreement.num_changed == 0
+    other = recognizer_of(LIVE, bidirectional=False, lookahead=2)
+    nn.init.zeros_(other.model.head.weight)
+    assert compare(other, OnnxModel(exported(recognizer, {})), sound).largest > 1
