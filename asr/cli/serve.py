@@ -128,8 +128,7 @@ def load(models: dict[str, Path], options: argparse.Namespace) -> list[Served]:
     """Load models with the decoder that the options ask for, or their own."""
     import numpy as np
 
-    from asr.model_file import load_model
-    from asr.recognizer import choose_device
+    from asr.loading import load_speech_model
     from asr.serve.service import Served
     from asr.transcriber import Transcriber
 
@@ -140,7 +139,7 @@ def load(models: dict[str, Path], options: argparse.Namespace) -> list[Served]:
         calibrate = read_calibration(options.calibration).apply
     served = []
     for name, path in models.items():
-        recognizer, _ = load_model(path, choose_device(options.device))
+        recognizer, _ = load_speech_model(path, options.device)
         settings = decoder_settings(options, decoder_file(path))
         decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
         served.append(Served(name, Transcriber(recognizer, decoder, calibrate)))
