@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from fastapi import FastAPI, Request, WebSocket
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,6 +43,10 @@ WHY = {
     413: "a body that is too large, or a recording that is too long",
     429: "too many requests of this client are under way",
     503: "too many requests are under way, or the server is shutting down",
+}
+CODES = {
+    404: ("not_found", "no such path: /openapi.json lists those there are"),
+    405: ("method_not_allowed", "no such method of this path: /openapi.json lists those there are"),
 }
 
 logger = logging.getLogger(__name__)
@@ -111,16 +116,10 @@ def create_app(
     async def stream(socket: WebSocket) -> None:
         await live(socket, service)
 
-    @app.get("/{path:path}", include_in_schema=False)
-    async def file(request: Request) -> Response:
-        if not page.has(request.url.path):
-            raise Refusal(404, "no such path: /openapi.json lists those there are", "not_found")
-        return page.answer(request)
-
-    def is_open(path: str) -> bool:
-        return path in OPEN_PATHS or page.has(path)
-
-    app.add_middleware(Access, keys=keys, origins=origins, is_open=is_open)
+    for path in page.paths:
+        app.add_route(path, page.answer, include_in_schema=False)
+    open_paths = OPEN_PATHS | page.paths
+    app.add_middleware(Access, keys=keys, origins=origins, is_open=open_paths.__contains__)
     app.add_middleware(BodyBounds, limits=service.limits)
     app.add_middleware(Counted, service=service)
     return app
@@ -135,6 +134,23 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _schema(model: type[BaseModel]) -> Any:
+    """Write a model's schema, what it is made of in its place."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return filled(parts[value["$ref"].rpartition("/")[2]])
+        return {key: filled(each) for key, each in value.items()}
+
+    return filled(schema)
+
+
 _RETRY = {"Retry-After": {"description": "[s]", "schema": {"type": "integer"}, "required": True}}
 
 
@@ -143,7 +159,10 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
         "text/plain": {"schema": {"type": "string"}},
         "text/vtt": {"schema": {"type": "string"}},
     }
-    form = TranscriptionRequest.model_json_schema()
+    form = {
+        "schema": _schema(TranscriptionRequest),
+        "encoding": {"file": {"contentType": "audio/*, video/*"}},
+    }
 
     @app.post(
         "/v1/audio/transcriptions", operation_id="transcribe", response_model=None,
@@ -156,7 +175,7 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
         },
         openapi_extra={
             "requestBody": {
-                "required": True, "content": {"multipart/form-data": {"schema": form}}
+                "required": True, "content": {"multipart/form-data": form}
             }
         },
     )  # fmt: skip
@@ -195,7 +214,7 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": Correction.model_json_schema()}},
+                "content": {"application/json": {"schema": _schema(Correction)}},
             }
         },
     )  # fmt: skip
@@ -276,10 +295,14 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
-        code = "method_not_allowed" if error.status_code == 405 else "invalid_request"
-        response = Refusal(error.status_code, str(error.detail), code).response()
+        code, message = CODES.get(error.status_code, ("invalid_request", str(error.detail)))
+        response = Refusal(error.status_code, message, code).response()
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, error: Exception) -> JSONResponse:
+        return Refusal(LEFT, "the client left", "left").response()
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:
@@ -317,8 +340,9 @@ class Counted:
         finally:
             seconds = time.perf_counter() - start
             # The path as the route has it: a path that a client thought up would be a new count.
-            route = getattr(scope.get("route"), "path", "other")
-            route = "page" if route == "/{path:path}" and status in (200, 304) else route
+            route = getattr(scope.get("route"), "path", None)
+            if route is None:  # a file of the page
+                route = scope["path"] if status in (200, 304) else "other"
             self._service.metrics.requests.labels(route, str(status)).inc()
             self._service.metrics.request_seconds.labels(route).observe(seconds)
             logger.info("%s %s %.3f s", route, status or "left", seconds)

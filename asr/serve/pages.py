@@ -50,11 +50,12 @@ class Page:
                 name = file.relative_to(folder).as_posix()
                 self._files[name] = content, kind or "application/octet-stream", tag
 
-    def has(self, path: str) -> bool:
-        """Tell whether a path of a request is one of the page's files."""
-        return (path.removeprefix("/") or INDEX) in self._files
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths of requests for its files."""
+        return frozenset({"/", *(f"/{name}" for name in self._files)})
 
-    def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         """Answer with the file that a request names, which is there."""
         content, kind, tag = self._files[request.url.path.removeprefix("/") or INDEX]
         headers = {**HEADERS, "ETag": tag}

@@ -70,13 +70,13 @@ class Service:
         """Whether a request would be taken."""
         return self.requests.has_room and not self.is_ending.is_set()
 
-    def model(self, name: str | None) -> Served:
-        """Find a model by the name that a client gives; it is never a path.
+    def model(self, name: str) -> Served:
+        """Find a model by the name that a client gives, the first by none; it is never a path.
 
         Raises:
             Refusal: none is called so.
         """
-        if name is None:
+        if not name:
             return self.first
         if name not in self.models:
             known = ", ".join(self.models)

@@ -115,7 +115,7 @@ def _asked_for(socket: WebSocket, service: Service) -> tuple[Served, int]:
     """The model and the sample rate that the query names."""
     query = socket.query_params
     try:
-        served = service.model(query.get("model"))
+        served = service.model(query.get("model", ""))
     except Refusal as refusal:
         raise _Closed(POLICY, str(refusal)) from refusal
     text = query.get("sample_rate", str(served.transcriber.sample_rate))

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from asr.serve.refusal import LEFT, Refusal
+from asr.serve.refusal import Refusal
 from asr.text import printable
 from asr.transcript import Segment, Transcript
 from asr.untrusted import shown
@@ -31,30 +31,40 @@ class TranscriptionFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(
-        None, max_length=200, description="a name of GET /v1/models; the first without it"
+    # A form has no null: what is empty was not given.
+    model: str = Field(
+        "", max_length=200, description="a name of GET /v1/models; the first without it"
     )
-    language: str | None = Field(
-        None, max_length=20, description="an ISO 639 code: that of the model, which has one",
-    )  # fmt: skip
-    prompt: str | None = Field(
-        None, description="taken and not used: the network hears the recording alone"
+    language: str = Field(
+        "", max_length=20, description="an ISO 639 code: that of the model, which has one"
     )
+    prompt: str = Field("", description="taken and not used: the network hears the recording alone")
     response_format: Format = "json"
     temperature: float = Field(
         0.0, ge=0, le=1, description="taken and not used: the decoder draws nothing by chance"
     )
     timestamp_granularities: list[Literal["word", "segment"]] = Field(
         [], max_length=2, alias="timestamp_granularities[]",
-        description="with verbose_json: what has times; segments without it",
+        description="with verbose_json alone: what has times; segments without it",
     )  # fmt: skip
-    stream: Literal["false", "False", "0"] | None = Field(
-        None, description="an answer in parts is not made: WS /v1/stream is for live speech"
+    stream: Literal["false", "False", "0"] = Field(
+        "false", description="an answer in parts is not made: WS /v1/stream is for live speech"
     )
 
 
 class TranscriptionRequest(TranscriptionFields):
     """A recording, and how its text is to be written."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentSchemas": {
+                "timestamp_granularities[]": {
+                    "properties": {"response_format": {"const": "verbose_json"}},
+                    "required": ["response_format"],
+                }
+            }
+        }
+    )
 
     file: str = Field(json_schema_extra={"format": "binary"})
 
@@ -117,8 +127,6 @@ async def read_form(request: Request) -> ReadForm:
     """
     try:
         form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
-    except ClientDisconnect as error:
-        raise Refusal(LEFT, "the client left", "left") from error
     except HTTPException as error:
         raise Refusal(400, f"body: {error.detail}", "invalid_form") from error
     file: UploadFile | None = None

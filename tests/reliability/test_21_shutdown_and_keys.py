@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import time
@@ -23,7 +24,7 @@ Survived = Callable[[str, int, int], None]
 KEY = "kx-0123456789abcdef-SECRET"
 ROUTES = [
     ("POST", TRANSCRIPTIONS), ("GET", "/v1/models"), ("GET", "/v1/about"), ("GET", "/metrics"),
-    ("GET", "/v1/unknown"), ("PUT", "/v1/review/1"), ("WS", "/v1/stream"),
+    ("POST", "/v1/format"), ("GET", "/v1/unknown"), ("PUT", "/v1/review/1"), ("WS", "/v1/stream"),
 ]  # fmt: skip
 OPEN = ("/health", "/ready", "/openapi.json", "/")
 # Forms in which a key may be sent that is not the key.
@@ -109,11 +110,20 @@ def test_a_second_sigterm_ends_at_once(tone_model: Path, tmp_path: Path) -> None
         assert server.process.returncode == 128 + signal.SIGTERM
 
 
-async def handshake(server: Running, headers: Mapping[str, str], query: str = "") -> int:
-    """Status of a WebSocket's handshake, or the code with which it is closed at once."""
-    url = f"ws://127.0.0.1:{server.port}/v1/stream{query}"
+async def handshake(server: Running, headers: Mapping[str, str], *keys: str) -> int:
+    """Status of a WebSocket's handshake, or the code with which it is closed at once.
+
+    Args:
+        server: that is asked.
+        headers: of the handshake.
+        keys: as a page sends them, which has no headers.
+    """
+    coded = [base64.urlsafe_b64encode(key.encode()).decode().rstrip("=") for key in keys]
+    offered = ["asr", *(f"key.{each}" for each in coded)] if keys else None
     try:
-        async with websockets.connect(url, additional_headers=headers) as link:
+        async with websockets.connect(
+            server.stream_url(), additional_headers=headers, subprotocols=offered
+        ) as link:
             message = json.loads(await link.recv())
             if message["type"] == "ready":
                 return 101
@@ -142,13 +152,13 @@ def test_keys_and_origins(tone_model: Path, survived: Survived, tmp_path: Path) 
                 headers = {} if value is None else {"Authorization": value}
                 # A WebSocket is told by its code: a page reads nothing of a handshake that fails.
                 refused += status(method, path, headers) in (401, 403, 1008)
-        for query in ("?key=", f"?key={KEY[:-1]}", f"?key={KEY}&key={KEY}x"):
+        for keys in ([""], [KEY[:-1]], [KEY, f"{KEY}x"], [KEY.lower()]):
             tried += 1
-            refused += asyncio.run(handshake(server, {}, query)) == 1008
+            refused += asyncio.run(handshake(server, {}, *keys)) == 1008
         right = {"Authorization": f"Bearer {KEY}"}
         assert status("POST", TRANSCRIPTIONS, right) == 200
         assert status("WS", "/v1/stream", right) == 101
-        assert asyncio.run(handshake(server, {}, f"?key={KEY}")) == 101
+        assert asyncio.run(handshake(server, {}, KEY)) == 101
         assert [status("GET", path, {}) for path in OPEN] == [200] * len(OPEN)
         foreign: Mapping[str, int] = {
             "https://evil.example": 403, "null": 403, f"http://127.0.0.1:{port + 1}": 403,

@@ -131,7 +131,7 @@ def trained(folder: Path) -> Path:
     corpus = write_corpus(folder)
     status = main(
         ["train", *TINY, f"data.train={corpus}", f"data.dev={corpus}", f"paths.run_dir={folder}",
-         "name=tones", "trainer.max_epochs=60", "trainer.validate_every=60"]
+         "name=tones", "trainer.max_epochs=40", "trainer.validate_every=40"]
     )  # fmt: skip
     assert status == 0
     return folder / "train" / "tones" / "best.safetensors"
