@@ -39,14 +39,12 @@ class Transform(NamedTuple):
     up to N1 / 2 alone: the samples are real, and bin N - k has the power of bin k.
 
     Attributes:
-        order: `(N2, N1)` int64, the sample that each place takes.
-        first: `(N1, 2 K1)` float64, real and imaginary part of each k1.
+        first: `(2 K1, N1)` float64, the real and the imaginary part of each k1.
         turn: `(K1, N2)` complex128, between the steps.
         second: `(N2, N2)` complex128.
         bins: `(N // 2 + 1,)` int64, where the power of each bin is in `(K1 N2,)`.
     """
 
-    order: NDArray[np.int64]
     first: NDArray[np.float64]
     turn: NDArray[np.complex128]
     second: NDArray[np.complex128]
@@ -63,19 +61,18 @@ def transform_of(n_fft: int) -> Transform:
         found: NDArray[np.complex128] = np.exp(-2j * np.pi / size * (turns % size))
         return found
 
-    each = wave(np.outer(np.arange(n1), k1), n1)
-    first = np.stack([each.real, each.imag], axis=-1).reshape(n1, -1)
+    each = wave(np.outer(k1, np.arange(n1)), n1)
+    first = np.stack([each.real, each.imag], axis=1).reshape(-1, n1)
     k = np.arange(n_fft // 2 + 1)
     k = np.where(k % n1 <= n1 // 2, k, n_fft - k)
-    order = n2 * np.arange(n1) + np.arange(n2)[:, None]
     turn, second = wave(np.outer(k1, k2), n_fft), wave(np.outer(k2, k2), n2)
-    return Transform(order, first, turn, second, k % n1 * n2 + k // n1)
+    return Transform(first, turn, second, k % n1 * n2 + k // n1)
 
 
 def _second(g: Graph, of: Transform) -> str:
     """The second step with the turns, `(K1, 2 N2, 2 N2)`: a constant expression, of few numbers.
 
-    Rows are the real and the imaginary part of each n2, columns all real parts, then the others.
+    Rows and columns are first the real parts of all n2 or k2, then the imaginary ones.
     """
     turn, second = of.turn[:, :, None], of.second[None]
     a, b, c, d = (g.constant(each) for each in (turn.real, turn.imag, second.real, second.imag))
@@ -85,20 +82,19 @@ def _second(g: Graph, of: Transform) -> str:
         g.op("Concat", real, imaginary, axis=2),
         g.op("Concat", g.op("Neg", imaginary), real, axis=2),
     ]
-    stacked = g.op("Concat", *(g.unsqueeze(row, 2) for row in rows), axis=2)
-    num_k1, n2 = of.turn.shape
-    return g.op("Reshape", stacked, g.constant([num_k1, 2 * n2, 2 * n2]))
+    return g.op("Concat", *rows, axis=1)
 
 
-def _filterbank(g: Graph, of: LogMel) -> str:
-    """The mel filters `(n_fft / 2 + 1, F)`, of which nearly all numbers are zero."""
+def _filterbank(g: Graph, of: LogMel, wave: Transform) -> str:
+    """The mel filters `(K1 N2, F)` where the bins are; nearly all of its numbers are zero."""
     bank = of.filterbank.cpu().numpy()
-    shape = g.constant(bank.shape)
+    shape = g.constant([wave.turn.size, of.n_mels])
     zeros = g.op(
         "ConstantOfShape", shape, value=helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
     )
-    places = np.argwhere(bank)
-    return g.op("ScatterND", zeros, g.constant(places), g.constant(bank[tuple(places.T)]))
+    bins, mels = np.nonzero(bank)
+    places = np.stack([wave.bins[bins], mels], axis=1)
+    return g.op("ScatterND", zeros, g.constant(places), g.constant(bank[bins, mels]))
 
 
 def log_mel(g: Graph, of: LogMel, waveforms: str, num_frames: str) -> str:
@@ -113,72 +109,60 @@ def log_mel(g: Graph, of: LogMel, waveforms: str, num_frames: str) -> str:
     Returns:
         `(B, T, F)` float32.
     """
-    count = g.op(
-        "Div", g.op("Add", num_frames, g.constant([FRAMES_AT_ONCE - 1])),
-        g.constant([FRAMES_AT_ONCE]),
-    )  # fmt: skip
-    needed = g.op(
-        "Add", g.op("Mul", count, g.constant([FRAMES_AT_ONCE * of.hop_length])),
-        g.constant([of.win_length]),
-    )  # fmt: skip
-    after = g.op("Max", g.op("Sub", needed, g.size(waveforms, 1)), g.constant([0]))
+    hop, at_once = of.hop_length, FRAMES_AT_ONCE
+    num_pieces = -(-of.win_length // hop)
+    blocks = g.op("Div", g.op("Add", num_frames, g.constant([at_once - 1])), g.constant([at_once]))
+    pieces = g.op("Add", g.op("Mul", blocks, g.constant([at_once])), g.constant([num_pieces - 1]))
+    needed = g.op("Mul", pieces, g.constant([hop]))
+    after = g.op("Sub", needed, g.size(waveforms, 1))  # below zero it cuts off
     padded = g.op("Pad", waveforms, g.op("Concat", g.constant([0, 0, 0]), after, axis=0))
-    starts = g.op("Mul", g.range(count), g.constant(FRAMES_AT_ONCE * of.hop_length))
-    (blocks,) = g.scan(_block(g, of, padded), [], [starts], scan_output_axes=[1])
-    features = g.op("Reshape", blocks, g.constant([0, -1, of.n_mels]))
+    hops = g.op("Reshape", padded, g.constant([0, -1, hop]))  # (B, pieces, hop)
+    firsts = g.unsqueeze(g.op("Mul", g.range(blocks), g.constant(at_once)), 1)
+    (found,) = g.scan(_block(g, of, hops, num_pieces), [], [firsts], scan_output_axes=[1])
+    features = g.op("Reshape", found, g.constant([0, -1, of.n_mels]))
     return g.slice(features, g.constant([0]), num_frames, 1)
 
 
-def _block(g: Graph, of: LogMel, padded: str) -> Graph:
-    """Features `(B, FRAMES_AT_ONCE, F)` from one sample on."""
+def _block(g: Graph, of: LogMel, hops: str, num_pieces: int) -> Graph:
+    """Features `(B, FRAMES_AT_ONCE, F)` of the frames from one on, each of some hops in a row."""
     body, wave = Graph(g.precision, g), transform_of(of.n_fft)
-    n2, n1 = wave.order.shape
-    num_k1 = len(wave.turn)
-    second, bank = _second(g, wave), _filterbank(g, of)  # outside of the loop
-    shape = (1, 1, n2, n1)
-    is_within = wave.order < of.win_length  # of the window; zeros follow up to n_fft
-    place = np.where(is_within, wave.order, 0)
-    hops = of.hop_length * np.arange(FRAMES_AT_ONCE)[:, None, None]
-    start = body.name("start")
-    starts = body.op("Add", body.constant(hops), start)
-
-    def samples(places: NDArray[np.int64]) -> str:
-        indices = body.op("Add", starts, body.constant(places))
-        return body.op(
-            "Cast", body.op("Gather", padded, indices, axis=1), to=TensorProto.DOUBLE
-        )  # (B, FRAMES_AT_ONCE, N2, N1)
-
-    x, mean = samples(place), ""
+    num_k1, n2 = wave.turn.shape
+    second, bank = _second(g, wave), _filterbank(g, of, wave)  # outside of the loop
+    first = body.name("first")
+    pieces = []
+    for number in range(num_pieces):
+        begin = body.op("Add", first, body.constant([number]))
+        end = body.op("Add", begin, body.constant([FRAMES_AT_ONCE]))
+        pieces.append(body.slice(hops, begin, end, 1))
+    x = body.op("Concat", *pieces, axis=2) if num_pieces > 1 else pieces[0]
+    x = body.slice(x, body.constant([0]), body.constant([of.win_length]), 2)
+    x = body.op("Cast", x, to=TensorProto.DOUBLE)
     if of.remove_dc_offset:
-        weight = is_within.astype(np.float64).reshape(shape) / of.win_length
-        share = body.op("Mul", x, body.constant(weight))
-        mean = body.op("ReduceSum", share, body.constant([2, 3]), keepdims=1)
-        x = body.op("Sub", x, mean)
+        x = body.op("Sub", x, body.op("ReduceMean", x, axes=[2], keepdims=1))
     if of.preemphasis:
-        previous = samples(np.where(place > 0, place - 1, 0))
-        previous = body.op("Sub", previous, mean) if mean else previous
+        begin, last = body.constant([0]), body.constant([of.win_length - 1])
+        previous = body.op(
+            "Concat", body.slice(x, begin, body.constant([1]), 2), body.slice(x, begin, last, 2),
+            axis=2,
+        )  # fmt: skip
         share = body.op("Mul", previous, body.number(of.preemphasis, np.float64))
         x = body.op("Sub", x, share)
-    window = np.where(is_within, of.window.numpy()[place], 0.0).reshape(shape)
-    x = body.op("Mul", x, body.constant(window))
-    x = body.op("Reshape", x, body.constant([-1, n1]))  # every frame has N2 rows
-    x = body.op("MatMul", x, body.constant(wave.first))
-    x = body.op("Reshape", x, body.constant([-1, n2, num_k1, 2]))
-    x = body.op("Transpose", x, perm=[2, 0, 1, 3])
-    x = body.op("Reshape", x, body.constant([num_k1, -1, 2 * n2]))
-    x = body.op("MatMul", x, second)
+    x = body.op("Mul", x, body.constant(of.window.cpu().numpy()))
+    x = body.op("Pad", x, body.constant([0, 0, 0, 0, 0, of.n_fft - of.win_length]))
+    x = body.op("Reshape", x, body.constant([-1, of.n_fft // n2, n2]))
+    x = body.op("MatMul", body.constant(wave.first), x)  # (B * FRAMES_AT_ONCE, 2 K1, N2)
+    x = body.op("Reshape", x, body.constant([-1, num_k1, 2 * n2]))
+    x = body.op("MatMul", body.op("Transpose", x, perm=[1, 0, 2]), second)
     x = body.op("Mul", x, x)
     real, imaginary = body.ops("Split", x, body.constant([n2, n2]), count=2, axis=2)
     x = body.op("Transpose", body.op("Add", real, imaginary), perm=[1, 0, 2])
-    x = body.op("Reshape", x, body.constant([-1, num_k1 * n2]))
-    x = body.op("Gather", x, body.constant(wave.bins), axis=1)
     x = body.op("Cast", x, to=TensorProto.FLOAT)
+    x = body.op("Reshape", x, body.constant([-1, FRAMES_AT_ONCE, num_k1 * n2]))
     x = body.op("MatMul", x, bank)
     x = body.op("Log", body.op("Max", x, body.number(of.log_floor)))
-    x = body.op("Reshape", x, body.constant([-1, FRAMES_AT_ONCE, of.n_mels]))
     body.finish(
         "frames",
-        [helper.make_tensor_value_info(start, TensorProto.INT64, [])],
+        [helper.make_tensor_value_info(first, TensorProto.INT64, [1])],
         [helper.make_tensor_value_info(x, TensorProto.FLOAT, None)],
     )
     return body

@@ -115,9 +115,12 @@ def state_width(layer: LSTM) -> int:
 
 
 def _masked(g: Graph, x: str, lengths: str) -> str:
-    """Set what lies beyond each length to zero, of `(B, T, F)`."""
-    inside = g.unsqueeze(g.inside(lengths, g.size(x, 1)), 2)
-    return g.op("Where", inside, x, g.number(0.0))
+    """Set what lies beyond each length to zero, of `(B, T, F)` numbers.
+
+    By a product, which takes a third of the time of a choice: NaN is kept out before.
+    """
+    inside = g.op("Cast", g.inside(lengths, g.size(x, 1)), to=TensorProto.FLOAT)
+    return g.op("Mul", x, g.unsqueeze(inside, 2))
 
 
 def _subsampled(
@@ -142,7 +145,8 @@ def _subsampled(
         x = g.op("Relu", x)
         lengths = g.op("Div", g.op("Add", lengths, g.constant([stride - 1])), g.constant([stride]))
         missing = g.op("Div", missing, g.constant([stride])) if missing else ""
-        x = g.op("Where", g.unsqueeze(inside(g.size(x, 2)), 1, 3), x, g.number(0.0))
+        mask = g.op("Cast", inside(g.size(x, 2)), to=TensorProto.FLOAT)
+        x = g.op("Mul", x, g.unsqueeze(mask, 1, 3))
     x = g.op("Transpose", x, perm=[0, 2, 1, 3])
     return g.op("Reshape", x, g.constant([0, 0, of.output_size])), lengths
 
@@ -245,18 +249,18 @@ def _native(
         biases.append(g.op("Concat", *own, axis=0))
     peepholes = ""
     if layer.cell == "peephole":
-        each = []
+        diagonals = []
         for w in weights:
             assert w.weight_ch is not None
             *i, f, o = w.weight_ch.detach().cpu()
-            each.append(torch.cat([i[0] if i else -f, o, f]).numpy())
-        peepholes = g.constant(np.stack(each))
+            diagonals.append(torch.cat([i[0] if i else -f, o, f]).numpy())
+        peepholes = g.constant(np.stack(diagonals))
     inputs = [x, matrices, joined(recurrent), joined(biases)]
-    inputs += [g.op("Cast", lengths, to=TensorProto.INT32), h, c]
-    if peepholes:
-        inputs.append(peepholes)
+    inputs += [g.op("Cast", lengths, to=TensorProto.INT32), h, c, peepholes]
     while not inputs[-1]:
         inputs.pop()
+    # Not DynamicQuantizeLSTM for int8, twice as fast or more: it has one scale for what all
+    # recordings of a batch say, so that what is heard would depend on the others.
     y, h, c = g.ops(
         "LSTM", *inputs, count=3, hidden_size=units,
         direction="forward" if len(weights) == 1 else "bidirectional",
