@@ -119,6 +119,7 @@ ALLOWED: dict[str, set[str]] = {
         "transcript",
         "stream",
         "transcriber",
+        "data",
         "pseudo_labels",
     },
     "report": {"word", "finding", "atomic_file", "untrusted", "picture", "metrics"},

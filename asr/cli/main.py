@@ -28,6 +28,7 @@ COMMANDS = {
     "models": "list the trained models that come with asr",
     "transcribe": "turn recordings into text",
     "serve": "answer requests for transcripts, and live speech, and show a page for both",
+    "review": "look through what a model heard, correct it, and learn from it",
     "lm": "train, query and convert n-gram language models",
     "lexicon": "write how the words of texts are said",
     "align": "find when the words of a known text are spoken",

@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -19,9 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asr.serve.access import OPEN_PATHS, Access, Keys
 from asr.serve.bounds import BodyBounds
 from asr.serve.correction import Correction, read_correction
+from asr.serve.learning import Learning
 from asr.serve.metrics import CONTENT_TYPE
 from asr.serve.pages import Page
 from asr.serve.refusal import LEFT, ErrorBody, Refusal
+from asr.serve.review import Review, Verdict
 from asr.serve.service import Service
 from asr.serve.streaming import live
 from asr.serve.transcription import (
@@ -82,10 +85,16 @@ class About(BaseModel):
     is_live: bool
     unit: Literal["word", "character"]
     version: str
+    is_review: bool
 
 
 def create_app(
-    service: Service, keys: Keys, origins: frozenset[str] = frozenset(), version: str = ""
+    service: Service,
+    keys: Keys,
+    origins: frozenset[str] = frozenset(),
+    version: str = "",
+    review: Review | None = None,
+    learning: Learning | None = None,
 ) -> FastAPI:
     """Make the application of one process.
 
@@ -94,6 +103,8 @@ def create_app(
         keys: that clients need; none for nobody needs one.
         origins: of pages elsewhere that may ask.
         version: of asr.
+        review: recordings that the page looks through; None for a page that transcribes.
+        learning: what the page begins when they are reviewed.
     """
 
     @asynccontextmanager
@@ -110,7 +121,9 @@ def create_app(
     page = Page()
     _add_errors(app)
     _add_recordings(app, service)
-    _add_watching(app, service, version)
+    _add_watching(app, service, version, review is not None)
+    if review is not None and learning is not None:
+        _add_review(app, review, learning)
 
     @app.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:
@@ -249,7 +262,32 @@ async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
             each.cancel()
 
 
-def _add_watching(app: FastAPI, service: Service, version: str) -> None:
+def _add_review(app: FastAPI, review: Review, learning: Learning) -> None:
+    """The routes of `asr review`."""
+
+    @app.get("/v1/review")
+    def items() -> list[dict[str, object]]:
+        return review.rows()
+
+    @app.get("/v1/review/train")
+    def learnt() -> dict[str, Any]:
+        return learning.state()
+
+    @app.post("/v1/review/train")
+    def learn() -> dict[str, Any]:
+        learning.start()
+        return learning.state()
+
+    @app.get("/v1/review/{number}/audio")
+    def audio(number: int) -> Response:
+        return Response(review.wav(number), media_type="audio/wav")
+
+    @app.put("/v1/review/{number}")
+    def settle(number: int, verdict: Verdict) -> dict[str, str]:
+        return {"status": review.settle(number, verdict)}
+
+
+def _add_watching(app: FastAPI, service: Service, version: str, is_review: bool) -> None:
     @app.get("/v1/about", operation_id="about", response_model=About, responses=_errors(401, 403))
     async def about() -> dict[str, Any]:
         """Tell of the first model what a page needs."""
@@ -260,6 +298,7 @@ def _add_watching(app: FastAPI, service: Service, version: str) -> None:
             "is_live": recognizer.is_live,
             "unit": recognizer.unit,
             "version": version,
+            "is_review": is_review,
         }
 
     @app.get("/health", operation_id="health", response_model=State, responses=_errors(403))
@@ -292,6 +331,12 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> JSONResponse:
         return refusal.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        return Refusal(400, f"{where}: {first['msg']}", "invalid_value", where).response()
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:

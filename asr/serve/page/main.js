@@ -152,7 +152,7 @@ at("where").textContent = LOCAL.has(location.hostname)
 try {
   const about = await server.about();
   at("model").textContent = about.model;
-  if (about.review) await openReview(at("recordings"));
+  if (about.is_review) await openReview(at("recordings"));
 } catch (error) {
   trouble(error);
 }

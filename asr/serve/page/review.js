@@ -11,6 +11,7 @@ class Review {
     this.box = box;
     this.items = items;
     this.recording = null;
+    this.seen = []; // items with a verdict, in order
     at("learn").addEventListener("click", () => this.learn());
   }
 
@@ -26,9 +27,9 @@ class Review {
     at("learning").hidden = !this.items.some((item) => item.status === "accepted" || item.status === "corrected");
   }
 
-  async next() {
+  // Show an item, by itself the next without a verdict.
+  async show(item = this.left[0]) {
     this.showProgress();
-    const [item] = this.left;
     if (!item) {
       this.recording = null;
       const end = document.createElement("p");
@@ -44,6 +45,8 @@ class Review {
     recording.find(".review").hidden = false;
     recording.find(".accept").addEventListener("click", () => this.settle(item, true));
     recording.find(".skip").addEventListener("click", () => this.settle(item, false));
+    recording.find(".back").hidden = this.seen.length === 0;
+    recording.find(".back").addEventListener("click", () => this.show(this.seen.pop()));
     recording.words.addEventListener("accept", () => this.settle(item, true));
     recording.words.addEventListener("change", () => {
       recording.find(".accept").textContent = recording.words.isCorrected ? "Keep, next" : "Right, next";
@@ -61,7 +64,8 @@ class Review {
 
   async settle(item, isRight) {
     const { recording } = this;
-    const status = !isRight ? "skipped" : recording.words.isCorrected ? "corrected" : "accepted";
+    const isCorrected = recording.words.isCorrected || item.status === "corrected";
+    const status = !isRight ? "skipped" : isCorrected ? "corrected" : "accepted";
     try {
       await server.reviewed(item.id, { status, text: recording.words.text.replaceAll("\n", " ") });
     } catch (error) {
@@ -69,9 +73,11 @@ class Review {
       return;
     }
     item.status = status;
+    item.segments = recording.words.segments;
     recording.isKept = true;
     recording.audio.pause();
-    await this.next();
+    this.seen.push(item);
+    await this.show();
   }
 
   async learn() {
@@ -107,5 +113,5 @@ export async function openReview(box) {
   addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") review.recording?.find(".accept").click();
   });
-  await review.next();
+  await review.show();
 }
