@@ -77,16 +77,9 @@ def _job(config: DictConfig) -> None:
             "calibration and fit_calibration are both given, expected one of them: a calibration "
             "is fitted to confidences as they come"
         )
-    own = decoder_file(model_file)
-    hydra = HydraConfig.get()
-    if own is not None and not any(each.startswith("decoder=") for each in hydra.overrides.task):
-        raise ValueError(  # in a sweep over models, whose jobs Hydra composes with one decoder
-            f"{own}: the model has a decoder of its own, expected decoder=NAME for all models, "
-            "greedy for none"
-        )
-    is_own = hydra.runtime.choices["decoder"] == OF_MODEL
+    own, is_own = _own_decoder(model_file)
     utterances = read_manifest(manifest)
-    run_dir = Path(hydra.runtime.output_dir)
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
     check_outputs(
         [config.fit_calibration, *(run_dir / name for name in REPORT_FILES)],
         [model_file, manifest, config.calibration, own, config.decoder.get("language_model"),
@@ -116,10 +109,7 @@ def _job(config: DictConfig) -> None:
         transcriber, utterances, references, config.batch_duration_s
     )
     seconds = time.perf_counter() - start
-    for each in left_out[:MAX_NAMED]:
-        tell(f"left out {each.id}: {each.reason}")
-    if len(left_out) > MAX_NAMED:
-        tell(f"left out {len(left_out) - MAX_NAMED} more, all in evaluation.json")
+    _tell_left_out(left_out)
     if not evaluated:
         raise ValueError(
             f"{manifest}: the audio of none of its {len(utterances)} utterances can be used, "
@@ -137,6 +127,24 @@ def _job(config: DictConfig) -> None:
         _fit_calibration(evaluation, Path(config.fit_calibration))
     if left_out:
         raise ValueError(f"{evaluation.completeness}: {paths.html} tells of the others")
+
+
+def _own_decoder(model_file: Path) -> tuple[Path | None, bool]:
+    """Find the decoder file of a model's folder, and tell whether it is the one that is used."""
+    own, hydra = decoder_file(model_file), HydraConfig.get()
+    if own is not None and not any(each.startswith("decoder=") for each in hydra.overrides.task):
+        raise ValueError(  # in a sweep over models, whose jobs Hydra composes with one decoder
+            f"{own}: the model has a decoder of its own, expected decoder=NAME for all models, "
+            "greedy for none"
+        )
+    return own, hydra.runtime.choices["decoder"] == OF_MODEL
+
+
+def _tell_left_out(left_out: Sequence[Finding]) -> None:
+    for each in left_out[:MAX_NAMED]:
+        tell(f"left out {each.id}: {each.reason}")
+    if len(left_out) > MAX_NAMED:
+        tell(f"left out {len(left_out) - MAX_NAMED} more, all in evaluation.json")
 
 
 def _evaluation(

@@ -60,12 +60,11 @@ def main(arguments: list[str]) -> int:
         raise ValueError(
             f"{error.name} is not installed, which serves the page: pip install 'lstm-asr[serve]'"
         ) from error
-    from asr.model_file import load_model
-    from asr.recognizer import choose_device
+    from asr.loading import load_speech_model
     from asr.serve.access import Keys
     from asr.transcriber import Transcriber
 
-    recognizer, _ = load_model(options.model, choose_device(options.device))
+    recognizer, _ = load_speech_model(options.model, options.device)
     settings = dict(for_model(settings, recognizer))
     transcriber = Transcriber(recognizer, build_decoder(settings, recognizer, tell))
     heard = _heard(transcriber, [each for each in wanted if each.id not in done])

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from asr.cli.options import STDIN, Parser, standard_input
+from asr.packed import unpacked
 from asr.starter_model import model_path
 from asr.text import UNICODE_FORMS, TextNormalizer
-from asr.untrusted import open_text, shown, unpacked, whole_lines
+from asr.untrusted import open_text, shown, whole_lines
 
 BYTE_ORDER_MARK = "\ufeff"
 PACKED = (".gz", ".xz", ".bz2")

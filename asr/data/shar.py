@@ -28,6 +28,7 @@ from asr.data.archive import tar_members
 from asr.data.manifest import MAX_SECONDS, Utterance
 from asr.data.records import BadLineError, Record, json_records
 from asr.finding import Finding, Kind
+from asr.packed import unpacked
 from asr.text import TextNormalizer
 from asr.untrusted import (
     lines,
@@ -36,7 +37,6 @@ from asr.untrusted import (
     read_stream,
     record,
     shown,
-    unpacked,
 )
 
 SCHEMES = ("http", "https", "s3", "gs")

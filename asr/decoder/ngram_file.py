@@ -40,7 +40,8 @@ from asr.decoder.ngram import (
     link_suffixes,
 )
 from asr.memory import require_memory
-from asr.untrusted import HasLines, open_regular, parse_json, record, unpacked, whole_lines
+from asr.packed import unpacked
+from asr.untrusted import HasLines, open_regular, parse_json, record, whole_lines
 
 COMPACT = ".ngram"
 SUFFIXES = (COMPACT, ".arpa", ".arpa.gz")

@@ -16,7 +16,8 @@ from typing import Any
 from asr.data.corpora.layout import Content, split_of
 from asr.data.manifest import Entry, rows_of
 from asr.data.records import BadLineError, Record, Records, json_records
-from asr.untrusted import lines, open_regular, shown, unpacked
+from asr.packed import unpacked
+from asr.untrusted import lines, open_regular, shown
 
 CUT_KINDS = ("MonoCut", "MultiCut", "Cut")  # of one recording
 KEPT = ("language", "gender")  # of a supervision, besides what a manifest has
