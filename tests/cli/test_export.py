@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,3 +184,14 @@ def test_a_damaged_file_is_told_in_a_line(
     damaged.write_bytes(onnx_file.read_bytes()[:-5])
     line = fails("transcribe", "--model", str(damaged), clip)
     assert line.startswith(f"{damaged}: not a model of asr export, or damaged")
+
+
+def test_the_program_of_the_page(
+    onnx_file: Path, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs/export.md"
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(onnx_file.parent)
+    names: dict[str, Any] = {}
+    exec(program.replace("mine.onnx", onnx_file.name), names)
+    assert names["text_of"](load_audio(clip, 8000)) == "c a"

@@ -1,0 +1,176 @@
+"""A model run by torch beside its exports: WER, size, real-time factor, memory, first text.
+
+    python -m benchmarks.export MODEL MANIFEST [--limit N] [--rounds N]
+
+Each runs in turn on the same recordings, ROUNDS times, one thread: utterances one by one (whole),
+LONG_S of them in a row with pauses (long), and utterances in blocks of 80 ms (live). Real-time
+factors are processor time over audio, medians; memory is the most that `asr transcribe` of the long
+recording takes, and first text what it takes for the first utterance: seconds on the clock, and of
+the processor, which other programs do not lengthen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from asr.data.dataset import load_utterance
+from asr.data.manifest import read_manifest
+from asr.exporter import exported
+from asr.metrics.error_rate import word_errors
+from asr.model_file import load_model
+from asr.transcriber import Transcriber
+from benchmarks.live import BLOCK_S, PAUSE_DBFS, PAUSE_S
+from benchmarks.pauses import noise
+
+LONG_S = 300.0  # [s]
+LIVE_S = 60.0  # [s] of utterances, in blocks
+PRECISIONS = ("float32", "float16", "int8")
+# ru_maxrss would count this process too, which the other one is begun as a copy of.
+COMMAND = """
+import sys
+from asr.cli.main import main
+main(sys.argv[1:])
+print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")], file=sys.stderr)
+"""
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--limit", type=int, help="utterances, drawn")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    recognizer, training = load_model(options.model)
+    rate, draws = recognizer.sample_rate, np.random.default_rng(0)
+    utterances = read_manifest(options.manifest)
+    utterances = [utterances[k] for k in draws.permutation(len(utterances))[: options.limit]]
+    waveforms = [load_utterance(each, rate) for each in utterances]
+    references = [recognizer.text(each.text) for each in utterances]
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"torch": options.model}
+        for precision in PRECISIONS:
+            files[f"onnx {precision}"] = Path(folder, f"{precision}.onnx")
+            files[f"onnx {precision}"].write_bytes(exported(recognizer, training, precision))
+        long = joined(waveforms, draws, rate)
+        clip, recording = Path(folder, "clip.wav"), Path(folder, "long.wav")
+        soundfile.write(clip, waveforms[0], rate)
+        soundfile.write(recording, long, rate)
+        transcribers = {name: Transcriber.load(file) for name, file in files.items()}
+        wers = {}
+        for name, transcriber in transcribers.items():
+            texts = [each.text for each in transcriber.transcribe(waveforms)]
+            wers[name] = word_errors(references, texts).rate
+        ways = {
+            "whole": (lambda t: [t.transcribe(each) for each in waveforms], samples_of(waveforms)),
+            "long": (lambda t: t.transcribe(long), len(long)),
+            "live": (lambda t: live(t, waveforms), int(LIVE_S * rate)),
+        }
+        factors = {
+            way: in_turn({n: lambda t=t, run=run: cpu(lambda: run(t)) for n, t in
+                          transcribers.items()}, options.rounds)
+            for way, (run, _) in ways.items()
+        }  # fmt: skip
+        commands = {name: lambda f=file: command(f, clip) for name, file in files.items()}
+        firsts = in_turn(commands, options.rounds)
+        peaks = in_turn(
+            {name: lambda f=file: command(f, recording) for name, file in files.items()}, 1
+        )
+        print(
+            f"{len(waveforms)} utterances, {samples_of(waveforms) / rate:.0f} s; long "
+            f"{len(long) / rate:.0f} s"
+        )
+        print(
+            f"{'':13}{'bytes':>11}{'WER':>9}{'whole':>9}{'long':>9}{'live':>9}{'memory':>10}"
+            f"{'first text':>12}{'of it CPU':>11}"
+        )
+        for name, file in files.items():
+            rows = [
+                statistics.median(factors[way][name]) / (samples / rate)
+                for way, (_, samples) in ways.items()
+            ]
+            wall, used, _ = (statistics.median(each) for each in zip(*firsts[name], strict=True))
+            print(
+                f"{name:13}{file.stat().st_size:11,}{wers[name]:9.2%}"
+                + "".join(f"{row:9.4f}" for row in rows)
+                + f"{peaks[name][0][2]:7.0f} MB{wall:10.2f} s{used:9.2f} s"
+            )
+
+
+def in_turn(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list]:
+    """What each gives, one after the other, and the whole again; the first round is thrown away."""
+    found: dict[str, list] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            result = work()
+            if number:
+                found[name].append(result)
+    return found
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """Processor time of some work [s]."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def live(transcriber: Transcriber, waveforms: list[np.ndarray]) -> None:
+    """Hear LIVE_S of utterances in blocks, with what is known so far after each."""
+    rate = transcriber.sample_rate
+    size, left = round(BLOCK_S * rate), int(LIVE_S * rate)
+    stream = transcriber.stream()
+    samples = np.resize(np.concatenate(waveforms), left)
+    for place in range(0, left, size):
+        stream.push(samples[place : place + size])
+        _ = stream.partial
+    stream.finish()
+
+
+def joined(waveforms: list[np.ndarray], draws: np.random.Generator, rate: int) -> np.ndarray:
+    """LONG_S of utterances with pauses between."""
+    parts, left = [], round(LONG_S * rate)
+    for number in range(10**6):
+        parts += [waveforms[number % len(waveforms)], noise(draws, PAUSE_S, PAUSE_DBFS, rate)]
+        left -= len(parts[-1]) + len(parts[-2])
+        if left < 0:
+            break
+    return np.concatenate(parts)
+
+
+def samples_of(waveforms: list[np.ndarray]) -> int:
+    """Samples of all."""
+    return sum(map(len, waveforms))
+
+
+def command(model: Path, audio: Path) -> tuple[float, float, float]:
+    """Seconds on the clock and of the processor, and memory [MB] of `asr transcribe`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "transcribe", "--model", str(model), str(audio)],
+        check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    wall = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, used, int(done.stderr.split()[-2]) / 1000
+
+
+if __name__ == "__main__":
+    main()
