@@ -93,7 +93,6 @@ class OnnxModel(SpeechModel):
             self._check_graph()
         except (RecursionError, ValueError) as error:
             raise ValueError(f"{name}: {error}") from error
-        # What is remembered of a stream, by name: its shape with None for streams, and its dtype.
         self._state_inputs = [
             each for each in self._session.get_inputs() if each.name.startswith("state_")
         ]
@@ -193,7 +192,7 @@ class OnnxModel(SpeechModel):
         except Exception as error:  # of its own class, which is no public name
             if "allocate memory" in str(error):
                 raise MemoryError("not enough memory") from None
-            raise RuntimeError(f"onnxruntime: {error}") from error
+            raise ValueError(f"the model's graph does not run ({shown(str(error))})") from error
         return found
 
     def _require_memory(self, num_samples: int, num_waveforms: int) -> None:

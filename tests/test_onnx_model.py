@@ -150,6 +150,19 @@ def test_what_is_no_graph_of_ours(
         OnnxModel(resealed(content, change))
 
 
+def test_a_graph_that_does_not_run_is_told(content: bytes) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        (reshape, *_) = [node for node in model.graph.node if node.op_type == "Reshape"]
+        name = "wrong"
+        tensor = onnx.numpy_helper.from_array(np.array([7, 11, 13], np.int64), name)
+        model.graph.initializer.append(tensor)
+        reshape.input[1] = name
+
+    model = OnnxModel(resealed(content, change))
+    with pytest.raises(ValueError, match="the model's graph does not run"):
+        model.log_probs([np.zeros(900, np.float32)])
+
+
 def test_forged_descriptions_are_checked(content: bytes) -> None:
     proto, model, refused = onnx.load_from_string(content[:-SEAL]), OnnxModel(content), 0
     text = next(each.value for each in proto.metadata_props if each.key == DESCRIPTION)
