@@ -7,11 +7,13 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import safetensors
 import safetensors.torch
@@ -23,10 +25,12 @@ from torch import Tensor, nn
 from asr.audio import load_audio
 from asr.cli.main import main
 from asr.data.manifest import read_manifest, write_manifest
+from asr.exporter import exported
 from asr.finding import Finding, Kind
 from asr.metrics.calibration import Calibration
 from asr.metrics.error_rate import score_utterance
 from asr.model_file import load_model, save_model
+from asr.onnx_model import load_onnx_model, sealed
 from asr.quantization import Storage
 from asr.recognizer import ModelSpec, Part, Recognizer
 from asr.report.evaluation import EvaluatedUtterance, Evaluation, ModelDescription
@@ -186,6 +190,50 @@ def test_no_damaged_model_writes_another_text(
         path.write_bytes(damaged.tobytes())
         good += is_one_line(lambda: load_model(path))
     survived(f"model files in {storage} with flipped bits", good, MODELS)
+
+
+def test_no_damaged_exported_model_writes_another_text(
+    recognizer: Recognizer, tmp_path: Path, seed: int, survived: Survived
+) -> None:
+    path, whole = tmp_path / "model.onnx", exported(recognizer, {"step": 12})
+    generator = np.random.default_rng(seed)
+    good = 0
+    for _ in range(MODELS):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = generator.integers(len(damaged), size=FLIPS)
+        np.bitwise_xor.at(damaged, places, (1 << generator.integers(8, size=FLIPS)).astype("u1"))
+        path.write_bytes(damaged.tobytes())
+        good += is_one_line(lambda: load_onnx_model(path))
+    survived("exported models with flipped bits", good, MODELS)
+
+
+@pytest.mark.slow
+def test_every_value_of_an_exported_description_may_be_forged(
+    recognizer: Recognizer, tmp_path: Path, survived: Survived
+) -> None:
+    path, content = tmp_path / "model.onnx", exported(recognizer, {"step": 12, "dev_wer": 0.1})
+    proto = onnx.load_from_string(content)
+    texts = {each.key: each.value for each in proto.metadata_props}
+    tried = good = 0
+    for what, forged in forgeries(json.loads(texts["asr"])):
+        del proto.metadata_props[:]
+        proto.metadata_props.add(key="asr", value=json.dumps(forged))
+        path.write_bytes(sealed(proto.SerializeToString()))
+        tried += 1
+        fine = is_one_line(lambda: load_onnx_model(path)) or is_heard_without_torch(path)
+        assert fine, what
+        good += fine
+    assert tried > 300
+    survived("forged descriptions of exported models", good, tried)
+
+
+def is_heard_without_torch(path: Path) -> bool:
+    """Whether an exported model loads, and makes numbers or says why not."""
+    model, _ = load_onnx_model(path)
+    with suppress(ValueError):
+        log_probs, _ = model.log_probs([np.zeros(4000, np.float32)])
+        return bool(np.isfinite(log_probs).all())
+    return True
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
