@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
 from asr.cli.main import COMMANDS, main
@@ -102,3 +103,18 @@ def test_options_that_a_page_shows_are_in_the_help(
         with suppress(SystemExit):
             main([command, *words[: command == "lm"], "--help"])
         assert options <= set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+
+
+def test_the_files_for_a_deployment_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = (DOCS / "deploy.md").read_text() + (DOCS / "serving.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", pages, re.S)
+    kinds = [document.get("kind") for block in blocks for document in yaml.safe_load_all(block)]
+    assert kinds == [None, "Deployment", "Service"]
+    with suppress(SystemExit):
+        main(["serve", "--help"])
+    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    others = {
+        "--create-home", "--uid", "--no-cache-dir", "--index-url", "--start-period", "--now",
+        "--from-file",
+    }  # fmt: skip
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", pages)) - others <= known

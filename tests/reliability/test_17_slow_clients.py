@@ -57,7 +57,7 @@ async def asked_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def reads_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Asks one question behind the other, and reads no answer."""
     reader._transport.pause_reading()  # type: ignore[attr-defined]
-    while True:
+    for _ in range(30):  # more than the buffers between them hold
         writer.write(head("GET", "/openapi.json", {}))
         await asyncio.sleep(0.1)
 
@@ -120,9 +120,12 @@ def test_slow_clients_are_closed_and_hold_up_nobody(
             while metric(server, "asr_connections ") < count * 0.9 and slow.poll() is None:
                 time.sleep(0.1)
             if num_asked:
+                time.sleep(4)  # until all say no more than they do
                 busy = asyncio.run(p95(server, request, num_asked))
             more = taken(server).rss_bytes - before
             times = json.loads(slow.communicate(timeout=60)[0])
+        if num_asked:  # what else runs on the machine may change meanwhile
+            idle = max(idle, asyncio.run(p95(server, request, num_asked)))
     print(f"closed after {max(times):.1f} s at most, p95 {idle:.4f} s idle, {busy:.4f} s beside "
           f"them, {more / 1e6:.0f} MB more")  # fmt: skip
     assert more <= MORE_BYTES

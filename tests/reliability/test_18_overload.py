@@ -42,16 +42,16 @@ async def capacity(server: Running, requests: Mapping[str, bytes], seconds: floa
 
 async def flood(
     server: Running, requests: Mapping[str, bytes], rate: float, seconds: float, seed: int
-) -> list[tuple[str, Timed | None]]:
+) -> list[tuple[str, Timed | Exception]]:
     """Send so many requests a second, whether they are answered or not."""
     draws, sent = random.Random(seed), []
     start = time.monotonic()
 
-    async def one(text: str, address: str) -> tuple[str, Timed | None]:
+    async def one(text: str, address: str) -> tuple[str, Timed | Exception]:
         try:
             return text, await asyncio.wait_for(ask(server, requests[text], address), 60)
-        except (OSError, EOFError, TimeoutError):  # an answer that never came
-            return text, None
+        except (OSError, EOFError, TimeoutError) as error:  # an answer that never came
+            return text, error
 
     while (now := time.monotonic() - start) < seconds:
         while len(sent) < now * rate:
@@ -61,9 +61,9 @@ async def flood(
     return await asyncio.gather(*sent)
 
 
-def is_right(text: str, timed: Timed | None, offline: Mapping[str, str]) -> bool:
+def is_right(text: str, timed: Timed | Exception, offline: Mapping[str, str]) -> bool:
     """Whether it was answered: by the text, or by when to come again."""
-    if timed is None:
+    if isinstance(timed, Exception):
         return False
     if timed.answer.status == 200:
         return bool(timed.answer.json == {"text": offline[text]})
@@ -84,7 +84,9 @@ def test_overload(
     assert sum(text == offline[text] for text in TEXTS) == len(TEXTS)
     requests = {text: recording(content) for text, content in audio.items()}
 
-    async def attack(server: Running) -> tuple[float, list[tuple[str, Timed | None]], list[float]]:
+    async def attack(
+        server: Running,
+    ) -> tuple[float, list[tuple[str, Timed | Exception]], list[float]]:
         one = requests["abc"]
         await p95(server, one, 20)
         idle = await p95(server, one, 50)
@@ -96,7 +98,9 @@ def test_overload(
     with running(tone_model, tmp_path / "log.txt", "--max-queue", "32", "--max-per-client",
                  "12") as server:  # fmt: skip
         most, answers, (idle, after) = asyncio.run(attack(server))
-    statuses = Counter(timed.answer.status if timed else 0 for _, timed in answers)
+    statuses = Counter(
+        timed.answer.status if isinstance(timed, Timed) else repr(timed) for _, timed in answers
+    )
     print(f"{most:.0f} requests a second at most; {dict(statuses)}; p95 {idle:.4f} s idle, "
           f"{after:.4f} s after")  # fmt: skip
     assert len(answers) >= least

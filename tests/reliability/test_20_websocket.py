@@ -131,5 +131,5 @@ def test_live_streams_beside_each_other_are_what_each_is_alone(
         offline = [*stream.push(samples_of(number)), *stream.finish()]
         expected = [(each.text, [word.row() for word in each.words]) for each in offline]
         found = [(row["text"], row["words"]) for row in rows if row["type"] == "final"]
-        right += found == expected and rows[-1]["type"] == "done" and len(found) == 3
+        right += found == expected and rows[-1]["type"] == "done" and len(found) >= 3
     survived("20 live streams", right, count)
