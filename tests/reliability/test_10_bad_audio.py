@@ -1,6 +1,7 @@
 """Check 10: bad and odd audio: the right text or a line by three commands, soon, in bounds.
 
-Each file is given alone, in the quick tier all of them together: one that is bad stops no other.
+Each file is given alone, and to a server, in the quick tier all of them together: one that is bad
+stops no other.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,8 @@ from numpy.typing import NDArray
 
 from tests.audio_files import riff, with_data_size, with_flac_length
 from tests.cli.conftest import RATE, TINY, tones, write_corpus
-from tests.reliability.attack import Attacker, Outcome, attacker
+from tests.reliability.attack import MORE_S, Attacker, Outcome, attacker
+from tests.serve.running import running
 from tests.test_audio_file import encode_media
 
 Survived = Callable[[str, int, int], None]
@@ -225,6 +228,36 @@ def test_all_together(
     named = [name for name in names if is_named(name, bad, name not in bad)]
     assert sorted(set(names) - set(named)) == []
     survived("10 bad audio, examined together", len(named), len(names))
+
+
+@pytest.mark.slow
+def test_by_http(model: Path, files: Path, survived: Survived, tmp_path: Path) -> None:
+    right, faults = 0, []
+    limits = "--max-upload-mb", "56", "--max-decoding-mb", "200"  # 256 MB for a file
+    with running(model, tmp_path / "log.txt", *limits) as server:
+        texts = {}
+        for name in LOSSY:
+            decoded = (files / f"decoded_{name}.wav").read_bytes()
+            texts[f"decoded_{name}.wav"] = server.transcribe(decoded).json["text"]
+        for name, (content, _) in FILES.items():
+            start = time.monotonic()
+            answer = server.transcribe(content)
+            seconds = time.monotonic() - start
+            errors: tuple[str, ...] = ()
+            if answer.status == 200:
+                texts[name] = answer.json["text"]
+            else:
+                errors = (f"asr: error: {name}: {answer.message.removeprefix('file: ')}",)
+            is_told = answer.status == 200 or answer.message.startswith("file: ")
+            is_good = is_right(name, texts, errors) and is_told and "\n" not in "".join(errors)
+            if is_good and answer.status in (200, 400) and seconds < MORE_S:
+                right += 1
+            else:
+                faults.append(f"{name}: {answer}, {seconds:.1f} s")
+        assert server.ask("GET", "/ready").status == 200
+        assert "Traceback" not in server.log.read_text()
+    assert not faults, faults[:3]
+    survived("10 bad audio by HTTP", right, len(FILES))
 
 
 @pytest.mark.slow
