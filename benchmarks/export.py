@@ -1,12 +1,15 @@
 """A model run by torch beside its exports: WER, size, real-time factor, memory, first text.
 
     python -m benchmarks.export MODEL MANIFEST [--limit N] [--rounds N]
+    python -m benchmarks.export --cells
 
 Each runs in turn on the same recordings, ROUNDS times, one thread: utterances one by one (whole),
 LONG_S of them in a row with pauses (long), and utterances in blocks of 80 ms (live). Real-time
 factors are processor time over audio, medians; memory is the most that `asr transcribe` of the long
 recording takes, and first text what it takes for the first utterance: seconds on the clock, and of
 the processor, which other programs do not lengthen.
+
+With --cells, both runtimes on CELL_S of noise by a fresh model of each cell.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import argparse
 import os
 import resource
 import statistics
+import string
 import subprocess
 import sys
 import tempfile
@@ -30,13 +34,18 @@ from asr.data.dataset import load_utterance
 from asr.data.manifest import read_manifest
 from asr.exporter import exported
 from asr.metrics.error_rate import word_errors
+from asr.model.lstm_cell import CELLS
 from asr.model_file import load_model
+from asr.model_spec import ModelSpec, Part
+from asr.onnx_model import OnnxModel
+from asr.recognizer import Recognizer
 from asr.transcriber import Transcriber
 from benchmarks.live import BLOCK_S, PAUSE_DBFS, PAUSE_S
 from benchmarks.pauses import noise
 
 LONG_S = 300.0  # [s]
 LIVE_S = 60.0  # [s] of utterances, in blocks
+CELL_S = 8  # [s]
 PRECISIONS = ("float32", "float16", "int8")
 # ru_maxrss would count this process too, which the other one is begun as a copy of.
 COMMAND = """
@@ -50,12 +59,16 @@ print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")],
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("manifest", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("manifest", type=Path, nargs="?")
+    parser.add_argument("--cells", action="store_true")
     parser.add_argument("--limit", type=int, help="utterances, drawn")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.cells:
+        cells(options.rounds)
+        return
     recognizer, training = load_model(options.model)
     rate, draws = recognizer.sample_rate, np.random.default_rng(0)
     utterances = read_manifest(options.manifest)
@@ -110,6 +123,24 @@ def main() -> None:
                 + "".join(f"{row:9.4f}" for row in rows)
                 + f"{peaks[name][0][2]:7.0f} MB{wall:10.2f} s{used:9.2f} s"
             )
+
+
+def cells(rounds: int) -> None:
+    """Print a row a cell."""
+    noise_s = np.random.default_rng(0).standard_normal(CELL_S * 16_000).astype(np.float32)
+    for cell in CELLS:
+        size = {"hidden_size": 256, "cell": cell} | (
+            {"proj_size": 64} if cell == "projection" else {}
+        )
+        spec = ModelSpec(Part("LogMel"), Part("BiLstmCtc", size), string.ascii_lowercase, {})
+        recognizer = Recognizer(spec)
+        both = {"torch": recognizer, "onnx": OnnxModel(exported(recognizer, {}))}
+        works = {
+            name: lambda m=model: cpu(lambda: m.log_probs([noise_s]))
+            for name, model in both.items()
+        }
+        found = {n: statistics.median(v) / CELL_S for n, v in in_turn(works, rounds).items()}
+        print(f"{cell:15} torch {found['torch']:.4f}  onnx {found['onnx']:.4f}", flush=True)
 
 
 def in_turn(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list]:

@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> int:
     check_outputs([options.output], [options.model, options.audio])
     if options.output.exists() and not options.overwrite:
         raise ValueError(f"{options.output} exists, expected a new file or --overwrite")
+    if not options.output.parent.is_dir():
+        raise ValueError(f"{options.output.parent}: no folder, so {options.output} cannot be")
     before = options.model.stat().st_size  # a model that is missing is told at once
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:

@@ -160,6 +160,8 @@ def test_what_is_refused(
     assert fails("export", str(model_file), str(onnx_file)) == (
         f"{onnx_file} exists, expected a new file or --overwrite"
     )
+    line = fails("export", str(model_file), str(tmp_path / "gone" / "b.onnx"))
+    assert line == f"{tmp_path}/gone: no folder, so {tmp_path}/gone/b.onnx cannot be"
     assert fails("export", str(tmp_path / "gone.safetensors"), str(new)) == (
         f"{tmp_path}/gone.safetensors: No such file or directory"
     )
