@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 import subprocess
@@ -57,9 +58,10 @@ async def asked_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def reads_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Asks one question behind the other, and reads no answer."""
     reader._transport.pause_reading()  # type: ignore[attr-defined]
-    for _ in range(30):  # more than the buffers between them hold
+    for number in itertools.count():
         writer.write(head("GET", "/openapi.json", {}))
-        await asyncio.sleep(0.1)
+        # First more than the buffers between them hold.
+        await asyncio.sleep(0.1 if number < 30 else 2)
 
 
 KINDS = (silent, half_a_head, half_a_body, asked_once, reads_nothing)
