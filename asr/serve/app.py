@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asr.serve.access import OPEN_PATHS, Access, Keys
-from asr.serve.bounds import BodyBounds
+from asr.serve.bounds import BodyBounds, Door
 from asr.serve.correction import Correction, read_correction
 from asr.serve.learning import Learning
 from asr.serve.metrics import CONTENT_TYPE
@@ -36,6 +36,7 @@ from asr.serve.transcription import (
 )
 
 TITLE = "asr"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
 T = TypeVar("T")
 WHY = {
     400: "what was sent is no request, or no audio",
@@ -133,8 +134,12 @@ def create_app(
         app.add_route(path, page.answer, include_in_schema=False)
     open_paths = OPEN_PATHS | page.paths
     app.add_middleware(Access, keys=keys, origins=origins, is_open=open_paths.__contains__)
+    app.add_middleware(
+        Door, path=TRANSCRIPTIONS, places=service.requests,
+        retry_after_s=lambda: service.engine.wait_s,
+    )  # fmt: skip
     app.add_middleware(BodyBounds, limits=service.limits)
-    app.add_middleware(Counted, service=service)
+    app.add_middleware(Counted, service=service, known=page.paths | {TRANSCRIPTIONS})
     return app
 
 
@@ -178,7 +183,7 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
     }
 
     @app.post(
-        "/v1/audio/transcriptions", operation_id="transcribe", response_model=None,
+        TRANSCRIPTIONS, operation_id="transcribe", response_model=None,
         responses={
             200: {
                 "model": Transcription | TranscriptionVerbose, "content": texts,
@@ -195,9 +200,6 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
     async def transcribe(request: Request) -> Response:
         """Transcribe a recording, of any format that FFmpeg or libsndfile reads."""
         client, wait_s = request.state.client, service.engine.wait_s
-        if not service.requests.has_room:  # told before anything is sent
-            with service.requests.one(client, wait_s):
-                raise AssertionError("there is no room")
         form = await read_form(request)
         with ExitStack() as closing:
             closing.callback(form.file.file.close)
@@ -360,10 +362,11 @@ class Counted:
     Args:
         app: that answers.
         service: whose counts these are.
+        known: paths that are counted apart where no route was found.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: ASGIApp, service: Service, known: frozenset[str]) -> None:
+        self._app, self._service, self._known = app, service, known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -386,8 +389,8 @@ class Counted:
             seconds = time.perf_counter() - start
             # The path as the route has it: a path that a client thought up would be a new count.
             route = getattr(scope.get("route"), "path", None)
-            if route is None:  # a file of the page
-                route = scope["path"] if status in (200, 304) else "other"
+            if route is None:  # a file of the page, or who was turned away
+                route = scope["path"] if scope["path"] in self._known else "other"
             self._service.metrics.requests.labels(route, str(status)).inc()
             self._service.metrics.request_seconds.labels(route).observe(seconds)
             logger.info("%s %s %.3f s", route, status or "left", seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -117,6 +117,32 @@ def _too_large(limits: Limits) -> Refusal:
     )
 
 
+class Door:
+    """Turns away who would have to wait for a place, before anything else is done for it.
+
+    What is not taken has to cost little, or it is what the server is busy with.
+
+    Args:
+        app: whom the others are passed on to.
+        path: of the requests that need a place.
+        places: that they take later.
+        retry_after_s: tells when there will be room again, about [s].
+    """
+
+    def __init__(
+        self, app: ASGIApp, path: str, places: Places, retry_after_s: Callable[[], int]
+    ) -> None:
+        self._app, self._path, self._places = app, path, places
+        self._retry_after_s = retry_after_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == self._path and not self._places.has_room:
+            refusal = self._places.refusal(self._retry_after_s())
+            await refuse(refusal, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 class Places:
     """Counts what is under way, of all clients and of each.
 
@@ -136,6 +162,13 @@ class Places:
         """Whether another one may come."""
         return self.taken < self._most
 
+    def refusal(self, retry_after_s: int) -> Refusal:
+        """Tell that all are taken."""
+        return Refusal(
+            503, f"{self.taken} {self._what} are under way, expected at most {self._most}",
+            "overloaded", retry_after_s=retry_after_s,
+        )  # fmt: skip
+
     @contextmanager
     def one(self, client: str, retry_after_s: int) -> Iterator[None]:
         """Take a place while the block runs.
@@ -153,10 +186,7 @@ class Places:
                 f"most {self._most_of_one}", "rate_limit_exceeded", retry_after_s=retry_after_s,
             )  # fmt: skip
         if not self.has_room:
-            raise Refusal(
-                503, f"{self.taken} {self._what} are under way, expected at most {self._most}",
-                "overloaded", retry_after_s=retry_after_s,
-            )  # fmt: skip
+            raise self.refusal(retry_after_s)
         self.taken += 1
         self._of[client] += 1
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import time
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
@@ -14,22 +15,22 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from asr.serve.bounds import BodyBounds
 from asr.serve.limits import Limits
+from asr.serve.refusal import Refusal
 from asr.serve.service import Service
 
 MAX_HEAD_BYTES = 1 << 16  # of a request's line and headers
 MAX_PIPELINED = 8  # requests that are sent before the answer to the one before
 KEEP_ALIVE_S = 5  # [s] that a connection waits for another request
 TOLD_S = 5.0  # [s] in which live streams are told that the server ends
-BACKLOG = 1024  # connections that the kernel holds while nobody takes them
-FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
-)
+SWITCH_S = 0.0005  # [s] after which a thread of Python gives way to another
+BACKLOG = 4096  # connections that the kernel holds while nobody takes them
 HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
@@ -89,6 +90,8 @@ def serve(
         access_log=False,  # uvicorn writes queries, and a page's key is in one
         server_header=False, lifespan="on",
     )  # fmt: skip
+    # The loop waits for the engine's thread at every turn, by Python's default for 5 ms.
+    sys.setswitchinterval(SWITCH_S)
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
     _Server(config, service, ready).run(sockets=[listener])
@@ -126,6 +129,17 @@ class _Server(uvicorn.Server):
 def _timed(limits: Limits, service: Service) -> type[HttpToolsProtocol]:
     """uvicorn's protocol, with an end to the patience with silent connections, which it has not."""
 
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = Refusal(
+            503, f"more than {limits.connections:g} connections, expected fewer", "overloaded",
+            retry_after_s=1,
+        )  # fmt: skip
+        response = refusal.response()
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+    full: Any = BodyBounds(tell, limits)
+
     class Timed(HttpToolsProtocol):
         def __init__(
             self,
@@ -142,9 +156,10 @@ def _timed(limits: Limits, service: Service) -> type[HttpToolsProtocol]:
         def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             service.metrics.connections.inc()
-            if len(self.connections) > limits.connections:
-                transport.write(FULL)
-                transport.close()
+            if len(self.connections) > 2 * limits.connections:
+                transport.abort()
+            elif len(self.connections) > limits.connections:
+                self.app = full  # which tells so, once there is somebody who asks
             self._wait()
 
         def connection_lost(self, exc: Exception | None) -> None:

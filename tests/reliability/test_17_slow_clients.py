@@ -162,7 +162,8 @@ def test_large_bodies_are_refused_early(
     tone_model: Path, survived: Survived, tmp_path: Path
 ) -> None:
     with running(
-        tone_model, tmp_path / "log.txt", "--max-upload-mb", str(UPLOAD_MB)
+        tone_model, tmp_path / "log.txt", "--max-upload-mb", str(UPLOAD_MB),
+        "--max-connections", "40",
     ) as server:  # fmt: skip
         before, told = taken(server).rss_bytes, []
 
@@ -203,6 +204,12 @@ def test_large_bodies_are_refused_early(
                 return link.close_code
 
         told.append(asyncio.run(message()) == 1009)
+        links = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
+        answer = server.transcribe(wav_of("abc"))
+        told.append((answer.status, answer.headers["retry-after"]) == (503, "1"))
+        for link in links:
+            link.close()
+        time.sleep(0.5)
         assert server.transcribe(wav_of("abc")).json == {"text": "abc"}
         assert taken(server).rss_bytes - before <= MORE_BYTES
         survived("17 large bodies", sum(told), len(told))
