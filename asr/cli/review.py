@@ -44,9 +44,10 @@ def main(arguments: list[str]) -> int:
     from asr.data.manifest import read_manifest
 
     output = options.output or _output_of(options.recordings)
-    done = {each.id: each for each in read_manifest(output)} if output.exists() else {}
     wanted = list(_utterances(options.recordings))
-    check_outputs([output], [options.model, *(each.audio_filepath for each in wanted)])
+    audio = (each.audio_filepath for each in wanted)
+    check_outputs([output], [options.model, *options.recordings, *audio])
+    done = {each.id: each for each in read_manifest(output)} if output.exists() else {}
     own = decoder_file(options.model)
     settings = decoder_settings(options, own)
     try:

@@ -35,6 +35,9 @@ OVERWRITING = {
     "lexicon": ["{text} --known {words} --out {text}", "{text} --known {words} --out {words}"],
     "average": ["{model} {model_too} --output {model} --overwrite"],
     "shrink": ["{model} --output {model} --overwrite"],
+    "export": ["{model} {onnx} --audio {onnx} --overwrite"],
+    "review": ["{manifest} --model {model} --output {manifest}",
+               "{audio} --model {model} --output {audio}"],
     "tune-decoder": ["--model {model} --manifest {tuning} --lm {lm} --out {folder} --overwrite"],
     "runs": ["{folder}/runs --output {folder}/runs/run"],
     "shar": ["{index} {folder}/shards"],
@@ -62,11 +65,13 @@ def files(
         "evaluation": folder / "a.json", "other": folder / "b.json",
         "tuning": folder / "tuning.json", "index": folder / "shards" / "cuts.index.json",
         "listed": folder / "run" / "worst.jsonl", "lines": folder / OF_ALL["json"],
+        "onnx": folder / "recording.onnx",
     }  # fmt: skip
     shutil.copy(model_file, found["model"])
     shutil.copy(run_dir / "last.safetensors", found["model_too"])
     for name in (
         found["audio"],
+        found["onnx"],
         folder / "rec.txt",
         found["words"],
         folder / "real.txt",
@@ -102,7 +107,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_command_has_a_row() -> None:
     assert sorted(OVERWRITING) == sorted(
-        {*COMMANDS} - {"completion", "models", "bench"}
+        {*COMMANDS} - {"completion", "models", "bench", "serve"}
     )  # none is written
 
 
