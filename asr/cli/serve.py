@@ -40,6 +40,8 @@ def main(arguments: list[str]) -> int:
     limits = Limits(**{each.name: getattr(options, each.name) for each in fields(Limits)})
     models = named_models(options.model)
     origins = frozenset(map(_origin, options.allow_origin))
+    if options.nbest is not None:
+        raise ValueError("--n-best has no effect here: OpenAI's answers have one text")
     if options.workers < 1:
         raise ValueError(f"--workers {options.workers}, expected at least 1")
     for path in models.values():

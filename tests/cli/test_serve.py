@@ -29,6 +29,7 @@ def model(tmp_path: Path) -> str:
         (["--api-key-file", "short.txt"], "key 1 has 5 characters, expected 16 to 512"),
         (["--api-key-file", "spaces.txt"], "key 1 has a space or a character beyond ASCII"),
         (["--api-key-file", "empty.txt"], "empty.txt: no key, expected one a line"),
+        (["--decoder", "beam", "--n-best", "3"], "--n-best has no effect here"),
         (["--workers", "0"], "--workers 0, expected at least 1"),
         (["--max-queue", "0"], "queue is 0, expected more than 0"),
         (["--allow-origin", "*"], "--allow-origin *, expected https://NAME"),
