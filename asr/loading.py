@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from asr.onnx_model import SUFFIX, load_onnx_model
+from asr.onnx_model import load_onnx_model
 from asr.speech_model import SpeechModel
+from asr.starter_model import EXPORTED
 
 
 def load_speech_model(path: Path, device: str = "auto") -> tuple[SpeechModel, dict[str, Any]]:
@@ -23,7 +24,7 @@ def load_speech_model(path: Path, device: str = "auto") -> tuple[SpeechModel, di
         ValueError: neither of them, damaged, or no such device.
         OSError: missing or unreadable.
     """
-    if path.suffix.lower() == SUFFIX:
+    if path.suffix.lower() == EXPORTED:
         if device not in ("auto", "cpu"):
             raise ValueError(
                 f"device {device!r} for {path}, expected cpu: exported models run there"

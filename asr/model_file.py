@@ -26,12 +26,12 @@ from asr.atomic_file import replace_bytes
 from asr.model_spec import ModelSpec, Part, construct
 from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
 from asr.recognizer import FEATURES, MODELS, Recognizer
+from asr.starter_model import EXPORTED
 from asr.text import AUTO, BLANK_ID, TextNormalizer
 from asr.untrusted import checked, open_regular, shown
 
 FORMAT_VERSION = 1
 QUANTIZED_VERSION = 2  # the same with `storage`, in which the weights are: float16 or int8
-EXPORTED = ".onnx"  # suffix of a file of `asr export`
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
 MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
 MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata

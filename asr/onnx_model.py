@@ -24,7 +24,6 @@ from asr.speech_model import Lengths, LogProbs, SpeechModel, Timing, Waveform
 from asr.threads import num_threads
 from asr.untrusted import checked, parse_json, read_bytes, shown
 
-SUFFIX = ".onnx"
 FORMAT_VERSION = 1
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of the file
 MAX_FILE_BYTES = 1 << 31  # what a file of protocol buffers can hold

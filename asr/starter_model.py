@@ -11,7 +11,8 @@ from asr.untrusted import read_text
 
 BEST_MODEL = "best.safetensors"  # of a run's folder
 MODEL, CARD, DECODER = "model.safetensors", "card.md", "decoder.yaml"  # of a model's folder
-EXPORTED_MODEL = "model.onnx"  # of a folder where it was put by hand
+EXPORTED = ".onnx"  # suffix of a file of `asr export`
+EXPORTED_MODEL = f"model{EXPORTED}"  # of a folder where it was put by hand
 NAME = re.compile(r"[\w-]+")  # of a model: what has a slash or a suffix is a path
 MAX_CARD_BYTES = 1 << 16
 

@@ -71,8 +71,16 @@ ALLOWED: dict[str, set[str]] = {
     "recognizer": {"untrusted", "memory", "features", "model", "model_spec", "speech_model"},
     "quantization": set(),
     "onnx_model": {"untrusted", "threads", "memory", "model_spec", "speech_model"},
-    "model_file": {"atomic_file", "untrusted", "text", "model_spec", "recognizer", "quantization"},
-    "loading": {"speech_model", "recognizer", "onnx_model", "model_file"},
+    "model_file": {
+        "atomic_file",
+        "untrusted",
+        "text",
+        "model_spec",
+        "recognizer",
+        "quantization",
+        "starter_model",
+    },
+    "loading": {"speech_model", "recognizer", "onnx_model", "model_file", "starter_model"},
     "exporter": {
         "features",
         "model",

@@ -8,9 +8,7 @@ from pathlib import Path
 from asr.atomic_file import replace_bytes
 from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say, tell
-from asr.starter_model import EXPORTED_MODEL, decoder_file, model_path
-
-SUFFIX = ".onnx"
+from asr.starter_model import EXPORTED, EXPORTED_MODEL, decoder_file, model_path
 
 
 def main(arguments: list[str]) -> int:
@@ -22,8 +20,8 @@ def main(arguments: list[str]) -> int:
         OSError: a model or a recording that cannot be read, an output that cannot be written.
     """
     options = make_parser().parse_args(arguments)
-    if options.output.suffix != SUFFIX:
-        raise ValueError(f"{options.output}, expected a name that ends in {SUFFIX}")
+    if options.output.suffix != EXPORTED:
+        raise ValueError(f"{options.output}, expected a name that ends in {EXPORTED}")
     check_outputs([options.output], [options.model, options.audio])
     if options.output.exists() and not options.overwrite:
         raise ValueError(f"{options.output} exists, expected a new file or --overwrite")

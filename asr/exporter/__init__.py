@@ -2,6 +2,5 @@
 
 from asr.exporter.check import TOLERANCES, compare, made_sound
 from asr.exporter.exporter import exported
-from asr.exporter.graph import Precision
 
-__all__ = ["TOLERANCES", "Precision", "compare", "exported", "made_sound"]
+__all__ = ["TOLERANCES", "compare", "exported", "made_sound"]

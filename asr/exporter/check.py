@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.exporter.graph import Precision
 from asr.onnx_model import OnnxModel
+from asr.quantization import Storage
 from asr.recognizer import Recognizer
 from asr.speech_model import Waveform
 
 # [nats] The greatest difference of a log-probability. In float32 it is that of sums in another
 # order; weights of fewer bits are other weights: docs/results.md says what they cost.
-TOLERANCES: Mapping[Precision, float] = {"float32": 0.002, "float16": 0.2, "int8": 3.0}
+TOLERANCES: Mapping[Storage, float] = {"float32": 0.002, "float16": 0.2, "int8": 3.0}
 PARTS = (1.0, 0.6, 0.25)  # of the recording that are heard, side by side
 CHUNK_S = 1.0  # [s] of the steps that a live model takes
 MADE_S = 6.0  # [s] of the sound that is made where no recording is given

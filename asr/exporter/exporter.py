@@ -10,10 +10,11 @@ from typing import Any
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from asr.exporter import features, network
-from asr.exporter.graph import OPSET, Graph, Precision
+from asr.exporter.graph import OPSET, Graph
 from asr.features import PcenNormalizer
 from asr.model_file import complete_spec
 from asr.onnx_model import DESCRIPTION, FORMAT_VERSION, Description, sealed
+from asr.quantization import Storage
 from asr.recognizer import FIXED_BYTES, Recognizer
 
 IR_VERSION = 10  # that onnxruntime 1.20 reads
@@ -22,7 +23,7 @@ FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 
 
 def exported(
-    recognizer: Recognizer, training: Mapping[str, Any], precision: Precision = "float32"
+    recognizer: Recognizer, training: Mapping[str, Any], precision: Storage = "float32"
 ) -> bytes:
     """Write a recogniser as an ONNX file.
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor
 
-from asr.quantization import SCALE, quantized
+from asr.quantization import SCALE, Storage, quantized
 
-Precision = Literal["float32", "float16", "int8"]
 OPSET = 17  # the first with LayerNormalization
 
 
@@ -24,24 +23,22 @@ class Graph:
         parent: whose constants and values it sees, as the body of a Scan.
     """
 
-    def __init__(self, precision: Precision, parent: Graph | None = None) -> None:
-        self.precision: Precision = precision
+    def __init__(self, precision: Storage, parent: Graph | None = None) -> None:
+        self.precision: Storage = precision
         self._root: Graph = self if parent is None else parent._root
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._count = 0
 
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node of one output, and return its name."""
-        return self.ops(kind, *inputs, count=1, domain=domain, **attributes)[0]
+        return self.ops(kind, *inputs, count=1, **attributes)[0]
 
-    def ops(
-        self, kind: str, *inputs: str, count: int, domain: str = "", **attributes: Any
-    ) -> list[str]:
+    def ops(self, kind: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Add a node of several outputs, and return their names."""
         outputs = [self.name(kind.lower()) for _ in range(count)]
-        self._nodes.append(helper.make_node(kind, inputs, outputs, domain=domain, **attributes))
+        self._nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
         return outputs
 
     def rename(self, value: str, name: str) -> None:
