@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.serve --model runs/train/demo \\
       --manifest data/digits_synthetic/test.jsonl
 
-Requests come at random moments (Poisson), at a rate that rises until the answers are too late. Each
-process computes in one thread.
+Requests come at random moments (Poisson), at a rate that rises until the answers are too late
+three times. Each process computes in one thread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tests.serve.running import Running, running
 
 P95_S = 1.0
 STEP = 1.25  # from one rate to the next
-SECONDS = 15.0  # of each rate
+SECONDS = 10.0  # of each rate
+TRIES = 3  # of a rate: what else runs on the machine may take it for some seconds
 
 
 async def answer_times(
@@ -54,15 +55,18 @@ def highest_rate(
     server: Running, requests: Sequence[bytes], rate: float, seconds: float
 ) -> tuple[float, float, float]:
     """The highest rate [1/s] whose p95 is within P95_S, its median and its p95 [s]."""
-    best = (0.0, 0.0, 0.0)
-    for number in range(20):
+    best, misses = (0.0, 0.0, 0.0), 0
+    for number in range(40):
         times = asyncio.run(answer_times(server, requests, rate, seconds, number))
         p95 = statistics.quantiles(times, n=20)[-1]
         median = statistics.median(times)
         print(f"  {rate:6.1f} a second: median {median:.3f} s, p95 {p95:.3f} s", flush=True)
         if not p95 <= P95_S:  # of infinite times it may be no number
-            break
-        best = rate, median, p95
+            misses += 1
+            if misses == TRIES:
+                break
+            continue
+        best, misses = (rate, median, p95), 0
         rate *= STEP
     return best
 
@@ -138,7 +142,7 @@ def main() -> None:
                     f"differ from Python's; {used_ms:.1f} ms of processors each",
                     flush=True,
                 )
-                rate, median, p95 = highest_rate(server, requests, plain / 2, options.seconds)
+                rate, median, p95 = highest_rate(server, requests, plain, options.seconds)
             print(f"{workers} worker(s): {rate:.1f} requests a second, {rate * mean_s:.1f} s of "
                   f"audio a second, median {median:.3f} s, p95 {p95:.3f} s; {rate / plain:.2f} of "
                   "one file after another")  # fmt: skip
