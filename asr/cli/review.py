@@ -229,10 +229,12 @@ def _lesson(
             json.loads((runs / "evaluate" / f"{number}-{name}" / "evaluation.json").read_text())
             for name in ("before", "after")
         )
+        is_better = after["wer"] < before["wer"]
         return (
             f"On {len(kept[::DEV_EVERY])} of the recordings, from which it did not learn: WER "
-            f"{100 * before['wer']:.1f} % before, {100 * after['wer']:.1f} % now. The new model: "
-            f"{learnt}"
+            f"{100 * before['wer']:.1f} % before, {100 * after['wer']:.1f} % now. "
+            + ("The" if is_better else "That is no better: keep the old one, and review more. The")
+            + f" new model: {learnt}"
         )
 
     return Lesson(commands, outcome)
