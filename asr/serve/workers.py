@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+ENDS = (signal.SIGTERM, signal.SIGINT)
 RESTART_S = 1.0  # [s] before a process takes the place of one that died
 
 logger = logging.getLogger(__name__)
@@ -41,9 +42,11 @@ class Workers:
         Returns:
             0, or the status of a first process that was never ready.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDS:
             signal.signal(number, self._end)
         if not self._start_first():
+            if not self._pids:  # told to end before
+                return 0
             status = os.waitstatus_to_exitcode(self._wait()[1])
             return 0 if self._is_ending else abs(status)
         self._ready()
@@ -57,8 +60,7 @@ class Workers:
                     os.waitstatus_to_exitcode(status),
                 )  # fmt: skip
                 time.sleep(RESTART_S)
-                if not self._is_ending:
-                    self._start()
+                self._start()
         return 0
 
     def _wait(self) -> tuple[int, int]:
@@ -82,16 +84,21 @@ class Workers:
         return is_ready
 
     def _start(self, ready: Ready = lambda: None, *not_its: int) -> None:
-        pid = os.fork()
-        if pid:
-            self._pids.add(pid)
-            if self._is_ending:  # told while it was started
-                os.kill(pid, signal.SIGTERM)
+        """Start a process, unless all are to end."""
+        # A signal that came to the child before it has handlers of its own would run the parent's,
+        # and be lost; one that came to the parent before it knows the child would miss it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+        pid = None if self._is_ending else os.fork()
+        if pid != 0:
+            if pid is not None:
+                self._pids.add(pid)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
             return
         status = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in ENDS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
             for descriptor in not_its:
                 os.close(descriptor)
             os.setpgid(0, 0)  # Ctrl-C is for the parent, which tells the others

@@ -109,3 +109,34 @@ def test_the_first_has_to_be_ready(is_ready: bool) -> None:
         status = Workers(work, lambda pid: None, tell).run(3)
         os._exit(status if told == ["ready"] * is_ready else 99)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if is_ready else 7)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.0005, 0.001, 0.002, 0.004])
+def test_an_end_while_they_are_started_ends_them(wait_s: float) -> None:
+    """Whenever it comes, no process is missed, and none outlives the others."""
+    for _ in range(20):
+        child = os.fork()
+        if not child:
+            os.setpgid(0, 0)
+
+            def work(ready: Callable[[], None]) -> int:
+                ready()
+                signal.pause()
+                return 0
+
+            def end() -> None:
+                if os.fork() == 0:
+                    time.sleep(wait_s)
+                    os.kill(os.getppid(), signal.SIGTERM)
+                    os._exit(0)
+
+            os._exit(Workers(work, lambda pid: None, end).run(4))
+        until = time.monotonic() + START_S
+        while not (done := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > until:
+                left = Path(f"/proc/{child}/task/{child}/children").read_text().split()
+                for each in (child, *map(int, left)):
+                    os.kill(each, signal.SIGKILL)
+                raise AssertionError(f"{len(left)} processes are left")
+            time.sleep(0.001)
+        assert os.waitstatus_to_exitcode(done[1]) == 0
