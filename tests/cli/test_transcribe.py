@@ -300,7 +300,7 @@ def test_no_more_is_imported_than_a_transcript_takes(
         "asr.decoder.beam_search", "torch._dynamo", "sympy", "matplotlib",
     ):  # fmt: skip
         assert package not in imported
-    assert len([name for name in imported if name.split(".")[0] == "asr"]) <= 54
+    assert len([name for name in imported if name.split(".")[0] == "asr"]) <= 57
 
 
 # --- where the text goes, channels, alternatives ------------------------------------------------
@@ -429,5 +429,6 @@ def test_a_recording_alone_tells_how_much_of_it_is_done(
     model_file: Path, clip: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("asr.cli.terminal.PLAIN_INTERVAL_S", -1.0)
+    monkeypatch.setattr("asr.cli.terminal.SHOWN_AFTER_S", -1.0)
     assert main(["transcribe", "--model", str(model_file), clip]) == 0
     assert "transcribing: 0 of 0 s of audio\n" in capsys.readouterr().err
