@@ -97,7 +97,7 @@ def test_two_processes_validate_and_learn_like_one(
         assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_that_is_asked_to_stop_saves_and_goes_on(
     corpus: Path, tmp_path: Path, tiny: tuple[str, ...], devices: int
 ) -> None:
@@ -165,7 +165,7 @@ def test_going_on_by_itself_wants_a_name(
     assert line == "resume=auto without a name, expected name=... that stays the same"
 
 
-@pytest.mark.parametrize("damage", ["one_file", "all"])
+@pytest.mark.parametrize("damage", ["one_file", pytest.param("all", marks=pytest.mark.slow)])
 def test_a_mistake_on_several_processes_is_one_line(
     corpus: Path, tmp_path: Path, tiny: tuple[str, ...], damage: str
 ) -> None:

@@ -28,6 +28,7 @@ def example() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_it_learns_along_the_same_curve_as_torchs_layer(example: ModuleType) -> None:
     torch.manual_seed(0)
     windows, values = example.cut_windows(example.make_series())

@@ -151,8 +151,11 @@ def is_quiet(place: str, payload: str) -> bool:
     return ESCAPES.search(text) is None
 
 
-def test_payloads_in_pages(survived: Callable[[str, int, int], None]) -> None:
-    tried = [(place, payload) for place in PLACES for payload in PAYLOADS]
+@pytest.mark.parametrize(
+    "every", [pytest.param(4, id="quick"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
+def test_payloads_in_pages(survived: Callable[[str, int, int], None], every: int) -> None:
+    tried = [(place, payload) for place in PLACES for payload in PAYLOADS][::every]
     survived("report injection", sum(is_only_text(*each) for each in tried), len(tried))
 
 

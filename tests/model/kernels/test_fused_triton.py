@@ -101,7 +101,7 @@ def test_step_by_step_equals_the_reference(cell: str, options: dict[str, Any]) -
 
 
 @pytest.mark.usefixtures("_step_by_step")
-@pytest.mark.parametrize("cell", ["lstm", "layer_norm"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("layer_norm", marks=pytest.mark.slow)])
 def test_more_than_one_tile_of_everything(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_launch, "DEPTH", 16)
     kind = triton_launch.CellKind._replace
