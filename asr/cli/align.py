@@ -19,12 +19,12 @@ from asr.cli.options import (
     MAX_STDIN_BYTES,
     STDIN,
     Parser,
+    add_model_option,
     attempt,
     check_outputs,
     read_standard_input,
 )
 from asr.cli.terminal import one_line, progress_bar, tell
-from asr.starter_model import model_path
 from asr.text import printable, printable_json
 from asr.untrusted import read_text
 
@@ -139,11 +139,7 @@ def make_parser() -> Parser:
     parser.add_argument("text", nargs="*", help="its text")
     parser.add_argument("--text-file", type=Path, metavar="FILE", help="or a UTF-8 file with that")
     parser.add_argument("--manifest", type=Path, help="or many recordings with their texts")
-    parser.add_argument(
-        "--model", required=True, type=model_path,
-        help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
-        "asr models",
-    )  # fmt: skip
+    add_model_option(parser)
     parser.add_argument(
         "--format", default="ctm", metavar="FORMAT,...",
         help=f"some of {', '.join(FORMATS)}; default: ctm",

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import asr
 from asr.atomic_file import replace_text
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import Parser
@@ -205,11 +204,10 @@ def _run_all(state: State, folder: Path, is_begun: bool) -> int:
 
 def _run(words: Sequence[str], folder: Path) -> int:
     """Run `asr WORDS` in a folder, and pass on what asks this process to stop."""
-    from asr.cli.processes import SAME_PACKAGE
+    from asr.cli.processes import SAME_PROGRAM
 
-    program = [sys.executable, "-P", "-c", SAME_PACKAGE, str(Path(asr.__file__).resolve())]
     sys.stdout.flush()
-    with subprocess.Popen([*program, *words], cwd=folder) as child:
+    with subprocess.Popen([sys.executable, *SAME_PROGRAM, *words], cwd=folder) as child:
 
         def pass_on(number: int, frame: FrameType | None) -> None:
             # A terminal's Ctrl-C has reached the child, too: it would take a second one for haste.

@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any
 import yaml  # type: ignore[import-untyped]
 
 from asr.cli.conf import MISSING, conf_dir, config_groups
-from asr.decoder_file import finds_no_words, read_decoder_file, read_own_decoder
+from asr.cli.terminal import tell
+from asr.decoder_file import (
+    build_decoder,
+    finds_no_words,
+    read_decoder_file,
+    read_own_decoder,
+)
 from asr.signatures import parameters_of
 from asr.starter_model import decoder_file, model_path
 
 if TYPE_CHECKING:
     from asr.speech_model import SpeechModel
+    from asr.transcriber import Transcriber
 
 FROM_FILE, OF_MODEL = "from_file", "of_model"  # options of Hydra's group `decoder`
 DEFAULT = "greedy"  # where a command line names none; conf/evaluate.yaml has its own
@@ -201,6 +208,35 @@ def _store(name: str, settings: Mapping[str, Any]) -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name, settings, group="decoder")
+
+
+def load_transcriber(
+    model_file: Path, settings: Mapping[str, Any], device: str, calibration: Path | None = None
+) -> Transcriber:
+    """Load a model with its decoder.
+
+    Args:
+        model_file: trained or exported.
+        settings: of `decoder_settings`.
+        device: "auto", "cpu" or "cuda".
+        calibration: of `asr evaluate fit_calibration=`; None leaves confidences as they come.
+
+    Raises:
+        ValueError: a file of something else, or settings that the model has no use for.
+        OSError: a file that cannot be read.
+    """
+    # Imported here: `--help` and a mistake in the call need none of it.
+    from asr.loading import load_speech_model
+    from asr.transcriber import Transcriber
+
+    calibrate = None
+    if calibration is not None:
+        from asr.report.evaluation_file import read_calibration
+
+        calibrate = read_calibration(calibration).apply
+    recognizer, _ = load_speech_model(model_file, device)
+    decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
+    return Transcriber(recognizer, decoder, calibrate)
 
 
 def for_model(settings: Mapping[str, Any], recognizer: SpeechModel) -> Mapping[str, Any]:

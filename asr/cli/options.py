@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from asr.memory import is_out_of_memory, release_memory
+from asr.starter_model import model_path
 from asr.untrusted import nearest, read_stream
 
 STDIN = "-"
 MAX_STDIN_BYTES = 1 << 30  # 1 GiB of a recording: 9 hours of 16-bit samples at 16 kHz
+
+MODEL_HELP = (
+    "a model file of asr train or asr export, a run's folder, whose best model is taken, or a name "
+    "of asr models"
+)
 
 Name = str | Path | None
 T = TypeVar("T")
@@ -139,6 +145,11 @@ def attempt(work: Callable[[], T], name: str) -> T | Exception:
     # Outside of `except`: the error holds all that the pass that failed has made.
     release_memory()
     return ValueError(f"{name}: memory ran out, expected a shorter recording, or more memory")
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command the model that it works with."""
+    parser.add_argument("--model", required=True, type=model_path, help=MODEL_HELP)
 
 
 # --- what a command writes is never what it reads -----------------------------------------------

@@ -36,6 +36,8 @@ spec.loader.exec_module(sys.modules["asr"])
 from asr.cli.main import entry_point
 entry_point()
 """
+# Arguments of Python for it; those of asr come behind.
+SAME_PROGRAM = ("-P", "-c", SAME_PACKAGE, str(Path(asr.__file__).resolve()))
 
 
 # --- the parent ----------------------------------------------------------------------------------
@@ -71,10 +73,9 @@ def run_on_processes(count: int, arguments: Sequence[str]) -> None:
             PARENT: str(os.getpid()),
             "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // count, 1)),
         }
-        program = ("-P", "-c", SAME_PACKAGE, str(Path(asr.__file__).resolve()))
         try:
             with environment(variables):
-                elastic_launch(config, sys.executable)(*program, *arguments)
+                elastic_launch(config, sys.executable)(*SAME_PROGRAM, *arguments)
         except (SignalException, ChildFailedError) as error:
             if stopped_file(error_file).exists():
                 raise SystemExit(STOPPED_STATUS) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import webbrowser
@@ -16,15 +15,16 @@ import yaml  # type: ignore[import-untyped] # without types
 
 from asr import __version__
 from asr.atomic_file import replace_text
-from asr.cli.decoder import add_decoder_options, decoder_settings, for_model
-from asr.cli.options import Parser, check_outputs
+from asr.cli.decoder import add_decoder_options, decoder_settings, load_transcriber
+from asr.cli.options import Parser, add_model_option, check_outputs
+from asr.cli.processes import SAME_PROGRAM
 from asr.cli.terminal import say, tell, track
-from asr.decoder_file import build_decoder
 from asr.finding import describe_error
-from asr.starter_model import decoder_file, model_path
+from asr.starter_model import decoder_file
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
+    from asr.lexicon import Lexicon
     from asr.serve.learning import Lesson
     from asr.serve.review import Item, Review
     from asr.speech_model import SpeechModel
@@ -48,8 +48,7 @@ def main(arguments: list[str]) -> int:
     audio = (each.audio_filepath for each in wanted)
     check_outputs([output], [options.model, *options.recordings, *audio])
     done = {each.id: each for each in read_manifest(output)} if output.exists() else {}
-    own = decoder_file(options.model)
-    settings = decoder_settings(options, own)
+    settings = decoder_settings(options, decoder_file(options.model))
     try:
         from asr.serve.app import create_app
         from asr.serve.learning import Learning
@@ -61,21 +60,20 @@ def main(arguments: list[str]) -> int:
         raise ValueError(
             f"{error.name} is not installed, which serves the page: pip install 'lstm-asr[serve]'"
         ) from error
-    from asr.loading import load_speech_model
     from asr.serve.access import Keys
-    from asr.transcriber import Transcriber
 
-    recognizer, _ = load_speech_model(options.model, options.device)
-    settings = dict(for_model(settings, recognizer))
-    transcriber = Transcriber(recognizer, build_decoder(settings, recognizer, tell))
-    heard = _heard(transcriber, [each for each in wanted if each.id not in done])
+    transcriber = load_transcriber(options.model, settings, options.device)
+    found = _heard(transcriber, [each for each in wanted if each.id not in done])
+    # Of a recording that was looked through in parts, some may be done.
+    heard = (item for item in found if item.utterance.id not in done)
     known = (Item(each, status=_status(each.extra.get(STATUS))) for each in done.values())
     review = Review([*known, *heard], output, transcriber.sample_rate)
     if not review.items:
         raise ValueError("no recording that can be read, expected some")
     limits = Limits()
     listener = listen(HOST, options.port, limits.silence_s)
-    learning = Learning(partial(_lesson, review, recognizer, settings, options.model, output))
+    plan = partial(_lesson, review, transcriber.recognizer, settings, options.model)
+    learning = Learning(plan, SAME_PROGRAM)
     service = Service([Served(options.model.absolute().parent.name, transcriber)], limits)
     app = create_app(service, Keys([]), version=__version__, review=review, learning=learning)
     address = f"http://{HOST}:{listener.getsockname()[1]}/"
@@ -176,11 +174,7 @@ def _from_zero(segment: Segment) -> Segment:
 
 
 def _lesson(
-    review: Review,
-    recognizer: SpeechModel,
-    decoder: dict[str, Any],
-    model: Path,
-    output: Path,
+    review: Review, recognizer: SpeechModel, decoder: dict[str, Any], model: Path
 ) -> Lesson:
     """Plan a training on what was reviewed, and the error rate before and after it.
 
@@ -194,7 +188,7 @@ def _lesson(
     kept = review.kept
     if len(kept) < FEWEST:
         raise ValueError(f"{len(kept)} reviewed recordings, expected at least {FEWEST}")
-    folder = output.with_suffix("")
+    folder = review.output.with_suffix("")
     folder.mkdir(exist_ok=True)
     runs, decoder_yaml = folder / "runs", folder / "decoder.yaml"
     number = 1
@@ -206,7 +200,8 @@ def _lesson(
     replace_text(decoder_yaml, yaml.safe_dump(decoder))
     words = [override("data.train", str(train)), override("data.dev", str(dev))]
     if recognizer.lexicon is not None:
-        words.append(override("data.lexicon", str(_lexicon(recognizer, kept, folder))))
+        lexicon = _lexicon(recognizer, recognizer.lexicon, kept, folder)
+        words.append(override("data.lexicon", str(lexicon)))
     where = override("paths.run_dir", str(runs))
     # The last: so few recordings do not tell which was best, and none of them chose anything.
     learnt = runs / "train" / str(number) / "last.safetensors"
@@ -214,48 +209,46 @@ def _lesson(
     def evaluated(name: str, file: Path) -> list[str]:
         return [
             "evaluate", override("model_file", str(file)), override("manifest", str(dev)),
-            f"name={number}-{name}", where, f"decoder={decoder_yaml}", "report.listen=0",
+            f"name={name}", where, f"decoder={decoder_yaml}", "report.listen=0",
         ]  # fmt: skip
 
+    before, after = f"{number}-before", f"{number}-after"
     commands = [
-        evaluated("before", model),
+        evaluated(before, model),
         ["train", "experiment=few_recordings", override("init_from", str(model)), f"name={number}",
          where, *words],
-        evaluated("after", learnt),
+        evaluated(after, learnt),
     ]  # fmt: skip
-
-    def outcome() -> str:
-        before, after = (
-            json.loads((runs / "evaluate" / f"{number}-{name}" / "evaluation.json").read_text())
-            for name in ("before", "after")
-        )
-        is_better = after["wer"] < before["wer"]
-        return (
-            f"On {len(kept[::DEV_EVERY])} of the recordings, from which it did not learn: WER "
-            f"{100 * before['wer']:.1f} % before, {100 * after['wer']:.1f} % now. "
-            + ("The" if is_better else "That is no better: keep the old one, and review more. The")
-            + f" new model: {learnt}"
-        )
-
-    return Lesson(commands, outcome)
+    return Lesson(commands, lambda: _outcome(runs / "evaluate", before, after, learnt))
 
 
-def _lexicon(recognizer: SpeechModel, kept: Sequence[Utterance], folder: Path) -> Path:
+def _outcome(folder: Path, before: str, after: str, learnt: Path) -> str:
+    """Tell what a training brought, by two evaluations of the same recordings."""
+    from asr.report.evaluation_file import read_evaluation
+
+    old, new = (read_evaluation(folder / each / "evaluation.json") for each in (before, after))
+    was, is_now = old.words.rate, new.words.rate
+    return (
+        f"On {len(new.utterances)} of the recordings, from which it did not learn: WER "
+        f"{100 * was:.1f} % before, {100 * is_now:.1f} % now. "
+        + ("The" if is_now < was else "That is no better: keep the old one, and review more. The")
+        + f" new model: {learnt}"
+    )
+
+
+def _lexicon(
+    recognizer: SpeechModel, own: Lexicon, kept: Sequence[Utterance], folder: Path
+) -> Path:
     """Write the model's lexicon, with guesses for the words that it has not."""
-    from asr.lexicon import Lexicon
-    from asr.pronounce import Pronouncer
+    from asr.pronounce import Pronouncer, fill
 
-    lexicon = recognizer.lexicon
-    assert lexicon is not None, "of a model of phones"
-    texts = (recognizer.text(each.text) for each in kept)
-    missing = sorted({word for text in texts for word in lexicon.missing(text)})
-    said = dict(lexicon.pronunciations)
+    texts = " ".join(recognizer.text(each.text) for each in kept)
+    missing = own.missing(texts)
+    lexicon = own
     if missing:
-        guess = Pronouncer(lexicon)
-        said |= {word: (sound,) for word in missing if (sound := guess(word)) is not None}
+        lexicon, _ = fill(own, [*own.pronunciations, *missing], Pronouncer(own))
     path = folder / "words.lexicon"
-    lines = Lexicon(lexicon.phones, said).lines()
-    replace_text(path, "".join(f"{line}\n" for line in lines))
+    replace_text(path, "".join(f"{line}\n" for line in lexicon.lines()))
     return path
 
 
@@ -271,11 +264,7 @@ def make_parser() -> Parser:
         "recordings", nargs="+", type=Path,
         help="audio files, folders of them, or manifests, whose texts are not looked at",
     )  # fmt: skip
-    parser.add_argument(
-        "--model", required=True, type=model_path,
-        help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
-        "asr models",
-    )  # fmt: skip
+    add_model_option(parser)
     parser.add_argument(
         "--output", type=Path, metavar="FILE",
         help="the manifest; what is in it already is not asked for again; default: beside the "

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from asr import __version__
-from asr.cli.decoder import add_decoder_options, decoder_settings, for_model
+from asr.cli.decoder import add_decoder_options, decoder_settings, load_transcriber
 from asr.cli.main import USER_ERROR_STATUS
-from asr.cli.options import Parser
+from asr.cli.options import MODEL_HELP, Parser
 from asr.cli.terminal import one_line, tell
-from asr.decoder_file import build_decoder
 from asr.serve.limits import Limits
 from asr.starter_model import decoder_file, model_path
 
@@ -130,21 +129,13 @@ def load(models: dict[str, Path], options: argparse.Namespace) -> list[Served]:
     """Load models with the decoder that the options ask for, or their own."""
     import numpy as np
 
-    from asr.loading import load_speech_model
     from asr.serve.service import Served
-    from asr.transcriber import Transcriber
 
-    calibrate = None
-    if options.calibration:
-        from asr.report.evaluation_file import read_calibration
-
-        calibrate = read_calibration(options.calibration).apply
     served = []
     for name, path in models.items():
-        recognizer, _ = load_speech_model(path, options.device)
         settings = decoder_settings(options, decoder_file(path))
-        decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
-        served.append(Served(name, Transcriber(recognizer, decoder, calibrate)))
+        transcriber = load_transcriber(path, settings, options.device, options.calibration)
+        served.append(Served(name, transcriber))
     for each in served:  # what is compiled or loaded at the first use is so before anybody waits
         transcriber = each.transcriber
         noise = np.random.default_rng(0).normal(0, 0.1, transcriber.sample_rate)
@@ -200,8 +191,8 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--model", action="append", required=True, metavar="[NAME=]MODEL",
-        help="a model file of asr train, a run's folder, whose best model is taken, or a name of "
-        "asr models; may be repeated. NAME: what clients call it; default: the folder's name",
+        help=f"{MODEL_HELP}; may be repeated. NAME: what clients call it; default: the folder's "
+        "name",
     )  # fmt: skip
     parser.add_argument(
         "--host", default="127.0.0.1",

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.atomic_file import replace_text
-from asr.cli.decoder import add_decoder_options, decoder_settings, for_model
+from asr.cli.decoder import add_decoder_options, decoder_settings, load_transcriber
 from asr.cli.live import check_live, listen
 from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import (
     MAX_STDIN_BYTES,
     STDIN,
     Parser,
+    add_model_option,
     attempt,
     check_outputs,
     read_standard_input,
 )
 from asr.cli.terminal import one_line, progress_bar, tell
-from asr.decoder_file import build_decoder
-from asr.starter_model import decoder_file, model_path
+from asr.starter_model import decoder_file
 from asr.text import printable
 
 if TYPE_CHECKING:
@@ -76,18 +76,7 @@ def main(arguments: list[str]) -> int:
          settings.get("phrases")],
     )  # fmt: skip
     os.stat(options.model)  # a model that is missing is told at once
-    # Imported here: `--help` and a mistake in the call need none of it.
-    from asr.loading import load_speech_model
-    from asr.transcriber import Transcriber
-
-    calibrate = None
-    if options.calibration:
-        from asr.report.evaluation_file import read_calibration
-
-        calibrate = read_calibration(options.calibration).apply
-    recognizer, _ = load_speech_model(options.model, options.device)
-    decoder = build_decoder(for_model(settings, recognizer), recognizer, tell)
-    transcriber = Transcriber(recognizer, decoder, calibrate)
+    transcriber = load_transcriber(options.model, settings, options.device, options.calibration)
     if options.live:
         return listen(transcriber, options)
     labels = None
@@ -320,11 +309,7 @@ def make_parser() -> Parser:
         prog="asr transcribe", description="Turn recordings into text, with word times."
     )
     parser.add_argument("files", nargs="*", help="audio files, folders, or - for standard input")
-    parser.add_argument(
-        "--model", required=True, type=model_path,
-        help="a model file of asr train or asr export, a run's folder, whose best model is taken, "
-        "or a name of asr models",
-    )  # fmt: skip
+    add_model_option(parser)
     parser.add_argument(
         "--format", choices=tuple(FORMATS),
         help="default: text, or what the ending of --output says",

@@ -34,10 +34,11 @@ class Learning:
 
     Args:
         plan: makes the next lesson.
+        program: arguments of Python that run asr; those of a command come behind.
     """
 
-    def __init__(self, plan: Callable[[], Lesson]) -> None:
-        self._plan = plan
+    def __init__(self, plan: Callable[[], Lesson], program: Sequence[str]) -> None:
+        self._plan, self._program = plan, program
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._told = ""
         self._process: subprocess.Popen[str] | None = None
@@ -81,7 +82,7 @@ class Learning:
         for command in lesson.commands:
             self._lines.append(f"$ asr {' '.join(command)}")
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "asr", *command], stdin=subprocess.DEVNULL,
+                [sys.executable, *self._program, *command], stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             )  # fmt: skip
             with self._process as process:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from asr.cli.processes import SAME_PROGRAM
 from asr.data.manifest import Utterance, read_manifest
 from asr.serve.learning import Learning, Lesson
 from asr.serve.refusal import Refusal
@@ -89,7 +90,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def test_one_lesson_at_a_time_and_its_failure_is_told() -> None:
     plans = iter([Lesson([["models", "no-such-model"]], lambda: "learnt")])
-    learning = Learning(lambda: next(plans))
+    learning = Learning(lambda: next(plans), SAME_PROGRAM)
     learning.start()
     with pytest.raises(Refusal, match="a training is under way"):
         learning.start()
@@ -101,7 +102,7 @@ def test_one_lesson_at_a_time_and_its_failure_is_told() -> None:
 
 
 def test_what_came_of_a_lesson_is_told() -> None:
-    learning = Learning(lambda: Lesson([["--version"]], lambda: "better"))
+    learning = Learning(lambda: Lesson([["--version"]], lambda: "better"), SAME_PROGRAM)
     learning.start()
     wait_for(lambda: not learning.is_running)
     assert learning.state()["told"] == "better"
@@ -110,7 +111,7 @@ def test_what_came_of_a_lesson_is_told() -> None:
         raise ValueError("too little")
 
     with pytest.raises(Refusal, match="too little"):
-        Learning(nothing).start()
+        Learning(nothing, SAME_PROGRAM).start()
 
 
 @pytest.fixture
