@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asr.audio_array import AudioArray
 from asr.audio_file import Source
+from asr.decoder import Hypothesis
 from asr.decoder.alignment import forced_alignment
 from asr.emission import (
     AudioProgress,
@@ -238,20 +239,9 @@ def align_emission(recognizer: SpeechModel, emission: Emission, text: str) -> Al
     if not normalized:
         raise ValueError(f"text {shown(text)} has no characters to align, expected at least one")
     spoken, phones = recognizer.spell(normalized), recognizer.spec.phones
-    tokens, shift = recognizer.tokenizer.encode(spoken), emission.frame_shift_s
+    tokens = recognizer.tokenizer.encode(spoken)
     found = forced_alignment(emission.log_probs, tokens, "text")
-    names = [phones.get(each, each) for each in spoken]
-    characters = [
-        Character(
-            character,
-            round(start * shift, 3),
-            min(round(end * shift, 3), emission.duration),
-            round(log_prob, 4),
-        )
-        for character, start, end, log_prob in zip(
-            names, found.starts, found.ends, found.log_probs, strict=True
-        )
-    ]
+    characters = _characters([phones.get(each, each) for each in spoken], found, emission)
     unit = recognizer.unit
     spans = word_spans(spoken, unit)
     # The words as written, where each is what the rules make of it alone.
@@ -283,6 +273,22 @@ def align_emission(recognizer: SpeechModel, emission: Emission, text: str) -> Al
         shortfall=round(max(0.0, emission.best_log_prob - log_prob), 4),
         confidence=_confidence(characters),
     )
+
+
+def _characters(names: Sequence[str], found: Hypothesis, emission: Emission) -> list[Character]:
+    """Give each character its times in the recording."""
+    shift = emission.frame_shift_s
+    return [
+        Character(
+            character,
+            round(start * shift, 3),
+            min(round(end * shift, 3), emission.duration),
+            round(log_prob, 4),
+        )
+        for character, start, end, log_prob in zip(
+            names, found.starts, found.ends, found.log_probs, strict=True
+        )
+    ]
 
 
 def _confidence(characters: Sequence[Character]) -> float:

@@ -111,10 +111,7 @@ def _job(config: DictConfig) -> None:
     seconds = time.perf_counter() - start
     _tell_left_out(left_out)
     if not evaluated:
-        raise ValueError(
-            f"{manifest}: the audio of none of its {len(utterances)} utterances can be used, "
-            f"expected some; first: {left_out[0].id}: {left_out[0].reason}"
-        )
+        raise ValueError(_none_of(manifest, left_out))
     evaluation = _evaluation(
         config, settings, own if is_own else None, transcriber, training, evaluated, left_out,
         seconds,
@@ -145,6 +142,13 @@ def _tell_left_out(left_out: Sequence[Finding]) -> None:
         tell(f"left out {each.id}: {each.reason}")
     if len(left_out) > MAX_NAMED:
         tell(f"left out {len(left_out) - MAX_NAMED} more, all in evaluation.json")
+
+
+def _none_of(manifest: Path, left_out: Sequence[Finding]) -> str:
+    return (
+        f"{manifest}: the audio of none of its {len(left_out)} utterances can be used, "
+        f"expected some; first: {left_out[0].id}: {left_out[0].reason}"
+    )
 
 
 def _evaluation(

@@ -28,11 +28,7 @@ def main(arguments: list[str]) -> int:
     if not options.output.parent.is_dir():
         raise ValueError(f"{options.output.parent}: no folder, so {options.output} cannot be")
     before = options.model.stat().st_size  # a model that is missing is told at once
-    for package in ("onnx", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(
-                f"{package} is not installed, which asr export needs: pip install 'lstm-asr[onnx]'"
-            )
+    _require_onnx()
     # Imported here: `--help` and a mistake in the call need no torch.
     from asr.audio import load_audio
     from asr.exporter import TOLERANCES, compare, exported, made_sound
@@ -46,16 +42,16 @@ def main(arguments: list[str]) -> int:
         name, waveform = str(options.audio), load_audio(options.audio, recognizer.sample_rate)
     origin = f"{options.model.name} (sha256 {file_digest(options.model)[:12]})"
     content = exported(recognizer, {**training, "exported_from": origin}, options.precision)
+    tolerance, fault = TOLERANCES[options.precision], f"{options.output} is not written"
     try:
         agreement = compare(recognizer, OnnxModel(content), waveform)
-        tolerance = TOLERANCES[options.precision]
-        if not agreement.largest <= tolerance:
-            raise ValueError(
-                f"log-probabilities that differ by {agreement.largest:.3g} nats on {name}, "
-                f"expected at most {tolerance:g} in {options.precision}"
-            )
     except ValueError as error:
-        raise ValueError(f"{options.output} is not written: {error}") from error
+        raise ValueError(f"{fault}: {error}") from error
+    if not agreement.largest <= tolerance:
+        raise ValueError(
+            f"{fault}: log-probabilities that differ by {agreement.largest:.3g} nats on {name}, "
+            f"expected at most {tolerance:g} in {options.precision}"
+        )
     replace_bytes(options.output, content)
     after, seconds = len(content), len(waveform) / recognizer.sample_rate
     say(
@@ -72,6 +68,14 @@ def main(arguments: list[str]) -> int:
             f"{EXPORTED_MODEL}"
         )
     return 0
+
+
+def _require_onnx() -> None:
+    for package in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"{package} is not installed, which asr export needs: pip install 'lstm-asr[onnx]'"
+            )
 
 
 def make_parser() -> Parser:

@@ -26,7 +26,7 @@ from asr.data.shar import (
     summarise,
     write_index,
 )
-from asr.data.splits import Start, agreed_rules, prepared_rules, read_dev, seconds
+from asr.data.splits import Start, agreed_rules, alphabet_of, prepared_rules, read_dev, seconds
 from asr.finding import Finding
 from asr.text import AUTO, CharTokenizer, TextNormalizer, unit_of
 from asr.untrusted import record
@@ -99,8 +99,7 @@ def load_shar(
     if not index.utterances:
         raise ValueError(f"{folder}: no utterance in {len(index.shards)} shards, expected some")
     if alphabet is None:
-        alphabet = "".join(sorted(index.characters))
-        alphabet = alphabet if start is None else start.beside(alphabet)
+        alphabet = alphabet_of(index.characters, start)
     tokenizer = CharTokenizer(alphabet)
     dev_split = read_dev(dev, text, tokenizer, limit)
     source = SharSource(

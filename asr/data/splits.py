@@ -80,10 +80,11 @@ class Start:
     alphabet: str
     lexicon: Lexicon | None
 
-    def beside(self, characters: str) -> str:
-        """Characters with those that the model writes: it forgets none."""
-        own = "" if self.lexicon is not None else self.alphabet
-        return "".join(sorted({*characters, *own}))
+
+def alphabet_of(characters: Iterable[str], start: Start | None) -> str:
+    """The characters of texts, and those that the model of the start writes: it forgets none."""
+    own = "" if start is None or start.lexicon is not None else start.alphabet
+    return "".join(sorted({*characters, *own}))
 
 
 def load_splits(
@@ -263,8 +264,8 @@ def _writable(
     """The rows that the alphabet can write; without one, that of all their characters."""
     _check_some_left(rows)
     if alphabet is None:
-        alphabet = CharTokenizer.from_texts(each.text for each in utterances(rows)).alphabet
-        alphabet = alphabet if start is None else start.beside(alphabet)
+        texts = (each.text for each in utterances(rows))
+        alphabet = alphabet_of(CharTokenizer.from_texts(texts).alphabet, start)
     tokenizer = CharTokenizer(alphabet)
     kept = sift(rows, lambda u: check_characters(u, tokenizer))
     _check_some_left(kept)

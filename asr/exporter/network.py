@@ -247,14 +247,7 @@ def _native(
             if each is not None  # they always are: a model's layers have biases
         ]
         biases.append(g.op("Concat", *own, axis=0))
-    peepholes = ""
-    if layer.cell == "peephole":
-        diagonals = []
-        for w in weights:
-            assert w.weight_ch is not None
-            *i, f, o = w.weight_ch.detach().cpu()
-            diagonals.append(torch.cat([i[0] if i else -f, o, f]).numpy())
-        peepholes = g.constant(np.stack(diagonals))
+    peepholes = _peepholes(g, weights) if layer.cell == "peephole" else ""
     inputs = [x, matrices, joined(recurrent), joined(biases)]
     inputs += [g.op("Cast", lengths, to=TensorProto.INT32), h, c, peepholes]
     while not inputs[-1]:
@@ -274,6 +267,16 @@ def _native(
     y = g.op("MatMul", y, g.unsqueeze(joined(turned), 1))
     y = g.op("Transpose", y, perm=[1, 2, 0, 3])
     return g.op("Reshape", y, g.constant([0, 0, layer.output_size])), h, c
+
+
+def _peepholes(g: Graph, weights: list[Weights]) -> str:
+    """The diagonals of a peephole cell in the operator's order, i, o, f."""
+    diagonals = []
+    for w in weights:
+        assert w.weight_ch is not None
+        *i, f, o = w.weight_ch.detach().cpu()
+        diagonals.append(torch.cat([i[0] if i else -f, o, f]).numpy())
+    return g.constant(np.stack(diagonals))
 
 
 def _scanned(

@@ -122,6 +122,8 @@ def create_app(
     page = Page()
     _add_errors(app)
     _add_recordings(app, service)
+    _add_files(app)
+    _add_models(app, service)
     _add_watching(app, service, version, review is not None)
     if review is not None and learning is not None:
         _add_review(app, review, learning)
@@ -217,6 +219,8 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
                 transcript = await _unless_left(request, work)
         return answer(transcript, form.fields, language)
 
+
+def _add_files(app: FastAPI) -> None:
     @app.post(
         "/v1/format", operation_id="write", response_model=None,
         responses={
@@ -238,6 +242,8 @@ def _add_recordings(app: FastAPI, service: Service) -> None:
         correction = await read_correction(request)
         return PlainTextResponse(await asyncio.to_thread(correction.written))
 
+
+def _add_models(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/models", operation_id="models", response_model=Models, responses=_errors(401, 403)
     )

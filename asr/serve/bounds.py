@@ -55,10 +55,7 @@ class BodyBounds:
                 async with asyncio.timeout(None if is_whole else max(left, 0)):
                     message = await receive()
             except TimeoutError:
-                raise Refusal(
-                    408, f"the body comes slower than {limits.upload_kb_per_s:g} kB/s, expected "
-                    "at least that", "too_slow",
-                ) from None  # fmt: skip
+                raise _too_slow(limits) from None
             is_whole = is_whole or not message.get("more_body")
             size = len(message.get("body", b""))
             taken += size
@@ -109,6 +106,11 @@ async def _linger(receive: Receive) -> None:
                 if not sent.get("more_body"):
                     return
                 left -= len(sent.get("body", b""))
+
+
+def _too_slow(limits: Limits) -> Refusal:
+    pace = f"{limits.upload_kb_per_s:g} kB/s"
+    return Refusal(408, f"the body comes slower than {pace}, expected at least that", "too_slow")
 
 
 def _too_large(limits: Limits) -> Refusal:

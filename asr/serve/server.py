@@ -10,6 +10,7 @@ import sys
 import time
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -78,8 +79,9 @@ def serve(
         ready: called once requests are answered.
     """
     limits = service.limits
+    timed: Any = partial(_Timed, limits=limits, service=service, full=_full(limits))
     config = uvicorn.Config(
-        app, http=_timed(limits, service), ws="websockets-sansio",
+        app, http=timed, ws="websockets-sansio",
         ws_max_size=round(limits.message_kb * 1000),
         # A client whose samples wait is not read, and neither are its answers to pings; one that
         # is gone is found by its silence.
@@ -126,8 +128,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _timed(limits: Limits, service: Service) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, with an end to the patience with silent connections, which it has not."""
+def _full(limits: Limits) -> Any:
+    """The application that answers connections beyond the bound."""
 
     async def tell(scope: Scope, receive: Receive, send: Send) -> None:
         refusal = Refusal(
@@ -138,81 +140,96 @@ def _timed(limits: Limits, service: Service) -> type[HttpToolsProtocol]:
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
-    full: Any = BodyBounds(tell, limits)
+    return BodyBounds(tell, limits)
 
-    class Timed(HttpToolsProtocol):
-        def __init__(
-            self,
-            config: uvicorn.Config,
-            server_state: ServerState,
-            app_state: dict[str, Any],
-            _loop: asyncio.AbstractEventLoop | None = None,
-        ) -> None:
-            super().__init__(config, server_state, app_state, _loop)
-            self._timer: TimerHandle | None = None
-            self._is_waiting = True  # for a request
-            self._head_bytes = self._unsent = 0
 
-        def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            service.metrics.connections.inc()
-            if len(self.connections) > 2 * limits.connections:
-                transport.abort()
-            elif len(self.connections) > limits.connections:
-                self.app = full  # which tells so, once there is somebody who asks
+class _Timed(HttpToolsProtocol):
+    """uvicorn's protocol, with an end to the patience with silent connections, which it has not.
+
+    Args:
+        config: as of uvicorn, and the next three.
+        server_state: of all connections.
+        app_state: of the application.
+        limits: the bounds.
+        service: whose connections are counted.
+        full: answers those beyond the bound.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: Limits,
+        service: Service,
+        full: Any,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits, self._service, self._full = limits, service, full
+        self._timer: TimerHandle | None = None
+        self._is_waiting = True  # for a request
+        self._head_bytes = self._unsent = 0
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._service.metrics.connections.inc()
+        if len(self.connections) > 2 * self._limits.connections:
+            transport.abort()
+        elif len(self.connections) > self._limits.connections:
+            self.app = self._full  # which tells so, once there is somebody who asks
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._service.metrics.connections.dec()
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._is_waiting:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._is_waiting = False
+        self._stop()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.abort()
+            return
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:  # else one that came before its turn has begun
             self._wait()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            service.metrics.connections.dec()
-            self._stop()
-            super().connection_lost(exc)
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._service.metrics.connections.dec()
 
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            super().data_received(data)
-            if self._is_waiting:
-                self._head_bytes += len(data)
-                if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                    self.transport.write(HEAD_TOO_LARGE)
-                    self.transport.close()
+    def _wait(self) -> None:
+        self._is_waiting, self._head_bytes = True, 0
+        self._stop()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._timer = self.loop.call_later(self._limits.silence_s, self._look)
 
-        def on_headers_complete(self) -> None:
-            self._is_waiting = False
-            self._stop()
-            if len(self.pipeline) >= MAX_PIPELINED:
-                self.transport.abort()
-                return
-            super().on_headers_complete()
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.cycle.response_complete:  # else one that came before its turn has begun
-                self._wait()
-
-        def handle_websocket_upgrade(self) -> None:
-            super().handle_websocket_upgrade()
-            service.metrics.connections.dec()
-
-        def _wait(self) -> None:
-            self._is_waiting, self._head_bytes = True, 0
-            self._stop()
-            self._unsent = self.transport.get_write_buffer_size()
-            self._timer = self.loop.call_later(limits.silence_s, self._look)
-
-        def _stop(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _look(self) -> None:
-            """Give up, unless the last answer is still on its way, at the pace of a body."""
-            left = self.transport.get_write_buffer_size()
-            if 0 < left <= self._unsent - limits.upload_kb_per_s * 1000 * limits.silence_s:
-                self._unsent = left
-                self._timer = self.loop.call_later(limits.silence_s, self._look)
-            else:
-                self._timer = None
-                self.transport.abort()
-
-    return Timed
+    def _look(self) -> None:
+        """Give up, unless the last answer is still on its way, at the pace of a body."""
+        left = self.transport.get_write_buffer_size()
+        if 0 < left <= self._unsent - self._limits.upload_kb_per_s * 1000 * self._limits.silence_s:
+            self._unsent = left
+            self._timer = self.loop.call_later(self._limits.silence_s, self._look)
+        else:
+            self._timer = None
+            self.transport.abort()

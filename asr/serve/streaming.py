@@ -47,31 +47,40 @@ async def live(socket: WebSocket, service: Service) -> None:
         service: the server's models and what it takes.
     """
     await socket.accept(subprotocol=spoken_with(socket.scope))
+    # Who is gone, or reads nothing any more, is told nothing.
+    with suppress(WebSocketDisconnect, TimeoutError):
+        ended = await _ended(socket, service)
+        with suppress(RuntimeError):
+            if ended.code != DONE:
+                await _send(socket, service, {"type": "error", "message": str(ended)})
+            await socket.close(ended.code)
+
+
+async def _ended(socket: WebSocket, service: Service) -> _Closed:
+    """Transcribe to the end of a stream, and tell what ended it.
+
+    Raises:
+        WebSocketDisconnect: the client is gone.
+        TimeoutError: it reads nothing any more.
+    """
     try:
-        try:
-            if service.is_ending.is_set():
-                raise _Closed(RESTARTING, ENDING)
-            with (
-                service.streams.one(socket.state.client, service.engine.wait_s),
-                service.metrics.streams.track_inprogress(),
-            ):
-                await _transcribe(socket, service)
-        except Refusal as refusal:
-            raise _Closed(FULL, str(refusal)) from refusal
-        except (WebSocketDisconnect, TimeoutError):
-            raise
-        except _Closed:
-            raise
-        except Exception as error:
-            logger.exception("a live stream failed")
-            raise _Closed(OUR_FAULT, "the server failed, expected a new stream") from error
+        if service.is_ending.is_set():
+            return _Closed(RESTARTING, ENDING)
+        with (
+            service.streams.one(socket.state.client, service.engine.wait_s),
+            service.metrics.streams.track_inprogress(),
+        ):
+            await _transcribe(socket, service)
+        return _Closed(DONE, "")
     except _Closed as closed:
-        with suppress(WebSocketDisconnect, TimeoutError, RuntimeError):
-            if closed.code != DONE:
-                await _send(socket, service, {"type": "error", "message": str(closed)})
-            await socket.close(closed.code)
+        return closed
+    except Refusal as refusal:
+        return _Closed(FULL, str(refusal))
     except (WebSocketDisconnect, TimeoutError):
-        pass  # the client is gone, or reads nothing any more
+        raise
+    except Exception:
+        logger.exception("a live stream failed")
+        return _Closed(OUR_FAULT, "the server failed, expected a new stream")
 
 
 async def _transcribe(socket: WebSocket, service: Service) -> None:
@@ -104,7 +113,6 @@ async def _transcribe(socket: WebSocket, service: Service) -> None:
     for segment in await asyncio.wrap_future(service.engine.run(stream.finish)):
         await _send(socket, service, _row("final", segment))
     await _send(socket, service, {"type": "done", "duration": round(num_samples / rate, 3)})
-    raise _Closed(DONE, "")
 
 
 def _push(stream: Stream, samples: Any) -> tuple[list[Segment], Segment | None]:

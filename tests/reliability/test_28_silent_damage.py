@@ -174,6 +174,14 @@ def recognizer() -> Recognizer:
     return made.eval()
 
 
+def flipped(whole: bytes, generator: np.random.Generator) -> bytes:
+    """The bytes with some bits turned."""
+    damaged = np.frombuffer(whole, np.uint8).copy()
+    places = generator.integers(len(damaged), size=FLIPS)
+    np.bitwise_xor.at(damaged, places, (1 << generator.integers(8, size=FLIPS)).astype("u1"))
+    return damaged.tobytes()
+
+
 @pytest.mark.parametrize("storage", ["float32", "int8"])
 def test_no_damaged_model_writes_another_text(
     recognizer: Recognizer, tmp_path: Path, seed: int, survived: Survived, storage: Storage
@@ -184,10 +192,7 @@ def test_no_damaged_model_writes_another_text(
     generator = np.random.default_rng(seed)
     good = 0
     for _ in range(MODELS):
-        damaged = np.frombuffer(whole, np.uint8).copy()
-        places = generator.integers(len(damaged), size=FLIPS)
-        np.bitwise_xor.at(damaged, places, (1 << generator.integers(8, size=FLIPS)).astype("u1"))
-        path.write_bytes(damaged.tobytes())
+        path.write_bytes(flipped(whole, generator))
         good += is_one_line(lambda: load_model(path))
     survived(f"model files in {storage} with flipped bits", good, MODELS)
 
@@ -199,10 +204,7 @@ def test_no_damaged_exported_model_writes_another_text(
     generator = np.random.default_rng(seed)
     good = 0
     for _ in range(MODELS):
-        damaged = np.frombuffer(whole, np.uint8).copy()
-        places = generator.integers(len(damaged), size=FLIPS)
-        np.bitwise_xor.at(damaged, places, (1 << generator.integers(8, size=FLIPS)).astype("u1"))
-        path.write_bytes(damaged.tobytes())
+        path.write_bytes(flipped(whole, generator))
         good += is_one_line(lambda: load_onnx_model(path))
     survived("exported models with flipped bits", good, MODELS)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,17 +158,25 @@ def running(
         environment: more of that.
     """
     named = f"tones={model}" if isinstance(model, Path) else model
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     if key:
-        variables["ASR_API_KEYS"] = key
+        environment["ASR_API_KEYS"] = key
+    words = ("serve", "--port", "0", "--model", named, *arguments)
+    with started(words, log, **environment) as server:
+        server.key = key
+        yield server
+
+
+@contextmanager
+def started(words: Sequence[str], log: Path, **environment: str) -> Iterator[Running]:
+    """Start `asr WORDS`, wait until it tells its address, and end it behind the block."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "asr", "serve", "--port", "0", "--model", named,
-             *arguments],
+            [sys.executable, "-P", "-m", "asr", *words],
             cwd=log.parent, stdout=file, stderr=file, env=variables,
         )  # fmt: skip
     try:
-        yield Running(process, _port(process, log), log, key)
+        yield Running(process, _port(process, log), log)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -179,10 +187,18 @@ def running(
                 process.wait()
 
 
+def wait_for(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     until = time.monotonic() + START_S
     while time.monotonic() < until:
-        found = re.search(r" on http://\S+:(\d+) ", log.read_text())
+        found = re.search(r" on http://\S+:(\d+)/? ", log.read_text())
         if found:
             return int(found[1])
         assert process.poll() is None, log.read_text()

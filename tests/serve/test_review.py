@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -26,7 +23,7 @@ from asr.transcript import Segment
 from asr.word import Word
 from tests.chromium import launched
 from tests.cli.conftest import RATE, tones
-from tests.serve.running import ROOT, Answer, Running
+from tests.serve.running import Answer, Running, started, wait_for
 
 TEXTS = ("ab", "c a", "abc", "b c", "cab", "ac")
 
@@ -81,13 +78,6 @@ def test_a_verdict_that_cannot_be_saved_is_none(recordings: Path, tmp_path: Path
     assert review.rows()[0]["status"] is None
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def test_one_lesson_at_a_time_and_its_failure_is_told() -> None:
     plans = iter([Lesson([["models", "no-such-model"]], lambda: "learnt")])
     learning = Learning(lambda: next(plans), SAME_PROGRAM)
@@ -117,20 +107,9 @@ def test_what_came_of_a_lesson_is_told() -> None:
 @pytest.fixture
 def reviewing(recordings: Path, tone_model: Path, tmp_path: Path) -> Iterator[Running]:
     """`asr review` of the recordings."""
-    log = tmp_path / "log.txt"
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "asr", "review", str(recordings), "--model",
-             str(tone_model), "--no-browser"],
-            cwd=tmp_path, stdout=file, stderr=file, env=variables,
-        )  # fmt: skip
-    wait_for(lambda: " on http://" in log.read_text() or process.poll() is not None, 120)
-    found = re.search(r" on http://127.0.0.1:(\d+)/", log.read_text())
-    assert found is not None, log.read_text()
-    yield Running(process, int(found[1]), log)
-    process.kill()
-    process.wait()
+    words = ("review", str(recordings), "--model", str(tone_model), "--no-browser")
+    with started(words, tmp_path / "log.txt") as server:
+        yield server
 
 
 def put(server: Running, number: int, **verdict: Any) -> Answer:
@@ -158,6 +137,22 @@ def test_recordings_are_reviewed_over_http(reviewing: Running, recordings: Path)
     assert reviewing.stop(signal.SIGINT) in (0, 130)
     output = recordings.parent / f"{recordings.name}-reviewed.jsonl"
     assert {row.text for row in read_manifest(output)} == {said[row["name"]] for row in rows[:2]}
+
+
+def test_parts_of_a_long_recording_are_asked_for_once(tone_model: Path, tmp_path: Path) -> None:
+    pause = np.zeros(int(2 * RATE), np.float32)
+    parts = [each for text in TEXTS * 3 for each in (tones(text), pause)]
+    soundfile.write(tmp_path / "long.wav", np.concatenate(parts), RATE)
+    words = ("review", "long.wav", "--model", str(tone_model), "--no-browser")
+    with started(words, tmp_path / "log.txt") as server:
+        rows = server.ask("GET", "/v1/review").json
+        assert len(rows) > 6
+        put(server, rows[0]["id"], status="accepted", text="ab")
+    with started(words, tmp_path / "again.txt") as server:
+        again = server.ask("GET", "/v1/review").json
+    assert len(again) == len(rows)
+    assert [row["status"] for row in again].count("accepted") == 1
+    assert len(read_manifest(tmp_path / "long-reviewed.jsonl")) == 1
 
 
 @pytest.mark.browser

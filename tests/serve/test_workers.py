@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from asr.serve.workers import Workers
-from tests.serve.running import ROOT, Running, running
+from tests.serve.running import ROOT, Running, running, wait_for
 
 START_S = 60.0
 
@@ -29,13 +29,6 @@ def processes(server: Running) -> set[int]:
         if parent == server.process.pid:
             found.add(int(folder.name))
     return found
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + START_S
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def counted(server: Running) -> float:

@@ -4,11 +4,10 @@ import * as server from "./server.js";
 import { Waveform } from "./waveform.js";
 import { Words, clock } from "./words.js";
 
-export class Recording extends EventTarget {
+export class Recording {
   isKept = true; // nothing that was spoken or corrected is lost with the page
 
   constructor(name) {
-    super();
     this.name = name;
     const made = document.getElementById("recording").content.cloneNode(true);
     this.article = made.querySelector("article");
@@ -88,10 +87,7 @@ export class Recording extends EventTarget {
       else this.audio.pause();
     });
     words.addEventListener("choose", () => this.showChosen());
-    words.addEventListener("change", () => {
-      this.isKept = !words.isCorrected;
-      this.dispatchEvent(new Event("change"));
-    });
+    words.addEventListener("change", () => (this.isKept = !words.isCorrected));
     this.find(".from").addEventListener("click", () => words.play());
     this.find(".correct").addEventListener("click", () => words.edit());
     this.find(".out").addEventListener("click", () => words.remove());
@@ -185,7 +181,6 @@ export class Recording extends EventTarget {
     this.audio.pause();
     if (this.audio.src) URL.revokeObjectURL(this.audio.src);
     this.article.remove();
-    this.dispatchEvent(new Event("remove"));
   }
 }
 

@@ -14,7 +14,6 @@ const percent = (share) => `${Math.round(100 * share)} % sure`;
 
 export class Words extends EventTarget {
   segments = []; // as the server tells them: start, end, speaker, words
-  coming = null; // a segment that is not ended yet
   chosen = null; // the span of the word that the keys act on
   undone = []; // copies of the segments before each change
 
@@ -46,7 +45,6 @@ export class Words extends EventTarget {
 
   set(segments) {
     this.segments = segments;
-    this.coming = null;
     this.undone = [];
     this.write();
   }
@@ -54,14 +52,12 @@ export class Words extends EventTarget {
   // A segment that has ended.
   add(segment) {
     this.segments.push(segment);
-    this.coming = null;
     this.box.querySelector(".coming")?.remove();
     this.box.append(this.paragraph(segment, this.segments.length - 1));
   }
 
   // What is known so far of the segment that is being spoken.
   show(segment) {
-    this.coming = segment;
     this.box.querySelector(".coming")?.remove();
     if (!segment?.words.length) return;
     const paragraph = this.paragraph(segment, -1);
