@@ -33,6 +33,8 @@ IPA_MARKS = str.maketrans(
 )  # of stress in the IPA; a hyphen where it has none
 LANGUAGE_CHANGE = re.compile(r"\([a-z-]+\)")  # espeak-ng's note where a word is foreign
 
+Said = dict[str, tuple[str, ...]]  # words and their phones
+
 
 class Pairs(NamedTuple):
     """Words and their pronunciations, one behind the other.
@@ -238,7 +240,7 @@ def _say(candidates, starts, node, end_id, ngrams):  # type: ignore[no-untyped-d
     return row
 
 
-def pronounce_by_rules(words: Sequence[str], voice: str) -> dict[str, tuple[str, ...]]:
+def pronounce_by_rules(words: Sequence[str], voice: str) -> tuple[Said, Said]:
     """Ask espeak-ng, which is to be installed, how words are said.
 
     Args:
@@ -246,7 +248,9 @@ def pronounce_by_rules(words: Sequence[str], voice: str) -> dict[str, tuple[str,
         voice: of espeak-ng, a language or an accent: en-us, fr, tr.
 
     Returns:
-        The phones of each word that it says, in the IPA, without stress.
+        The phones of each word that it says, in the IPA, without stress: of those that it says by
+        the rules of this language, and of those that it takes for another's, whose phones they
+        have: French "meeting", or a name, as if English.
 
     Raises:
         ValueError: it is not installed, has no such voice, or fails.
@@ -273,12 +277,13 @@ def pronounce_by_rules(words: Sequence[str], voice: str) -> dict[str, tuple[str,
     lines = [line for line in done.stdout.decode().splitlines() if line.strip()]
     if len(lines) != len(asked):
         raise ValueError(f"{ESPEAK} said {len(lines)} lines of {len(asked)} words, expected each")
-    said: dict[str, tuple[str, ...]] = {}
+    said: Said = {}
+    foreign: Said = {}
     for word, line in zip(asked, lines, strict=True):
-        plain = LANGUAGE_CHANGE.sub("", line.translate(IPA_MARKS))
+        plain, changes = LANGUAGE_CHANGE.subn("", line.translate(IPA_MARKS))
         if phones := tuple(each for each in re.split(r"[_\s]+", plain) if each):
-            said[word] = phones
-    return said
+            (foreign if changes else said)[word] = phones
+    return said, foreign
 
 
 def _is_plain(word: str) -> bool:

@@ -101,8 +101,9 @@ def espeak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_rules_of_espeak(espeak: Path) -> None:
-    said = pronounce_by_rules(["ab", "zebra", "[[x]]", "<b>", "1"], "fr")
-    assert said == {"ab": ("a", "b"), "zebra": ("z", "\u025b")}
+    said, foreign = pronounce_by_rules(["ab", "zebra", "[[x]]", "<b>", "1"], "fr")
+    assert said == {"ab": ("a", "b")}
+    assert foreign == {"zebra": ("z", "\u025b")}
     assert "-v fr" in espeak.read_text()
 
 

@@ -97,13 +97,15 @@ def _guesser(
 ) -> tuple[Lexicon, Callable[[str], str | None]]:
     """The lexicon, with the phones of guesses, and what guesses."""
     from asr.lexicon import Lexicon, characters_of
-    from asr.pronounce import Pronouncer, pronounce_by_rules
+    from asr.pronounce import FEWEST_WORDS, Pronouncer, pronounce_by_rules
 
     if not strange or (options.only_known and not options.voice):
         return lexicon, lambda word: None
     if not options.voice:
         return lexicon, Pronouncer(lexicon)
-    said = pronounce_by_rules(strange, options.voice)
+    said, foreign = pronounce_by_rules(strange, options.voice)
+    if len(said) < FEWEST_WORDS:  # too few to say the foreign ones as a speaker of this language
+        said, foreign = said | foreign, {}
     names = {name for phones in said.values() for name in phones}
     phones = characters_of([*lexicon.phones.values(), *names])
     characters = {name: character for character, name in phones.items()}
@@ -113,6 +115,11 @@ def _guesser(
         for word, ways in lexicon.pronunciations.items()
     }
     guessed = {word: "".join(characters[name] for name in own) for word, own in said.items()}
+    if foreign:
+        taught = Pronouncer(Lexicon(phones, {word: (own,) for word, own in guessed.items()}))
+        adapted = {word: own for word in foreign if (own := taught(word)) is not None}
+        tell(f"{len(adapted):,} foreign words are said as the others are")
+        guessed |= adapted
     return Lexicon(phones, known), guessed.get
 
 

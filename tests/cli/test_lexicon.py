@@ -58,13 +58,40 @@ def test_rules_say_the_others(
 ) -> None:
     monkeypatch.setattr(
         "asr.pronounce.pronounce_by_rules",
-        lambda words, voice: {word: ("b", "\u028a", "K") for word in words if voice == "xx"},
+        lambda words, voice: ({word: ("b", "\u028a", "K") for word in words if voice == "xx"}, {}),
     )
     out = tmp_path / "lexicon.txt"
     arguments = ["lexicon", str(text), "--known", str(known), "--voice", "xx", "--out", str(out)]
     assert main(arguments) == 0
     lexicon = read_lexicon(out)
     assert lexicon.names(lexicon.spell("the books")) == "DH AH | b \u028a K"
+
+
+def test_foreign_words_are_said_as_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [f"{a}{b}{c}" for a in "bdfg" for b in "aeiou" for c in "klmnpr"]
+    text, out = tmp_path / "text", tmp_path / "out"
+    monkeypatch.setattr(
+        "asr.pronounce.pronounce_by_rules",
+        lambda words, voice: (
+            {word: tuple(word.upper()) for word in words if word in own},
+            {word: ("TH",) for word in words if word not in own},
+        ),
+    )
+    arguments = ["lexicon", str(text), "--voice", "xx", "--out", str(out)]
+    text.write_text(" ".join([*own, "gakmun", "x"]))
+    assert main(arguments) == 0
+    lexicon = read_lexicon(out)
+    assert lexicon.names(lexicon.spell("gakmun")) == "G A K M U N"
+    assert "TH" not in lexicon.phones.values()
+    captured = capsys.readouterr()
+    assert "1 foreign words are said as the others are" in captured.err
+    assert "1 words have no pronunciation and are left out: 'x'" in captured.err
+    text.write_text("bak gakmun")  # too few to learn from
+    assert main(arguments) == 0
+    lexicon = read_lexicon(out)
+    assert lexicon.names(lexicon.spell("gakmun")) == "TH"
 
 
 def test_words_of_a_made_language_are_guessed(
