@@ -25,6 +25,8 @@ STRESSED = re.compile(r"(?<=[A-Z])[0-2]$")  # as CMUdict writes it
 def main(arguments: list[str]) -> int:
     """Write the lexicon of the words of some texts."""
     options = make_parser().parse_args(arguments)
+    if not options.text and not options.all_of:
+        raise ValueError("no text and no --all-of, expected texts")
     if not options.known and options.voice is None:
         raise ValueError("no --known lexicon and no --voice, expected one of them")
     if options.min_count < 1 or (options.max_words is not None and options.max_words < 1):
@@ -33,20 +35,22 @@ def main(arguments: list[str]) -> int:
         raise NotADirectoryError(
             20, "is no folder, expected one to write to", str(options.out.parent)
         )
-    check_outputs([options.out], [*options.text, *options.known, options.rules])
+    check_outputs([options.out], [*options.text, *options.all_of, *options.known, options.rules])
     # Imported here: `--help` and a mistake in the call need none of it.
     from asr.atomic_file import replace_text
     from asr.pronounce import fill
 
     rules = normalizer(options)
-    sentences = Sentences(options.text, rules)
-    counts: Counter[str] = Counter()
-    for words in track(sentences, "reading", "sentences"):
+    all_of, texts = Sentences(options.all_of, rules), Sentences(options.text, rules)
+    kept = Counter(word for words in all_of for word in words)
+    counts = kept.copy()
+    for words in track(texts, "reading", "sentences"):
         counts.update(words)
-    often = [word for word, count in counts.most_common(options.max_words)]
-    wanted = sorted(word for word in often if counts[word] >= options.min_count)
+    often = {word for word, n in counts.most_common(options.max_words) if n >= options.min_count}
+    wanted = sorted(often | kept.keys())
     if not wanted:
-        raise ValueError(f"{', '.join(options.text)}: no words, expected some")
+        sources = ", ".join([*options.text, *options.all_of])
+        raise ValueError(f"{sources}: no words, expected some")
     lexicon = _known(options, rules)
     strange = [word for word in wanted if word not in lexicon.pronunciations]
     lexicon, guess = _guesser(options, lexicon, strange)
@@ -58,7 +62,7 @@ def main(arguments: list[str]) -> int:
     how = f"by {options.voice} of espeak-ng" if options.voice else "as the known words teach"
     say(
         f"{options.out}: {len(made.pronunciations):,} words, {len(wanted) - len(strange):,} of "
-        f"them known, {guessed:,} {how}" + left_out(sentences.without_words)
+        f"them known, {guessed:,} {how}" + left_out(all_of.without_words + texts.without_words)
     )
     if missing:
         more = ", ..." if len(missing) > NAMED else ""
@@ -131,7 +135,7 @@ def make_parser() -> Parser:
         "those teach, or by the rules of espeak-ng.",
         parents=[rules_parser()],
     )
-    parser.add_argument("text", nargs="+", help=SOURCES)
+    parser.add_argument("text", nargs="*", help=SOURCES)
     parser.add_argument(
         "--known", type=Path, action="append", default=[], metavar="FILE",
         help="a lexicon: a word and its phones a line, as CMUdict has them; may be repeated",
@@ -152,4 +156,9 @@ def make_parser() -> Parser:
         "--min-count", type=int, default=1, help="leave out words that occur less often; default: 1"
     )
     parser.add_argument("--max-words", type=int, help="the most frequent words, so many")
+    parser.add_argument(
+        "--all-of", action="append", default=[], metavar="TEXT",
+        help="another text, of which each word is kept, however rare: the manifest to train on; "
+        "may be repeated",
+    )  # fmt: skip
     return parser

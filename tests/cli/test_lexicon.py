@@ -53,6 +53,18 @@ def test_stress_is_kept_where_asked(known: Path, text: Path, tmp_path: Path) -> 
     assert out.read_text() == "the\tDH AH0\nthe\tDH IY0\n"
 
 
+def test_each_word_of_a_text_to_train_on_is_kept(known: Path, text: Path, tmp_path: Path) -> None:
+    out, manifest = tmp_path / "lexicon.txt", tmp_path / "train.jsonl"
+    text.write_text("The books, the, the.")
+    manifest.write_text('{"audio_filepath": "a.wav", "text": "Read."}\n')
+    arguments = ["lexicon", str(text), "--known", str(known), "--only-known", "--out", str(out)]
+    assert main([*arguments, "--max-words", "1", "--all-of", str(manifest)]) == 0
+    assert out.read_text() == "read\tR EH D\nread\tR IY D\nthe\tDH AH\nthe\tDH IY\n"
+    arguments.remove(str(text))
+    assert main([*arguments, "--all-of", str(manifest)]) == 0
+    assert out.read_text() == "read\tR EH D\nread\tR IY D\n"
+
+
 def test_rules_say_the_others(
     known: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +126,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     out = ("--out", str(tmp_path / "out.txt"))
     assert "no --known lexicon and no --voice" in fails("lexicon", str(text), *out)
+    assert "no text and no --all-of" in fails("lexicon", "--voice", "fr", *out)
     arguments = ("lexicon", str(text), "--known", str(known))
     assert "would be overwritten" in fails(*arguments, "--out", str(known))
     assert "is no folder" in fails(*arguments, "--out", str(tmp_path / "no" / "x"))
