@@ -36,6 +36,8 @@ def settings_of(target: str) -> dict[str, Parameter]:
 def read_decoder_file(path: Path) -> dict[str, Any]:
     """Read decoder settings of a YAML file such as those in conf/decoder/.
 
+    A file that it names without a folder is the one beside it, where there is one.
+
     Raises:
         ValueError: not YAML, none of a decoder, or values that the decoder does not take.
         OSError: missing or unreadable.
@@ -55,6 +57,9 @@ def read_decoder_file(path: Path) -> dict[str, Any]:
             checked(value, parameters[name].kind, name)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        if name in FILES and value and Path(value).name == value:
+            beside = path.with_name(value)
+            settings[name] = str(beside) if beside.is_file() else value
     return settings
 
 
@@ -70,9 +75,10 @@ def read_own_decoder(path: Path) -> dict[str, Any]:
         value = settings.get(name)
         if value is None:
             continue
-        if Path(value).is_absolute() or ".." in Path(value).parts:
+        beside = path.with_name(Path(value).name)
+        if value not in (beside.name, str(beside)):
             raise ValueError(f"{path}: {name} is {shown(value)}, expected a file in its folder")
-        settings[name] = str(path.parent / value)
+        settings[name] = str(beside)
     return settings
 
 

@@ -57,5 +57,13 @@ def test_a_models_own_files_lie_beside_it(tmp_path: Path) -> None:
             read_own_decoder(file)
 
 
+def test_a_name_without_a_folder_is_the_file_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "decoder.yaml"
+    file.write_text("_target_: asr.decoder.BeamSearch\nlanguage_model: lm.ngram\n")
+    (tmp_path / "lm.ngram").touch()
+    assert read_decoder_file(file)["language_model"] == str(tmp_path / "lm.ngram")
+    assert read_own_decoder(file)["language_model"] == str(tmp_path / "lm.ngram")
+
+
 def test_all_decoders_of_the_table_are_there() -> None:
     assert all(name == "asr.decoder.Greedy" or parameters_of(name) for name in DECODERS)

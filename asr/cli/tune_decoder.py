@@ -240,6 +240,9 @@ def _write(
 
     found = best(trials)
     options.out.mkdir(parents=True, exist_ok=True)
+    language_model = search.path.resolve()
+    if language_model.parent == options.out.resolve():  # a model's folder, which may be moved
+        language_model = Path(language_model.name)
     lines = [
         f"# Weights with the lowest {rate_name} on {printable(options.manifest.name)}, "
         f"{len(trials)} trials: {100 * found.words.rate:.2f} % "
@@ -248,7 +251,7 @@ def _write(
         "manifest=...",
         "_target_: asr.decoder.BeamSearch",
         f"beam_size: {search.beam_size}",
-        f"language_model: {json.dumps(str(search.path.resolve()))}",
+        f"language_model: {json.dumps(str(language_model))}",
         f"lm_weight: {found.lm_weight:.4f}",
         f"word_bonus: {found.word_bonus:.4f} # [nats]",
         f"unk_score: {found.unk_score:.4f} # [nats]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 
 from asr.cli.main import main
 from asr.cli.tune_decoder import DevUtterance, Search
-from asr.decoder import Greedy
+from asr.decoder import BeamSearch, Greedy
 from asr.decoder.ngram_file import load_ngram_model
 from asr.transcriber import Transcriber
 
@@ -67,6 +68,22 @@ def test_what_is_found_is_written_and_used_by_evaluate(
     found = json.loads((tmp_path / "evaluate" / "tuned" / "evaluation.json").read_text())
     errors = found["words"]["errors"]
     assert errors / found["words"]["reference_length"] == pytest.approx(lowest["wer"])
+
+
+def test_a_language_model_in_the_same_folder_is_named_without_it(
+    model_file: Path, corpus: Path, language_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(model_file, folder / "model.safetensors")
+    shutil.copy(language_model, folder / "words.arpa")
+    assert main(
+        ["tune-decoder", "--model", str(folder), "--manifest", str(corpus), "--trials", "1",
+         "--lm", str(folder / "words.arpa"), "--out", str(folder), "--device", "cpu"]
+    ) == 0  # fmt: skip
+    assert yaml.safe_load((folder / "decoder.yaml").read_text())["language_model"] == "words.arpa"
+    moved = folder.rename(tmp_path / "moved")
+    assert isinstance(Transcriber.load(moved / "model.safetensors").decoder, BeamSearch)
 
 
 def test_errors_are_those_of_each_utterance_alone(model_file: Path, language_model: Path) -> None:
