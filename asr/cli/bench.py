@@ -23,6 +23,7 @@ from asr.cli.main import USER_ERROR_STATUS
 from asr.cli.options import Parser
 from asr.cli.published import (
     FILE,
+    HYDRA_COMMANDS,
     Figure,
     Published,
     check_words,
@@ -128,8 +129,6 @@ def _begin(
     Returns:
         The state, and whether it was there.
     """
-    from asr.cli.overrides import check_overrides
-
     path = folder / STATE_FILE
     earlier = None
     if path.is_file():
@@ -149,8 +148,8 @@ def _begin(
         (*words, *overrides) if words[0] == "train" else tuple(words)
         for words in published.with_data(data)
     )
-    for command, *words in commands:  # a misspelt setting is told before hours of work
-        check_overrides(command, words)
+    for command, *words in commands:
+        _check(command, words)
     state = State(commands, tuple(overrides), None if data is None else str(data))
     if earlier is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +167,18 @@ def _begin(
             "--overwrite to begin anew, or another --out"
         )
     return earlier, True
+
+
+def _check(command: str, words: list[str]) -> None:
+    """Tell a misspelt setting before hours of work."""
+    if command in HYDRA_COMMANDS:
+        from asr.cli.overrides import check_overrides
+
+        check_overrides(command, words)
+    else:
+        from asr.cli import lexicon, lm
+
+        {"lexicon": lexicon, "lm": lm}[command].make_parser().parse_args(words)
 
 
 # --- running -------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from asr.untrusted import record, shown
 
 FILE = "bench.yaml"  # in a recipe's folder
 DATA = "{data}"  # in a word of a command, for the folder of the corpus
-COMMANDS = ("prepare", "train", "evaluate")  # no others are run
+HYDRA_COMMANDS = ("prepare", "train", "evaluate")
+COMMANDS = (*HYDRA_COMMANDS, "lexicon", "lm")  # no others are run
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Published:
         from asr.cli.hydra_app import override
 
         def fill(word: str) -> str:
-            key, _, value = word.partition("=")
+            key, equals, value = word.partition("=")
+            if not equals:
+                return word.replace(DATA, str(folder))
             return override(key, value.replace(DATA, str(folder))) if DATA in value else word
 
         return [
@@ -135,14 +138,24 @@ def check_words(published: Published, path: Path) -> None:
     """Refuse commands with more than plain settings, for a file may come from anywhere.
 
     Raises:
-        ValueError: a word that chooses Hydra's own settings, a class or a look-up.
+        ValueError: a word that chooses Hydra's own settings, a class or a look-up, or that names a
+            file outside the folders of the bench and of the corpus.
     """
     from asr.cli.conf import config_groups
     from asr.cli.overrides import plain_override
 
-    for _, *words in published.commands:
+    for command, *words in published.commands:
         for word in words:
-            plain_override(word.replace(DATA, "data"), config_groups(), path)
+            plain = word.replace(DATA, "data")
+            if command in HYDRA_COMMANDS:
+                plain_override(plain, config_groups(), path)
+                continue
+            file = Path(plain.partition("=")[2] or plain)
+            if file.is_absolute() or ".." in file.parts:
+                raise ValueError(
+                    f"{path}: asr {command} {shown(word)}, expected a file in the folder of the "
+                    f"bench or {DATA}"
+                )
 
 
 def describe(words: Sequence[str]) -> str:

@@ -212,6 +212,45 @@ def test_a_strangers_recipe_runs_nothing_but_plain_settings(
         assert expected in line, word
 
 
+def test_a_strangers_recipe_reads_and_writes_in_its_folders(
+    tmp_path: Path, tiny: tuple[str, ...], fails: Fails
+) -> None:
+    train = ["train", *tiny, f"data.train={DATA}/train.jsonl", "data.dev=x", "name=t"]
+    last = ["evaluate", "model_file=x", "manifest=x", "name=test"]
+    for command in (
+        ["lexicon", f"{DATA}/train.jsonl", "--voice", "fr", "--out", "/tmp/x"],
+        ["lexicon", f"{DATA}/train.jsonl", "--voice", "fr", "--out=../x"],
+        ["lm", "train", f"{DATA}/../secret", "--out", "x.ngram"],
+    ):
+        recipe = write_recipe(tmp_path / "r", tiny, commands=[command, train, last])
+        line = fails("bench", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+        assert "expected a file in the folder of the bench or {data}" in line, command
+
+
+def test_lexicon_and_language_model_of_a_recipe_are_made(
+    tmp_path: Path,
+    tiny: tuple[str, ...],
+    ran: tuple[list[list[str]], list[int]],
+    fails: Fails,
+) -> None:
+    calls, statuses = ran
+    statuses[:] = [0, 0, 75]
+    train = ["train", *tiny, f"data.train={DATA}/train.jsonl", "data.dev=x", "name=t"]
+    last = ["evaluate", "model_file=x", "manifest=x", "name=test"]
+    making = [
+        ["lexicon", f"{DATA}/words.txt", "--voice", "fr", "--out", "x.lexicon"],
+        ["lm", "train", f"{DATA}/words.txt", "--out", "x.ngram"],
+    ]
+    recipe = write_recipe(tmp_path / "r", tiny, commands=[*making, train, last])
+    arguments = ["bench", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 75
+    assert calls[:2] == [[each.replace(DATA, str(tmp_path)) for each in words] for words in making]
+    making[1].append("--ordre")
+    recipe = write_recipe(tmp_path / "r", tiny, commands=[*making, train, last])
+    arguments[-1] += "2"
+    assert fails(*arguments).startswith("unknown option --ordre: did you mean --order")
+
+
 def test_mistakes_are_one_line(
     benched: tuple[Path, Path, int],
     tmp_path: Path,
