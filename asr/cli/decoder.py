@@ -39,6 +39,7 @@ OPTIONS = {
     "language_model": "--lm",
     "lm_weight": "--lm-weight",
     "word_bonus": "--word-bonus",
+    "prior_weight": "--prior-weight",
     "lexicon": "--lexicon",
     "phrases": "--phrases",
     "hotwords": "--hotword",
@@ -74,6 +75,10 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--lm-weight", type=float, metavar="X")
     group.add_argument("--word-bonus", type=float, metavar="NATS")
+    group.add_argument(
+        "--prior-weight", type=float, metavar="X",
+        help="how much of a label's frequency in the language model is taken out of what is heard",
+    )  # fmt: skip
     group.add_argument(
         "--phrases", metavar="FILE",
         help="the only phrases there are, one a line: turn {on,off} the {light,radio}",
@@ -125,8 +130,8 @@ def decoder_settings(options: argparse.Namespace, own: Path | None = None) -> di
     if settings.get("language_model") == MISSING:
         raise ValueError("language_model is missing, expected --lm FILE")
     if settings.get("language_model") is None:
-        for key in ("lm_weight", "word_bonus"):
-            if key in given and (key == "lm_weight" or class_name == "BeamSearch"):
+        for key in ("lm_weight", "prior_weight", "word_bonus"):
+            if key in given and (key != "word_bonus" or class_name == "BeamSearch"):
                 raise ValueError(f"{OPTIONS[key]} has no effect without --lm")
     return settings
 

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from asr.transcriber import Decoder, Transcriber
 
 TUNED_FILE, TRIALS_FILE, PICTURE_FILE = "decoder.yaml", "tuning.json", "tuning.png"
-LM_WEIGHTS = (0.0, 2.0)
-WORD_BONUSES = (-2.0, 5.0)  # [nats]
-UNK_SCORES = (-20.0, 0.0)  # [nats]
-FIRST = {"lm_weight": 0.5, "word_bonus": 1.0, "unk_score": -5.0}  # BeamSearch's own
+# The weights of BeamSearch that are searched: the usual one, the least and the most.
+SEARCHED = {
+    "lm_weight": (0.5, 0.0, 2.0),
+    "word_bonus": (1.0, -2.0, 5.0),  # [nats]
+    "unk_score": (-5.0, -20.0, 0.0),  # [nats]
+    "prior_weight": (0.0, 0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -130,15 +133,6 @@ class Search:
         self.order = sorted(range(len(utterances)), key=lambda n: len(utterances[n].log_probs))
         self.log_probs = [utterances[number].log_probs for number in self.order]
 
-    def decoder(self, lm_weight: float, word_bonus: float, unk_score: float) -> BeamSearch:
-        """Make the beam search with these weights."""
-        return self.beam(
-            language_model=self.language_model,
-            lm_weight=lm_weight,
-            word_bonus=word_bonus,
-            unk_score=unk_score,
-        )
-
     def beam(self, **settings: Any) -> BeamSearch:
         """Make a beam search for the model, with these settings."""
         from asr.decoder import BeamSearch
@@ -188,15 +182,15 @@ class Search:
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.enqueue_trial(FIRST)
+            study.enqueue_trial({name: usual for name, (usual, _, _) in SEARCHED.items()})
         for _ in range(count):
             asked = study.ask()
-            weights = (
-                asked.suggest_float("lm_weight", *LM_WEIGHTS),
-                asked.suggest_float("word_bonus", *WORD_BONUSES),
-                asked.suggest_float("unk_score", *UNK_SCORES),
-            )
-            trial = Trial(*weights, *self.errors(self.decoder(*weights)))
+            weights = {
+                name: asked.suggest_float(name, least, most)
+                for name, (_, least, most) in SEARCHED.items()
+            }
+            decoder = self.beam(language_model=self.language_model, **weights)
+            trial = Trial(weights, *self.errors(decoder))
             # A character error weighs little: it decides where word errors are equal.
             study.tell(asked, trial.words.rate + 1e-3 * trial.characters.rate)
             yield trial
@@ -252,9 +246,7 @@ def _write(
         "_target_: asr.decoder.BeamSearch",
         f"beam_size: {search.beam_size}",
         f"language_model: {json.dumps(str(language_model))}",
-        f"lm_weight: {found.lm_weight:.4f}",
-        f"word_bonus: {found.word_bonus:.4f} # [nats]",
-        f"unk_score: {found.unk_score:.4f} # [nats]",
+        *(f"{name}: {value:.4f}" for name, value in found.weights.items()),
     ]
     replace_text(options.out / TUNED_FILE, "\n".join(lines) + "\n")
     record: dict[str, Any] = {
@@ -265,7 +257,9 @@ def _write(
         "seed": options.seed,
         "baselines": baselines,
         "trials": [
-            asdict(trial) | dict(zip(("wer", "cer"), trial.cost, strict=True)) for trial in trials
+            {**trial.weights, "words": asdict(trial.words), "characters": asdict(trial.characters)}
+            | dict(zip(("wer", "cer"), trial.cost, strict=True))
+            for trial in trials
         ],
     }
     replace_text(options.out / TRIALS_FILE, json.dumps(record, indent=1) + "\n")
@@ -282,16 +276,13 @@ def _tell(
         say(f"{name:<8} dev {rate_name} {100 * wer:.2f} %")
     say(
         f"tuned    dev {rate_name} {100 * found.words.rate:.2f} %  "
-        f"lm_weight {found.lm_weight:.3f}  word_bonus {found.word_bonus:.3f}  "
-        f"unk_score {found.unk_score:.3f}"
+        + "  ".join(f"{name} {value:.3f}" for name, value in found.weights.items())
     )
-    for name, value, bounds in (
-        ("lm_weight", found.lm_weight, LM_WEIGHTS),
-        ("word_bonus", found.word_bonus, WORD_BONUSES),
-        ("unk_score", found.unk_score, UNK_SCORES),
-    ):
-        if min(abs(value - bound) for bound in bounds) < 0.02 * (bounds[1] - bounds[0]):
-            say(f"note: {name} is at the edge of what was searched, {bounds[0]} to {bounds[1]}")
+    for name, (_, least, most) in SEARCHED.items():
+        value, near = found.weights[name], 0.02 * (most - least)
+        at_end = value < least + near or value > most - near
+        if at_end and name != "prior_weight":  # which has no more
+            say(f"note: {name} is at the edge of what was searched, {least} to {most}")
     say(f"settings: {folder / TUNED_FILE}; picture: {folder / PICTURE_FILE}")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asr.decoder.greedy import Hypothesis
 from asr.decoder.hotword import NO_HOTWORDS, build_automaton, build_spoken_automaton
+from asr.decoder.label_prior import label_prior
 from asr.decoder.ngram import NgramModel
 from asr.decoder.ngram_file import load_ngram_model
 from asr.decoder.phrases import Grammar
@@ -33,7 +34,8 @@ class BeamSearch:
     Of every prefix it sums up the alignments that end in a blank and those that end in a label
     (Graves & Jaitly, ICML 2014; Hannun et al., 2014, arXiv:1408.2873). A language model and
     hotwords take part at every frame: score = log P(tokens | audio) + lm_weight * log P(words) +
-    word_bonus * words + unk_score * unknown words + weights of the hotwords [nats].
+    word_bonus * words + unk_score * unknown words + weights of the hotwords [nats]. With a
+    `prior_weight` the log-probabilities of labels are first cleared of how frequent each is.
 
     Args:
         beam_size: prefixes that are kept from frame to frame.
@@ -52,6 +54,8 @@ class BeamSearch:
         word_bonus: for each word [nats]; the language model alone prefers few words.
         unk_score: for each word that neither the language model nor the hotwords have, beside its
             P(<unk>) [nats, at most 0]. A word costs it from the first letter on that shows it.
+        prior_weight: how much of a label's frequency in the language model is taken out of its
+            log-probability, 0 to 1; those of a frame are then made to sum to one again.
         hotwords: to words and phrases the nats that each occurrence adds.
         lexicon: the only words that there are, and how each is spelt in characters of the alphabet;
             words may be spelt alike, and one in several ways. None for any words.
@@ -82,6 +86,7 @@ class BeamSearch:
         lm_weight: float = 0.5,
         word_bonus: float = 1.0,
         unk_score: float = -5.0,
+        prior_weight: float = 0.0,
         hotwords: Mapping[str, float] | None = None,
         lexicon: Mapping[str, Sequence[str]] | None = None,
         phrases: Sequence[str] | None = None,
@@ -93,6 +98,7 @@ class BeamSearch:
             ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
             ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
             ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
+            ("prior_weight", prior_weight, 0 <= prior_weight <= 1, "0 to 1"),
             ("max_shortfall", max_shortfall, max_shortfall >= 0, "nats a frame from 0 up"),
         ):
             if not is_good:
@@ -128,6 +134,11 @@ class BeamSearch:
             words = {word for phrase in hotwords for word in phrase.split()}.union(written)
             spellings = {word: (word,) for word in sorted(words)}
             self.words = build_word_model(spellings, alphabet, language_model, *weights)
+        self.shift: NDArray[np.float64] | None = None  # (V,), taken from what a frame says [nats]
+        if prior_weight:
+            if language_model is None:
+                raise ValueError(f"prior_weight {prior_weight} needs a language model")
+            self.shift = prior_weight * label_prior(language_model, lexicon, alphabet)
         if hotwords and lexicon is None:
             self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
         elif hotwords:
@@ -191,11 +202,16 @@ class SearchStream:
         )  # fmt: skip
         begin(decoder.words, decoder.hotwords, self._space)
         self._blocks, self._num_frames = [np.empty((0, vocab_size))], 0
+        self._tops = [np.empty(0)]  # of each frame, the likeliest label's [nats]
 
     def push(self, log_probs: NDArray[np.float64]) -> None:
         """Take the next frames, `(t, V)` float64 [nats], checked by `utterances_of`."""
-        of = self._of
-        search(log_probs, self._num_frames, of.limits, of.words, of.hotwords, self._space)
+        of, heard = self._of, log_probs
+        if of.shift is not None:
+            heard = log_probs - of.shift
+            heard -= np.logaddexp.reduce(heard, axis=1, keepdims=True)
+        search(heard, self._num_frames, of.limits, of.words, of.hotwords, self._space)
+        self._tops.append(heard.max(axis=1))
         self._blocks.append(log_probs)
         self._num_frames += len(log_probs)
 
@@ -207,7 +223,7 @@ class SearchStream:
         num_frames, vocab_size = log_probs.shape
         count = rank(vocab_size, of.words, of.hotwords, space)
         if of.max_shortfall < math.inf:
-            own = float(log_probs.max(axis=1).sum())
+            own = float(np.concatenate(self._tops).sum())  # what the model itself would write
             best = space.beams[space.sizes[NOW]][space.ranked[0]["order"]]["total"]
             if own - best > of.max_shortfall * num_frames or space.ranked[0]["score"] < NEVER:
                 return [Hypothesis((), (), (), (), own, ())]

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from asr.metrics.calibration import Reliability
@@ -319,16 +319,12 @@ class Trial:
     """Weights of a decoder, and the errors on dev with them.
 
     Attributes:
-        lm_weight: of the language model's log-probabilities.
-        word_bonus: for each word [nats].
-        unk_score: for each word that the language model has not [nats].
+        weights: those of `BeamSearch` that are searched, by name.
         words: word errors.
         characters: character errors.
     """
 
-    lm_weight: float
-    word_bonus: float
-    unk_score: float
+    weights: Mapping[str, float]
     words: ErrorCounts
     characters: ErrorCounts
 
@@ -344,7 +340,7 @@ def best(trials: Sequence[Trial]) -> Trial:
 
 
 def draw_tuning(trials: Sequence[Trial], baseline: float, rate_name: str = "WER") -> bytes:
-    """Draw a tuning as PNG: WER over both weights, over the unknown words' score, over time.
+    """Draw a tuning as PNG: WER over the weights, over the unknown words' score, over time.
 
     Over the weights WER is interpolated between the trials; where none is near, it is left white.
 
@@ -355,10 +351,10 @@ def draw_tuning(trials: Sequence[Trial], baseline: float, rate_name: str = "WER"
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 3.9), layout="constrained")
-    surface, unknown, course = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
+    figure = Figure(figsize=(14.5, 3.9), layout="constrained")
+    surface, prior, unknown, course = figure.subplots(1, 4, width_ratios=(1.4, 1, 1, 1))
     found, wers = best(trials), [100 * trial.words.rate for trial in trials]
-    x, y = ([getattr(trial, name) for trial in trials] for name in ("lm_weight", "word_bonus"))
+    x, y = ([trial.weights[name] for trial in trials] for name in ("lm_weight", "word_bonus"))
     ceiling = sorted(wers)[len(wers) * 3 // 4]  # the worst quarter would hide the valley
     shown = [min(wer, ceiling) for wer in wers]
     if len(set(zip(x, y, strict=True))) >= FEWEST_FOR_SURFACE and min(shown) < ceiling:
@@ -368,19 +364,21 @@ def draw_tuning(trials: Sequence[Trial], baseline: float, rate_name: str = "WER"
     )
     colours = figure.colorbar(dots, ax=surface)
     colours.set_label(f"dev {rate_name} [%], {ceiling:.1f} and more in one colour")
-    surface.plot(found.lm_weight, found.word_bonus, marker="*", color="tab:red", markersize=14)
+    star: dict[str, Any] = {"marker": "*", "color": "tab:red", "markersize": 14}
+    surface.plot(found.weights["lm_weight"], found.weights["word_bonus"], **star)
     surface.set(xlabel="lm_weight", ylabel="word_bonus [nats]")
-    title = f"best: {100 * found.words.rate:.2f} %; dots of any unk_score"
+    title = f"best: {100 * found.words.rate:.2f} %; dots of any other weights"
     surface.set_title(title, fontsize="medium")
 
     numbers = range(1, len(trials) + 1)
     for axes, name, places in (
-        (unknown, "unk_score [nats]", [trial.unk_score for trial in trials]),
+        (prior, "prior_weight", [trial.weights["prior_weight"] for trial in trials]),
+        (unknown, "unk_score [nats]", [trial.weights["unk_score"] for trial in trials]),
         (course, "trial", numbers),
     ):
         axes.scatter(places, wers, s=18, alpha=0.6, linewidths=0)
         number = trials.index(found)
-        axes.plot(places[number], wers[number], marker="*", color="tab:red", markersize=14)
+        axes.plot(places[number], wers[number], **star)
         axes.set(xlabel=name, ylabel=f"dev {rate_name} [%]")
         plain(axes)
 

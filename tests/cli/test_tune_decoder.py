@@ -53,7 +53,7 @@ def test_what_is_found_is_written_and_used_by_evaluate(
     assert (first["lm_weight"], first["word_bonus"], first["unk_score"]) == (0.5, 1.0, -5.0)
     lowest = min(record["trials"], key=lambda trial: (trial["wer"], trial["cer"]))
     settings = yaml.safe_load((out / "decoder.yaml").read_text())
-    for name in ("lm_weight", "word_bonus", "unk_score"):
+    for name in ("lm_weight", "word_bonus", "unk_score", "prior_weight"):
         assert settings[name] == pytest.approx(lowest[name], abs=1e-4)
     assert f"tuned    dev WER {100 * lowest['wer']:.2f} %" in told
     assert (out / "tuning.png").read_bytes().startswith(b"\x89PNG")
@@ -94,7 +94,8 @@ def test_errors_are_those_of_each_utterance_alone(model_file: Path, language_mod
         for frames in (9, 3, 14, 6, 11)
     ]
     search = Search(transcriber, load_ngram_model(language_model), language_model, 8, utterances)
-    for decoder in (Greedy(), search.decoder(lm_weight=1.0, word_bonus=0.0, unk_score=-2.0)):
+    weights = {"lm_weight": 1.0, "word_bonus": 0.0, "unk_score": -2.0, "prior_weight": 0.5}
+    for decoder in (Greedy(), search.beam(language_model=search.language_model, **weights)):
         words = 0
         for utterance in utterances:
             alone = Search(

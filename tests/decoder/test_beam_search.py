@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from asr.decoder import BeamSearch, Greedy, Hypothesis, prefix_search
+from asr.decoder.label_prior import label_prior
 from asr.decoder.ngram import END
 from asr.decoder.ngram_file import save_ngram_model
 from asr.decoder.prefix_search import search
@@ -406,3 +407,33 @@ def test_frames_may_come_one_after_the_other(settings: dict[str, Any]) -> None:
             done = min(done + new, 20)
             # What was said so far is what it is of these frames alone, and asking changes nothing.
             assert stream.hypotheses() == decode(decoder, log_probs[:done])
+
+
+def test_a_label_is_cleared_of_its_frequency_in_the_language_model() -> None:
+    model = bigram_model(("a", "ab", "b"))
+    prior = label_prior(model, None, ALPHABET)
+    shares = {word: math.exp(model.log_probs[1 + model.word_id(word)]) for word in ("a", "ab", "b")}
+    counts = np.array(
+        [sum(shares.values()), shares["a"] + shares["ab"], shares["b"] + shares["ab"], 0.0]
+    )
+    counts[3] = counts[1:3].min()  # `c`, which no word has, counts as the rarest
+    assert prior == pytest.approx([0.0, *np.log(counts / counts.sum())])
+    spoken = label_prior(model, {"a": ("c", "cc"), "x": ("b",)}, ALPHABET)
+    assert spoken[4] - spoken[1] == pytest.approx(math.log(1.5))  # three in two ways
+    log_probs = random_log_probs(np.random.default_rng(3), 12, len(ALPHABET) + 1)
+    weights: dict[str, Any] = {"alphabet": ALPHABET, "language_model": model, **NO_PRUNING}
+    cleared = log_probs - 0.7 * prior
+    cleared -= np.log(np.exp(cleared).sum(1, keepdims=True))
+    expected = decode(BeamSearch(40, 5, **weights), cleared)
+    found = decode(BeamSearch(40, 5, **weights, prior_weight=0.7), log_probs)
+    assert [each.tokens for each in found] == [each.tokens for each in expected]
+    assert [each.score for each in found] == pytest.approx([each.score for each in expected])
+    best, span = found[0], slice(found[0].starts[0], found[0].ends[0])
+    heard = log_probs[span, best.tokens[0]].mean()  # confidence is of what was heard
+    assert best.log_probs[0] == pytest.approx(heard)
+    with pytest.raises(ValueError, match=r"prior_weight 0\.5 needs a language model"):
+        BeamSearch(alphabet=ALPHABET, prior_weight=0.5)
+    with pytest.raises(ValueError, match=r"prior_weight 1\.5, expected 0 to 1"):
+        BeamSearch(prior_weight=1.5, **weights)
+    with pytest.raises(ValueError, match="none of 6 words can be written"):
+        label_prior(model, {}, ALPHABET)
