@@ -59,7 +59,7 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
     source = group.add_mutually_exclusive_group()
     source.add_argument(
         "--decoder", choices=config_groups()["decoder"],
-        help="settings: conf/decoder/; beam with --lm is beam_ngram",
+        help="settings: conf/decoder/; beam with --lm is beam_ngram; beam_phones for phones",
     )  # fmt: skip
     source.add_argument(
         "--decoder-config", type=Path, metavar="FILE",

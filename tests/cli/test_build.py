@@ -133,7 +133,7 @@ def test_trainers(name: str) -> None:
 def test_decoders(name: str, tmp_path: Path) -> None:
     save_ngram_model(tmp_path / "lm.arpa", bigram_model(("ab", "b")))
     overrides = [f"decoder={name}"]
-    if name == "beam_ngram":
+    if name in ("beam_ngram", "beam_phones"):
         overrides.append(f"decoder.language_model={tmp_path}/lm.arpa")
     spec = ModelSpec(
         Part("LogMel", {"sample_rate": 8000}),

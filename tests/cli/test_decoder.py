@@ -123,7 +123,7 @@ def test_hotwords() -> None:
 @pytest.mark.parametrize("name", config_groups()["decoder"])
 def test_names_and_settings_are_those_of_evaluate(name: str) -> None:
     """On a command line as Hydra composes them."""
-    needed = {"beam_ngram": "language_model"}.get(name)
+    needed = "language_model" if name in ("beam_ngram", "beam_phones") else None
     options = ["--decoder", name, *(["--lm", "x"] if needed else [])]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         words = [f"decoder={name}", *([f"decoder.{needed}=x"] if needed else [])]
