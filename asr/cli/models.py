@@ -43,7 +43,9 @@ def _row(folder: Path) -> tuple[str, ...]:
         read_card(folder).about,
         f"{size / 1e6:.1f} MB, {weights / 1e6:.1f} M weights",
         f"{recognizer.sample_rate / 1000:g} kHz",
-        f"{len(recognizer.label_names)} {'phones' if recognizer.spec.phones else 'characters'}",
+        f"{len(recognizer.spec.phones)} phones"
+        if recognizer.spec.phones
+        else f"{len(recognizer.label_names)} characters",
     )
 
 

@@ -31,7 +31,7 @@ TUNED_FILE, TRIALS_FILE, PICTURE_FILE = "decoder.yaml", "tuning.json", "tuning.p
 # The weights of BeamSearch that are searched: the usual one, the least and the most.
 SEARCHED = {
     "lm_weight": (0.5, 0.0, 2.0),
-    "word_bonus": (1.0, -2.0, 5.0),  # [nats]
+    "word_bonus": (1.0, -4.0, 5.0),  # [nats]
     "unk_score": (-5.0, -20.0, 0.0),  # [nats]
     "prior_weight": (0.0, 0.0, 1.0),
 }
