@@ -106,8 +106,6 @@ def build_decoder(
     if "alphabet" in parameters_of(name):
         arguments["alphabet"] = recognizer.tokenizer.alphabet
     arguments = check_arguments(constructor, arguments, "decoder")
-    if "lexicon" in parameters_of(name):
-        arguments["lexicon"] = _spellings(lexicon, recognizer)
     if phrases is not None:
         from asr.decoder.phrases import read_phrases
 
@@ -118,6 +116,9 @@ def build_decoder(
             recognizer.text(str(text)): nats
             for text, nats in arguments["hotwords"].items()
         }
+    if "lexicon" in parameters_of(name):
+        needed = [*(arguments.get("phrases") or ()), *(arguments.get("hotwords") or ())]
+        arguments["lexicon"] = _spellings(lexicon, recognizer, needed, notice)
     built: BeamSearch | Greedy = constructor(**arguments)
     unwritable = getattr(built, "unwritable", ())
     if unwritable:
@@ -142,16 +143,31 @@ def _decoder_name(name: object, where: object) -> str:
     return str(name)
 
 
-def _spellings(file: object, recognizer: SpeechModel) -> Mapping[str, Sequence[str]] | None:
-    """The only words that there are, and how the model writes them; None for any."""
+def _spellings(
+    file: object,
+    recognizer: SpeechModel,
+    needed: Sequence[str],
+    notice: Callable[[str], object],
+) -> Mapping[str, Sequence[str]] | None:
+    """The only words that there are, and how the model writes them; None for any.
+
+    A lexicon of phones is given the words that phrases and hotwords need beside its own.
+    """
     from asr.lexicon import read_lexicon, read_words
 
-    if file is None:
-        return recognizer.spellings
-    path = Path(str(file))
-    if recognizer.lexicon is not None:
-        own = read_lexicon(path, recognizer.lexicon.phones).under(recognizer.text)
-        if not own.pronunciations:
-            raise ValueError(f"{path}: no words that the model's text rules leave, expected some")
-        return own.pronunciations
-    return {word: (word,) for word in read_words(path, recognizer.tokenizer)}
+    lexicon = recognizer.lexicon
+    if lexicon is None:
+        if file is None:
+            return None
+        return {word: (word,) for word in read_words(Path(str(file)), recognizer.tokenizer)}
+    if file is not None:
+        lexicon = read_lexicon(Path(str(file)), lexicon.phones).under(recognizer.text)
+        if not lexicon.pronunciations:
+            raise ValueError(f"{file}: no words that the model's text rules leave, expected some")
+    if any(map(lexicon.missing, needed)):
+        from asr.pronounce import completed, describe_said  # few searches need what these compile
+
+        lexicon, given, _ = completed(lexicon, needed)
+        if given:
+            notice(describe_said(given))
+    return lexicon.pronunciations

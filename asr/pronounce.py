@@ -6,7 +6,7 @@ import itertools
 import re
 import subprocess
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ BEAM = 20  # beginnings that are kept from letter to letter
 MOST_WAYS = 30  # in which a letter is said, the usual ones
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where a small lexicon has too few counts to estimate them
 FEWEST_WORDS = 100  # from which something can be learnt
+NAMED = 5  # words in a message
 
 ESPEAK = "espeak-ng"
 ESPEAK_S = 600  # [s] for all words
@@ -315,3 +316,27 @@ def fill(
         else:
             pronunciations[word] = own
     return Lexicon(lexicon.phones, pronunciations), missing
+
+
+def completed(lexicon: Lexicon, texts: Iterable[str]) -> tuple[Lexicon, list[str], list[str]]:
+    """Give a lexicon the words of texts that it has not, said as its own words teach.
+
+    Args:
+        lexicon: of any size; a small one teaches nothing.
+        texts: normalised.
+
+    Returns:
+        The lexicon, the words that it was given, and those that cannot be said.
+    """
+    missing = sorted({word for text in texts for word in lexicon.missing(text)})
+    if not missing or len(lexicon.pronunciations) < FEWEST_WORDS:
+        return lexicon, [], missing
+    made, unsaid = fill(lexicon, [*lexicon.pronunciations, *missing], Pronouncer(lexicon))
+    return made, [word for word in missing if word not in unsaid], unsaid
+
+
+def describe_said(words: Sequence[str]) -> str:
+    """Tell of words that a lexicon was given: the first of them, and how many."""
+    more = ", ..." if len(words) > NAMED else ""
+    named = ", ".join(map(shown, words[:NAMED]))
+    return f"words that the lexicon has not are said as its own are ({len(words)}): {named}{more}"

@@ -14,7 +14,8 @@ def main(arguments: list[str]) -> int:
     """List the models, or print the card of one."""
     options = make_parser().parse_args(arguments)
     if options.name is not None:
-        say(read_card(model_folder(options.name)).text.rstrip())
+        folder = model_folder(options.name)
+        say(f"{read_card(folder).text.rstrip()}\n\nIts files: {folder}")
         return 0
     names = model_names()
     if not names:

@@ -24,10 +24,8 @@ from asr.starter_model import decoder_file
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
-    from asr.lexicon import Lexicon
     from asr.serve.learning import Lesson
     from asr.serve.review import Item, Review
-    from asr.speech_model import SpeechModel
     from asr.transcriber import Transcriber
     from asr.transcript import Segment, Transcript
 
@@ -72,7 +70,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError("no recording that can be read, expected some")
     limits = Limits()
     listener = listen(HOST, options.port, limits.silence_s)
-    plan = partial(_lesson, review, transcriber.recognizer, settings, options.model)
+    plan = partial(_lesson, review, settings, options.model)
     learning = Learning(plan, SAME_PROGRAM)
     service = Service([Served(options.model.absolute().parent.name, transcriber)], limits)
     app = create_app(service, Keys([]), version=__version__, review=review, learning=learning)
@@ -173,9 +171,7 @@ def _from_zero(segment: Segment) -> Segment:
 # --- learning from what was reviewed -------------------------------------------------------------
 
 
-def _lesson(
-    review: Review, recognizer: SpeechModel, decoder: dict[str, Any], model: Path
-) -> Lesson:
+def _lesson(review: Review, decoder: dict[str, Any], model: Path) -> Lesson:
     """Plan a training on what was reviewed, and the error rate before and after it.
 
     Raises:
@@ -199,9 +195,6 @@ def _lesson(
     write_manifest(train, [each for k, each in enumerate(kept) if k % DEV_EVERY])
     replace_text(decoder_yaml, yaml.safe_dump(decoder))
     words = [override("data.train", str(train)), override("data.dev", str(dev))]
-    if recognizer.lexicon is not None:
-        lexicon = _lexicon(recognizer, recognizer.lexicon, kept, folder)
-        words.append(override("data.lexicon", str(lexicon)))
     where = override("paths.run_dir", str(runs))
     # The last: so few recordings do not tell which was best, and none of them chose anything.
     learnt = runs / "train" / str(number) / "last.safetensors"
@@ -234,22 +227,6 @@ def _outcome(folder: Path, before: str, after: str, learnt: Path) -> str:
         + ("The" if is_now < was else "That is no better: keep the old one, and review more. The")
         + f" new model: {learnt}"
     )
-
-
-def _lexicon(
-    recognizer: SpeechModel, own: Lexicon, kept: Sequence[Utterance], folder: Path
-) -> Path:
-    """Write the model's lexicon, with guesses for the words that it has not."""
-    from asr.pronounce import Pronouncer, fill
-
-    texts = " ".join(recognizer.text(each.text) for each in kept)
-    missing = own.missing(texts)
-    lexicon = own
-    if missing:
-        lexicon, _ = fill(own, [*own.pronunciations, *missing], Pronouncer(own))
-    path = folder / "words.lexicon"
-    replace_text(path, "".join(f"{line}\n" for line in lexicon.lines()))
-    return path
 
 
 def make_parser() -> Parser:

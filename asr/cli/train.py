@@ -29,6 +29,7 @@ from asr.cli.processes import (
 from asr.cli.record import recorded_overrides, working_folder, write_record
 from asr.cli.terminal import one_line, tell
 from asr.lock import locked
+from asr.starter_model import decoder_file, model_path
 
 RESUME = "resume="
 LOCK_FILE = ".lock"  # in the run's folder
@@ -159,7 +160,16 @@ def _train(config: DictConfig, run_dir: Path) -> None:
         logger.warning("%s", stopped)
         leave_stopped()
     best = os.path.relpath(run_dir / BEST_FILE)
-    logger.info("next: asr evaluate model_file=%s manifest=TEST_MANIFEST", best)
+    own = _decoder_of(config.init_from)
+    decoder = "" if own is None else f" decoder={own}"
+    logger.info("next: asr evaluate model_file=%s manifest=TEST_MANIFEST%s", best, decoder)
+
+
+def _decoder_of(init_from: str | None) -> Path | None:
+    """The decoder file of the model that a training began with, where both are still there."""
+    with suppress(OSError):
+        return None if init_from is None else decoder_file(model_path(init_from))
+    return None
 
 
 def _is_resumed(config: DictConfig, run_dir: Path) -> bool:

@@ -120,7 +120,8 @@ def load_splits(
             would have different sizes and a fold with a rare character could not be validated on.
         lexicon: a file of words and their phones (`read_lexicon`), which the model then writes
             instead of characters. Texts with words that it has not are left out, of dev too.
-            OF_START takes that of the start, where it has one and no alphabet is given; None none.
+            OF_START takes that of the start, where it has one and no alphabet is given, and adds
+            the words that it has not, said as its own teach; None none.
         min_duration_s: shorter training utterances are left out [s].
         max_duration_s: longer training utterances are left out [s].
         limit: use only so many utterances of each split, the first ones; None uses all.
@@ -145,10 +146,13 @@ def load_splits(
     _check_fold(folds, fold, dev)
     manifests = [*_paths(train), *_paths(dev or ())]
     text = agreed_rules([(path.parent, prepared_rules(path)) for path in manifests], text, notice)
+    rows = sift(_read(train, text), check_text)
     said = _lexicon(lexicon, alphabet, start, text)
     if said is not None:
+        if lexicon == OF_START:
+            said = _with_words(said, [*rows, *_read(dev, text)] if dev else rows, notice)
         alphabet, text = said.alphabet, replace(text, unit=WORD)
-    rows = _spoken(sift(_read(train, text), check_text), said)
+    rows = _spoken(rows, said)
     dev_utterances: tuple[Utterance, ...] = ()
     if folds:
         # Before the cut: the folds and their alphabet are the same, whichever is dev.
@@ -242,6 +246,16 @@ def _lexicon(
     if alphabet is not None:
         raise ValueError("data.alphabet and data.lexicon, expected one of them")
     return read_lexicon(lexicon).under(text)
+
+
+def _with_words(lexicon: Lexicon, rows: Sequence[Row], notice: Callable[[str], None]) -> Lexicon:
+    """The lexicon with the words of texts that it has not."""
+    from asr.pronounce import completed, describe_said  # few trainings need what these compile
+
+    made, given, _ = completed(lexicon, (each.text for each in rows if isinstance(each, Utterance)))
+    if given:
+        notice(describe_said(given))
+    return made
 
 
 def _spoken(rows: Sequence[Row], lexicon: Lexicon | None) -> list[Row]:

@@ -56,7 +56,8 @@ def test_the_list_has_a_line_a_model_and_the_card_is_printed(
     assert cells[:2] == ["tones", "Letters as tones."]
     assert cells[3:] == ["8 kHz", "4 characters"]
     assert main(["models", "tones"]) == 0
-    assert capsys.readouterr().out.strip() == (models / "card.md").read_text().strip()
+    card = (models / "card.md").read_text().strip()
+    assert capsys.readouterr().out.strip() == f"{card}\n\nIts files: {models}"
     assert fails("models", "tnes") == "no model is called 'tnes', expected one of tones"
 
 

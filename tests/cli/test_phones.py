@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +184,43 @@ def test_a_start_brings_its_lexicon(model: str, spoken: Path, tmp_path: Path) ->
     assert "reference  TB | TB TA" in own
     assert "added ('" in log_of("characters", "data.lexicon=null")
     assert main(["train", f"resume={tmp_path}/train/own", "trainer.max_epochs=2"]) == 0
+
+
+def test_a_larger_lexicon_of_a_start_says_the_words_that_it_has_not(
+    spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, lexicon = spoken / "train.jsonl", tmp_path / "large.txt"
+    made = [f"{a}{b}{c}{d}" for a in "bc" for b in "ae" for c in "bcz" for d in ("", "a", "b", "c")]
+    made += [f"z{word}" for word in made] + [f"{word}r" for word in made]
+    sounds = {"b": "TB", "c": "TC", "z": "TC", "a": "TA", "e": "TA", "r": "TB"}
+    said = [f"{word}\t{' '.join(sounds[each] for each in word)}\n" for word in made]
+    lexicon.write_text(LEXICON + "".join(said))
+    common = [*TINY, f"data.train={manifest}", f"data.dev={manifest}", f"paths.run_dir={tmp_path}",
+              "trainer.max_epochs=1"]  # fmt: skip
+    first = f"data.lexicon={lexicon}"
+    assert main(["train", *common, first, "name=first", "trainer.max_left_out=0.2"]) == 0
+    start = tmp_path / "start"
+    start.mkdir()
+    shutil.copy(tmp_path / "train" / "first" / "best.safetensors", start / "model.safetensors")
+    (start / "decoder.yaml").write_text("_target_: asr.decoder.BeamSearch\n")
+    assert main(["train", *common, f"init_from={start}", "name=second"]) == 0  # nothing left out
+    log = (tmp_path / "train" / "second" / "train.log").read_text()
+    assert "words that the lexicon has not are said as its own are (1): 'zebra'" in log
+    assert f"manifest=TEST_MANIFEST decoder={start}/decoder.yaml" in log
+    recognizer, _ = load_model(tmp_path / "train" / "second" / "best.safetensors")
+    assert recognizer.lexicon is not None
+    assert recognizer.lexicon.names(recognizer.spell("zebra")) == "TC TA TB TB TA"
+    capsys.readouterr()
+    clip = str(next(spoken.rglob("*.wav")))
+    status = main(["transcribe", "--model", str(start), "--hotword", "zebra:50", clip])
+    captured = capsys.readouterr()
+    assert (status, "zebra" in captured.out) == (0, True)
+    assert "said as its own are (1): 'zebra'" in captured.err
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("bazra ba\n")
+    more = ["--phrases", str(phrases), "--decoder", "beam"]
+    assert main(["transcribe", "--model", str(start), *more, clip]) == 0
+    assert "said as its own are (1): 'bazra'" in capsys.readouterr().err
 
 
 def test_alphabet_and_lexicon_are_one_too_many(spoken: Path, fails: Callable[..., str]) -> None:
