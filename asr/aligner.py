@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from asr.emission import (
     silent,
     total_duration,
 )
+from asr.lexicon import FEWEST_WORDS, Lexicon
 from asr.loading import load_speech_model
 from asr.segment import Span
 from asr.speech_model import Lengths, LogProbs, SpeechModel, Waveform
@@ -110,6 +111,8 @@ class Aligner:
     def __init__(self, recognizer: SpeechModel) -> None:
         self.recognizer = recognizer
         self.sample_rate = recognizer.sample_rate
+        self._lexicon = recognizer.lexicon
+        self._say: Callable[[str], str | None] | None = None  # words that it has not
 
     @classmethod
     def load(cls, model_file: Path | str, device: str = "auto") -> Aligner:
@@ -148,11 +151,21 @@ class Aligner:
     ) -> Alignment:
         """Align a recording with its text; arguments as those of `emission` and `align_emission`.
 
+        Words that the lexicon of a model of phones has not are said as its own teach.
+
         Raises:
             ValueError: audio that cannot be read, or as `align_emission`.
             OSError: missing or unreadable.
         """
-        return align_emission(self.recognizer, self.emission(audio, progress), text)
+        if self._lexicon is not None:
+            normalized = self.recognizer.text(text)
+            known = len(self._lexicon.pronunciations)
+            if self._lexicon.missing(normalized) and known >= FEWEST_WORDS:
+                from asr.pronounce import Pronouncer, completed  # few texts need what they compile
+
+                self._say = self._say or Pronouncer(self._lexicon)
+                self._lexicon, _ = completed(self._lexicon, [normalized], self._say)
+        return align_emission(self.recognizer, self.emission(audio, progress), text, self._lexicon)
 
     def emission(self, audio: Source | Waveform, progress: AudioProgress = silent) -> Emission:
         """Run the model on the segments of a recording; the pauses between are blank.
@@ -223,13 +236,16 @@ def _from_frame(piece: Piece, frame_samples: float) -> Piece:
     return replace(piece, start=start, samples=piece.samples[start - piece.start :])
 
 
-def align_emission(recognizer: SpeechModel, emission: Emission, text: str) -> Alignment:
+def align_emission(
+    recognizer: SpeechModel, emission: Emission, text: str, lexicon: Lexicon | None = None
+) -> Alignment:
     """Align the log-probabilities of a recording with a text.
 
     Args:
         recognizer: the model, for its text rules and alphabet.
         emission: of `Aligner.emission`.
         text: as written.
+        lexicon: in place of that of a model of phones.
 
     Raises:
         ValueError: a text without characters, with characters outside of the alphabet, or with
@@ -238,7 +254,8 @@ def align_emission(recognizer: SpeechModel, emission: Emission, text: str) -> Al
     normalized = recognizer.text(text)
     if not normalized:
         raise ValueError(f"text {shown(text)} has no characters to align, expected at least one")
-    spoken, phones = recognizer.spell(normalized), recognizer.spec.phones
+    spoken = recognizer.spell(normalized) if lexicon is None else lexicon.spell(normalized)
+    phones = recognizer.spec.phones
     tokens = recognizer.tokenizer.encode(spoken)
     found = forced_alignment(emission.log_probs, tokens, "text")
     characters = _characters([phones.get(each, each) for each in spoken], found, emission)

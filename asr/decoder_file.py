@@ -167,7 +167,7 @@ def _spellings(
     if any(map(lexicon.missing, needed)):
         from asr.pronounce import completed, describe_said  # few searches need what these compile
 
-        lexicon, given, _ = completed(lexicon, needed)
+        lexicon, given = completed(lexicon, needed)
         if given:
             notice(describe_said(given))
     return lexicon.pronunciations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from asr.compiled import compiled
 from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram import END, MARKS, NgramModel, advance
-from asr.lexicon import Lexicon
+from asr.lexicon import FEWEST_WORDS, Lexicon
 from asr.untrusted import shown
 
 ORDER = 6  # letters, with their phones, of which each depends on those before it
@@ -24,7 +24,6 @@ LONGEST = 40  # letters or phones of a word that is learnt from or said
 BEAM = 20  # beginnings that are kept from letter to letter
 MOST_WAYS = 30  # in which a letter is said, the usual ones
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where a small lexicon has too few counts to estimate them
-FEWEST_WORDS = 100  # from which something can be learnt
 NAMED = 5  # words in a message
 
 ESPEAK = "espeak-ng"
@@ -318,21 +317,25 @@ def fill(
     return Lexicon(lexicon.phones, pronunciations), missing
 
 
-def completed(lexicon: Lexicon, texts: Iterable[str]) -> tuple[Lexicon, list[str], list[str]]:
+def completed(
+    lexicon: Lexicon, texts: Iterable[str], say: Callable[[str], str | None] | None = None
+) -> tuple[Lexicon, list[str]]:
     """Give a lexicon the words of texts that it has not, said as its own words teach.
 
     Args:
         lexicon: of any size; a small one teaches nothing.
         texts: normalised.
+        say: what it teaches; None learns it, which takes seconds.
 
     Returns:
-        The lexicon, the words that it was given, and those that cannot be said.
+        The lexicon, and the words that it was given; what cannot be said is not among them.
     """
     missing = sorted({word for text in texts for word in lexicon.missing(text)})
     if not missing or len(lexicon.pronunciations) < FEWEST_WORDS:
-        return lexicon, [], missing
-    made, unsaid = fill(lexicon, [*lexicon.pronunciations, *missing], Pronouncer(lexicon))
-    return made, [word for word in missing if word not in unsaid], unsaid
+        return lexicon, []
+    words = [*lexicon.pronunciations, *missing]
+    made, unsaid = fill(lexicon, words, say or Pronouncer(lexicon))
+    return made, [word for word in missing if word not in unsaid]
 
 
 def describe_said(words: Sequence[str]) -> str:

@@ -131,6 +131,8 @@ ALLOWED: dict[str, set[str]] = {
         "segment",
         "emission",
         "decoder",
+        "lexicon",
+        "pronounce",
         "speech_model",
         "loading",
         "starter_model",

@@ -252,7 +252,7 @@ def _with_words(lexicon: Lexicon, rows: Sequence[Row], notice: Callable[[str], N
     """The lexicon with the words of texts that it has not."""
     from asr.pronounce import completed, describe_said  # few trainings need what these compile
 
-    made, given, _ = completed(lexicon, (each.text for each in rows if isinstance(each, Utterance)))
+    made, given = completed(lexicon, (each.text for each in rows if isinstance(each, Utterance)))
     if given:
         notice(describe_said(given))
     return made

@@ -218,6 +218,8 @@ def test_a_larger_lexicon_of_a_start_says_the_words_that_it_has_not(
     assert "said as its own are (1): 'zebra'" in captured.err
     phrases = tmp_path / "phrases.txt"
     phrases.write_text("bazra ba\n")
+    assert main(["align", "--model", str(start), clip, "zebra"]) == 0
+    assert " zebra " in capsys.readouterr().out
     more = ["--phrases", str(phrases), "--decoder", "beam"]
     assert main(["transcribe", "--model", str(start), *more, clip]) == 0
     assert "said as its own are (1): 'bazra'" in capsys.readouterr().err
