@@ -134,7 +134,7 @@ def test_decoders(name: str, tmp_path: Path) -> None:
     save_ngram_model(tmp_path / "lm.arpa", bigram_model(("ab", "b")))
     overrides = [f"decoder={name}"]
     if name in ("beam_ngram", "beam_phones"):
-        overrides.append(f"decoder.language_model={tmp_path}/lm.arpa")
+        overrides += [f"decoder.language_model={tmp_path}/lm.arpa", "decoder.word_bonus=1"]
     spec = ModelSpec(
         Part("LogMel", {"sample_rate": 8000}),
         Part("BiLstmCtc", {"hidden_size": 4, "num_layers": 1}),

@@ -58,7 +58,7 @@ def test_what_is_misspelt_is_told_with_the_nearest(
     ("setting", "message"),
     [
         ("hotwords={stop:4}", "hotwords: decoder=greedy has none, expected it beside decoder=beam "
-         "or decoder=beam_ngram"),
+         "or decoder=beam_ngram or decoder=beam_phones"),
         ("nonsense=1", "nonsense: decoder=greedy has no settings"),
     ],
 )  # fmt: skip
