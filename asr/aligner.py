@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from asr.emission import (
     silent,
     total_duration,
 )
-from asr.lexicon import FEWEST_WORDS, Lexicon
+from asr.lexicon import Lexicon
 from asr.loading import load_speech_model
+from asr.pronounce import Pronouncer, completed
 from asr.segment import Span
 from asr.speech_model import Lengths, LogProbs, SpeechModel, Waveform
 from asr.starter_model import model_path
@@ -112,7 +114,6 @@ class Aligner:
         self.recognizer = recognizer
         self.sample_rate = recognizer.sample_rate
         self._lexicon = recognizer.lexicon
-        self._say: Callable[[str], str | None] | None = None  # words that it has not
 
     @classmethod
     def load(cls, model_file: Path | str, device: str = "auto") -> Aligner:
@@ -158,14 +159,15 @@ class Aligner:
             OSError: missing or unreadable.
         """
         if self._lexicon is not None:
-            normalized = self.recognizer.text(text)
-            known = len(self._lexicon.pronunciations)
-            if self._lexicon.missing(normalized) and known >= FEWEST_WORDS:
-                from asr.pronounce import Pronouncer, completed  # few texts need what they compile
-
-                self._say = self._say or Pronouncer(self._lexicon)
-                self._lexicon, _ = completed(self._lexicon, [normalized], self._say)
+            words = [self.recognizer.text(text)]
+            self._lexicon, _ = completed(self._lexicon, words, lambda word: self._pronouncer(word))
         return align_emission(self.recognizer, self.emission(audio, progress), text, self._lexicon)
+
+    @cached_property
+    def _pronouncer(self) -> Pronouncer:
+        """What the lexicon teaches, once, for all recordings."""
+        assert self._lexicon is not None, "asked for words that a lexicon has not"
+        return Pronouncer(self._lexicon)
 
     def emission(self, audio: Source | Waveform, progress: AudioProgress = silent) -> Emission:
         """Run the model on the segments of a recording; the pauses between are blank.

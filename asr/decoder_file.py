@@ -154,6 +154,7 @@ def _spellings(
     A lexicon of phones is given the words that phrases and hotwords need beside its own.
     """
     from asr.lexicon import read_lexicon, read_words
+    from asr.pronounce import completed, describe_said
 
     lexicon = recognizer.lexicon
     if lexicon is None:
@@ -164,10 +165,7 @@ def _spellings(
         lexicon = read_lexicon(Path(str(file)), lexicon.phones).under(recognizer.text)
         if not lexicon.pronunciations:
             raise ValueError(f"{file}: no words that the model's text rules leave, expected some")
-    if any(map(lexicon.missing, needed)):
-        from asr.pronounce import completed, describe_said  # few searches need what these compile
-
-        lexicon, given = completed(lexicon, needed)
-        if given:
-            notice(describe_said(given))
+    lexicon, given = completed(lexicon, needed)
+    if given:
+        notice(describe_said(given))
     return lexicon.pronunciations

@@ -12,7 +12,6 @@ from asr.untrusted import open_regular, shown, whole_lines
 
 SPACE = " "  # between words, and a phone like any other to the model
 MAX_WORDS = 1 << 20
-FEWEST_WORDS = 100  # from which can be learnt how others are said
 MAX_PHONES = 1 << 10
 MAX_PHONE_LENGTH = 32  # characters of its name
 # Characters that stand for phones of longer names: those of the Latin alphabet, then of Chinese,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from asr.compiled import compiled
 from asr.decoder.kneser_ney import encode, train
 from asr.decoder.ngram import END, MARKS, NgramModel, advance
-from asr.lexicon import FEWEST_WORDS, Lexicon
+from asr.lexicon import Lexicon
 from asr.untrusted import shown
 
 ORDER = 6  # letters, with their phones, of which each depends on those before it
@@ -24,6 +24,7 @@ LONGEST = 40  # letters or phones of a word that is learnt from or said
 BEAM = 20  # beginnings that are kept from letter to letter
 MOST_WAYS = 30  # in which a letter is said, the usual ones
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where a small lexicon has too few counts to estimate them
+FEWEST_WORDS = 100  # from which something can be learnt
 NAMED = 5  # words in a message
 
 ESPEAK = "espeak-ng"

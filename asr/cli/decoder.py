@@ -131,7 +131,7 @@ def decoder_settings(options: argparse.Namespace, own: Path | None = None) -> di
         raise ValueError("language_model is missing, expected --lm FILE")
     if settings.get("language_model") is None:
         for key in ("lm_weight", "prior_weight", "word_bonus"):
-            if key in given and (key != "word_bonus" or class_name == "BeamSearch"):
+            if key in given:
                 raise ValueError(f"{OPTIONS[key]} has no effect without --lm")
     return settings
 

@@ -100,8 +100,8 @@ def _guesser(
     options: argparse.Namespace, lexicon: Lexicon, strange: list[str]
 ) -> tuple[Lexicon, Callable[[str], str | None]]:
     """The lexicon, with the phones of guesses, and what guesses."""
-    from asr.lexicon import FEWEST_WORDS, Lexicon, characters_of
-    from asr.pronounce import Pronouncer, pronounce_by_rules
+    from asr.lexicon import Lexicon, characters_of
+    from asr.pronounce import FEWEST_WORDS, Pronouncer, pronounce_by_rules
 
     if not strange or (options.only_known and not options.voice):
         return lexicon, lambda word: None

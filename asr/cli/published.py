@@ -84,14 +84,15 @@ class Published:
         # Hydra is slow to import, and asr bench --list needs none of it.
         from asr.cli.hydra_app import override
 
-        def fill(word: str) -> str:
-            key, equals, value = word.partition("=")
-            if not equals:
-                return word.replace(DATA, str(folder))
-            return override(key, value.replace(DATA, str(folder))) if DATA in value else word
+        def fill(command: str, word: str) -> str:
+            plain = word.replace(DATA, str(folder))
+            if plain == word or command not in HYDRA_COMMANDS:
+                return plain
+            key, _, value = plain.partition("=")
+            return override(key, value)
 
         return [
-            [fill(word) for word in words if folder is not None or DATA not in word]
+            [fill(words[0], word) for word in words if folder is not None or DATA not in word]
             for words in self.commands
         ]
 

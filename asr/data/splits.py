@@ -150,7 +150,13 @@ def load_splits(
     said = _lexicon(lexicon, alphabet, start, text)
     if said is not None:
         if lexicon == OF_START:
-            said = _with_words(said, [*rows, *_read(dev, text)] if dev else rows, notice)
+            from asr.pronounce import completed, describe_said  # slow to import
+
+            texts = [each.text for each in utterances(rows)]
+            texts += [text(each.text) for each in utterances(scan_manifests(_paths(dev or ())))]
+            said, given = completed(said, texts)
+            if given:
+                notice(describe_said(given))
         alphabet, text = said.alphabet, replace(text, unit=WORD)
     rows = _spoken(rows, said)
     dev_utterances: tuple[Utterance, ...] = ()
@@ -246,16 +252,6 @@ def _lexicon(
     if alphabet is not None:
         raise ValueError("data.alphabet and data.lexicon, expected one of them")
     return read_lexicon(lexicon).under(text)
-
-
-def _with_words(lexicon: Lexicon, rows: Sequence[Row], notice: Callable[[str], None]) -> Lexicon:
-    """The lexicon with the words of texts that it has not."""
-    from asr.pronounce import completed, describe_said  # few trainings need what these compile
-
-    made, given = completed(lexicon, (each.text for each in rows if isinstance(each, Utterance)))
-    if given:
-        notice(describe_said(given))
-    return made
 
 
 def _spoken(rows: Sequence[Row], lexicon: Lexicon | None) -> list[Row]:

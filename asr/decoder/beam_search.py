@@ -202,7 +202,6 @@ class SearchStream:
         )  # fmt: skip
         begin(decoder.words, decoder.hotwords, self._space)
         self._blocks, self._num_frames = [np.empty((0, vocab_size))], 0
-        self._tops = [np.empty(0)]  # of each frame, the likeliest label's [nats]
 
     def push(self, log_probs: NDArray[np.float64]) -> None:
         """Take the next frames, `(t, V)` float64 [nats], checked by `utterances_of`."""
@@ -211,7 +210,6 @@ class SearchStream:
             heard = log_probs - of.shift
             heard -= np.logaddexp.reduce(heard, axis=1, keepdims=True)
         search(heard, self._num_frames, of.limits, of.words, of.hotwords, self._space)
-        self._tops.append(heard.max(axis=1))
         self._blocks.append(log_probs)
         self._num_frames += len(log_probs)
 
@@ -223,7 +221,7 @@ class SearchStream:
         num_frames, vocab_size = log_probs.shape
         count = rank(vocab_size, of.words, of.hotwords, space)
         if of.max_shortfall < math.inf:
-            own = float(np.concatenate(self._tops).sum())  # what the model itself would write
+            own = float(log_probs.max(axis=1).sum())
             best = space.beams[space.sizes[NOW]][space.ranked[0]["order"]]["total"]
             if own - best > of.max_shortfall * num_frames or space.ranked[0]["score"] < NEVER:
                 return [Hypothesis((), (), (), (), own, ())]
