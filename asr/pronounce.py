@@ -258,10 +258,21 @@ def pronounce_by_rules(words: Sequence[str], voice: str) -> tuple[Said, Said]:
     """
     if not re.fullmatch(r"[A-Za-z0-9+_-]{1,40}", voice):
         raise ValueError(f"voice {shown(voice)}, expected one of espeak-ng: fr, en-us")
-    # Nothing that is a mark of espeak-ng's own; each word a sentence, so that it has a line.
+    # Nothing that is a mark of espeak-ng's own.
     asked = [word for word in words if _is_plain(word)]
+    said: Said = {}
+    foreign: Said = {}
+    for word, line in _lines_of_espeak(asked, voice):
+        plain, changes = LANGUAGE_CHANGE.subn("", line.translate(IPA_MARKS))
+        if phones := tuple(each for each in re.split(r"[_\s]+", plain) if each):
+            (foreign if changes else said)[word] = phones
+    return said, foreign
+
+
+def _lines_of_espeak(words: Sequence[str], voice: str) -> list[tuple[str, str]]:
+    """What espeak-ng writes of each word; without those that it has not a sound for."""
     command = [ESPEAK, "-q", "--ipa", "--sep=_", "-v", voice, "-b", "1", "--stdin"]
-    text = "".join(f"{word}.\n\n" for word in asked)
+    text = "".join(f"{word}.\n\n" for word in words)  # each a sentence, so that it has a line
     try:
         done = subprocess.run(
             command, input=text.encode(), capture_output=True, timeout=ESPEAK_S, check=False
@@ -271,20 +282,17 @@ def pronounce_by_rules(words: Sequence[str], voice: str) -> tuple[Said, Said]:
             f"{ESPEAK} is not installed: apt-get install {ESPEAK}, or `brew install {ESPEAK}`"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{ESPEAK} took more than {ESPEAK_S} s for {len(asked)} words") from error
+        raise ValueError(f"{ESPEAK} took more than {ESPEAK_S} s for {len(words)} words") from error
     if done.returncode:
         message = done.stderr.decode(errors="replace").strip().partition("\n")[0]
         raise ValueError(f"{ESPEAK} -v {voice}: {shown(message)}")
     lines = [line for line in done.stdout.decode().splitlines() if line.strip()]
-    if len(lines) != len(asked):
-        raise ValueError(f"{ESPEAK} said {len(lines)} lines of {len(asked)} words, expected each")
-    said: Said = {}
-    foreign: Said = {}
-    for word, line in zip(asked, lines, strict=True):
-        plain, changes = LANGUAGE_CHANGE.subn("", line.translate(IPA_MARKS))
-        if phones := tuple(each for each in re.split(r"[_\s]+", plain) if each):
-            (foreign if changes else said)[word] = phones
-    return said, foreign
+    if len(lines) == len(words):
+        return list(zip(words, lines, strict=True))
+    if len(words) == 1:
+        return []
+    half = len(words) // 2  # some letter of some word: found in a few calls
+    return _lines_of_espeak(words[:half], voice) + _lines_of_espeak(words[half:], voice)
 
 
 def _is_plain(word: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from asr.cli.options import Parser, check_outputs
 from asr.cli.terminal import say, tell, track
-from asr.cli.texts import SOURCES, Sentences, left_out, normalizer, rules_parser
+from asr.cli.texts import SOURCES, Sentences, normalizer, rules_parser
 from asr.untrusted import open_regular, shown, whole_lines
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     how = f"by {options.voice} of espeak-ng" if options.voice else "as the known words teach"
     say(
         f"{options.out}: {len(made.pronunciations):,} words, {len(wanted) - len(strange):,} of "
-        f"them known, {guessed:,} {how}" + left_out(all_of.without_words + texts.without_words)
+        f"them known, {guessed:,} {how}" + all_of.left_out() + texts.left_out()
     )
     if missing:
         more = ", ..." if len(missing) > NAMED else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from asr.cli.options import STDIN, Parser, check_outputs
 from asr.cli.terminal import say, track
-from asr.cli.texts import SOURCES, Sentences, left_out, normalizer, rules_parser
+from asr.cli.texts import SOURCES, Sentences, normalizer, rules_parser
 
 # What needs the decoders is imported in the functions: `--help` and a mistake in the call do not.
 
@@ -33,8 +33,9 @@ def _train(options: argparse.Namespace) -> None:
         raise NotADirectoryError(
             20, "is no folder, expected one to write to", str(options.out.parent)
         )
-    check_outputs([options.out], [*options.text, options.rules])
-    sentences = Sentences(options.text, normalizer(options))
+    check_outputs([options.out], [*options.text, *options.without, options.rules])
+    normalize = normalizer(options)
+    sentences = Sentences(options.text, normalize, Sentences(options.without, normalize))
     text = encode(
         track(sentences, "reading", "sentences"),
         min_count=options.min_count,
@@ -50,8 +51,7 @@ def _train(options: argparse.Namespace) -> None:
     save_ngram_model(options.out, trained.model, quantize=options.quantize)
     say(
         f"text: {text.num_sentences} sentences, {text.num_words} words, "
-        f"{len(text.words) - 3} different ones in the vocabulary"
-        + left_out(sentences.without_words)
+        f"{len(text.words) - 3} different ones in the vocabulary" + sentences.left_out()
     )
     kept = trained.model.counts
     kept[0] -= 1  # <s> is never predicted
@@ -101,7 +101,7 @@ def _perplexity(options: argparse.Namespace) -> None:
         f"log10 of the probability: {found.log10_total:.4f}, without unknown words "
         f"{found.log10_known:.4f}\n"
         f"n-grams found, by their words: {hits}\n"
-        f"sentences: {found.sentences}" + left_out(sentences.without_words)
+        f"sentences: {found.sentences}" + sentences.left_out()
     )
 
 
@@ -150,6 +150,11 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
     )
     command.set_defaults(run=_train)
     command.add_argument("text", nargs="+", help=SOURCES)
+    command.add_argument(
+        "--without", action="append", default=[], metavar="TEXT",
+        help="a dev or test set: leave out what shares six words in a row with one of its "
+        "sentences, or contains one of four or five; may be repeated",
+    )  # fmt: skip
     command.add_argument(
         "--order", type=int, default=3, help="words of the longest n-gram; default: 3"
     )

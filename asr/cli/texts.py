@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +17,7 @@ from asr.untrusted import open_text, shown, whole_lines
 
 BYTE_ORDER_MARK = "\ufeff"
 PACKED = (".gz", ".xz", ".bz2")
+PASSAGE = range(4, 7)  # lengths of what a text must not share with a test [words]
 SOURCES = (
     "text, a sentence a line, plain, gzip, xz or bzip2; manifests (.jsonl, .csv, .tsv), of which "
     "`text` is read; - for standard input"
@@ -32,15 +33,25 @@ class Sentences:
     Args:
         sources: names of files, in the order to read them.
         normalize: what is done to a line before it is split into words.
+        tests: sentences that are kept for tests. A line is passed over that shares six words in a
+            row with one of them, or contains one of four or five words.
 
     Attributes:
         without_words: lines passed over so far because nothing was left of them.
+        of_tests: lines passed over so far because of `tests`.
     """
 
-    def __init__(self, sources: Sequence[str], normalize: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str],
+        normalize: Callable[[str], str],
+        tests: Iterable[Sequence[str]] = (),
+    ) -> None:
         self.sources = sources
         self.normalize = normalize
+        self.tests = {passage for words in tests for passage in _passages(words)}
         self.without_words = 0
+        self.of_tests = 0
 
     def __iter__(self) -> Iterator[list[str]]:
         """Read the words of each sentence.
@@ -59,10 +70,32 @@ class Sentences:
                     check_words(words)
                 except ValueError as error:
                     raise ValueError(f"{name}:{line}: {error}") from error
-                if words:
-                    yield words
-                else:
+                if not words:
                     self.without_words += 1
+                elif self.tests and any(map(self.tests.__contains__, _windows(words))):
+                    self.of_tests += 1
+                else:
+                    yield words
+
+    def left_out(self) -> str:
+        """Tell how many lines were passed over; nothing where all were read."""
+        what = {"without words": self.without_words, "of the tests": self.of_tests}
+        told = [f"{count} lines {which}" for which, count in what.items() if count]
+        return f" ({' and '.join(told)} left out)" if told else ""
+
+
+def _passages(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The parts of a test's sentence, of six words or else of all, that no text may have."""
+    length = min(len(words), PASSAGE[-1])
+    if length in PASSAGE:
+        yield from _windows(words, lengths=[length])
+
+
+def _windows(words: Sequence[str], lengths: Iterable[int] = PASSAGE) -> Iterator[tuple[str, ...]]:
+    """All parts of a sentence that have one of these lengths."""
+    for length in lengths:
+        for start in range(len(words) - length + 1):
+            yield tuple(words[start : start + length])
 
 
 def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
@@ -94,11 +127,6 @@ def _texts(source: str, name: str) -> Iterator[tuple[int, str]]:
                     "expected UTF-8"
                 ) from error
             yield number, text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
-
-
-def left_out(count: int) -> str:
-    """Tell how many lines had no words; nothing where all had some."""
-    return f" ({count} lines without words left out)" if count else ""
 
 
 def normalizer(options: argparse.Namespace) -> Callable[[str], str]:

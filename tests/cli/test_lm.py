@@ -59,6 +59,27 @@ def test_text_becomes_a_model(
     assert "1-grams: 4, discounts 0.2500 1.0000 1.0000" in capsys.readouterr().out
 
 
+def test_lines_of_the_tests_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = ["b a c a d a e a f", "a b c d e", "b b a a b", "c d", "e"]
+    gone = ["x A B, c d e f x", "e f g h", "x e f g h x"]
+    text, long, short = tmp_path / "text.txt", tmp_path / "long.jsonl", tmp_path / "short.txt"
+    text.write_text("".join(f"{line}\n" for pair in zip(kept, gone + kept, strict=False)
+                            for line in pair))  # fmt: skip
+    long.write_text(json.dumps({"audio_filepath": "a", "duration": 1, "text": "A b c d e f g h"}))
+    short.write_text("e f g h\nc d\n b b a\n")
+    path = tmp_path / "model.arpa"
+    tests = ["--without", str(long), "--without", str(short)]
+    command = ["lm", "train", str(text), "--order", "2", "--out", str(path), *tests]
+    assert main([*command, *FALLBACK]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith("(3 lines of the tests left out)")
+    assert first.startswith("text: 7 sentences")
+    assert not {"x", "g", "h"} & set(load_ngram_model(path).words)
+    assert main([*command, *FALLBACK, "--without", str(path)]) == 2  # which is written
+
+
 def test_text_comes_from_files_packed_ones_manifests_and_standard_input(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
