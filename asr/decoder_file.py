@@ -5,6 +5,7 @@ The names of settings are those of conf/decoder/. Whoever wrote a file, it is da
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # settings are read and checked without torch
 
 DECODERS = ("asr.decoder.BeamSearch", "asr.decoder.Greedy")  # all that a `_target_` may name
 FILES = ("language_model", "lexicon", "phrases")  # settings that name a file
+# How a decoder file names a file beside it, or in a folder beside its own.
+NEAR = re.compile(r"(\.\./[\w-]+/)?(?!\.\.)[^/\\]+")
 
 
 def settings_of(target: str) -> dict[str, Parameter]:
@@ -36,7 +39,8 @@ def settings_of(target: str) -> dict[str, Parameter]:
 def read_decoder_file(path: Path) -> dict[str, Any]:
     """Read decoder settings of a YAML file such as those in conf/decoder/.
 
-    A file that it names without a folder is the one beside it, where there is one.
+    A file that it names without a folder is the one beside it, and `../NAME/FILE` that of a folder
+    beside its own, where there is one.
 
     Raises:
         ValueError: not YAML, none of a decoder, or values that the decoder does not take.
@@ -57,14 +61,14 @@ def read_decoder_file(path: Path) -> dict[str, Any]:
             checked(value, parameters[name].kind, name)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        if name in FILES and value and Path(value).name == value:
-            beside = path.with_name(value)
-            settings[name] = str(beside) if beside.is_file() else value
+        if name in FILES and value and NEAR.fullmatch(value):
+            near = path.parent / value
+            settings[name] = str(near) if near.is_file() else value
     return settings
 
 
 def read_own_decoder(path: Path) -> dict[str, Any]:
-    """Read the decoder file of a model's folder, whose own files lie there too.
+    """Read the decoder file of a model's folder, whose files lie there or in that of another model.
 
     Raises:
         ValueError: as of `read_decoder_file`, or a file that lies elsewhere.
@@ -75,10 +79,12 @@ def read_own_decoder(path: Path) -> dict[str, Any]:
         value = settings.get(name)
         if value is None:
             continue
-        beside = path.with_name(Path(value).name)
-        if value not in (beside.name, str(beside)):
-            raise ValueError(f"{path}: {name} is {shown(value)}, expected a file in its folder")
-        settings[name] = str(beside)
+        own = value.removeprefix(f"{path.parent}/")
+        if NEAR.fullmatch(own) is None:
+            raise ValueError(
+                f"{path}: {name} is {shown(value)}, expected a file in its folder, or ../NAME/FILE"
+            )
+        settings[name] = str(path.parent / own)
     return settings
 
 

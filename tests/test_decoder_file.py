@@ -51,7 +51,7 @@ def test_a_models_own_files_lie_beside_it(tmp_path: Path) -> None:
         "language_model": str(tmp_path / "lm.ngram"),
         "lexicon": None,
     }
-    for outside in ("/etc/words", "../words", "a/../../words"):
+    for outside in ("/etc/words", "../words", "a/../../words", "../a/../words", "../../a/words"):
         file.write_text(text.format(outside))
         with pytest.raises(ValueError, match=f"^{file}: lexicon is '{outside}', expected a file"):
             read_own_decoder(file)
@@ -63,6 +63,18 @@ def test_a_name_without_a_folder_is_the_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "lm.ngram").touch()
     assert read_decoder_file(file)["language_model"] == str(tmp_path / "lm.ngram")
     assert read_own_decoder(file)["language_model"] == str(tmp_path / "lm.ngram")
+
+
+def test_a_file_of_another_models_folder(tmp_path: Path) -> None:
+    file = tmp_path / "live" / "decoder.yaml"
+    file.parent.mkdir()
+    file.write_text("_target_: asr.decoder.BeamSearch\nlanguage_model: ../big/lm.ngram\n")
+    assert read_decoder_file(file)["language_model"] == "../big/lm.ngram"  # of where one works
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "lm.ngram").touch()
+    found = str(tmp_path / "live" / ".." / "big" / "lm.ngram")
+    assert read_decoder_file(file)["language_model"] == found
+    assert read_own_decoder(file)["language_model"] == found
 
 
 def test_all_decoders_of_the_table_are_there() -> None:

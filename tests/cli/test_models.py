@@ -130,7 +130,9 @@ def test_the_models_decoder_is_taken_where_no_other_is_chosen(
         (models / "decoder.yaml").write_text(DECODER.format(outside))
         line = fails("transcribe", "--model", "tones", clip)
         path = models / "decoder.yaml"
-        assert line == f"{path}: language_model is {outside!r}, expected a file in its folder"
+        assert line == (
+            f"{path}: language_model is {outside!r}, expected a file in its folder, or ../NAME/FILE"
+        )
 
 
 def evaluated(corpus: Path, folder: Path, *words: str) -> dict[str, Any]:
@@ -183,7 +185,9 @@ def test_the_models_decoder_is_taken_by_evaluate_and_in_python(
     assert main(["evaluate", *sweep, "decoder=greedy"]) == 0
     outside = models / "decoder.yaml"
     outside.write_text(DECODER.format("../lm.arpa"))
-    told = f"{outside}: language_model is '../lm.arpa', expected a file in its folder"
+    told = (
+        f"{outside}: language_model is '../lm.arpa', expected a file in its folder, or ../NAME/FILE"
+    )
     assert fails("evaluate", "model_file=tones", f"manifest={corpus}") == told
     with pytest.raises(ValueError, match="expected a file in its folder"):
         asr.Transcriber.load("tones")
