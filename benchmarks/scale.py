@@ -191,7 +191,8 @@ CORPUS = """
 import sys, time
 from asr.data.plan import plan_epoch
 from asr.data.dataset import label_manifest
-from asr.data.splits import load_splits, seconds
+from asr.data.manifest import seconds
+from asr.data.splits import load_splits
 from asr.text import TextNormalizer, CharTokenizer
 from benchmarks.scale import resident
 before, start = resident(), time.perf_counter()

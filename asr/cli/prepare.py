@@ -14,9 +14,9 @@ from asr.cli.conf import conf_dir
 from asr.cli.hydra_app import override, run_hydra
 from asr.cli.options import check_outputs, files_of
 from asr.cli.terminal import ProgressBar
+from asr.data.corpus_record import SPLITS
 from asr.data.manifest import MANIFEST_SUFFIXES
 from asr.data.prepare import PreparedCorpus
-from asr.data.splits import SPLITS
 from asr.text import printable
 
 DEFAULT_DATA_DIR = "data"  # of conf/paths/default.yaml

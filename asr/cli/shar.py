@@ -24,10 +24,10 @@ def main(arguments: list[str]) -> int:
     # Imported here: `--help` and a mistake in the call need none of it.
     from rich.console import Console
 
+    from asr.data.corpus_record import prepared_rules
     from asr.data.manifest import read_manifest
     from asr.data.shar import INDEX_FILE
     from asr.data.shar_writer import SharSettings, SharWriter
-    from asr.data.splits import prepared_rules
     from asr.text import TextNormalizer
 
     utterances = read_manifest(options.manifest)

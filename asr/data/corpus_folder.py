@@ -23,8 +23,8 @@ from asr.atomic_file import remove_leftovers, replace_bytes, replace_text, repla
 from asr.audio import encode_audio, load_audio, probe
 from asr.audio_file import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from asr.data.checks import check_length
+from asr.data.corpus_record import RECORD_FILE, SPLITS
 from asr.data.manifest import Utterance
-from asr.data.splits import RECORD_FILE, SPLITS
 from asr.finding import Finding, Kind, describe_error
 from asr.lock import locked
 from asr.untrusted import MAX_LINE_BYTES, lines, open_regular, parse_json, record, shown

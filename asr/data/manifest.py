@@ -409,3 +409,9 @@ def _wrong(record: Record, name: str, expected: str) -> BadLineError:
     if record.get(name) is None:
         return BadLineError(f"{name} is missing, expected {expected}")
     return BadLineError(f"{name} is {shown(record[name])}, expected {expected}")
+
+
+def seconds(utterance: Utterance) -> float:
+    """The duration [s] of an utterance that was read for a training, where none is unknown."""
+    assert utterance.duration is not None, "filled in when read"
+    return utterance.duration

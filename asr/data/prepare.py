@@ -18,9 +18,9 @@ from asr.data.corpus_folder import (
     remove_stale_audio,
     write_if_changed,
 )
-from asr.data.manifest import Row, Utterance, findings, manifest_bytes, sift, utterances
+from asr.data.corpus_record import RECORD_FILE, SPLITS
+from asr.data.manifest import Row, Utterance, findings, manifest_bytes, seconds, sift, utterances
 from asr.data.remarks import amount_remark, figure_remark, space_remark, tag_remark
-from asr.data.splits import RECORD_FILE, SPLITS, seconds
 from asr.finding import Finding, as_lines
 from asr.text import CharTokenizer, TextNormalizer
 

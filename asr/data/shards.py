@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from asr.data.checks import check_duration
+from asr.data.corpus_record import agreed_rules, prepared_rules
 from asr.data.dataset import Gate, Tokens, Window, label
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, seconds
 from asr.data.shar import (
     INDEX_FILE,
     Shard,
@@ -26,7 +27,7 @@ from asr.data.shar import (
     summarise,
     write_index,
 )
-from asr.data.splits import Start, agreed_rules, alphabet_of, prepared_rules, read_dev, seconds
+from asr.data.splits import Start, alphabet_of, read_dev
 from asr.finding import Finding
 from asr.text import AUTO, CharTokenizer, TextNormalizer, unit_of
 from asr.untrusted import record

@@ -10,8 +10,7 @@ import torch
 
 from asr.data.checks import check_frames
 from asr.data.dataset import Tokens
-from asr.data.manifest import Utterance
-from asr.data.splits import seconds
+from asr.data.manifest import Utterance, seconds
 from asr.finding import Finding, append_findings, summarise
 from asr.model.ctc import required_frames
 from asr.recognizer import Recognizer

@@ -27,9 +27,10 @@ from asr.data.dataset import (
     draw_seed,
     label_manifest,
 )
+from asr.data.manifest import seconds
 from asr.data.plan import plan_evaluation, rank_batches
 from asr.data.shards import SharWindows, StreamedSplits
-from asr.data.splits import Splits, seconds
+from asr.data.splits import Splits
 from asr.data.workers import Interrupted
 from asr.features import StoredNormalizer
 from asr.finding import Finding

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from asr.data.corpora.layout import Content, entries, inner, recording_of
+from asr.data.corpus_record import SPLITS
 from asr.data.manifest import rows_of
 from asr.data.records import Columns, Record, read_records
-from asr.data.splits import SPLITS
 
 CLIPS = "clips"
 VALIDATED = "validated.tsv"  # all clips that listeners took for right

@@ -11,10 +11,11 @@ from typing import Protocol, TypeVar
 
 from asr.audio import AUDIO_SUFFIXES, find_audio
 from asr.data.corpus_folder import STATE_DIR, Advance, Conversion, Say, corpus_folder
+from asr.data.corpus_record import MAX_RECORD_BYTES, RECORD_FILE
+from asr.data.draw import Draw, draw_splits
 from asr.data.manifest import Entry, Row, findings, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
 from asr.data.records import BadLineError, Record, read_lines
-from asr.data.splits import MAX_RECORD_BYTES, RECORD_FILE, Draw, draw_splits
 from asr.text import TextNormalizer
 from asr.untrusted import read_json, shown
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from asr.data.corpora.layout import layout_of
 from asr.data.corpus_folder import Advance, Conversion, Say, corpus_folder
+from asr.data.corpus_record import SPLITS
+from asr.data.draw import Draw, draw_splits
 from asr.data.manifest import MANIFEST_SUFFIXES, Form, Row, findings, scan_manifests, utterances
 from asr.data.prepare import PreparedCorpus, Settings, prepare_corpus, silent
-from asr.data.splits import SPLITS, Draw, draw_splits
 from asr.text import TextNormalizer
 
 Manifests = str | Path | Sequence[str | Path]
