@@ -28,12 +28,12 @@ def main(arguments: list[str]) -> int:
     from asr.report.runs import (
         ERROR_TEXT,
         VALIDATIONS,
-        draw_runs,
         group_runs,
         groups_table,
         others_table,
         runs_csv,
     )
+    from asr.report.runs_picture import draw_runs
     from asr.report.wording import visible
 
     runs = [run for folder in find_runs(options.folders) if (run := _read(folder))]

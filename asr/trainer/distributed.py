@@ -222,6 +222,18 @@ class Stopped(Exception):  # noqa: N818 -- no error: it was asked to
     """A training left because it was asked to; its state is saved."""
 
 
+class Leaving(Exception):  # noqa: N818 -- it carries one
+    """All ranks end the training here, after the state is saved.
+
+    Args:
+        reason: what is to be raised then: Stopped, or why batches cannot be loaded.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class StopRequest:
     """Notes signals within a `with` block; the handler does nothing else.
 

@@ -89,6 +89,11 @@ class RunLog:
             done = rows_of(run_dir / "validations.csv")[:validations] if validations else []
             _write_rows(run_dir / "validations.csv", VALIDATION_FIELDS, done)
 
+    def rates(self, wer: float, cer: float, gap: str) -> str:
+        """Write error rates: where the unit is the character, one is all."""
+        rates = f"CER {100 * cer:.2f} %"
+        return rates if self.rate_name == "CER" else f"WER {100 * wer:.2f} %{gap}{rates}"
+
     def say(self, message: str, *arguments: object) -> None:
         """One line for people."""
         if self.is_writer:

@@ -42,13 +42,14 @@ from asr.trainer.checkpoint import (
     Origin,
     Progress,
     StateStore,
+    check_finite,
     drop_models,
     pack_state,
     restore,
     save_models,
 )
 from asr.trainer.diagnostics import Diagnostics, scan_memory
-from asr.trainer.distributed import Stopped, StopRequest, World, join_world
+from asr.trainer.distributed import Leaving, Stopped, StopRequest, World, join_world
 from asr.trainer.expected_state import Stateful
 from asr.trainer.left_out import LeftOut, check_feasible
 from asr.trainer.log import UNITS, RunLog
@@ -308,12 +309,12 @@ class Training:
                             break
                         self._train_epoch()
                         self._end_epoch()
-                except _Leaving as leaving:
+                except Leaving as leaving:
                     self.save()
                     raise leaving.reason from leaving.reason.__cause__
         self.log.say(
             "done: best dev %s at step %d, after %.1f min: %s",
-            self._rates(progress.best_wer, progress.best_cer, ", "), progress.best_step,
+            self.log.rates(progress.best_wer, progress.best_cer, ", "), progress.best_step,
             progress.elapsed_s / 60, self.run_dir / BEST_FILE,
         )  # fmt: skip
         return progress
@@ -500,7 +501,7 @@ class Training:
         progress.recent_loss = progress.recent_blanks = 0.0
         self.log.say(
             "epoch %d  step %d  dev loss %.3f  %s  (%.0f h/h, %.1f min)",
-            progress.epoch, progress.step, result.loss, self._rates(wer, cer, "  "),
+            progress.epoch, progress.step, result.loss, self.log.rates(wer, cer, "  "),
             progress.audio_s / max(progress.train_s, 1e-9), progress.elapsed_s / 60,
         )  # fmt: skip
         for sample in result.samples:
@@ -516,7 +517,7 @@ class Training:
             progress.best_wer, progress.best_cer = wer, cer
             progress.best_step, progress.since_best = progress.step, 0
         if self.is_writer:
-            self._check_weights()
+            check_finite(self.recognizer, self.progress.step, self.run_dir)
             summary = {
                 **self.recipe.start,
                 "data_fingerprint": self.data_fingerprint,
@@ -534,25 +535,11 @@ class Training:
         """Save the state, by rank 0 alone; nobody waits for it."""
         self.last_save = time.monotonic()
         if self.is_writer:
-            self._check_weights()
+            check_finite(self.recognizer, self.progress.step, self.run_dir)
             content = pack_state(self.progress, self.parts, self.origin)
             self.store.save(self.progress.step, self.origin.run, content)
 
-    def _rates(self, wer: float, cer: float, gap: str) -> str:
-        """The error rates as the log has them: where the unit is the character, one is all."""
-        rates = f"CER {100 * cer:.2f} %"
-        return rates if self.log.rate_name == "CER" else f"WER {100 * wer:.2f} %{gap}{rates}"
-
-    def _check_weights(self) -> None:
-        for name, value in self.recognizer.state_dict().items():
-            if not bool(value.isfinite().all()):
-                raise ValueError(
-                    f"weight {name} is not finite after step {self.progress.step}, nothing was "
-                    f"saved: go on from the last state with a lower rate, resume={self.run_dir} "
-                    "optim.lr=..."
-                )
-
-    def _leaving(self, lack: Exception | None = None) -> _Leaving:
+    def _leaving(self, lack: Exception | None = None) -> Leaving:
         """Why all ranks leave, the same on each: an error of the first that has one, or a stop.
 
         Args:
@@ -563,7 +550,7 @@ class Training:
         asked = self.stop.signal.name if self.stop.signal else "another process's signal"
         where = f"at step {self.progress.step}, saved"
         stopped = Stopped(f"stopped by {asked} {where}: go on with resume={self.run_dir}")
-        return _Leaving(errors[0] if errors else stopped)
+        return Leaving(errors[0] if errors else stopped)
 
     # --- data ----------------------------------------------------------------------------------
 
@@ -591,7 +578,7 @@ class Training:
         """Dev batches, as long as every rank has its own and none is asked to stop.
 
         Raises:
-            _Leaving: on every rank at once.
+            Leaving: on every rank at once.
         """
         while True:
             batch, lack = None, None
@@ -608,15 +595,3 @@ class Training:
             if batch is None:
                 return
             yield batch
-
-
-class _Leaving(Exception):  # noqa: N818 -- it carries one
-    """All ranks end the training here, after the state is saved.
-
-    Args:
-        reason: what is to be raised then: Stopped, or why batches cannot be loaded.
-    """
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(reason)
-        self.reason = reason

@@ -17,7 +17,6 @@ from asr.report.runs import (
     VALIDATIONS,
     Run,
     ValidationRow,
-    draw_runs,
     group_runs,
     groups_table,
     others_table,
@@ -26,6 +25,7 @@ from asr.report.runs import (
     runs_csv,
     short_names,
 )
+from asr.report.runs_picture import draw_runs
 from asr.report.wording import Setting
 
 BASE: Mapping[str, Setting] = {
