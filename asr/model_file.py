@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.atomic_file import replace_bytes
+from asr.model.one_way import one_way
 from asr.model_spec import ModelSpec, Part, construct
 from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
 from asr.recognizer import FEATURES, MODELS, Recognizer
@@ -39,6 +40,8 @@ MAX_DESCRIPTION = 1 << 23  # characters: a lexicon of 60,000 words takes 1.5 mil
 MAX_TRAINING_TEXT = 1 << 16  # characters; an average names all its models in one
 # Arguments of a model that no weight depends on: they act in training or choose a kernel.
 TRAINING_ARGUMENTS = ("dropout", "recurrent_dropout", "zoneout", "backend")
+# Arguments of the features that decide whether a frame depends on later ones.
+LIVE_FEATURES = ("remove_mean", "remove_dc_offset", "normalizer")
 HEAD = ("model.head.weight", "model.head.bias")
 
 
@@ -294,6 +297,9 @@ def transfer_model(path: Path, settings: ModelSpec) -> Transfer:
     Features and model are those of the file but for TRAINING_ARGUMENTS; these, the alphabet and the
     text rules are those of the settings. Stored feature statistics are weights like any other.
 
+    Where the settings ask for a model that is not bidirectional and the file's is, it becomes one
+    that runs forward in time (`one_way`), with the lookahead and the LIVE_FEATURES of the settings.
+
     Args:
         path: the model file.
         settings: what the training asks for.
@@ -304,11 +310,37 @@ def transfer_model(path: Path, settings: ModelSpec) -> Transfer:
     """
     trained, training = load_model(path)
     theirs, ours = complete_spec(trained.spec), complete_spec(settings)
+    notes: list[str] = []
+    if theirs.model.arguments["bidirectional"] and not ours.model.arguments["bidirectional"]:
+        trained = _forward_in_time(trained, ours)
+        theirs = complete_spec(trained.spec)
+        units = theirs.model.arguments["hidden_size"]
+        notes.append(f"{path.name}: both directions run forward in time, {units} units")
     chosen = {name: ours.model.arguments[name] for name in TRAINING_ARGUMENTS}
     model = Part(theirs.model.name, {**theirs.model.arguments, **chosen})
     recognizer = Recognizer(replace(ours, features=theirs.features, model=model))
     carry_weights(trained, recognizer)
-    return Transfer(recognizer, training, tuple(_notes(path.name, theirs, ours)))
+    return Transfer(recognizer, training, (*notes, *_notes(path.name, theirs, ours)))
+
+
+def _forward_in_time(trained: Recognizer, settings: ModelSpec) -> Recognizer:
+    """Make a model that may run live of a bidirectional one."""
+    spec = complete_spec(trained.spec)
+    shape = {
+        "bidirectional": False,
+        "hidden_size": 2 * spec.model.arguments["hidden_size"],
+        "lookahead": settings.model.arguments["lookahead"],
+    }
+    live = {name: settings.features.arguments[name] for name in LIVE_FEATURES}
+    model = Part(spec.model.name, {**spec.model.arguments, **shape})
+    features = Part(spec.features.name, {**spec.features.arguments, **live})
+    made = Recognizer(replace(spec, model=model, features=features))
+    weights = one_way(trained.model.state_dict())
+    fresh = {n: v for n, v in made.model.state_dict().items() if n.startswith("lookahead.")}
+    made.model.load_state_dict({**weights, **fresh})
+    if spec.features.arguments["normalizer"] == live["normalizer"]:
+        made.features.load_state_dict(trained.features.state_dict())
+    return made
 
 
 def origin_of(path: Path) -> dict[str, str]:

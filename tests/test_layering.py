@@ -73,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "quantization": set(),
     "onnx_model": {"untrusted", "threads", "memory", "model_spec", "speech_model"},
     "model_file": {
+        "model",
         "atomic_file",
         "untrusted",
         "text",

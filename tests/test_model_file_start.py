@@ -204,3 +204,39 @@ def test_settings_that_the_model_of_the_file_refuses(tmp_path: Path) -> None:
     path = stored(tmp_path, spec_of())
     with pytest.raises(ValueError, match=r"dropout 1\.5, expected 0 to 1"):
         transfer_model(path, spec_of(dropout=1.5))
+
+
+def test_a_bidirectional_model_runs_forward_in_time(tmp_path: Path) -> None:
+    """Side by side: the forward units of the first layer do what they did, and hear no others."""
+    path = stored(tmp_path, spec_of(features={"normalizer": "stored", "n_mels": 12}))
+    trained = load_model(path)[0]
+    live = {"normalizer": "pcen", "remove_mean": False, "remove_dc_offset": True}
+    asked = spec_of("abx", features=live, bidirectional=False, lookahead=3, hidden_size=50)
+    transfer = transfer_model(path, asked)
+    assert transfer.notes[0] == "old.safetensors: both directions run forward in time, 12 units"
+    recognizer = transfer.recognizer
+    assert recognizer.is_live
+    arguments = recognizer.spec.features.arguments
+    assert {name: arguments[name] for name in live} == live
+    assert arguments["n_mels"] == 12
+    assert not recognizer.features.normalizer.is_measured
+    generator = torch.Generator().manual_seed(62)
+    before, after = trained.model.layers[0].double(), recognizer.model.layers[0].double()
+    x = torch.randn(2, 9, before.input_size, generator=generator, dtype=torch.float64)
+    lengths = torch.tensor([9, 9])
+    old, new = before(x, lengths=lengths)[0], after(x, lengths=lengths)[0]
+    turned = before(x.flip(1), lengths=lengths)[0].flip(1)  # the backward units, forward in time
+    torch.testing.assert_close(new[..., :6], old[..., :6])
+    torch.testing.assert_close(new[..., 6:], turned[..., 6:])
+    for name in ("model.head.weight", "model.norms.0.norm.weight"):
+        weights, own = trained.state_dict()[name], recognizer.state_dict()[name]
+        assert torch.equal(own[:3], weights[:3])
+    with torch.inference_mode():
+        seen = torch.randn(1, 5, 12, generator=generator)
+        assert torch.equal(recognizer.model.lookahead(seen, torch.tensor([5])), seen)
+
+
+def test_what_runs_forward_in_time_has_a_plain_cell(tmp_path: Path) -> None:
+    path = stored(tmp_path, spec_of(cell="peephole"))
+    with pytest.raises(ValueError, match="is none of a plain LSTM, expected cell lstm"):
+        transfer_model(path, spec_of(bidirectional=False))

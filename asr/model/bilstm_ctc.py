@@ -420,7 +420,9 @@ class MaskedNorm(nn.Module):
 
 
 class LookaheadConv(nn.Module):
-    """Each unit's weighted sum of its present and next frames.
+    """Each unit's weighted sum of its present and next frames; at first the present one alone.
+
+    Filters that begin at random would smear each frame over all that are seen.
 
     Args:
         width: units of a frame.
@@ -431,6 +433,8 @@ class LookaheadConv(nn.Module):
         super().__init__()
         self.lookahead = lookahead
         self.filter = nn.Conv1d(width, width, lookahead + 1, groups=width, bias=False)
+        with torch.no_grad():
+            self.filter.weight.zero_()[:, :, 0] = 1.0
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Filter `(B, T, width)` frames within `(B,)` lengths; beyond the end are zeros."""
