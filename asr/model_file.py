@@ -8,9 +8,12 @@ they are float32 always.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import inspect
+import io
 import json
+import lzma
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +28,7 @@ from torch import Tensor, nn
 from asr.atomic_file import replace_bytes
 from asr.model.one_way import one_way
 from asr.model_spec import ModelSpec, Part, construct
+from asr.packed import unpacked
 from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
 from asr.recognizer import FEATURES, MODELS, Recognizer
 from asr.starter_model import EXPORTED
@@ -33,6 +37,7 @@ from asr.untrusted import checked, open_regular, shown
 
 FORMAT_VERSION = 1
 QUANTIZED_VERSION = 2  # the same with `storage`, in which the weights are: float16 or int8
+PACKED_VERSION = 3  # the same with the lexicon as base64 of xz, a third of its bytes
 DESCRIPTION, CHECKSUM = "asr", "sha256"  # in the metadata of safetensors
 MAX_FILE_BYTES = 1 << 33  # 8 GiB: two thousand million weights
 MAX_HEADER_BYTES = 1 << 24  # names, shapes and places of all weights, and the metadata
@@ -65,13 +70,13 @@ def save_model(
             else.
         OSError: the file cannot be written; a former one is untouched.
     """
-    header = {
-        "format_version": FORMAT_VERSION,
-        "spec": _fields(complete_spec(recognizer.spec)),
-        "training": dict(training),
-    }
+    fields = _fields(complete_spec(recognizer.spec))
+    header = {"format_version": FORMAT_VERSION, "spec": fields, "training": dict(training)}
     if storage != "float32":
         header |= {"format_version": QUANTIZED_VERSION, "storage": storage}
+        if "lexicon" in fields:
+            fields["lexicon"] = _packed_text(fields["lexicon"])
+            header["format_version"] = PACKED_VERSION
     description = json.dumps(header, sort_keys=True)
     _check_training(training)
     weights = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
@@ -127,6 +132,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
                 f"{MAX_FILE_BYTES // EXPANSION[storage]}"
             )
         spec = checked(header["spec"], ModelSpec, "spec")
+        if header["format_version"] == PACKED_VERSION:
+            spec = replace(spec, lexicon=_unpacked_text(spec.lexicon))
         try:
             with torch.device("meta"):  # no memory for weights yet: forged sizes cost nothing
                 recognizer = Recognizer(spec)
@@ -237,19 +244,34 @@ def _read_header(description: str) -> dict[str, Any]:
         raise ValueError(f"damaged, its description is not JSON ({error})") from error
     header = checked(content, Mapping[str, Any], "description")
     version = header.get("format_version")
-    if version not in (FORMAT_VERSION, QUANTIZED_VERSION):
+    if version not in (FORMAT_VERSION, QUANTIZED_VERSION, PACKED_VERSION):
         raise ValueError(
-            f"model format version {shown(version)}, expected {FORMAT_VERSION} or "
-            f"{QUANTIZED_VERSION}: load it with the asr version that wrote it"
+            f"model format version {shown(version)}, expected {FORMAT_VERSION} to "
+            f"{PACKED_VERSION}: load it with the asr version that wrote it"
         )
     names = {"format_version", "spec", "training"}
-    if version == QUANTIZED_VERSION:
+    if version != FORMAT_VERSION:
         names.add("storage")
     if header.keys() != names:
         raise ValueError(f"description has {shown(sorted(header))}, expected {sorted(names)}")
     checked(header.get("storage", "float16"), Literal["float16", "int8"], "storage")
     _check_training(checked(header["training"], Mapping[str, Any], "training"))
     return dict(header)
+
+
+def _packed_text(text: str) -> str:
+    return base64.b64encode(lzma.compress(text.encode())).decode()
+
+
+def _unpacked_text(packed: str) -> str:
+    """Undo `_packed_text`, of a file by whomever, within the bounds of a description."""
+    file = unpacked(
+        io.BufferedReader(io.BytesIO(base64.b64decode(packed, validate=True))), "lexicon"
+    )
+    content = file.read(MAX_DESCRIPTION + 1)
+    if len(content) > MAX_DESCRIPTION:
+        raise ValueError(f"a lexicon of more than {MAX_DESCRIPTION} bytes, expected fewer")
+    return content.decode()
 
 
 def _check_training(training: Mapping[str, Any]) -> None:

@@ -75,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "model_file": {
         "model",
         "atomic_file",
+        "packed",
         "untrusted",
         "text",
         "model_spec",

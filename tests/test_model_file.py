@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import lzma
 import math
 import os
 import pickle
@@ -10,6 +12,7 @@ import random
 import resource
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from asr.model_file import (
     FORMAT_VERSION,
     MAX_FILE_BYTES,
+    PACKED_VERSION,
     QUANTIZED_VERSION,
     _in_one_order,
     load_model,
@@ -258,6 +262,52 @@ def test_what_half_precision_does_not_hold_is_not_saved(tmp_path: Path) -> None:
     save_model(path, recognizer, TRAINING, "int8")
 
 
+def spoken() -> Recognizer:
+    """A model of two phones, with a lexicon of two words."""
+    spec = recognizer_of().spec
+    phones = {"a": "A", "b": "B"}
+    lexicon = "AB\tA B\nBA\tB A"
+    return Recognizer(replace(spec, alphabet=" ab", phones=phones, lexicon=lexicon)).eval()
+
+
+def test_a_small_file_has_its_lexicon_packed(tmp_path: Path) -> None:
+    path, whole = tmp_path / "small.safetensors", tmp_path / "whole.safetensors"
+    save_model(path, spoken(), TRAINING, "int8")
+    save_model(whole, spoken(), TRAINING)
+    header = read_header(path)
+    assert header["format_version"] == PACKED_VERSION == 3
+    assert (
+        lzma.decompress(base64.b64decode(header["spec"]["lexicon"])).decode()
+        == (read_header(whole)["spec"]["lexicon"])
+    )
+    for file in (path, whole):
+        lexicon = load_model(file)[0].lexicon
+        assert lexicon is not None
+        assert set(lexicon.pronunciations) == {"AB", "BA"}
+    forge(path, lambda h: h.update(format_version=2) or h["spec"].update(lexicon="AB\tA B"))
+    assert load_model(path)[0].lexicon is not None  # an older file, not packed
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        ("AB\tA B", "base64"),
+        (base64.b64encode(lzma.compress(b"AB\tA B")[:-9]).decode(), "damaged xz"),
+        (base64.b64encode(lzma.compress(bytes(1 << 23))).decode(), "lexicon: xz of"),
+        (base64.b64encode(lzma.compress(random.Random(0).randbytes((1 << 23) + 1))).decode(),
+         "a description of"),
+        (base64.b64encode(lzma.compress(b"\xff")).decode(), "utf-8"),
+        (base64.b64encode(lzma.compress(b"AB\tX")).decode(), "phone 'X'"),
+    ],
+    ids=["not base64", "cut", "bomb", "long", "no text", "other phones"],
+)  # fmt: skip
+def test_packed_lexicons_that_are_none(tmp_path: Path, packed: str, message: str) -> None:
+    path = tmp_path / "small.safetensors"
+    save_model(path, spoken(), TRAINING, "int8")
+    forge(path, lambda h: h["spec"].update(lexicon=packed))
+    assert message in refusal(path)
+
+
 def read_header(path: Path) -> dict[str, Any]:
     with safetensors.safe_open(path, framework="pt") as file:
         header: dict[str, Any] = json.loads(file.metadata()["asr"])
@@ -295,10 +345,10 @@ def refusal(path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("version", [0, 3, None, "1", [1]])
+@pytest.mark.parametrize("version", [0, 4, None, "1", [1]])
 def test_another_format_version(path: Path, version: object) -> None:
     forge(path, lambda header: header.update(format_version=version))
-    assert f"model format version {version!r}, expected 1 or 2" in refusal(path)
+    assert f"model format version {version!r}, expected 1 to 3" in refusal(path)
 
 
 def test_weights_of_somebody_else(path: Path) -> None:
