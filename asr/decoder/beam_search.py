@@ -93,16 +93,14 @@ class BeamSearch:
         max_shortfall: float = MAX_SHORTFALL,
     ) -> None:
         check_beam(beam_size, nbest, max_tokens, beam_threshold, lm_weight)
-        for name, value, is_good, expected in (
+        _refuse_bad(
             ("min_token_log_prob", min_token_log_prob, min_token_log_prob <= 0, "0 or less"),
             ("skip_blank", skip_blank, 0 < skip_blank <= 1, "a probability above 0, or 1"),
             ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
             ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
             ("prior_weight", prior_weight, 0 <= prior_weight <= 1, "0 to 1"),
             ("max_shortfall", max_shortfall, max_shortfall >= 0, "nats a frame from 0 up"),
-        ):
-            if not is_good:
-                raise ValueError(f"{name} {value}, expected {expected}")
+        )
         if not alphabet and (language_model or hotwords or lexicon or phrases):
             raise ValueError("language model, hotwords, lexicon and phrases need the alphabet")
         if phrases is not None:
@@ -278,13 +276,18 @@ def check_beam(
     Raises:
         ValueError: one of them is.
     """
-    for name, value, is_good, expected in (
+    _refuse_bad(
         ("beam_size", beam_size, beam_size >= 1, "1 or more"),
         ("nbest", nbest, 1 <= nbest <= beam_size, f"1 to beam_size {beam_size}"),
         ("max_tokens", max_tokens, max_tokens >= 1, "1 or more"),
         ("beam_threshold", beam_threshold, beam_threshold > 0, "nats above 0"),
         ("lm_weight", lm_weight, 0 <= lm_weight < math.inf, "0 or more"),
-    ):
+    )
+
+
+def _refuse_bad(*settings: tuple[str, float, bool, str]) -> None:
+    """Refuse the first setting that is not good: its name, value, whether it is, and what is."""
+    for name, value, is_good, expected in settings:
         if not is_good:
             raise ValueError(f"{name} {value}, expected {expected}")
 
