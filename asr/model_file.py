@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from asr.atomic_file import replace_bytes
-from asr.model.one_way import one_way
 from asr.model_spec import ModelSpec, Part, construct
 from asr.packed import unpacked
 from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
@@ -334,6 +333,12 @@ def transfer_model(path: Path, settings: ModelSpec) -> Transfer:
     theirs, ours = complete_spec(trained.spec), complete_spec(settings)
     notes: list[str] = []
     if theirs.model.arguments["bidirectional"] and not ours.model.arguments["bidirectional"]:
+        cell = theirs.model.arguments["cell"]
+        if cell != "lstm":
+            raise ValueError(
+                f"{path}: a bidirectional model of the cell {cell}, expected the cell lstm to make "
+                "one for live use of, or model.bidirectional=true"
+            )
         trained = _forward_in_time(trained, ours)
         theirs = complete_spec(trained.spec)
         units = theirs.model.arguments["hidden_size"]
@@ -347,6 +352,8 @@ def transfer_model(path: Path, settings: ModelSpec) -> Transfer:
 
 def _forward_in_time(trained: Recognizer, settings: ModelSpec) -> Recognizer:
     """Make a model that may run live of a bidirectional one."""
+    from asr.model.one_way import one_way  # not for a transcript, which starts nothing
+
     spec = complete_spec(trained.spec)
     shape = {
         "bidirectional": False,

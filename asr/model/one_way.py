@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 REVERSE = "_reverse"  # how the weights of the backward direction end
-STACKED = ("weight_ih", "bias_ih", "bias_hh")
 RECURRENT = "weight_hh"
 
 
@@ -21,13 +20,11 @@ def one_way(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     which the training need not find out anew what a frame sounds like.
 
     Args:
-        weights: of a bidirectional model; matrices are `(G * H, ...)` for G gates and H units.
+        weights: of a bidirectional model of the cell lstm; matrices are `(G * H, ...)` for G gates
+            and H units.
 
     Returns:
         Those of the model with `bidirectional` false and a `hidden_size` of 2 H.
-
-    Raises:
-        ValueError: a cell with other weights than a plain LSTM's.
     """
     made = {name: value for name, value in weights.items() if f"{name}{REVERSE}" not in weights}
     for name, backward in weights.items():
@@ -40,8 +37,6 @@ def one_way(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             nothing = torch.zeros_like(forward)
             forward = torch.cat([forward, nothing], dim=1)
             backward = torch.cat([nothing, backward], dim=1)
-        elif not kind.startswith(STACKED):
-            raise ValueError(f"weight {forward_name} is none of a plain LSTM, expected cell lstm")
         hidden_size = weights[_recurrent(forward_name)].shape[1]
         gates = zip(*(torch.split(own, hidden_size) for own in (forward, backward)), strict=True)
         made[forward_name] = torch.cat([rows for both in gates for rows in both])
