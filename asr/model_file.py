@@ -130,9 +130,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
                 f"{total} bytes of {storage}, expected at most "
                 f"{MAX_FILE_BYTES // EXPANSION[storage]}"
             )
-        spec = checked(header["spec"], ModelSpec, "spec")
-        if header["format_version"] == PACKED_VERSION:
-            spec = replace(spec, lexicon=_unpacked_text(spec.lexicon))
+        spec = _spec_of(header)
         try:
             with torch.device("meta"):  # no memory for weights yet: forged sizes cost nothing
                 recognizer = Recognizer(spec)
@@ -271,6 +269,14 @@ def _unpacked_text(packed: str) -> str:
     if len(content) > MAX_DESCRIPTION:
         raise ValueError(f"a lexicon of more than {MAX_DESCRIPTION} bytes, expected fewer")
     return content.decode()
+
+
+def _spec_of(header: Mapping[str, Any]) -> ModelSpec:
+    """The description of the model, its lexicon as a text."""
+    spec: ModelSpec = checked(header["spec"], ModelSpec, "spec")
+    if header["format_version"] != PACKED_VERSION:
+        return spec
+    return replace(spec, lexicon=_unpacked_text(spec.lexicon))
 
 
 def _check_training(training: Mapping[str, Any]) -> None:

@@ -553,20 +553,6 @@ class StateStore:
 # --- model files -------------------------------------------------------------------------------
 
 
-def check_finite(recognizer: Recognizer, step: int, run_dir: Path) -> None:
-    """Make sure that every weight is a number, before it is saved.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for name, value in recognizer.state_dict().items():
-        if not bool(value.isfinite().all()):
-            raise ValueError(
-                f"weight {name} is not finite after step {step}, nothing was saved: go on from the "
-                f"last state with a lower rate, resume={run_dir} optim.lr=..."
-            )
-
-
 def save_models(
     run_dir: Path, recognizer: Recognizer, summary: Mapping[str, Any], is_best: bool, num_kept: int
 ) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -397,3 +398,17 @@ def _leave_out(
         if not is_fine:
             incidents.left_out.extend(each.finding(kind, reason + joined) for each in row)
     return batch.keep(finite)
+
+
+def check_finite(recognizer: Recognizer, step: int, run_dir: Path) -> None:
+    """Make sure that every weight is a number, before it is saved.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in recognizer.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"weight {name} is not finite after step {step}, nothing was saved: go on from the "
+                f"last state with a lower rate, resume={run_dir} optim.lr=..."
+            )

@@ -42,7 +42,6 @@ from asr.trainer.checkpoint import (
     Origin,
     Progress,
     StateStore,
-    check_finite,
     drop_models,
     pack_state,
     restore,
@@ -54,7 +53,7 @@ from asr.trainer.expected_state import Stateful
 from asr.trainer.left_out import LeftOut, check_feasible
 from asr.trainer.log import UNITS, RunLog
 from asr.trainer.optim import MakeOptimizer, Schedule, WeightAverage, freeze, make_optimizer
-from asr.trainer.step import Stepper, StepResult
+from asr.trainer.step import Stepper, StepResult, check_finite
 from asr.trainer.validation import Validation, check_readable, validate
 
 logger = logging.getLogger(__name__)
