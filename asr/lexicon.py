@@ -16,6 +16,7 @@ MAX_PHONES = 1 << 10
 MAX_PHONE_LENGTH = 32  # characters of its name
 # Characters that stand for phones of longer names: those of the Latin alphabet, then of Chinese,
 # which are all letters, can all be seen, and are enough.
+FIRST_NUMBER = 0xF0000  # of private characters, which stand for phones while a file is read
 LETTERS = tuple(map(chr, (*range(ord("a"), ord("z") + 1), *range(0x4E00, 0x4E00 + MAX_PHONES))))
 
 
@@ -109,9 +110,9 @@ def parse_lexicon(
     lines: Iterable[tuple[int, bytes]], where: object, phones: Mapping[str, str] | None = None
 ) -> Lexicon:
     """Read the numbered lines of a lexicon, as `read_lexicon` does."""
-    said: dict[str, list[tuple[str, ...]]] = {}
-    known = None if phones is None else set(phones.values())
-    names: dict[str, int] = {}
+    said: dict[str, dict[str, None]] = {}
+    # Phones of the file's own stand by their number until all of them are known.
+    characters = {} if phones is None else {name: each for each, name in phones.items()}
     for number, line in lines:
         try:
             word, *own = line.decode().split()
@@ -121,36 +122,43 @@ def parse_lexicon(
             raise ValueError(f"{where}:{number}: not UTF-8, expected a word and its phones") from (
                 error
             )
-        for name in own:
-            if names.setdefault(name, number) == number and len(name) > MAX_PHONE_LENGTH:
-                raise ValueError(f"{where}:{number}: phone {shown(name)}, expected a short name")
-            if known is not None and name not in known:
-                raise ValueError(
-                    f"{where}:{number}: phone {shown(name)}, expected one of the model's, "
-                    f"{' '.join(sorted(known))}"
-                )
+        try:
+            pronunciation = "".join([characters[name] for name in own])
+        except KeyError:
+            for name in own:
+                if name not in characters:
+                    _check_phone(name, phones, f"{where}:{number}")
+                    characters[name] = chr(FIRST_NUMBER + len(characters))
+            pronunciation = "".join([characters[name] for name in own])
         if not own:
             raise ValueError(f"{where}:{number}: {shown(word)} has no phones, expected some")
-        pronunciations = said.setdefault(word, [])
-        if tuple(own) not in pronunciations:
-            pronunciations.append(tuple(own))
-        if len(said) > MAX_WORDS or len(names) > MAX_PHONES:
+        said.setdefault(word, {})[pronunciation] = None
+        if len(said) > MAX_WORDS or len(characters) > MAX_PHONES:
             raise ValueError(
                 f"{where}:{number}: more than {MAX_WORDS:,} words or {MAX_PHONES:,} phones, "
                 "expected a lexicon"
             )
     if not said:
         raise ValueError(f"{where}: no words, expected a word and its phones a line")
-    if phones is None:
-        phones = characters_of(names)
-    characters = {name: character for character, name in phones.items()}
+    if phones is not None:
+        return Lexicon(dict(phones), {word: tuple(each) for word, each in said.items()})
+    phones = characters_of(characters)
+    letters = {name: letter for letter, name in phones.items()}
+    table = {ord(number): letters[name] for name, number in characters.items()}
     return Lexicon(
-        dict(phones),
-        {
-            word: tuple("".join(characters[name] for name in each) for each in pronunciations)
-            for word, pronunciations in said.items()
-        },
+        phones,
+        {word: tuple(each.translate(table) for each in own) for word, own in said.items()},
     )
+
+
+def _check_phone(name: str, known: Mapping[str, str] | None, place: str) -> None:
+    if known is not None:
+        raise ValueError(
+            f"{place}: phone {shown(name)}, expected one of the model's, "
+            f"{' '.join(sorted(known.values()))}"
+        )
+    if len(name) > MAX_PHONE_LENGTH:
+        raise ValueError(f"{place}: phone {shown(name)}, expected a short name")
 
 
 def read_words(path: Path, tokenizer: CharTokenizer) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,16 +31,18 @@ def label_prior(
     Raises:
         ValueError: none of the words can be written.
     """
-    counts: defaultdict[str, float] = defaultdict(float)
     unigrams = np.exp(model.log_probs[1 : 1 + len(model.words)].astype(np.float64))
+    written, shares = list[str](), list[float]()
     for word, share in zip(model.words, unigrams.tolist(), strict=True):
-        if word in MARKS:
-            continue
-        ways = (word,) if spellings is None else spellings.get(word, ())
-        for way in ways:
-            for character in [*way, SPACE]:
-                counts[character] += share / len(ways)
-    own = np.array([counts[each] for each in alphabet])  # in the order of the labels, from 1
+        if word not in MARKS:
+            ways = (word,) if spellings is None else spellings.get(word, ())
+            for way in ways:
+                written.append(way + SPACE)
+                shares.append(share / len(ways))
+    characters = np.frombuffer("".join(written).encode("utf-32-le"), np.uint32)
+    weights = np.repeat(shares, [len(each) for each in written])
+    labels = np.array([ord(each) for each in alphabet])  # in the order of their ids, from 1
+    own = np.bincount(characters, weights, int(labels.max()) + 1)[labels]
     if not own.any():
         raise ValueError(f"none of {len(model.words)} words can be written, expected some")
     own = np.maximum(own, own[own > 0].min())
