@@ -7,7 +7,8 @@ Each runs in turn on the same recordings, ROUNDS times, one thread: utterances o
 LONG_S of them in a row with pauses (long), and utterances in blocks of 80 ms (live). Real-time
 factors are processor time over audio, medians; memory is the most that `asr transcribe` of the long
 recording takes, and first text what it takes for the first utterance: seconds on the clock, and of
-the processor, which other programs do not lengthen.
+the processor, which other programs do not lengthen. Each decodes as the decoder.yaml of the model's
+folder says, greedily without one.
 
 With --cells, both runtimes on CELL_S of noise by a fresh model of each cell.
 """
@@ -29,9 +30,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+import yaml
 
 from asr.data.dataset import load_utterance
 from asr.data.manifest import read_manifest
+from asr.decoder_file import build_decoder, read_decoder_file, read_own_decoder
 from asr.exporter import exported
 from asr.metrics.error_rate import word_errors
 from asr.model.lstm_cell import CELLS
@@ -39,6 +42,7 @@ from asr.model_file import load_model
 from asr.model_spec import ModelSpec, Part
 from asr.onnx_model import OnnxModel
 from asr.recognizer import Recognizer
+from asr.starter_model import DECODER, decoder_file, model_path
 from asr.transcriber import Transcriber
 from benchmarks.live import BLOCK_S, PAUSE_DBFS, PAUSE_S
 from benchmarks.pauses import noise
@@ -59,7 +63,7 @@ print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")],
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("model", type=model_path, nargs="?")
     parser.add_argument("manifest", type=Path, nargs="?")
     parser.add_argument("--cells", action="store_true")
     parser.add_argument("--limit", type=int, help="utterances, drawn")
@@ -84,7 +88,11 @@ def main() -> None:
         clip, recording = Path(folder, "clip.wav"), Path(folder, "long.wav")
         soundfile.write(clip, waveforms[0], rate)
         soundfile.write(recording, long, rate)
-        transcribers = {name: Transcriber.load(file) for name, file in files.items()}
+        settings = own_decoder(options.model, Path(folder, DECODER))
+        decoder = settings and build_decoder(read_decoder_file(settings), recognizer, print)
+        transcribers = {
+            name: Transcriber.load(file, decoder=decoder) for name, file in files.items()
+        }
         wers = {}
         for name, transcriber in transcribers.items():
             texts = [each.text for each in transcriber.transcribe(waveforms)]
@@ -99,18 +107,14 @@ def main() -> None:
                           transcribers.items()}, options.rounds)
             for way, (run, _) in ways.items()
         }  # fmt: skip
-        commands = {name: lambda f=file: command(f, clip) for name, file in files.items()}
+        commands = {name: lambda f=file: command(f, clip, settings) for name, file in files.items()}
         firsts = in_turn(commands, options.rounds)
-        peaks = in_turn(
-            {name: lambda f=file: command(f, recording) for name, file in files.items()}, 1
-        )
+        commands = {n: lambda f=file: command(f, recording, settings) for n, file in files.items()}
+        peaks = in_turn(commands, 1)
         print(
             f"{len(waveforms)} utterances, {samples_of(waveforms) / rate:.0f} s; long "
-            f"{len(long) / rate:.0f} s"
-        )
-        print(
-            f"{'':13}{'bytes':>11}{'WER':>9}{'whole':>9}{'long':>9}{'live':>9}{'memory':>10}"
-            f"{'first text':>12}{'of it CPU':>11}"
+            f"{len(long) / rate:.0f} s\n{'':13}{'bytes':>11}{'WER':>9}{'whole':>9}{'long':>9}"
+            f"{'live':>9}{'memory':>10}{'first text':>12}{'of it CPU':>11}"
         )
         for name, file in files.items():
             rows = [
@@ -189,12 +193,22 @@ def samples_of(waveforms: list[np.ndarray]) -> int:
     return sum(map(len, waveforms))
 
 
-def command(model: Path, audio: Path) -> tuple[float, float, float]:
+def own_decoder(model: Path, copy: Path) -> Path | None:
+    """Write the settings of a model's folder where exports find the files of them, too."""
+    own = decoder_file(model)
+    if own is None:
+        return None
+    copy.write_text(yaml.safe_dump(read_own_decoder(own.resolve())))
+    return copy
+
+
+def command(model: Path, audio: Path, settings: Path | None) -> tuple[float, float, float]:
     """Seconds on the clock and of the processor, and memory [MB] of `asr transcribe`."""
+    own = [] if settings is None else ["--decoder-config", str(settings)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, "transcribe", "--model", str(model), str(audio)],
+        [sys.executable, "-c", COMMAND, "transcribe", "--model", str(model), *own, str(audio)],
         check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     wall = time.perf_counter() - began
