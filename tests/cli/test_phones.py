@@ -15,6 +15,8 @@ from asr.model_file import load_model
 from asr.transcriber import Transcriber
 from tests.cli.conftest import TINY, write_corpus
 
+Fails = Callable[..., str]
+
 # Tones stand for phones; "sea" and "see" are said alike, and "cab" in two ways.
 LEXICON = """\
 sea\tTC TA
@@ -243,3 +245,34 @@ def test_the_doctor_holds_texts_against_the_lexicon(
         (each["kind"], each["reason"]) for each in found
     }
     assert "unknown_character" not in report.read_text()
+
+
+def test_a_small_model_may_have_other_words(
+    model: str, spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Fails
+) -> None:
+    small, words = tmp_path / "small.safetensors", tmp_path / "words.txt"
+    rows = [json.loads(line) for line in (spoken / "train.jsonl").read_text().splitlines()]
+    clips = {row["text"]: str(spoken / row["audio_filepath"]) for row in rows}
+    words.write_text("Bee\tTB\nzee\tTC TA\n")
+    out = ("--output", str(small), "--lexicon", str(words))
+    assert main(["shrink", model, *out]) == 0
+    recognizer, _ = load_model(small)
+    assert recognizer.lexicon is not None
+    assert recognizer.lexicon.missing("bee zee sea") == ["sea"]
+    assert recognizer.spec.phones == load_model(Path(model))[0].spec.phones
+    capsys.readouterr()
+    assert transcribed(capsys, "--model", str(small), clips["b sea"]) == "bee zee"
+    small.unlink()
+    words.write_text("zoo\tZ UW\n")
+    assert "words.txt:1: phone 'Z', expected one of the model's, TA TB TC" in fails(
+        "shrink", model, *out
+    )
+    assert not small.exists()
+
+
+def test_a_model_of_characters_has_no_lexicon(model_file: Path, spoken: Path, fails: Fails) -> None:
+    told = fails(
+        "shrink", str(model_file), "--output", str(spoken / "small.safetensors"),
+        "--lexicon", str(spoken / "lexicon.txt"),
+    )  # fmt: skip
+    assert "--lexicon has no effect on a model of characters, expected one of phones" in told
