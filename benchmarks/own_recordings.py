@@ -1,6 +1,6 @@
 """WER against minutes of one's own recordings, from fresh weights and from a starter.
 
-    python -m benchmarks.own_recordings TRAIN TEST OUT --starter MODEL [--minutes 5 15 45 120]
+    python -m benchmarks.own_recordings TRAIN TEST OUT --starter MODEL [--minutes 0 5 15 45 120]
 
 TRAIN and TEST are manifests; of TEST `-`, the last 20 minutes of TRAIN are the test. What a row has
 is drawn from TRAIN, the smaller inside the larger, and a tenth of it is dev, which chooses nothing:
@@ -28,6 +28,7 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 TEST_MINUTES = 20.0
 DEV_SHARE = 0.1
 FRESH, STARTER = "fresh weights", "the starter"
+STARTS = {"fresh": FRESH, "starter": STARTER}
 MOST_EPOCHS = {FRESH: 200, STARTER: 20}
 HEAD = ("| minutes | from | greedy | with the language model | training |", "|---|---|---|---|---|")
 
@@ -66,7 +67,14 @@ def main() -> None:
     parser.add_argument("test", help="a manifest; - for the last minutes of the first")
     parser.add_argument("out", type=Path, help="folder of the trainings")
     parser.add_argument("--starter", required=True, help="a model file")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[5, 15, 45, 120])
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", default=[0, 5, 15, 45, 120],
+        help="of own recordings, a row each; 0 is the starter as it is; default: 0 5 15 45 120",
+    )  # fmt: skip
+    parser.add_argument(
+        "--starts", nargs="+", choices=STARTS, default=list(STARTS),
+        help="what a row begins with; default: both",
+    )  # fmt: skip
     parser.add_argument(
         "--hours", type=float, nargs=2, default=[30, 10], metavar=("FRESH", "TUNED"),
         help="of audio that a training sees at most, in 200 and 20 epochs at most; default: 30 10",
@@ -78,7 +86,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     test = prepared(options)
     rows = list[Row]()
-    jobs = [(0.0, STARTER), *((m, s) for m in options.minutes for s in (FRESH, STARTER))]
+    starts = [start for name, start in STARTS.items() if name in options.starts]
+    jobs = [(m, s) for m in options.minutes for s in (starts if m else [STARTER])]
     for minutes, start in jobs:
         rows.append(measured(minutes, start, test, options))
         (options.out / "table.md").write_text("\n".join([*HEAD, *map(str, rows)]) + "\n")
@@ -97,7 +106,7 @@ def prepared(options: argparse.Namespace) -> Path:
         write_manifest(test, read_manifest(Path(options.test)))
     order = np.random.default_rng(0).permutation(len(utterances))
     drawn = [utterances[k] for k in order]
-    for minutes in options.minutes:
+    for minutes in filter(None, options.minutes):
         own = taken(drawn, minutes)
         dev = taken(own, DEV_SHARE * minutes)
         write_manifest(options.out / f"{minutes:g}-dev.jsonl", dev)
