@@ -35,7 +35,7 @@ def main() -> None:
     for utterance in read_manifest(options.manifest):
         of_speaker[utterance.speaker].append(utterance)
     rows = list[Utterance]()
-    for speaker, own in sorted(of_speaker.items(), key=lambda item: str(item[0])):
+    for _, own in sorted(of_speaker.items(), key=lambda item: str(item[0])):
         order = draws.permutation(len(own))
         for first in range(0, len(own), options.count):
             chosen = [own[k] for k in order[first : first + options.count]]

@@ -19,7 +19,6 @@ from asr.decoder.token_trie import (
     TokenTrie,
     build_trie,
     child,
-    spellings_of,
 )
 from asr.decoder.word_model import WordModel
 from asr.text import CharTokenizer
@@ -103,9 +102,8 @@ def build_spoken_automaton(
     check_hotwords(hotwords)
     ways: dict[str, list[str]] = {}  # spellings, and which of the words spelt alike each is
     wanted = {word for phrase in hotwords for word in phrase.split()}
-    for node, spelling in spellings_of(words.trie):
-        own = words.entries[words.first_entries[node] : words.first_entries[node + 1]]
-        for which, number in enumerate(own.tolist()):
+    for spelling, own in words.spellings():
+        for which, number in enumerate(own):
             if vocabulary[number] in wanted:
                 ways.setdefault(vocabulary[number], []).append(spelling + chr(num_labels + which))
     if missing := sorted(wanted - ways.keys()):

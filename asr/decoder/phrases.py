@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.decoder.ngram import END, MARKS, START, UNKNOWN, Ngrams, check_words
 from asr.decoder.token_trie import ROOT, build_trie, child
@@ -130,3 +131,27 @@ class Grammar:
 
     def __contains__(self, word: str) -> bool:
         return word in self._ids
+
+    def followers(self, words: Sequence[str]) -> tuple[NDArray[np.int32], list[tuple[int, ...]]]:
+        """List which words may follow what was said.
+
+        Args:
+            words: at least those of the phrases; a set has their places.
+
+        Returns:
+            `(nodes,)` int32, of each node of `ngrams` the place of its set; -1 where no word may
+            follow. And the sets, each once.
+        """
+        places = {self._ids[word]: place for place, word in enumerate(words) if word in self}
+        first, ids = self.ngrams.first_children.tolist(), self.ngrams.word_ids.tolist()
+        sets: dict[tuple[int, ...], int] = {}
+        which = np.full(len(ids), -1, np.int32)
+        waiting = [self.start]
+        while waiting:
+            node = waiting.pop()
+            below = [each for each in range(first[node], first[node + 1]) if ids[each] in places]
+            if below:
+                own = tuple(places[ids[each]] for each in below)
+                which[node] = sets.setdefault(own, len(sets))
+                waiting += below
+        return which, list(sets)

@@ -13,8 +13,15 @@ import numpy as np
 
 from asr.compiled import compiled, inlined
 from asr.decoder.hotword import hot_with
-from asr.decoder.token_trie import NONE, ROOT
-from asr.decoder.word_model import num_alike, spell, word_ended, words_at_end, words_with
+from asr.decoder.token_trie import NONE
+from asr.decoder.word_model import (
+    num_alike,
+    root_of,
+    spell,
+    word_ended,
+    words_at_end,
+    words_with,
+)
 from asr.text import BLANK_ID
 
 # --- the arrays of a search --------------------------------------------------------------------
@@ -137,10 +144,10 @@ def begin(words, hotwords, space):  # type: ignore[no-untyped-def]
     empty = space.prefixes[EMPTY]
     empty.parent = empty.token = empty.first_child = empty.sibling = NONE
     empty.place = 0
-    empty.spelt = ROOT
     empty.hot = hotwords.start
     empty.closed = NONE
     empty.context = words.start
+    empty.spelt = root_of(empty.context, words)
     empty.words = empty.gained = 0.0
     empty.extra = hotwords.credits[empty.hot]
     first = space.beams[0, 0]

@@ -6,7 +6,8 @@ them, of which they read and write `spelt`, `context`, `words` and what begins w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,17 @@ from numpy.typing import NDArray
 
 from asr.compiled import compiled, inlined
 from asr.decoder.ngram import END, MARKS, UNKNOWN, NgramModel, Ngrams, advance
-from asr.decoder.phrases import Grammar
-from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
+from asr.decoder.phrases import FIRST, Grammar
+from asr.decoder.token_trie import (
+    EMPTY_TRIE,
+    NONE,
+    ROOT,
+    SPACE,
+    TokenTrie,
+    build_trie,
+    child,
+    spellings_of,
+)
 from asr.text import CharTokenizer
 
 NO_SPACE = -1  # is no token
@@ -26,7 +36,10 @@ class WordModel(NamedTuple):
     """What a search must know to score words as they are written.
 
     Attributes:
-        trie: of the spellings of the words.
+        trie: of the spellings of the words; of phrases a tree for each set of words that can follow
+            each other's, below a token of its own.
+        roots: `(contexts,)` int32; at which node of the trie a word begins in each context, NONE
+            where none does; empty where all begin at the trie's root.
         first_entries: `(nodes + 1,)` int32; the words that a node of the trie ends are those of
             `entries` from first_entries[i] to before first_entries[i + 1]. Several are spelt alike
             where phones spell them.
@@ -46,6 +59,7 @@ class WordModel(NamedTuple):
     """
 
     trie: TokenTrie
+    roots: NDArray[np.int32]
     first_entries: NDArray[np.int32]
     entries: NDArray[np.int32]
     lm_ids: NDArray[np.int32]
@@ -64,6 +78,15 @@ class WordModel(NamedTuple):
     def most_alike(self) -> int:
         """How many words are spelt alike, at most; 1 where each has a spelling of its own."""
         return int(np.diff(self.first_entries).max(initial=1))
+
+    def spellings(self) -> Iterator[tuple[str, list[int]]]:
+        """List each spelling once, and the numbers of the words that are spelt so, in order."""
+        skipped, known = (1 if len(self.roots) else 0), set[str]()
+        for node, spelling in spellings_of(self.trie):
+            own = self.entries[self.first_entries[node] : self.first_entries[node + 1]]
+            if len(own) and spelling[skipped:] not in known:
+                known.add(spelling[skipped:])
+                yield spelling[skipped:], own.tolist()
 
 
 def build_word_model(
@@ -96,8 +119,17 @@ def build_word_model(
         raise ValueError("the model's alphabet has no space, which words need")
     model = UNIFORM if language_model is None else language_model
     tokens = dict(zip(map(ord, alphabet), CharTokenizer(alphabet).encode(alphabet), strict=True))
-    pairs = [(each, number) for number, own in enumerate(spellings.values()) for each in own]
-    trie, ends = build_trie([spelling.translate(tokens) for spelling, _ in pairs])
+    spelt = [[each.translate(tokens) for each in own] for own in spellings.values()]
+    pairs = [(each, number) for number, own in enumerate(spelt) for each in own]
+    sets: list[tuple[int, ...]] = []  # of words that may follow each other's
+    if isinstance(language_model, Grammar):
+        contexts, sets = language_model.followers(list(spellings))
+        pairs = _below_marks(pairs, spelt, sets)
+    trie, ends = build_trie([spelling for spelling, _ in pairs])
+    roots = np.empty(0, np.int32)
+    if isinstance(language_model, Grammar):
+        marks = [child(trie, ROOT, FIRST + number) for number in range(len(sets))]
+        roots = np.array([*marks, NONE], np.int32)[contexts]
     ids = np.array([model.word_id(word) for word in spellings], np.int32)
     is_strange = np.array([word not in model for word in spellings], bool)
     penalties = np.zeros(len(ids))
@@ -111,6 +143,7 @@ def build_word_model(
     counts = np.bincount(ends, minlength=len(trie.tokens))
     return WordModel(
         trie,
+        roots,
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         numbers[order],
         ids,
@@ -125,6 +158,27 @@ def build_word_model(
         -np.inf if is_closed else float(unk_score),
         tokens.get(ord(SPACE), NO_SPACE),
     )
+
+
+def _below_marks(
+    pairs: Sequence[tuple[str, int]],
+    spelt: Sequence[Sequence[str]],
+    sets: Sequence[tuple[int, ...]],
+) -> list[tuple[str, int]]:
+    """Give the spellings of each set of words a token of the set to begin with.
+
+    All words that are spelt so stand there, so that they have the same order everywhere; what a
+    phrase does not allow among them is impossible by the grammar.
+    """
+    alike = defaultdict[str, list[int]](list)
+    for spelling, number in pairs:
+        alike[spelling].append(number)
+    return [
+        (chr(FIRST + which) + spelling, number)
+        for which, words in enumerate(sets)
+        for spelling in dict.fromkeys(each for word in words for each in spelt[word])
+        for number in alike[spelling]
+    ]
 
 
 def _look_ahead(
@@ -156,9 +210,15 @@ UNIFORM = NgramModel(
 _real, _int = np.empty(0, np.float32), np.empty(0, np.int32)
 # In the types of a real one, so that there is one compiled search for both.
 NO_WORDS = WordModel(
-    EMPTY_TRIE, np.zeros(2, np.int32), _int, _int, np.empty(0), np.zeros(1),
+    EMPTY_TRIE, _int, np.zeros(2, np.int32), _int, _int, np.empty(0), np.zeros(1),
     Ngrams(_real, _real, _int, np.empty(0, np.int64), _int), 0, 0, 0, 0.0, 0.0, 0.0, NO_SPACE,
 )  # fmt: skip
+
+
+@inlined
+def root_of(context, words):  # type: ignore[no-untyped-def]
+    """Find the node of the trie at which a word begins, NONE where none may follow."""
+    return words.roots[context] if len(words.roots) > 0 else np.int32(ROOT)
 
 
 @inlined
@@ -184,8 +244,9 @@ def words_with(prefix, label, which, words):  # type: ignore[no-untyped-def]
     if label != words.space:
         node = _spelt_with(prefix, label, words)
         return prefix.words + (words.ahead[node] if node != NONE else words.unk_score)
-    if prefix.spelt == ROOT:
-        return prefix.words
+    if prefix.spelt == root_of(prefix.context, words):
+        # A space more changes no word, and would fill the beam with the same phrase many times.
+        return prefix.words if len(words.roots) == 0 else -np.inf
     _close(prefix, which, words)
     return prefix.closed_words
 
@@ -204,7 +265,7 @@ def words_at_end(prefix, which, words):  # type: ignore[no-untyped-def]
     if len(words.entries) == 0:
         return 0.0
     context, score = prefix.context, prefix.words
-    if prefix.spelt != ROOT:
+    if prefix.spelt != root_of(context, words):
         _close(prefix, which, words)
         context, score = prefix.closed_context, prefix.closed_words
     log_prob, _ = advance(context, words.end_id, words.ngrams)
@@ -222,8 +283,10 @@ def spell(prefix, parent, label, words):  # type: ignore[no-untyped-def]
     if len(words.entries) > 0:
         if label != words.space:
             prefix.spelt = _spelt_with(parent, label, words)
-        elif parent.spelt != ROOT:
+            return
+        if parent.spelt != root_of(parent.context, words):
             prefix.context, prefix.words = parent.closed_context, parent.closed_words
+        prefix.spelt = root_of(prefix.context, words)
 
 
 @compiled
@@ -234,7 +297,7 @@ def _spelt_with(prefix, label, words):  # type: ignore[no-untyped-def]
 @compiled
 def word_ended(prefix, which, words):  # type: ignore[no-untyped-def]
     """Find the number of the word that ends behind a prefix, NONE where none is known."""
-    if prefix.spelt == NONE or prefix.spelt == ROOT:
+    if prefix.spelt == NONE:
         return np.int32(NONE)
     place = words.first_entries[prefix.spelt] + which
     is_there = place < words.first_entries[prefix.spelt + 1]
