@@ -62,8 +62,8 @@ class BeamSearch:
         phrases: one of which alone an utterance may be, each as likely as another; None for any
             words.
         max_shortfall: where the best phrase is so much less likely than what the model itself would
-            write, none of them is said, and the hypothesis is empty [nats a frame]; inf always
-            takes one.
+            write, none of them is said, and the hypothesis is empty [nats a frame]; inf takes the
+            best that the beam has.
 
     Attributes:
         unwritable: words of the language model that the alphabet cannot write.

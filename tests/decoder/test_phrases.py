@@ -146,3 +146,21 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         BeamSearch(alphabet=ALPHABET, phrases=["a"], language_model=tmp_path / "lm.arpa")
     with pytest.raises(ValueError, match="max_shortfall -1, expected nats a frame from 0 up"):
         BeamSearch(alphabet=ALPHABET, phrases=["a"], max_shortfall=-1)
+
+
+def test_a_beam_that_holds_the_beginnings_of_all_phrases_misses_none() -> None:
+    # Words that no phrase has in this place, and further spaces, take no place in it.
+    phrases = ["a b c", "a c b", "b a c", "b c a", "c a b", "c b a"]
+    beginnings = {f"{phrase} "[:length] for phrase in phrases for length in range(7)}
+    search = BeamSearch(
+        len(beginnings), 1, **NO_PRUNING, alphabet=ALPHABET, phrases=phrases, max_shortfall=math.inf
+    )
+    generator = np.random.default_rng(1)
+    for _ in range(40):
+        log_probs = random_log_probs(generator, 9, 5)
+        scores = [
+            max(ctc_log_prob(log_probs, CharTokenizer(ALPHABET).encode(each)) for each in ways)
+            for ways in ((phrase, f"{phrase} ") for phrase in phrases)
+        ]
+        (found,) = decode(search, log_probs)
+        assert found.words == tuple(phrases[int(np.argmax(scores))].split())
