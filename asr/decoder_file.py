@@ -159,7 +159,7 @@ def _spellings(
 
     A lexicon of phones is given the words that phrases and hotwords need beside its own.
     """
-    from asr.lexicon import read_lexicon, read_words
+    from asr.lexicon import read_words, read_words_of_model
     from asr.pronounce import completed, describe_said
 
     lexicon = recognizer.lexicon
@@ -168,9 +168,7 @@ def _spellings(
             return None
         return {word: (word,) for word in read_words(Path(str(file)), recognizer.tokenizer)}
     if file is not None:
-        lexicon = read_lexicon(Path(str(file)), lexicon.phones).under(recognizer.text)
-        if not lexicon.pronunciations:
-            raise ValueError(f"{file}: no words that the model's text rules leave, expected some")
+        lexicon = read_words_of_model(str(file), lexicon.phones, recognizer.text)
     lexicon, given = completed(lexicon, needed)
     if given:
         notice(describe_said(given))

@@ -106,6 +106,21 @@ def read_lexicon(path: Path | str, phones: Mapping[str, str] | None = None) -> L
         return parse_lexicon(whole_lines(file, path), path, phones)
 
 
+def read_words_of_model(
+    path: Path | str, phones: Mapping[str, str], rules: Callable[[str], str]
+) -> Lexicon:
+    """Read a lexicon in the phones of a model, its words as the model's text rules write them.
+
+    Raises:
+        ValueError: as `read_lexicon`, or no words that the rules leave.
+        OSError: missing or unreadable.
+    """
+    lexicon = read_lexicon(path, phones).under(rules)
+    if not lexicon.pronunciations:
+        raise ValueError(f"{path}: no words that the model's text rules leave, expected some")
+    return lexicon
+
+
 def parse_lexicon(
     lines: Iterable[tuple[int, bytes]], where: object, phones: Mapping[str, str] | None = None
 ) -> Lexicon:

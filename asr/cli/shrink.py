@@ -53,12 +53,12 @@ def main(arguments: list[str]) -> int:
 
 def _lexicon(path: Path, recognizer: Recognizer) -> dict[str, Any]:
     """Read the words that the small model is to have, in the phones of the model."""
-    from asr.lexicon import read_lexicon
+    from asr.lexicon import read_words_of_model
     from asr.model_spec import lexicon_fields
 
     if recognizer.lexicon is None:
         raise ValueError("--lexicon has no effect on a model of characters, expected one of phones")
-    return lexicon_fields(read_lexicon(path, recognizer.lexicon.phones).under(recognizer.text))
+    return lexicon_fields(read_words_of_model(path, recognizer.lexicon.phones, recognizer.text))
 
 
 def make_parser() -> Parser:

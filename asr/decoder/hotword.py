@@ -11,15 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled, inlined
-from asr.decoder.token_trie import (
-    EMPTY_TRIE,
-    NONE,
-    ROOT,
-    SPACE,
-    TokenTrie,
-    build_trie,
-    child,
-)
+from asr.decoder.token_trie import EMPTY_TRIE, NONE, ROOT, SPACE, TokenTrie, build_trie, child
 from asr.decoder.word_model import WordModel
 from asr.text import CharTokenizer
 

@@ -121,15 +121,13 @@ def build_word_model(
     tokens = dict(zip(map(ord, alphabet), CharTokenizer(alphabet).encode(alphabet), strict=True))
     spelt = [[each.translate(tokens) for each in own] for own in spellings.values()]
     pairs = [(each, number) for number, own in enumerate(spelt) for each in own]
-    sets: list[tuple[int, ...]] = []  # of words that may follow each other's
+    contexts, sets = np.empty(0, np.int32), list[tuple[int, ...]]()
     if isinstance(language_model, Grammar):
         contexts, sets = language_model.followers(list(spellings))
         pairs = _below_marks(pairs, spelt, sets)
     trie, ends = build_trie([spelling for spelling, _ in pairs])
-    roots = np.empty(0, np.int32)
-    if isinstance(language_model, Grammar):
-        marks = [child(trie, ROOT, FIRST + number) for number in range(len(sets))]
-        roots = np.array([*marks, NONE], np.int32)[contexts]
+    marks = [child(trie, ROOT, FIRST + number) for number in range(len(sets))]
+    roots = np.array([*marks, NONE], np.int32)[contexts]
     ids = np.array([model.word_id(word) for word in spellings], np.int32)
     is_strange = np.array([word not in model for word in spellings], bool)
     penalties = np.zeros(len(ids))
