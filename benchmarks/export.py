@@ -16,12 +16,8 @@ With --cells, both runtimes on CELL_S of noise by a fresh model of each cell.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import statistics
 import string
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,19 +41,13 @@ from asr.recognizer import Recognizer
 from asr.starter_model import DECODER, decoder_file, model_path
 from asr.transcriber import Transcriber
 from benchmarks.live import BLOCK_S, PAUSE_DBFS, PAUSE_S
+from benchmarks.one_process import Cost, cost
 from benchmarks.pauses import noise
 
 LONG_S = 300.0  # [s]
 LIVE_S = 60.0  # [s] of utterances, in blocks
 CELL_S = 8  # [s]
 PRECISIONS = ("float32", "float16", "int8")
-# ru_maxrss would count this process too, which the other one is begun as a copy of.
-COMMAND = """
-import sys
-from asr.cli.main import main
-main(sys.argv[1:])
-print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")], file=sys.stderr)
-"""
 
 
 def main() -> None:
@@ -125,7 +115,7 @@ def main() -> None:
             print(
                 f"{name:13}{file.stat().st_size:11,}{wers[name]:9.2%}"
                 + "".join(f"{row:9.4f}" for row in rows)
-                + f"{peaks[name][0][2]:7.0f} MB{wall:10.2f} s{used:9.2f} s"
+                + f"{peaks[name][0].peak_mb:7.0f} MB{wall:10.2f} s{used:9.2f} s"
             )
 
 
@@ -202,19 +192,11 @@ def own_decoder(model: Path, copy: Path) -> Path | None:
     return copy
 
 
-def command(model: Path, audio: Path, settings: Path | None) -> tuple[float, float, float]:
-    """Seconds on the clock and of the processor, and memory [MB] of `asr transcribe`."""
-    own = [] if settings is None else ["--decoder-config", str(settings)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, "transcribe", "--model", str(model), *own, str(audio)],
-        check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    wall = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, used, int(done.stderr.split()[-2]) / 1000
+def command(model: Path, audio: Path, settings: Path | None) -> Cost:
+    """What `asr transcribe` costs."""
+    own = [] if settings is None else ["--decoder-config", settings]
+    code = "from asr.cli.main import main\nmain(sys.argv[1:])"
+    return cost(code, "transcribe", "--model", model, *own, audio)
 
 
 if __name__ == "__main__":

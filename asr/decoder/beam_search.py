@@ -20,11 +20,11 @@ from asr.decoder.prefix_search import NOW, Limits, begin, rank, search, trace, w
 from asr.decoder.token_trie import NONE
 from asr.decoder.word_model import BROKEN_OFF, NO_WORDS, build_word_model
 from asr.lexicon import describe_missing
-from asr.text import CharTokenizer
+from asr.text import BLANK_ID, CharTokenizer
 from asr.threads import num_threads
 
-# [nats a frame] Of a phrase that was said, and of other words: docs/results.md, "Phrases".
-MAX_SHORTFALL = 0.7
+# [nats a label] Of a phrase that was said, and of other words: docs/results.md, "Phrases".
+MAX_SHORTFALL = 2.0
 NEVER = BROKEN_OFF / 2  # [nats] of what is no whole phrase
 
 
@@ -62,8 +62,8 @@ class BeamSearch:
         phrases: one of which alone an utterance may be, each as likely as another; None for any
             words.
         max_shortfall: where the best phrase is so much less likely than what the model itself would
-            write, none of them is said, and the hypothesis is empty [nats a frame]; inf takes the
-            best that the beam has.
+            write, none of them is said, and the hypothesis is empty [nats a label, see
+            `shortfall`]; inf takes the best that the beam has.
 
     Attributes:
         unwritable: words of the language model that the alphabet cannot write.
@@ -99,7 +99,7 @@ class BeamSearch:
             ("word_bonus", word_bonus, math.isfinite(word_bonus), "nats"),
             ("unk_score", unk_score, -math.inf < unk_score <= 0, "0 or less"),
             ("prior_weight", prior_weight, 0 <= prior_weight <= 1, "0 to 1"),
-            ("max_shortfall", max_shortfall, max_shortfall >= 0, "nats a frame from 0 up"),
+            ("max_shortfall", max_shortfall, max_shortfall >= 0, "nats a label from 0 up"),
         )
         if not alphabet and (language_model or hotwords or lexicon or phrases):
             raise ValueError("language model, hotwords, lexicon and phrases need the alphabet")
@@ -218,11 +218,6 @@ class SearchStream:
         (log_probs,) = self._blocks
         num_frames, vocab_size = log_probs.shape
         count = rank(vocab_size, of.words, of.hotwords, space)
-        if of.max_shortfall < math.inf:
-            own = float(log_probs.max(axis=1).sum())
-            best = space.beams[space.sizes[NOW]][space.ranked[0]["order"]]["total"]
-            if own - best > of.max_shortfall * num_frames or space.ranked[0]["score"] < NEVER:
-                return [Hypothesis((), (), (), (), own, ())]
         hypotheses = []
         for candidate in space.ranked[: min(count, of.nbest)]:
             tokens, starts, ends, words = np.empty((4, num_frames + 1), np.int64)
@@ -247,7 +242,30 @@ class SearchStream:
                     words=None if said is None else tuple(said),
                 )
             )
+        if of.max_shortfall < math.inf:
+            best = space.beams[space.sizes[NOW]][space.ranked[0]["order"]]["total"]
+            behind = shortfall(log_probs, best, len(hypotheses[0].tokens))
+            if behind > of.max_shortfall or space.ranked[0]["score"] < NEVER:
+                return [Hypothesis((), (), (), (), float(log_probs.max(axis=1).sum()), ())]
         return hypotheses
+
+
+def shortfall(log_probs: NDArray[np.floating], score: float, num_labels: int) -> float:
+    """By how much a text is behind what the model itself would write, for each label [nats].
+
+    A frame would be another measure, but pauses have many of them and say nothing: they would make
+    what is wrong in a short sentence small.
+
+    Args:
+        log_probs: `(T, V)` of an utterance [nats].
+        score: log-probability of the text.
+        num_labels: of the text; counted are they, or those of the model's own best path where it
+            has more.
+    """
+    own = log_probs.argmax(axis=1)
+    begins = (own != BLANK_ID) & (own != np.concatenate([[BLANK_ID], own[:-1]]))
+    labels = max(num_labels, int(begins.sum()), 1)
+    return (float(log_probs.max(axis=1).sum(dtype=np.float64)) - score) / labels
 
 
 def _spellings_of(

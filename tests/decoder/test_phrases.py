@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from asr.decoder import BeamSearch
+from asr.decoder.beam_search import shortfall
 from asr.decoder.phrases import read_phrases
 from asr.text import CharTokenizer, TextNormalizer
 from tests.decoder.searches import ALPHABET, NO_PRUNING, decode, random_log_probs
@@ -110,6 +111,24 @@ def test_something_else_is_none_of_them() -> None:
     assert decode(always, frames_of("cab b"))[0].words == ("cab", "a")
 
 
+def test_pauses_change_nothing_about_what_is_none_of_them() -> None:
+    search = BeamSearch(alphabet=ALPHABET, phrases=["cab a", "b"], beam_threshold=200.0)
+    pause = np.log(np.tile([0.9996, 1e-4, 1e-4, 1e-4, 1e-4], (60, 1)))
+    for text, words in (("cab a", ("cab", "a")), ("abc b", ()), ("ac", ())):
+        heard = frames_of(text, sure=0.97)
+        assert decode(search, heard)[0].words == words
+        assert decode(search, np.concatenate([pause, heard, pause]))[0].words == words
+    assert decode(search, pause)[0].words == ()
+
+
+def test_the_shortfall_counts_labels() -> None:
+    log_probs = np.log([[0.1, 0.9], [0.8, 0.2], [0.2, 0.8], [0.3, 0.7], [0.9, 0.1]])
+    own = math.log(0.9 * 0.8 * 0.8 * 0.7 * 0.9)  # two labels
+    assert shortfall(log_probs, own - 6.0, 1) == pytest.approx(3.0)
+    assert shortfall(log_probs, own - 6.0, 4) == pytest.approx(1.5)
+    assert shortfall(log_probs[1:2], math.log(0.2), 0) == pytest.approx(math.log(4))
+
+
 def test_phrases_of_phones() -> None:
     lexicon = {"see": ["ca"], "sea": ["ca"], "bee": ["ba", "bc"]}
     search = BeamSearch(alphabet=ALPHABET, lexicon=lexicon, phrases=["sea bee", "bee see"])
@@ -144,7 +163,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         BeamSearch(alphabet=ALPHABET, phrases=["ax"])
     with pytest.raises(ValueError, match="phrases and a language model, expected one of them"):
         BeamSearch(alphabet=ALPHABET, phrases=["a"], language_model=tmp_path / "lm.arpa")
-    with pytest.raises(ValueError, match="max_shortfall -1, expected nats a frame from 0 up"):
+    with pytest.raises(ValueError, match="max_shortfall -1, expected nats a label from 0 up"):
         BeamSearch(alphabet=ALPHABET, phrases=["a"], max_shortfall=-1)
 
 
