@@ -29,7 +29,7 @@ import torch
 import yaml
 
 from asr.data.dataset import load_utterance
-from asr.data.manifest import read_manifest
+from asr.data.manifest import Utterance, read_manifest
 from asr.decoder_file import build_decoder, read_decoder_file, read_own_decoder
 from asr.exporter import exported
 from asr.metrics.error_rate import word_errors
@@ -63,60 +63,59 @@ def main() -> None:
     if options.cells:
         cells(options.rounds)
         return
-    recognizer, training = load_model(options.model)
-    rate, draws = recognizer.sample_rate, np.random.default_rng(0)
     utterances = read_manifest(options.manifest)
-    utterances = [utterances[k] for k in draws.permutation(len(utterances))[: options.limit]]
+    order = np.random.default_rng(0).permutation(len(utterances))[: options.limit]
+    with tempfile.TemporaryDirectory() as folder:
+        table(options.model, [utterances[k] for k in order], options.rounds, Path(folder))
+
+
+def table(model: Path, utterances: list[Utterance], rounds: int, folder: Path) -> None:
+    """Print a row for the model and for each of its exports, which the folder takes."""
+    recognizer, training = load_model(model)
+    rate = recognizer.sample_rate
+    files = {"torch": model}
+    for precision in PRECISIONS:
+        files[f"onnx {precision}"] = folder / f"{precision}.onnx"
+        files[f"onnx {precision}"].write_bytes(exported(recognizer, training, precision))
     waveforms = [load_utterance(each, rate) for each in utterances]
     references = [recognizer.text(each.text) for each in utterances]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {"torch": options.model}
-        for precision in PRECISIONS:
-            files[f"onnx {precision}"] = Path(folder, f"{precision}.onnx")
-            files[f"onnx {precision}"].write_bytes(exported(recognizer, training, precision))
-        long = joined(waveforms, draws, rate)
-        clip, recording = Path(folder, "clip.wav"), Path(folder, "long.wav")
-        soundfile.write(clip, waveforms[0], rate)
-        soundfile.write(recording, long, rate)
-        settings = own_decoder(options.model, Path(folder, DECODER))
-        decoder = settings and build_decoder(read_decoder_file(settings), recognizer, print)
-        transcribers = {
-            name: Transcriber.load(file, decoder=decoder) for name, file in files.items()
-        }
-        wers = {}
-        for name, transcriber in transcribers.items():
-            texts = [each.text for each in transcriber.transcribe(waveforms)]
-            wers[name] = word_errors(references, texts).rate
-        ways = {
-            "whole": (lambda t: [t.transcribe(each) for each in waveforms], samples_of(waveforms)),
-            "long": (lambda t: t.transcribe(long), len(long)),
-            "live": (lambda t: live(t, waveforms), int(LIVE_S * rate)),
-        }
-        factors = {
-            way: in_turn({n: lambda t=t, run=run: cpu(lambda: run(t)) for n, t in
-                          transcribers.items()}, options.rounds)
-            for way, (run, _) in ways.items()
-        }  # fmt: skip
-        commands = {name: lambda f=file: command(f, clip, settings) for name, file in files.items()}
-        firsts = in_turn(commands, options.rounds)
-        commands = {n: lambda f=file: command(f, recording, settings) for n, file in files.items()}
-        peaks = in_turn(commands, 1)
+    long = joined(waveforms, np.random.default_rng(0), rate)
+    clip, recording = folder / "clip.wav", folder / "long.wav"
+    soundfile.write(clip, waveforms[0], rate)
+    soundfile.write(recording, long, rate)
+    settings = own_decoder(model, folder / DECODER)
+    decoder = settings and build_decoder(read_decoder_file(settings), recognizer, print)
+    transcribers = {n: Transcriber.load(file, decoder=decoder) for n, file in files.items()}
+    ways: dict[str, tuple[Callable[[Transcriber], object], int]] = {
+        "whole": (lambda t: [t.transcribe(each) for each in waveforms], sum(map(len, waveforms))),
+        "long": (lambda t: t.transcribe(long), len(long)),
+        "live": (lambda t: live(t, waveforms), int(LIVE_S * rate)),
+    }
+    factors = {}
+    for way, (run, _) in ways.items():
+        works = {n: lambda t=t, run=run: cpu(lambda: run(t)) for n, t in transcribers.items()}
+        factors[way] = in_turn(works, rounds)
+    firsts, peaks = (
+        in_turn({n: lambda f=f, a=audio: command(f, a, settings) for n, f in files.items()}, times)
+        for audio, times in ((clip, rounds), (recording, 1))
+    )
+    print(
+        f"{len(waveforms)} utterances, {ways['whole'][1] / rate:.0f} s; long "
+        f"{len(long) / rate:.0f} s\n{'':13}{'bytes':>11}{'WER':>9}{'whole':>9}{'long':>9}"
+        f"{'live':>9}{'memory':>10}{'first text':>12}{'of it CPU':>11}"
+    )
+    for name, file in files.items():
+        texts = [each.text for each in transcribers[name].transcribe(waveforms)]
+        rows = [
+            statistics.median(factors[way][name]) / (samples / rate)
+            for way, (_, samples) in ways.items()
+        ]
+        wall, used, _ = (statistics.median(each) for each in zip(*firsts[name], strict=True))
         print(
-            f"{len(waveforms)} utterances, {samples_of(waveforms) / rate:.0f} s; long "
-            f"{len(long) / rate:.0f} s\n{'':13}{'bytes':>11}{'WER':>9}{'whole':>9}{'long':>9}"
-            f"{'live':>9}{'memory':>10}{'first text':>12}{'of it CPU':>11}"
+            f"{name:13}{file.stat().st_size:11,}{word_errors(references, texts).rate:9.2%}"
+            + "".join(f"{row:9.4f}" for row in rows)
+            + f"{peaks[name][0].peak_mb:7.0f} MB{wall:10.2f} s{used:9.2f} s"
         )
-        for name, file in files.items():
-            rows = [
-                statistics.median(factors[way][name]) / (samples / rate)
-                for way, (_, samples) in ways.items()
-            ]
-            wall, used, _ = (statistics.median(each) for each in zip(*firsts[name], strict=True))
-            print(
-                f"{name:13}{file.stat().st_size:11,}{wers[name]:9.2%}"
-                + "".join(f"{row:9.4f}" for row in rows)
-                + f"{peaks[name][0].peak_mb:7.0f} MB{wall:10.2f} s{used:9.2f} s"
-            )
 
 
 def cells(rounds: int) -> None:
@@ -176,11 +175,6 @@ def joined(waveforms: list[np.ndarray], draws: np.random.Generator, rate: int) -
         if left < 0:
             break
     return np.concatenate(parts)
-
-
-def samples_of(waveforms: list[np.ndarray]) -> int:
-    """Samples of all."""
-    return sum(map(len, waveforms))
 
 
 def own_decoder(model: Path, copy: Path) -> Path | None:
