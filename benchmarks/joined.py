@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.1, help="between them [s]; default: 0.1")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     draws = np.random.default_rng(options.seed)
     of_speaker = defaultdict(list)
     for utterance in read_manifest(options.manifest):
@@ -39,10 +39,10 @@ def main() -> None:
         order = draws.permutation(len(own))
         for first in range(0, len(own), options.count):
             chosen = [own[k] for k in order[first : first + options.count]]
-            file = options.out / f"{len(rows):04d}.wav"
+            file = options.output / f"{len(rows):04d}.wav"
             rows.append(joined(chosen, file, options.pause))
-    write_manifest(options.out / "rows.jsonl", rows)
-    print(f"{len(rows)} rows of {sum(map(len, of_speaker.values()))} recordings: {options.out}")
+    write_manifest(options.output / "rows.jsonl", rows)
+    print(f"{len(rows)} rows of {sum(map(len, of_speaker.values()))} recordings: {options.output}")
 
 
 def joined(utterances: list[Utterance], file: Path, pause_s: float) -> Utterance:

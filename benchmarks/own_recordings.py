@@ -83,21 +83,21 @@ def main() -> None:
     parser.add_argument("--tuned", nargs="*", default=[], metavar="OVERRIDE", help="of asr train")
     parser.add_argument("--decoder", nargs="*", default=[], metavar="OVERRIDE", help="of evaluate")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     test = prepared(options)
     rows = list[Row]()
     starts = [start for name, start in STARTS.items() if name in options.starts]
     jobs = [(m, s) for m in options.minutes for s in (starts if m else [STARTER])]
     for minutes, start in jobs:
         rows.append(measured(minutes, start, test, options))
-        (options.out / "table.md").write_text("\n".join([*HEAD, *map(str, rows)]) + "\n")
+        (options.output / "table.md").write_text("\n".join([*HEAD, *map(str, rows)]) + "\n")
         print(rows[-1], flush=True)
 
 
 def prepared(options: argparse.Namespace) -> Path:
     """Draw the recordings of each row, the smaller inside the larger; returns the test's."""
     utterances = read_manifest(options.train)
-    test = options.out / "test.jsonl"
+    test = options.output / "test.jsonl"
     if options.test == "-":
         count = len(taken(utterances[::-1], TEST_MINUTES))
         write_manifest(test, utterances[-count:])
@@ -109,8 +109,8 @@ def prepared(options: argparse.Namespace) -> Path:
     for minutes in filter(None, options.minutes):
         own = taken(drawn, minutes)
         dev = taken(own, DEV_SHARE * minutes)
-        write_manifest(options.out / f"{minutes:g}-dev.jsonl", dev)
-        write_manifest(options.out / f"{minutes:g}-train.jsonl", own[len(dev) :])
+        write_manifest(options.output / f"{minutes:g}-dev.jsonl", dev)
+        write_manifest(options.output / f"{minutes:g}-train.jsonl", own[len(dev) :])
     return test
 
 
@@ -123,7 +123,7 @@ def taken(utterances: Sequence[Utterance], minutes: float) -> list[Utterance]:
 def measured(minutes: float, start: str, test: Path, options: argparse.Namespace) -> Row:
     """Train and evaluate, or read what is there."""
     name = f"{minutes:g}-{'fresh' if start == FRESH else 'tuned'}"
-    done = options.out / f"{name}.json"
+    done = options.output / f"{name}.json"
     if done.exists():
         return Row(**json.loads(done.read_text()))
     model, took = options.starter, 0.0
@@ -134,21 +134,21 @@ def measured(minutes: float, start: str, test: Path, options: argparse.Namespace
         began = time.monotonic()
         asr(
             "train", *(options.fresh if start == FRESH else tuned), f"name={name}",
-            f"paths.run_dir={options.out}/runs", "overwrite=true",
-            f"data.train={options.out}/{minutes:g}-train.jsonl",
-            f"data.dev={options.out}/{minutes:g}-dev.jsonl",
+            f"paths.run_dir={options.output}/runs", "overwrite=true",
+            f"data.train={options.output}/{minutes:g}-train.jsonl",
+            f"data.dev={options.output}/{minutes:g}-dev.jsonl",
             f"trainer.max_epochs={epochs}", f"trainer.validate_every={max(1, epochs // 5)}",
         )  # fmt: skip
         took = time.monotonic() - began
-        model = f"{options.out}/runs/train/{name}/last.safetensors"
+        model = f"{options.output}/runs/train/{name}/last.safetensors"
     rates = []
     for suffix, decoder in (("greedy", ["decoder=greedy"]), ("lm", options.decoder)):
-        where = f"paths.run_dir={options.out}/runs"
+        where = f"paths.run_dir={options.output}/runs"
         asr(
             "evaluate", f"model_file={model}", f"manifest={test}", f"name={name}-{suffix}", where,
             "report.listen=0", *decoder,
         )  # fmt: skip
-        report = options.out / "runs" / "evaluate" / f"{name}-{suffix}" / "evaluation.json"
+        report = options.output / "runs" / "evaluate" / f"{name}-{suffix}" / "evaluation.json"
         found = json.loads(report.read_text())
         interval = found["wer_interval"] or {"low": found["wer"], "high": found["wer"]}
         rates.append((found["wer"], interval["low"], interval["high"]))

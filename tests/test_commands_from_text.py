@@ -69,7 +69,7 @@ def content(folder):
 
 def test_every_phrase_is_spoken_by_voices_that_are_in_one_split(said, tmp_path, capsys):
     others = ["--others", str(tmp_path / "others.txt"), "--others-share", "0.25"]
-    assert speak.main([*said, *others, "--out", str(tmp_path / "out")]) == 0
+    assert speak.main([*said, *others, "--output", str(tmp_path / "out")]) == 0
     rows = rows_of(tmp_path / "out")
     assert len(rows["train"]) + len(rows["dev"]) == 24
     speakers = {split: {row["speaker"] for row in rows[split]} for split in rows}
@@ -92,22 +92,22 @@ def test_every_phrase_is_spoken_by_voices_that_are_in_one_split(said, tmp_path, 
 
 
 def test_the_same_seed_speaks_the_same_and_more_of_it(said, tmp_path):
-    speak.main([*said, "--out", str(tmp_path / "a")])
-    speak.main([*said, "--out", str(tmp_path / "b"), "--jobs", "2"])
+    speak.main([*said, "--output", str(tmp_path / "a")])
+    speak.main([*said, "--output", str(tmp_path / "b"), "--jobs", "2"])
     whole = content(tmp_path / "a")
     assert whole == content(tmp_path / "b")
     # Stopped and started again: what is there is not spoken anew.
     audio = sorted((tmp_path / "b").rglob("*.flac"))
     audio[3].unlink()
     before = {path: path.stat().st_mtime_ns for path in audio if path.exists()}
-    speak.main([*said, "--out", str(tmp_path / "b")])
+    speak.main([*said, "--output", str(tmp_path / "b")])
     assert content(tmp_path / "b") == whole
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    speak.main([*said, "--out", str(tmp_path / "b"), "--utterances", "30"])
+    speak.main([*said, "--output", str(tmp_path / "b"), "--utterances", "30"])
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert sum(map(len, rows_of(tmp_path / "b").values())) == 30
     with pytest.raises(ValueError, match="begun with other seed, expected the same"):
-        speak.main([*said, "--out", str(tmp_path / "b"), "--seed", "1"])
+        speak.main([*said, "--output", str(tmp_path / "b"), "--seed", "1"])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_mistake_is_one_line(said, tmp_path, monkeypatch, words, message):
     monkeypatch.setattr(voices, "SPEAKING_S", 0.3)
     (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     with pytest.raises(ValueError, match=message):
-        speak.main([*said, "--out", str(tmp_path / "out"), *words])
+        speak.main([*said, "--output", str(tmp_path / "out"), *words])
     assert not list((tmp_path / "out").rglob("*.flac"))
 
 

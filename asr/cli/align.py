@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     # Imported from here on: `--help` and a mistake in the call need no torch.
     tasks, bad = _tasks(options)
     check_outputs(
-        output_files(options.out, formats, [task.name for task in tasks]),
+        output_files(options.output, formats, [task.name for task in tasks]),
         [*(task.audio_filepath for task in tasks), options.model, options.manifest,
          options.text_file],
     )  # fmt: skip
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
         )  # fmt: skip
 
     with (
-        open_output(options.out, formats) as write,
+        open_output(options.output, formats) as write,
         progress_bar("aligning", "s of audio" if alone else "utterances") as progress,
     ):
         for number, task in enumerate(tasks, start=1):
@@ -130,7 +130,7 @@ def make_parser() -> Parser:
         prog="asr align",
         usage="asr align --model MODEL AUDIO TEXT...\n"
         "       asr align --model MODEL AUDIO --text-file FILE\n"
-        "       asr align --model MODEL --manifest MANIFEST --out FOLDER",
+        "       asr align --model MODEL --manifest MANIFEST --output FOLDER",
         description="Find when the words and characters of a known text are spoken.",
         epilog="Exit status: 0 done, 1 an alignment below --min-confidence, 2 an utterance failed "
         "or a mistake in the call. Whatever can be aligned is written in any case.",
@@ -145,7 +145,7 @@ def make_parser() -> Parser:
         help=f"some of {', '.join(FORMATS)}; default: ctm",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER",
+        "--output", type=Path, metavar="FOLDER",
         help="write alignments.ctm and alignments.jsonl there, and a file an utterance of the "
         "other formats, instead of to the terminal",
     )  # fmt: skip
@@ -166,12 +166,12 @@ def _formats(options: argparse.Namespace) -> list[str]:
         raise ValueError(f"--format {unknown!r}, expected some of {', '.join(FORMATS)}")
     if not 0 <= options.min_confidence <= 1:
         raise ValueError(f"--min-confidence {options.min_confidence:g}, expected 0 to 1")
-    if options.out is None:
+    if options.output is None:
         if len(formats) > 1:
-            raise ValueError(f"--format {options.format} needs --out, a folder: several files")
+            raise ValueError(f"--format {options.format} needs --output, a folder: several files")
         if options.manifest is not None and formats[0] in OF_ONE:
             raise ValueError(
-                f"--format {formats[0]} of a manifest needs --out: a file an utterance"
+                f"--format {formats[0]} of a manifest needs --output: a file an utterance"
             )
     return formats
 

@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
     source = find_recipe(options.recipe)
     published = read_published(source)
     check_words(published, source / FILE)
-    folder = options.out or Path("runs") / "bench" / source.name
+    folder = options.output or Path("runs") / "bench" / source.name
     state, is_begun = _begin(published, folder, options.data, overrides, options.overwrite)
     with locked(folder / LOCK_FILE, "benches in this folder now", unlockable=tell):
         state.write(folder)
@@ -134,7 +134,7 @@ def _begin(
     if path.is_file():
         earlier = record(State, read_json(path, "the state of a bench", MAX_STATE_BYTES), path)
     elif folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: holds other things than a bench, expected another --out")
+        raise ValueError(f"{folder}: holds other things than a bench, expected another --output")
     if earlier is not None and not overwrite and data is None and earlier.data is not None:
         data = Path(earlier.data)
     if data is not None and published.data == "none":
@@ -159,12 +159,13 @@ def _begin(
         return state, False
     if earlier.results:
         raise ValueError(
-            f"{folder} holds a finished bench, expected --overwrite to begin anew, or another --out"
+            f"{folder} holds a finished bench, expected --overwrite to begin anew, or another "
+            "--output"
         )
     if (earlier.commands, earlier.overrides) != (state.commands, state.overrides):
         raise ValueError(
             f"{folder} holds a bench of other commands, expected the same ones to go on, "
-            "--overwrite to begin anew, or another --out"
+            "--overwrite to begin anew, or another --output"
         )
     return earlier, True
 
@@ -332,7 +333,7 @@ def make_parser() -> Parser:
     """Define the arguments of the command."""
     parser = Parser(
         prog="asr bench",
-        usage="asr bench RECIPE [--data FOLDER] [--out FOLDER] [-- KEY=VALUE ...]\n"
+        usage="asr bench RECIPE [--data FOLDER] [--output FOLDER] [-- KEY=VALUE ...]\n"
         "       asr bench --list",
         description="Do again what a recipe publishes: prepare, train, evaluate, with its own "
         "commands, and hold the error rates against the published ones. What was stopped goes on "
@@ -347,7 +348,7 @@ def make_parser() -> Parser:
         "--data", type=Path, metavar="FOLDER", help="where the corpus lies, as --list says"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER",
+        "--output", type=Path, metavar="FOLDER",
         help="where all that is made goes; default: runs/bench/RECIPE",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="begin anew, though one is there")

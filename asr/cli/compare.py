@@ -32,13 +32,13 @@ def main(arguments: list[str]) -> int:
 
     folders = [folder for path in options.evaluations for folder in find_evaluations(path)]
     read = [_file(folder) for folder in folders]
-    check_outputs([options.out, options.html], [*read, *(f.with_name(REPORT) for f in read)])
+    check_outputs([options.output, options.html], [*read, *(f.with_name(REPORT) for f in read)])
     comparison = compare_evaluations(
         [(str(path), read_evaluation(_file(path))) for path in folders]
     )
     written = []
-    if options.out is not None:
-        written.append((options.out, comparison_to_json(comparison)))
+    if options.output is not None:
+        written.append((options.output, comparison_to_json(comparison)))
     if options.html is not None:
         from asr.report.html import render_comparison
 
@@ -86,6 +86,6 @@ def make_parser() -> Parser:
         "evaluations", nargs="+", type=Path, metavar="EVALUATION",
         help=f"two or more: folders of asr evaluate, of its multiruns, or {EVALUATION} files",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="JSON file to write the comparison to")
+    parser.add_argument("--output", type=Path, help="JSON file to write the comparison to")
     parser.add_argument("--html", type=Path, help="page to write the comparison to")
     return parser

@@ -89,7 +89,9 @@ def make_parser() -> Parser:
     parser.add_argument(
         "model", type=model_path, help="model file, a run's folder, or a name of asr models"
     )
-    parser.add_argument("output", type=Path, help="file to write, in .onnx")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FILE", help="file to write, in .onnx"
+    )
     parser.add_argument(
         "--precision", choices=("float32", "float16", "int8"), default="float32",
         help="of the weights as they are stored; int8: a quarter of the size; float16: half of it; "

@@ -31,11 +31,11 @@ def main(arguments: list[str]) -> int:
         raise ValueError("no --known lexicon and no --voice, expected one of them")
     if options.min_count < 1 or (options.max_words is not None and options.max_words < 1):
         raise ValueError("--min-count and --max-words, expected at least 1")
-    if not options.out.parent.is_dir():
+    if not options.output.parent.is_dir():
         raise NotADirectoryError(
-            20, "is no folder, expected one to write to", str(options.out.parent)
+            20, "is no folder, expected one to write to", str(options.output.parent)
         )
-    check_outputs([options.out], [*options.text, *options.all_of, *options.known, options.rules])
+    check_outputs([options.output], [*options.text, *options.all_of, *options.known, options.rules])
     # Imported here: `--help` and a mistake in the call need none of it.
     from asr.atomic_file import replace_text
     from asr.pronounce import fill
@@ -57,18 +57,18 @@ def main(arguments: list[str]) -> int:
     made, missing = fill(lexicon, wanted, guess)
     if not made.pronunciations:
         raise ValueError(f"none of {len(wanted)} words can be said, expected another lexicon")
-    replace_text(options.out, "".join(f"{line}\n" for line in made.lines()))
+    replace_text(options.output, "".join(f"{line}\n" for line in made.lines()))
     guessed = len(strange) - len(missing)
     how = f"by {options.voice} of espeak-ng" if options.voice else "as the known words teach"
     say(
-        f"{options.out}: {len(made.pronunciations):,} words, {len(wanted) - len(strange):,} of "
+        f"{options.output}: {len(made.pronunciations):,} words, {len(wanted) - len(strange):,} of "
         f"them known, {guessed:,} {how}" + all_of.left_out() + texts.left_out()
     )
     if missing:
         more = ", ..." if len(missing) > NAMED else ""
         named = ", ".join(map(shown, missing[:NAMED]))
         tell(f"{len(missing):,} words have no pronunciation and are left out: {named}{more}")
-    say(f"next: asr train data.lexicon={options.out} ...")
+    say(f"next: asr train data.lexicon={options.output} ...")
     return 0
 
 
@@ -140,7 +140,7 @@ def make_parser() -> Parser:
         "--known", type=Path, action="append", default=[], metavar="FILE",
         help="a lexicon: a word and its phones a line, as CMUdict has them; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="the lexicon that is written")
+    parser.add_argument("--output", type=Path, required=True, help="the lexicon that is written")
     guesses = parser.add_mutually_exclusive_group()
     guesses.add_argument(
         "--voice", metavar="NAME",

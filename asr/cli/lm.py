@@ -28,12 +28,12 @@ def _train(options: argparse.Namespace) -> None:
     from asr.decoder.kneser_ney import encode, train
     from asr.decoder.ngram_file import check_model_name, save_ngram_model
 
-    check_model_name(options.out, quantize=options.quantize)
-    if not options.out.parent.is_dir():
+    check_model_name(options.output, quantize=options.quantize)
+    if not options.output.parent.is_dir():
         raise NotADirectoryError(
-            20, "is no folder, expected one to write to", str(options.out.parent)
+            20, "is no folder, expected one to write to", str(options.output.parent)
         )
-    check_outputs([options.out], [*options.text, *options.without, options.rules])
+    check_outputs([options.output], [*options.text, *options.without, options.rules])
     normalize = normalizer(options)
     sentences = Sentences(options.text, normalize, Sentences(options.without, normalize))
     text = encode(
@@ -48,7 +48,7 @@ def _train(options: argparse.Namespace) -> None:
         fallback=options.discount_fallback,
         progress=lambda levels, count: track(levels, "counting", "orders", count),
     )
-    save_ngram_model(options.out, trained.model, quantize=options.quantize)
+    save_ngram_model(options.output, trained.model, quantize=options.quantize)
     say(
         f"text: {text.num_sentences} sentences, {text.num_words} words, "
         f"{len(text.words) - 3} different ones in the vocabulary" + sentences.left_out()
@@ -63,8 +63,8 @@ def _train(options: argparse.Namespace) -> None:
             f"{length}-grams: {left}{pruned}, discounts "
             f"{taken.one:.4f} {taken.two:.4f} {taken.more:.4f}{origin}"
         )
-    say(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    say(f"next: asr lm perplexity {options.out} OTHER_TEXT")
+    say(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB")
+    say(f"next: asr lm perplexity {options.output} OTHER_TEXT")
 
 
 def _query(options: argparse.Namespace) -> None:
@@ -159,7 +159,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser], rules: Parser) -> N
         "--order", type=int, default=3, help="words of the longest n-gram; default: 3"
     )
     command.add_argument(
-        "--out", type=Path, required=True, help="ends in .ngram (compact), .arpa or .arpa.gz"
+        "--output", type=Path, required=True, help="ends in .ngram (compact), .arpa or .arpa.gz"
     )
     command.add_argument(
         "--prune", type=int, nargs="+", default=[0], metavar="COUNT",

@@ -62,8 +62,10 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"--trials {options.trials}, expected 1 or more")
     if not options.batch_duration_s > 0:
         raise ValueError(f"--batch-duration-s {options.batch_duration_s}, expected above 0")
-    if (options.out / TUNED_FILE).exists() and not options.overwrite:
-        raise ValueError(f"{options.out / TUNED_FILE} exists, expected a new --out or --overwrite")
+    if (options.output / TUNED_FILE).exists() and not options.overwrite:
+        raise ValueError(
+            f"{options.output / TUNED_FILE} exists, expected a new --output or --overwrite"
+        )
     for path in (options.model, options.lm):
         path.stat()  # what is missing is told at once
     # Imported here: `--help` and a mistake in the call need none of it.
@@ -78,7 +80,7 @@ def main(arguments: list[str]) -> int:
     console = Console(stderr=True)
     dev = read_manifest(options.manifest)
     check_outputs(
-        [options.out / name for name in (TUNED_FILE, TRIALS_FILE, PICTURE_FILE)],
+        [options.output / name for name in (TUNED_FILE, TRIALS_FILE, PICTURE_FILE)],
         [options.model, options.manifest, options.lm, *(each.audio_filepath for each in dev)],
     )
     transcriber = Transcriber.load(options.model, options.device, Greedy())
@@ -100,7 +102,7 @@ def main(arguments: list[str]) -> int:
             console.print(f"trial {len(trials)}: best {100 * best(trials).words.rate:.2f} %")
     rate_name = RATE_NAMES[search.unit]
     _write(options, search, trials, baselines, rate_name)
-    _tell(options.out, trials, baselines, rate_name)
+    _tell(options.output, trials, baselines, rate_name)
     return 0
 
 
@@ -233,22 +235,22 @@ def _write(
     from asr.report.plots import best, draw_tuning
 
     found = best(trials)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     language_model = search.path.resolve()
-    if language_model.parent == options.out.resolve():  # a model's folder, which may be moved
+    if language_model.parent == options.output.resolve():  # a model's folder, which may be moved
         language_model = Path(language_model.name)
     lines = [
         f"# Weights with the lowest {rate_name} on {printable(options.manifest.name)}, "
         f"{len(trials)} trials: {100 * found.words.rate:.2f} % "
         f"(without the language model {100 * baselines['beam']:.2f} %)",
-        f"# asr evaluate decoder={printable(str(options.out / TUNED_FILE))} model_file=... "
+        f"# asr evaluate decoder={printable(str(options.output / TUNED_FILE))} model_file=... "
         "manifest=...",
         "_target_: asr.decoder.BeamSearch",
         f"beam_size: {search.beam_size}",
         f"language_model: {json.dumps(str(language_model))}",
         *(f"{name}: {value:.4f}" for name, value in found.weights.items()),
     ]
-    replace_text(options.out / TUNED_FILE, "\n".join(lines) + "\n")
+    replace_text(options.output / TUNED_FILE, "\n".join(lines) + "\n")
     record: dict[str, Any] = {
         "model": str(options.model),
         "manifest": str(options.manifest),
@@ -262,8 +264,8 @@ def _write(
             for trial in trials
         ],
     }
-    replace_text(options.out / TRIALS_FILE, json.dumps(record, indent=1) + "\n")
-    replace_bytes(options.out / PICTURE_FILE, draw_tuning(trials, baselines["beam"], rate_name))
+    replace_text(options.output / TRIALS_FILE, json.dumps(record, indent=1) + "\n")
+    replace_bytes(options.output / PICTURE_FILE, draw_tuning(trials, baselines["beam"], rate_name))
 
 
 def _tell(
@@ -299,7 +301,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--manifest", required=True, type=Path, help="dev, never test")
     parser.add_argument("--lm", required=True, type=Path, help="language model, .arpa or .ngram")
-    parser.add_argument("--out", required=True, type=Path, help="folder for what is found")
+    parser.add_argument("--output", required=True, type=Path, help="folder for what is found")
     parser.add_argument("--beam-size", type=int, default=50, help="prefixes kept (50)")
     parser.add_argument("--trials", type=int, default=60, help="weights that are tried (60)")
     parser.add_argument("--seed", type=int, default=0, help="of the search (0)")

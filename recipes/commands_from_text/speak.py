@@ -72,15 +72,15 @@ def main(arguments: list[str]) -> int:
     others = read_others(options.others) if options.others else []
     engines = make_engines(options)
     items = plan(options, engines, phrases, others)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     begin(options, phrases, others)
-    speak_all(items, options.out, options.sample_rate, options.jobs)
+    speak_all(items, options.output, options.sample_rate, options.jobs)
     rows: dict[str, list[str]] = {"train": [], "dev": []}
     for item in items:
-        path = item.path(options.out)
+        path = item.path(options.output)
         if path.is_file():
             row = {
-                "audio_filepath": str(path.relative_to(options.out)),
+                "audio_filepath": str(path.relative_to(options.output)),
                 "duration": round(soundfile.info(path).duration, 4),
                 "text": " ".join(item.phrases), "id": item.id,
                 "speaker": f"{item.speaker.engine}_{item.speaker.name}",
@@ -90,8 +90,8 @@ def main(arguments: list[str]) -> int:
     if silent > MAX_LEFT_OUT * len(items):
         raise ValueError(f"nothing is heard in {silent} of {len(items)} utterances, expected fewer")
     for split, lines in rows.items():
-        replace_text(options.out / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
-    report(options.out, rows, silent)
+        replace_text(options.output / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
+    report(options.output, rows, silent)
     return 0
 
 
@@ -269,15 +269,15 @@ def begin(options: argparse.Namespace, phrases: Sequence[str], others: Sequence[
             )
         },
     }  # fmt: skip
-    path = options.out / SETTINGS
+    path = options.output / SETTINGS
     if path.is_file():
         known = read_json(path, "the settings of a corpus", MAX_SETTINGS_BYTES)
         known = known if isinstance(known, dict) else {}
         for name, value in settings.items():
             if known.get(name) != value:
                 raise ValueError(
-                    f"{options.out}: begun with other {name.replace('_', ' ')}, expected the same, "
-                    "or another --out"
+                    f"{options.output}: begun with other {name.replace('_', ' ')}, expected the "
+                    "same, or another --output"
                 )
     else:
         replace_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
@@ -326,7 +326,9 @@ def make_parser() -> Parser:
         "--phrases", type=Path, required=True, metavar="FILE",
         help="the commands, one a line, with slots: turn {on,off} the {light,radio}",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the corpus")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="of the corpus"
+    )
     parser.add_argument("--language", default="en", help="of the commands; default: en")
     parser.add_argument(
         "--voices", nargs="+", default=["kokoro", "espeak"], metavar="NAME[:SHARE]",

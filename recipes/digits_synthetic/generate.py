@@ -310,7 +310,7 @@ def print_totals(split: str, rows: list[dict[str, str | float]]) -> None:
 def main() -> None:
     """Write audio/ and the three manifests, and print what they hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder, without audio/ as yet")
+    parser.add_argument("--output", type=Path, required=True, help="folder, without audio/ as yet")
     out = parser.parse_args().out
     require(not (out / "audio").exists(), f"{out / 'audio'} exists, expected a fresh folder")
     check_synthesisers()

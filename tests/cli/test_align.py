@@ -47,7 +47,7 @@ def test_letters_are_where_their_tones_are(
 ) -> None:
     out = tmp_path / "out"
     formats = "ctm,json,textgrid,srt,vtt"
-    run(capsys, "--model", model_file, "--manifest", corpus, "--out", out, "--format", formats)
+    run(capsys, "--model", model_file, "--manifest", corpus, "--output", out, "--format", formats)
     rows = [json.loads(line) for line in (out / "alignments.jsonl").read_text().splitlines()]
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     assert [row["normalized_text"] for row in rows] == texts
@@ -178,8 +178,8 @@ def test_what_fails_fails_alone(
     ("arguments", "message"),
     [
         (["a.wav", "x", "--format", "praat"], "--format 'praat', expected some of ctm, json, "),
-        (["a.wav", "x", "--format", "ctm,json"], "--format ctm,json needs --out, a folder"),
-        (["--manifest", "m.jsonl", "--format", "srt"], "--format srt of a manifest needs --out"),
+        (["a.wav", "x", "--format", "ctm,json"], "--format ctm,json needs --output, a folder"),
+        (["--manifest", "m.jsonl", "--format", "srt"], "--format srt of a manifest needs --output"),
         (["--manifest", "m.jsonl", "a.wav"], "--manifest and AUDIO or --text-file, expected one"),
         ([], "no recording, expected AUDIO TEXT... or --manifest"),
         (["a.wav"], "expected either TEXT... or --text-file"),

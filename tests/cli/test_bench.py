@@ -52,7 +52,7 @@ def benched(
     """The tone recipe, the folder of its bench, and how that ended."""
     folder = tmp_path_factory.mktemp("bench")
     recipe, out = write_recipe(folder / "tones", tiny), folder / "out"
-    status = main(["bench", str(recipe), "--data", str(corpus.parent), "--out", str(out)])
+    status = main(["bench", str(recipe), "--data", str(corpus.parent), "--output", str(out)])
     return recipe, out, status
 
 
@@ -77,7 +77,7 @@ def test_a_recipe_is_prepared_trained_and_evaluated(
     assert result["interval_percent"] == pytest.approx(ends, abs=1e-3)
     assert len(state["seconds"]) == 3
     assert state["commands"][0][3] == f"corpus.source={corpus.parent}"
-    line = fails("bench", str(recipe), "--out", str(out))
+    line = fails("bench", str(recipe), "--output", str(out))
     assert line.startswith(f"{out} holds a finished bench, expected --overwrite")
 
 
@@ -105,7 +105,7 @@ def test_what_was_stopped_goes_on(
 ) -> None:
     calls, statuses = ran
     recipe, out = benched[0], tmp_path / "out"
-    arguments = ["bench", str(recipe), "--out", str(out)]
+    arguments = ["bench", str(recipe), "--output", str(out)]
     statuses[:] = [0, 75]
     assert main([*arguments, "--data", str(corpus.parent)]) == 75
     assert "the same command goes on from here" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_other_settings_are_not_comparable(
     statuses[:] = [0, 0, 0]
     out = tmp_path / "out"
     # The evaluation is there before it is made, as nothing is run.
-    words = ["bench", str(benched[0]), "--data", str(corpus.parent), "--out", str(out)]
+    words = ["bench", str(benched[0]), "--data", str(corpus.parent), "--output", str(out)]
     state_before = bench._run_all
 
     def run_all(*arguments: Any) -> int:
@@ -194,7 +194,7 @@ def test_a_recipe_that_publishes_nonsense(
     changes: dict[str, Any], expected: str, tmp_path: Path, tiny: tuple[str, ...], fails: Fails
 ) -> None:
     recipe = write_recipe(tmp_path / "r", tiny, **changes)
-    assert expected in fails("bench", str(recipe), "--out", str(tmp_path / "out"))
+    assert expected in fails("bench", str(recipe), "--output", str(tmp_path / "out"))
 
 
 def test_a_strangers_recipe_runs_nothing_but_plain_settings(
@@ -208,7 +208,9 @@ def test_a_strangers_recipe_runs_nothing_but_plain_settings(
     ):
         bad = [["train", word], ["evaluate", f"model_file={DATA}", "name=test"]]
         recipe = write_recipe(tmp_path / "r", tiny, commands=bad)
-        line = fails("bench", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+        line = fails(
+            "bench", str(recipe), "--data", str(tmp_path), "--output", str(tmp_path / "out")
+        )
         assert expected in line, word
 
 
@@ -218,12 +220,14 @@ def test_a_strangers_recipe_reads_and_writes_in_its_folders(
     train = ["train", *tiny, f"data.train={DATA}/train.jsonl", "data.dev=x", "name=t"]
     last = ["evaluate", "model_file=x", "manifest=x", "name=test"]
     for command in (
-        ["lexicon", f"{DATA}/train.jsonl", "--voice", "fr", "--out", "/tmp/x"],
-        ["lexicon", f"{DATA}/train.jsonl", "--voice", "fr", "--out=../x"],
-        ["lm", "train", f"{DATA}/../secret", "--out", "x.ngram"],
+        ["lexicon", f"{DATA}/train.jsonl", "--voice", "fr", "--output", "/tmp/x"],
+        ["lexicon", f"{DATA}/train.jsonl", "--voice", "fr", "--output=../x"],
+        ["lm", "train", f"{DATA}/../secret", "--output", "x.ngram"],
     ):
         recipe = write_recipe(tmp_path / "r", tiny, commands=[command, train, last])
-        line = fails("bench", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+        line = fails(
+            "bench", str(recipe), "--data", str(tmp_path), "--output", str(tmp_path / "out")
+        )
         assert "expected a file in the folder of the bench or {data}" in line, command
 
 
@@ -238,11 +242,11 @@ def test_lexicon_and_language_model_of_a_recipe_are_made(
     train = ["train", *tiny, f"data.train={DATA}/train.jsonl", "data.dev=x", "name=t"]
     last = ["evaluate", "model_file=x", "manifest=x", "name=test"]
     making = [
-        ["lexicon", f"{DATA}/words.txt", "--voice", "fr", "--out", "x.lexicon"],
-        ["lm", "train", f"{DATA}/words.txt", "--out", "x.ngram"],
+        ["lexicon", f"{DATA}/words.txt", "--voice", "fr", "--output", "x.lexicon"],
+        ["lm", "train", f"{DATA}/words.txt", "--output", "x.ngram"],
     ]
     recipe = write_recipe(tmp_path / "r", tiny, commands=[*making, train, last])
-    arguments = ["bench", str(recipe), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    arguments = ["bench", str(recipe), "--data", str(tmp_path), "--output", str(tmp_path / "out")]
     assert main(arguments) == 75
     assert calls[:2] == [[each.replace(DATA, str(tmp_path)) for each in words] for words in making]
     making[1].append("--ordre")
@@ -258,17 +262,21 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipe, out = str(benched[0]), str(tmp_path / "out")
-    assert fails("bench", recipe, "--out", out) == "--data is missing, expected the folder of tones"
+    assert (
+        fails("bench", recipe, "--output", out) == "--data is missing, expected the folder of tones"
+    )
     assert fails("bench", "no").startswith("no: no recipe with a bench.yaml, expected one of com")
     assert fails("bench").startswith("no recipe, expected its name, or --list")
-    line = fails("bench", recipe, "--data", str(tmp_path), "--out", out, "--", "trainer.epochs=1")
+    line = fails(
+        "bench", recipe, "--data", str(tmp_path), "--output", out, "--", "trainer.epochs=1"
+    )
     assert line.startswith("unknown setting trainer.epochs")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()
     full = str(tmp_path / "full")
     for more in ([], ["--overwrite"]):
-        line = fails("bench", recipe, "--data", str(tmp_path), "--out", full, *more)
-        assert line == f"{full}: holds other things than a bench, expected another --out"
+        line = fails("bench", recipe, "--data", str(tmp_path), "--output", full, *more)
+        assert line == f"{full}: holds other things than a bench, expected another --output"
     assert main(["bench", "--list"]) == 0
     listed = capsys.readouterr().out
     assert all(f"{name}: " in listed for name in recipe_names())

@@ -35,7 +35,7 @@ def test_folders_and_files_become_one_table(
     three = write(tmp_path / "three", ["x x x", "d e f", "g h"])
     out = tmp_path / "new" / "comparison.json"
     assert (
-        main(["compare", str(one), str(two / "evaluation.json"), str(three), "--out", str(out)])
+        main(["compare", str(one), str(two / "evaluation.json"), str(three), "--output", str(out)])
         == 0
     )
     output = capsys.readouterr().out

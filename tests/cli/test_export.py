@@ -26,7 +26,7 @@ Fails = Callable[..., str]
 @pytest.fixture(scope="module")
 def onnx_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "tones.onnx"
-    assert main(["export", str(model_file), str(path)]) == 0
+    assert main(["export", str(model_file), "--output", str(path)]) == 0
     return path
 
 
@@ -39,7 +39,8 @@ def test_what_is_told(
     model_file: Path, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = tmp_path / "a.onnx"
-    words = ["export", str(model_file), str(small), "--precision", "int8", "--audio", clip]
+    made = ["export", str(model_file), "--output", str(small)]
+    words = [*made, "--precision", "int8", "--audio", clip]
     assert main(words) == 0
     told, checked = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{small}: 0\.\d MB in int8, \d+% of 0\.\d MB", told)
@@ -158,28 +159,30 @@ def test_what_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     new = tmp_path / "b.onnx"
-    assert fails("export", str(model_file), str(tmp_path / "b")).endswith(
+    assert fails("export", str(model_file), "--output", str(tmp_path / "b")).endswith(
         "b, expected a name that ends in .onnx"
     )
-    assert fails("export", str(model_file), str(onnx_file)) == (
+    assert fails("export", str(model_file), "--output", str(onnx_file)) == (
         f"{onnx_file} exists, expected a new file or --overwrite"
     )
-    line = fails("export", str(model_file), str(tmp_path / "gone" / "b.onnx"))
+    line = fails("export", str(model_file), "--output", str(tmp_path / "gone" / "b.onnx"))
     assert line == f"{tmp_path}/gone: no folder, so {tmp_path}/gone/b.onnx cannot be"
-    assert fails("export", str(tmp_path / "gone.safetensors"), str(new)) == (
+    assert fails("export", str(tmp_path / "gone.safetensors"), "--output", str(new)) == (
         f"{tmp_path}/gone.safetensors: No such file or directory"
     )
     other = "an exported model, expected the model that it was made of"
-    assert fails("export", str(onnx_file), str(new)) == f"{onnx_file}: {other}"
-    line = fails("export", str(model_file), str(new), "--audio", str(tmp_path / "gone.wav"))
+    assert fails("export", str(onnx_file), "--output", str(new)) == f"{onnx_file}: {other}"
+    line = fails(
+        "export", str(model_file), "--output", str(new), "--audio", str(tmp_path / "gone.wav")
+    )
     assert line == f"{tmp_path}/gone.wav: No such file or directory"
     monkeypatch.setitem(TOLERANCES, "float32", 0.0)
-    line = fails("export", str(model_file), str(new), "--audio", clip)
+    line = fails("export", str(model_file), "--output", str(new), "--audio", clip)
     assert line.startswith(f"{new} is not written: log-probabilities that differ by ")
     assert line.endswith("expected at most 0 in float32")
     assert not new.exists()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    line = fails("export", str(model_file), str(new))
+    line = fails("export", str(model_file), "--output", str(new))
     assert line == "onnx is not installed, which asr export needs: pip install 'lstm-asr[onnx]'"
 
 

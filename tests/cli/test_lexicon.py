@@ -38,7 +38,7 @@ def test_known_words_and_what_is_left_out(
 ) -> None:
     out = tmp_path / "lexicon.txt"
     assert main(
-        ["lexicon", str(text), "--known", str(known), "--only-known", "--out", str(out)]
+        ["lexicon", str(text), "--known", str(known), "--only-known", "--output", str(out)]
     ) == 0  # fmt: skip
     captured = capsys.readouterr()
     assert out.read_text() == "read\tR EH D\nread\tR IY D\nthe\tDH AH\nthe\tDH IY\n"
@@ -48,7 +48,7 @@ def test_known_words_and_what_is_left_out(
 
 def test_stress_is_kept_where_asked(known: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "lexicon.txt"
-    arguments = ["lexicon", str(text), "--known", str(known), "--only-known", "--out", str(out)]
+    arguments = ["lexicon", str(text), "--known", str(known), "--only-known", "--output", str(out)]
     assert main([*arguments, "--stress", "--max-words", "1"]) == 0
     assert out.read_text() == "the\tDH AH0\nthe\tDH IY0\n"
 
@@ -57,7 +57,7 @@ def test_each_word_of_a_text_to_train_on_is_kept(known: Path, text: Path, tmp_pa
     out, manifest = tmp_path / "lexicon.txt", tmp_path / "train.jsonl"
     text.write_text("The books, the, the.")
     manifest.write_text('{"audio_filepath": "a.wav", "text": "Read."}\n')
-    arguments = ["lexicon", str(text), "--known", str(known), "--only-known", "--out", str(out)]
+    arguments = ["lexicon", str(text), "--known", str(known), "--only-known", "--output", str(out)]
     assert main([*arguments, "--max-words", "1", "--all-of", str(manifest)]) == 0
     assert out.read_text() == "read\tR EH D\nread\tR IY D\nthe\tDH AH\nthe\tDH IY\n"
     arguments.remove(str(text))
@@ -73,7 +73,7 @@ def test_rules_say_the_others(
         lambda words, voice: ({word: ("b", "\u028a", "K") for word in words if voice == "xx"}, {}),
     )
     out = tmp_path / "lexicon.txt"
-    arguments = ["lexicon", str(text), "--known", str(known), "--voice", "xx", "--out", str(out)]
+    arguments = ["lexicon", str(text), "--known", str(known), "--voice", "xx", "--output", str(out)]
     assert main(arguments) == 0
     lexicon = read_lexicon(out)
     assert lexicon.names(lexicon.spell("the books")) == "DH AH | b \u028a K"
@@ -91,7 +91,7 @@ def test_foreign_words_are_said_as_the_others_are(
             {word: ("TH",) for word in words if word not in own},
         ),
     )
-    arguments = ["lexicon", str(text), "--voice", "xx", "--out", str(out)]
+    arguments = ["lexicon", str(text), "--voice", "xx", "--output", str(out)]
     text.write_text(" ".join([*own, "gakmun", "x"]))
     assert main(arguments) == 0
     lexicon = read_lexicon(out)
@@ -113,10 +113,10 @@ def test_words_of_a_made_language_are_guessed(
     pairs = [(a, b, c) for a in "bdfg" for b in "aeiou" for c in "klmnpr"]
     known.write_text("".join(f"{''.join(each)} {' '.join(each).upper()}\n" for each in pairs[::2]))
     text.write_text("".join(f"{''.join(each)}\n" for each in pairs) + "zzz\n")
-    assert main(["lexicon", str(text), "--known", str(known), "--out", str(out)]) == 2
+    assert main(["lexicon", str(text), "--known", str(known), "--output", str(out)]) == 2
     assert "a lexicon of 60 words, expected at least 100" in capsys.readouterr().err
     known.write_text("".join(f"{''.join(each)} {' '.join(each).upper()}\n" for each in pairs[:110]))
-    assert main(["lexicon", str(text), "--known", str(known), "--out", str(out)]) == 0
+    assert main(["lexicon", str(text), "--known", str(known), "--output", str(out)]) == 0
     assert "120 words, 110 of them known, 10 as the known words teach" in capsys.readouterr().out
     assert "gup\tG U P" in out.read_text().splitlines()
 
@@ -124,12 +124,12 @@ def test_words_of_a_made_language_are_guessed(
 def test_mistakes_are_one_line(
     known: Path, text: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
-    out = ("--out", str(tmp_path / "out.txt"))
+    out = ("--output", str(tmp_path / "out.txt"))
     assert "no --known lexicon and no --voice" in fails("lexicon", str(text), *out)
     assert "no text and no --all-of" in fails("lexicon", "--voice", "fr", *out)
     arguments = ("lexicon", str(text), "--known", str(known))
-    assert "would be overwritten" in fails(*arguments, "--out", str(known))
-    assert "is no folder" in fails(*arguments, "--out", str(tmp_path / "no" / "x"))
+    assert "would be overwritten" in fails(*arguments, "--output", str(known))
+    assert "is no folder" in fails(*arguments, "--output", str(tmp_path / "no" / "x"))
     assert "expected at least 1" in fails(*arguments, *out, "--max-words", "0")
     known.write_text("the\n")
     assert "'the' has no phones" in fails(*arguments, *out)

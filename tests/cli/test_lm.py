@@ -34,7 +34,7 @@ def text(tmp_path: Path) -> Path:
 def model(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A bigram model of them."""
     path = tmp_path / "model.ngram"
-    assert main(["lm", "train", str(text), "--order", "2", "--out", str(path), *FALLBACK]) == 0
+    assert main(["lm", "train", str(text), "--order", "2", "--output", str(path), *FALLBACK]) == 0
     capsys.readouterr()
     return path
 
@@ -43,7 +43,7 @@ def test_text_becomes_a_model(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.arpa"
-    command = ["lm", "train", str(text), "--order", "2", "--out", str(path), "--prune", "0", "1"]
+    command = ["lm", "train", str(text), "--order", "2", "--output", str(path), "--prune", "0", "1"]
     assert main([*command, *FALLBACK]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "text: 2 sentences, 3 words, 2 different ones in the vocabulary "
@@ -71,7 +71,7 @@ def test_lines_of_the_tests_are_left_out(
     short.write_text("e f g h\nc d\n b b a\n")
     path = tmp_path / "model.arpa"
     tests = ["--without", str(long), "--without", str(short)]
-    command = ["lm", "train", str(text), "--order", "2", "--out", str(path), *tests]
+    command = ["lm", "train", str(text), "--order", "2", "--output", str(path), *tests]
     assert main([*command, *FALLBACK]) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.endswith("(3 lines of the tests left out)")
@@ -103,7 +103,7 @@ def test_text_comes_from_files_packed_ones_manifests_and_standard_input(
 def test_the_vocabulary_can_be_limited(text: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.ngram"
     for option in ("--max-words=1", "--min-count=2"):
-        assert main(["lm", "train", str(text), "--out", str(path), option, *FALLBACK]) == 0
+        assert main(["lm", "train", str(text), "--output", str(path), option, *FALLBACK]) == 0
         assert load_ngram_model(path).words[3:] == ("a",)
 
 
@@ -114,11 +114,11 @@ def test_text_rules_are_those_asked_for(text: Path, tmp_path: Path) -> None:
         (["--no-lowercase"], ("A", "b")),
         (["--no-remove-punctuation"], ("a", "b!", "\u201ca\u201d")),
     ):
-        assert main(["lm", "train", str(text), "--out", str(path), *FALLBACK, *options]) == 0
+        assert main(["lm", "train", str(text), "--output", str(path), *FALLBACK, *options]) == 0
         assert load_ngram_model(path).words[3:] == words
     text.write_text("well-known \ufb01ne")
     options = ["--keep", "-", "--unicode-form", "NFKC"]
-    assert main(["lm", "train", str(text), "--out", str(path), *FALLBACK, *options]) == 0
+    assert main(["lm", "train", str(text), "--output", str(path), *FALLBACK, *options]) == 0
     assert load_ngram_model(path).words[3:] == ("fine", "well-known")
 
 
@@ -145,7 +145,7 @@ def test_the_rules_of_a_recogniser_are_taken_or_each_given(
     save_model(theirs, Recognizer(spec), {})
     for options in (rules, ["--rules", str(theirs)]):
         path.unlink(missing_ok=True)
-        assert main(["lm", "train", str(text), "--out", str(path), *FALLBACK, *options]) == 0
+        assert main(["lm", "train", str(text), "--output", str(path), *FALLBACK, *options]) == 0
         assert load_ngram_model(path).words[3:] == ("doktor", "yüzde", "üç", "ışık")
         capsys.readouterr()
         assert main(["lm", "query", str(path), "3 IŞIK", *options]) == 0
@@ -156,7 +156,7 @@ def test_the_rules_of_a_recogniser_are_taken_or_each_given(
     assert "--rules and --numbers: expected one of them" in told
     told = fails("lm", "perplexity", str(path), str(text), "--numbers", "hi")
     assert f"{text}:1: numbers is 'hi'" in told
-    told = fails("lm", "train", str(text), "--out", str(path), "--rules", str(path))
+    told = fails("lm", "train", str(text), "--output", str(path), "--rules", str(path))
     assert "would be overwritten and is read" in told
 
 
@@ -208,11 +208,11 @@ def test_models_are_converted_and_back(
 def test_mistakes_are_one_line(
     model: Path, text: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
-    out = ("--out", str(tmp_path / "new.ngram"))
+    out = ("--output", str(tmp_path / "new.ngram"))
     assert "discounts cannot be estimated: no 1-gram has" in fails("lm", "train", str(text), *out)
-    assert "expected a name that ends in" in fails("lm", "train", str(text), "--out", "x.lm")
+    assert "expected a name that ends in" in fails("lm", "train", str(text), "--output", "x.lm")
     assert "nowhere: is no folder" in fails(
-        "lm", "train", str(text), "--out", str(tmp_path / "nowhere" / "x.arpa")
+        "lm", "train", str(text), "--output", str(tmp_path / "nowhere" / "x.arpa")
     )
     assert "none.txt: No such file" in fails("lm", "train", str(tmp_path / "none.txt"), *out)
     assert "Is a directory" in fails("lm", "train", str(tmp_path), *out)
@@ -248,5 +248,5 @@ def test_mistakes_are_one_line(
 def test_bad_fallback_discounts_are_refused(
     discounts: list[str], text: Path, fails: Callable[..., str]
 ) -> None:
-    line = fails("lm", "train", str(text), "--out", "x.arpa", "--discount-fallback", *discounts)
+    line = fails("lm", "train", str(text), "--output", "x.arpa", "--discount-fallback", *discounts)
     assert "expected nothing, or three numbers above 0" in line

@@ -141,7 +141,7 @@ def test_a_known_text_is_aligned_by_its_phones(
 ) -> None:
     output = tmp_path / "aligned"
     arguments = ["align", "--model", model, "--manifest", str(spoken / "train.jsonl")]
-    main([*arguments, "--format", "json", "--out", str(output)])
+    main([*arguments, "--format", "json", "--output", str(output)])
     lines = [line for path in output.rglob("*.json*") for line in path.read_text().splitlines()]
     rows = [json.loads(line) for line in lines]
     (row,) = [row for row in rows if row["text"] == "b cab"]

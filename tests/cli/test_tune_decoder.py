@@ -42,7 +42,7 @@ def test_what_is_found_is_written_and_used_by_evaluate(
     out = tmp_path / "tuned"
     arguments = [
         "tune-decoder", "--model", str(model_file), "--manifest", str(corpus),
-        "--lm", str(language_model), "--out", str(out), "--trials", "12", "--device", "cpu",
+        "--lm", str(language_model), "--output", str(out), "--trials", "12", "--device", "cpu",
     ]  # fmt: skip
     assert main(arguments) == 0
     told = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_a_language_model_in_the_same_folder_is_named_without_it(
     shutil.copy(language_model, folder / "words.arpa")
     assert main(
         ["tune-decoder", "--model", str(folder), "--manifest", str(corpus), "--trials", "1",
-         "--lm", str(folder / "words.arpa"), "--out", str(folder), "--device", "cpu"]
+         "--lm", str(folder / "words.arpa"), "--output", str(folder), "--device", "cpu"]
     ) == 0  # fmt: skip
     assert yaml.safe_load((folder / "decoder.yaml").read_text())["language_model"] == "words.arpa"
     moved = folder.rename(tmp_path / "moved")
@@ -123,7 +123,7 @@ def test_settings_out_of_range_are_named(
 ) -> None:
     line = fails(
         "tune-decoder", "--model", str(model_file), "--manifest", str(corpus), "--lm",
-        str(language_model), "--out", str(tmp_path), *change,
+        str(language_model), "--output", str(tmp_path), *change,
     )  # fmt: skip
     assert line == message
     assert not list(tmp_path.iterdir())
@@ -135,11 +135,11 @@ def test_what_exists_is_kept_and_texts_need_words(
     tuned = tmp_path / "decoder.yaml"
     tuned.write_text("mine")
     arguments = [
-        "tune-decoder", "--model", str(model_file), "--lm", str(language_model), "--out",
+        "tune-decoder", "--model", str(model_file), "--lm", str(language_model), "--output",
         str(tmp_path), "--manifest",
     ]  # fmt: skip
     line = fails(*arguments, str(corpus))
-    assert line == f"{tuned} exists, expected a new --out or --overwrite"
+    assert line == f"{tuned} exists, expected a new --output or --overwrite"
     assert tuned.read_text() == "mine"
     silent = tmp_path / "silent.jsonl"
     row = json.loads(corpus.read_text().splitlines()[0])

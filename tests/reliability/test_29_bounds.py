@@ -224,8 +224,10 @@ PLACES: Mapping[str, tuple[str, Arguments]] = {
     "align: a manifest": (
         "m.tsv", lambda h, bad: ["align", "--model", h.model, "--manifest", bad],
     ),
-    "lm train: a text": ("text.txt", lambda h, bad: ["lm", "train", bad, "--out", "new.arpa"]),
-    "lm train: a manifest": ("m.jsonl", lambda h, bad: ["lm", "train", bad, "--out", "new.arpa"]),
+    "lm train: a text": ("text.txt", lambda h, bad: ["lm", "train", bad, "--output", "new.arpa"]),
+    "lm train: a manifest": (
+        "m.jsonl", lambda h, bad: ["lm", "train", bad, "--output", "new.arpa"]
+    ),
     "lm query: a model": ("lm.arpa", lambda h, bad: ["lm", "query", bad, "a"]),
     "lm perplexity: a text": ("text.gz", lambda h, bad: ["lm", "perplexity", h.lm, bad]),
     "lm convert: a model": ("lm.ngram", lambda h, bad: ["lm", "convert", bad, "new.arpa"]),
@@ -253,14 +255,14 @@ PLACES: Mapping[str, tuple[str, Arguments]] = {
     "tune-decoder: a manifest": (
         "m.jsonl",
         lambda h, bad: [
-            "tune-decoder", "--model", h.model, "--manifest", bad, "--lm", h.lm, "--out", "tuned"
+            "tune-decoder", "--model", h.model, "--manifest", bad, "--lm", h.lm, "--output", "tuned"
         ],
     ),
     "tune-decoder: a language model": (
         "lm.arpa",
         lambda h, bad: [
             "tune-decoder", "--model", h.model, "--manifest", h.manifest, "--lm", bad,
-            "--out", "tuned",
+            "--output", "tuned",
         ],
     ),
     "transcribe: a lexicon": (
@@ -298,7 +300,7 @@ def test_every_command_ends_in_one_line(
 STREAMS: Mapping[str, Callable[[House], Sequence[object]]] = {
     "transcribe -": lambda h: ["transcribe", "--model", h.model, "-"],
     "align -": lambda h: ["align", "--model", h.model, "-", "a"],
-    "lm train -": lambda h: ["lm", "train", "-", "--out", "new.arpa"],
+    "lm train -": lambda h: ["lm", "train", "-", "--output", "new.arpa"],
     "lm perplexity -": lambda h: ["lm", "perplexity", h.lm, "-"],
 }
 STREAM_KINDS = (
