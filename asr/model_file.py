@@ -30,7 +30,7 @@ from asr.model_spec import ModelSpec, Part, construct
 from asr.packed import unpacked
 from asr.quantization import EXPANSION, Storage, dequantized, like_quantized, quantized
 from asr.recognizer import FEATURES, MODELS, Recognizer
-from asr.starter_model import EXPORTED
+from asr.starter_model import EXPORTED, weights_path
 from asr.text import AUTO, BLANK_ID, TextNormalizer
 from asr.untrusted import checked, open_regular, shown
 
@@ -90,7 +90,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     """Read a model file; runs no code from it and needs no config.
 
     Args:
-        path: a file of `save_model`.
+        path: a file of `save_model`, or one of a model's folder that names another.
         device: where the model is to live.
 
     Returns:
@@ -105,6 +105,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
         raise IsADirectoryError(21, "is a folder, expected a model file", str(path))
     if path.suffix.lower() == EXPORTED:
         raise ValueError(f"{path}: an exported model, expected the model that it was made of")
+    path = weights_path(path)
     with open_regular(path, "a model file") as raw:
         size, total = int.from_bytes(raw.read(8), "little"), raw.seek(0, os.SEEK_END)
     # safetensors itself would parse 100 MB, and a file of holes could be any size.
@@ -167,13 +168,13 @@ def _fields(spec: ModelSpec) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """Compute the sha256 of a file, 64 hexadecimal digits.
+    """Compute the sha256 of the file that holds a model, 64 hexadecimal digits.
 
     Raises:
         OSError: missing or unreadable.
     """
     digest = hashlib.sha256()
-    with open_regular(path, "a model file") as file:
+    with open_regular(weights_path(path), "a model file") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

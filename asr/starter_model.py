@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.untrusted import read_text
+from asr.untrusted import open_regular, read_text
 
 BEST_MODEL = "best.safetensors"  # of a run's folder
 MODEL, CARD, DECODER = "model.safetensors", "card.md", "decoder.yaml"  # of a model's folder
@@ -15,6 +15,9 @@ EXPORTED = ".onnx"  # suffix of a file of `asr export`
 EXPORTED_MODEL = f"model{EXPORTED}"  # of a folder where it was put by hand
 NAME = re.compile(r"[\w-]+")  # of a model: what has a slash or a suffix is a path
 MAX_CARD_BYTES = 1 << 16
+# In the place of a model: that of a folder beside its own, which has it.
+ANOTHER = re.compile(rb"\.\./[\w-]+/" + re.escape(MODEL.encode()) + rb"\s*")
+MAX_ANOTHER_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,22 @@ def decoder_file(model_file: Path) -> Path | None:
     file = model_file.with_name(DECODER)
     is_there = model_file.name in (MODEL, EXPORTED_MODEL) and file.is_file()
     return file if is_there else None
+
+
+def weights_path(model_file: Path) -> Path:
+    """Find the file that holds a model: it may be that of another model's folder.
+
+    The model.safetensors of a folder may be a line, `../NAME/model.safetensors`, so that one model
+    serves two tasks, each with a card and a decoder of its own. It is followed once.
+
+    Raises:
+        OSError: missing or unreadable.
+    """
+    if model_file.name != MODEL:
+        return model_file
+    with open_regular(model_file, "a model file") as file:
+        line = file.read(MAX_ANOTHER_BYTES)
+    return model_file.parent / line.decode().strip() if ANOTHER.fullmatch(line) else model_file
 
 
 def read_card(folder: Path) -> Card:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.model_file import load_model
+from asr.model_file import file_digest, load_model
 from asr.starter_model import (
     CARD,
     DECODER,
@@ -18,6 +18,7 @@ from asr.starter_model import (
     model_path,
     models_dir,
     read_card,
+    weights_path,
 )
 
 MAX_BYTES = 25_000_000  # of all models together
@@ -153,6 +154,33 @@ def test_without_models_a_name_is_told_as_such(
     assert model_names() == []
     with pytest.raises(FileNotFoundError, match="none comes with this asr"):
         model_path("digits")
+
+
+def test_a_folder_may_take_the_model_of_another(models: Path) -> None:
+    shared = models / "digits" / MODEL
+    shared.write_text(f"../read-english/{MODEL}\n")
+    assert weights_path(shared).resolve() == models / "read-english" / MODEL
+    assert file_digest(shared) == file_digest(models / "read-english" / MODEL)
+    with pytest.raises(ValueError, match=rf"read-english/{MODEL}: not a model file or damaged"):
+        load_model(shared)
+    # Elsewhere, in another form, or under another name it is a file like any other.
+    for line in ("../../a/model.safetensors", "../a/b.safetensors", "/etc/passwd", "a\n../b/c"):
+        shared.write_text(line)
+        assert weights_path(shared) == shared
+        with pytest.raises(ValueError, match=rf"digits/{MODEL}: not a model file or damaged"):
+            load_model(shared)
+    other = shared.with_name("best.safetensors")
+    other.write_text(f"../read-english/{MODEL}\n")
+    assert weights_path(other) == other
+    # Nor is it followed any further.
+    shared.write_text(f"../read-english/{MODEL}")
+    (models / "read-english" / MODEL).write_text(f"../digits/{MODEL}")
+    with pytest.raises(ValueError, match=rf"read-english/{MODEL}: not a model file or damaged"):
+        load_model(shared)
+    (models / "read-english" / MODEL).unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        load_model(shared)
+    assert str(error.value.filename).endswith(f"../read-english/{MODEL}")
 
 
 def test_only_a_models_folder_has_a_decoder_of_its_own(models: Path) -> None:

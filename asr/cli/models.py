@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asr.cli.options import Parser
 from asr.cli.terminal import print_table, say
-from asr.starter_model import MODEL, model_folder, model_names, models_dir, read_card
+from asr.starter_model import MODEL, model_folder, model_names, models_dir, read_card, weights_path
 from asr.text import printable
 
 
@@ -37,7 +37,7 @@ def _row(folder: Path) -> tuple[str, ...]:
     from asr.model_file import load_model
 
     recognizer, _ = load_model(folder / MODEL)
-    size = sum(file.stat().st_size for file in folder.iterdir())
+    size = sum(weights_path(file).stat().st_size for file in folder.iterdir())
     weights = sum(each.numel() for each in recognizer.model.parameters())
     return (
         folder.name,
