@@ -112,21 +112,18 @@ class BeamSearch:
         self.limits = Limits(float(min_token_log_prob), float(beam_threshold), math.log(skip_blank))
         self.alphabet = alphabet
         self.max_shortfall = max_shortfall if phrases is not None else math.inf
-        self.words, self.hotwords = NO_WORDS, NO_HOTWORDS
         self.unwritable: list[str] = []
         hotwords = hotwords or {}
         if isinstance(language_model, Path | str):
             language_model = load_ngram_model(Path(language_model))
+        model: Grammar | NgramModel | None = language_model
         weights = lm_weight if language_model is not None else 0.0, word_bonus, unk_score
-        grammar: Grammar | None = None
         if phrases is not None:
-            grammar, weights = Grammar(phrases), (1.0, 0.0, unk_score)
-        self.vocabulary: tuple[str, ...] = ()  # of a lexicon, by the numbers of the words
+            model, weights = Grammar(phrases), (1.0, 0.0, unk_score)
+        self.vocabulary = tuple(lexicon or ())  # by the numbers of the words
+        self.words = NO_WORDS
         if lexicon is not None:
-            self.vocabulary = tuple(lexicon)
-            self.words = build_word_model(
-                lexicon, alphabet, grammar or language_model, *weights, is_closed=True
-            )
+            self.words = build_word_model(lexicon, alphabet, model, *weights, is_closed=True)
         elif language_model is not None:
             written, self.unwritable = language_model.written_in(alphabet)
             words = {word for phrase in hotwords for word in phrase.split()}.union(written)
@@ -137,6 +134,7 @@ class BeamSearch:
             if language_model is None:
                 raise ValueError(f"prior_weight {prior_weight} needs a language model")
             self.shift = prior_weight * label_prior(language_model, lexicon, alphabet)
+        self.hotwords = NO_HOTWORDS
         if hotwords and lexicon is None:
             self.hotwords = build_automaton(hotwords, CharTokenizer(alphabet))
         elif hotwords:
