@@ -23,7 +23,7 @@ import numpy as np
 from asr.audio import count_channels, header_duration, load_audio, stream_audio
 from asr.audio_file import Source, source_name
 from asr.memory import is_out_of_memory, release_memory
-from asr.segment import SegmentFinder, Span
+from asr.segment import PAUSE_S, SegmentFinder, Span
 from asr.speech_model import Lengths, LogProbs, SpeechModel, Waveform
 
 BATCH_S = 60.0  # [s] of segments, padded, that go through the network together
@@ -107,6 +107,7 @@ def read_pieces(
     channel: int | None = None,
     speakers: Sequence[str] = (),
     detector: Detector | None = None,
+    pause_s: float = PAUSE_S,
 ) -> Iterator[Piece | End]:
     """Read a recording's segments, and then its end.
 
@@ -118,6 +119,7 @@ def read_pieces(
         speakers: names of those who speak on each channel, for EACH; none for "channel 0" ...
         detector: finds the segments of the whole waveform, which is then held as a whole; None
             finds them while it is read.
+        pause_s: that a pause has at least which is cut in [s]; a detector has its own.
     """
     name = source_name(source)
     num_samples = 0
@@ -133,7 +135,7 @@ def read_pieces(
         behind = 0  # samples, up to the piece that is read
         for each, speaker in channels:
             num_samples = done = 0
-            for start, samples in _segments(source, sample_rate, each, detector):
+            for start, samples in _segments(source, sample_rate, each, detector, pause_s):
                 if samples is None:
                     num_samples = start
                 else:
@@ -149,7 +151,7 @@ def read_pieces(
 
 
 def _segments(
-    source: Source, sample_rate: int, channel: int | None, detector: Detector | None
+    source: Source, sample_rate: int, channel: int | None, detector: Detector | None, pause_s: float
 ) -> Iterator[tuple[int, Waveform | None]]:
     """Segments with their first sample; at the end the number of samples, and None."""
     if detector is not None:
@@ -159,7 +161,7 @@ def _segments(
         )
         yield len(whole), None
         return
-    finder = SegmentFinder(sample_rate)
+    finder = SegmentFinder(sample_rate, pause_s)
     kept, first = np.zeros(0, np.float32), 0  # what a segment to come may need, from there on
 
     def cut(spans: list[Span]) -> Iterator[tuple[int, Waveform]]:

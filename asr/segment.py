@@ -21,6 +21,7 @@ RISE_DB = 5.0  # [dB] that it is at least
 DEPTH_DB = 45.0  # [dB] below the loudest there is no speech, however quiet the room
 CLICK_S = 0.05  # [s] a sound that is shorter, with pauses around it, is no speech
 PAUSE_S = 0.3  # [s] a shorter pause stays within a segment
+PHRASE_PAUSE_S = 0.6  # [s] the same where a segment has to be a whole phrase
 LONG_PAUSE_S = 0.45  # [s] without so long a pause, also at its ends, a recording
 UTTERANCE_S = 10.0  # [s] that is no longer is an utterance, and stays as it is
 MARGIN_S = 0.1  # [s] kept around speech: soft beginnings and ends
@@ -61,8 +62,10 @@ class _Region:
         return (self.last - self.first) * FRAME_S
 
 
-def find_segments(waveform: NDArray[np.float32], sample_rate: int) -> list[Span]:
-    """Find the stretches of a recording that have speech, cut in pauses of at least PAUSE_S.
+def find_segments(
+    waveform: NDArray[np.float32], sample_rate: int, pause_s: float = PAUSE_S
+) -> list[Span]:
+    """Find the stretches of a recording that have speech, cut in its pauses.
 
     A frame has speech where its level is some way from the floor of the noise around it to the
     loudest that is around it. Both follow the recording, so a gain, a noise that begins or a voice
@@ -73,12 +76,13 @@ def find_segments(waveform: NDArray[np.float32], sample_rate: int) -> list[Span]
     Args:
         waveform: `(num_samples,)`.
         sample_rate: [Hz].
+        pause_s: that a pause has at least [s].
 
     Returns:
         In order; they do not overlap and have MARGIN_S around their speech where the
         recording and its other segments leave room.
     """
-    finder = SegmentFinder(sample_rate)
+    finder = SegmentFinder(sample_rate, pause_s)
     return [*finder.feed(waveform), *finder.finish()]
 
 
@@ -89,13 +93,15 @@ class SegmentFinder:
 
     Args:
         sample_rate: [Hz].
+        pause_s: that a pause has at least [s].
 
     Attributes:
         num_samples: that have come.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, pause_s: float = PAUSE_S) -> None:
         self.sample_rate = sample_rate
+        self.pause_s = pause_s
         self.num_samples = 0
         self._hop = round(FRAME_S * sample_rate)
         self._samples = np.zeros(0, np.float32)  # from one hop before the next frame on
@@ -110,7 +116,7 @@ class SegmentFinder:
     def earliest(self) -> int:
         """The first sample that a segment to come may have."""
         first = self._num_decided if self._open is None else self._open.first
-        return max(0, first * self._hop - round(PAUSE_S * self.sample_rate))
+        return max(0, first * self._hop - round(self.pause_s * self.sample_rate))
 
     def feed(self, block: NDArray[np.float32]) -> list[Span]:
         """Take the next samples `(n,)`, of any number, and return the segments known by now."""
@@ -141,11 +147,11 @@ class SegmentFinder:
             # Nothing was decided before: SEEN_FRAMES are longer than an utterance.
             edges = [0, *(edge for each in regions for edge in (each.first, each.last)), num_frames]
             pauses = [b - a for a, b in zip(edges[::2], edges[1::2], strict=True)]
-            if max(pauses) * FRAME_S < LONG_PAUSE_S:
+            if max(pauses) * FRAME_S < max(LONG_PAUSE_S, self.pause_s):
                 return [Span(0, self.num_samples)]
         spans = self._spans(regions, None)
         if regions:
-            pause = round(PAUSE_S * self.sample_rate)
+            pause = round(self.pause_s * self.sample_rate)
             if regions[-1].last * self._hop > self.num_samples - pause:
                 spans[-1] = Span(spans[-1].start, self.num_samples)
         return spans
@@ -182,7 +188,7 @@ class SegmentFinder:
 
     def _is_over(self, region: _Region, first: int) -> bool:
         """Whether speech from a frame on is behind a pause, and so of another segment."""
-        return not (first - region.last) * FRAME_S < PAUSE_S
+        return not (first - region.last) * FRAME_S < self.pause_s
 
     def _close(self) -> list[_Region]:
         """End the open region; none, if that was a click."""
@@ -204,7 +210,7 @@ class SegmentFinder:
             start, end = region.first * hop - margin, region.last * hop + margin
             if self._previous_last is not None:  # half a pause belongs to each side
                 start = max(start, (self._previous_last + region.first) * hop // 2)
-            elif region.first * hop < round(PAUSE_S * self.sample_rate):
+            elif region.first * hop < round(self.pause_s * self.sample_rate):
                 start = 0
             if after is not None:
                 end = min(end, (region.last + after) * hop // 2)

@@ -27,6 +27,7 @@ from asr.emission import (
     total_duration,
 )
 from asr.loading import load_speech_model
+from asr.segment import PAUSE_S, PHRASE_PAUSE_S
 from asr.speech_model import Lengths, LogProbs, SpeechModel
 from asr.starter_model import decoder_file, model_path
 from asr.stream import Decoding, Stream
@@ -62,6 +63,10 @@ class Transcriber:
             leaves it as it is.
         detector: finds the segments of a whole waveform that have speech, which is then held as a
             whole; None is `segment.find_segments`, block by block.
+
+    Attributes:
+        pause_s: that a recording is cut in, where there is no detector [s]; longer where a decoder
+            takes phrases alone, for a part of one is none of them.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Transcriber:
         self.decoder = decoder or _usual_decoder(recognizer)
         self.calibrate = calibrate
         self.detector = detector
+        self.pause_s = PHRASE_PAUSE_S if getattr(self.decoder, "has_phrases", False) else PAUSE_S
         self.sample_rate = recognizer.sample_rate
 
     @classmethod
@@ -221,7 +227,9 @@ class Transcriber:
             samples: the recording.
             number: of it, which its pieces bear.
         """
-        return read_pieces(number, samples, self.sample_rate, detector=self.detector)
+        return read_pieces(
+            number, samples, self.sample_rate, detector=self.detector, pause_s=self.pause_s
+        )
 
     def segments(
         self, pieces: Iterable[Piece]
@@ -288,7 +296,7 @@ class Transcriber:
         rate = self.sample_rate
         total = None if progress is silent else total_duration(sources, read)
         recordings = (
-            read_pieces(number, source, rate, read, speakers, self.detector)
+            read_pieces(number, source, rate, read, speakers, self.detector, self.pause_s)
             for number, source in enumerate(sources)
         )
         segments: dict[int, list[Segment]] = {}

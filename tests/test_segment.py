@@ -69,6 +69,16 @@ def test_speech_is_cut_in_its_pauses(pause_s: float, floor_dbfs: float) -> None:
     assert seconds_of(spans)[1::2] == pytest.approx(ends + margin, abs=0.08)
 
 
+def test_what_a_pause_is_may_be_chosen() -> None:
+    waveform = joined(0.5, -60.0)
+    assert len(find_segments(waveform, RATE)) == 3
+    assert seconds_of(find_segments(waveform, RATE, pause_s=0.6)) == [0.0, len(waveform) / RATE]
+    assert len(find_segments(joined(0.7, -60.0), RATE, pause_s=0.6)) == 3
+    longer = np.concatenate([waveform, waveform])  # of more than an utterance; a second within
+    assert len(find_segments(longer, RATE)) == 6
+    assert len(find_segments(longer, RATE, pause_s=0.6)) == 2
+
+
 def test_a_pause_within_a_sentence_is_no_cut() -> None:
     spans = find_segments(joined(PAUSE_S - 0.1, -60.0), RATE)
     assert len(spans) == 1

@@ -11,7 +11,8 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from asr.decoder import Greedy, Hypothesis
+from asr.audio_array import AudioArray
+from asr.decoder import BeamSearch, Greedy, Hypothesis
 from asr.emission import BATCH_S, CHUNK_S
 from asr.model_file import save_model
 from asr.recognizer import FIXED_BYTES, SPARE, ModelSpec, Part, Recognizer, Waveform, choose_device
@@ -260,6 +261,19 @@ def test_a_recording_with_pauses_is_transcribed_as_its_parts(transcriber: Transc
     assert transcriber.transcribe([pause, np.zeros(0, np.float32)]) == [
         Transcript((), 2.0), Transcript((), 0.0),
     ]  # fmt: skip
+
+
+def test_a_phrase_is_not_cut_where_somebody_hesitates(transcriber: Transcriber) -> None:
+    pause = np.zeros(round(0.5 * RATE), np.float32)
+    recording = np.concatenate([waveform(1.0, 0), pause, waveform(2.0, 1)])
+    phrases = Transcriber(
+        transcriber.recognizer, BeamSearch(alphabet=ALPHABET, phrases=["ab a", "b"])
+    )
+    for each, count in ((transcriber, 2), (phrases, 1)):
+        (*pieces, _) = each.pieces(AudioArray(recording, RATE), 0)
+        assert len(pieces) == count
+    apart = np.concatenate([waveform(1.0, 0), pause, pause, waveform(2.0, 1)])
+    assert len(list(phrases.pieces(AudioArray(apart, RATE), 0))) == 2 + 1
 
 
 def test_segments_go_through_the_network_in_batches_of_like_length(

@@ -66,6 +66,7 @@ class BeamSearch:
             `shortfall`]; inf takes the best that the beam has.
 
     Attributes:
+        has_phrases: whether an utterance is one of some phrases or nothing.
         unwritable: words of the language model that the alphabet cannot write.
 
     Raises:
@@ -111,7 +112,8 @@ class BeamSearch:
         # Whole numbers would be of another type, here and below, and the search compiled for it.
         self.limits = Limits(float(min_token_log_prob), float(beam_threshold), math.log(skip_blank))
         self.alphabet = alphabet
-        self.max_shortfall = max_shortfall if phrases is not None else math.inf
+        self.has_phrases = phrases is not None
+        self.max_shortfall = max_shortfall if self.has_phrases else math.inf
         self.unwritable: list[str] = []
         hotwords = hotwords or {}
         if isinstance(language_model, Path | str):
