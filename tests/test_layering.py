@@ -117,6 +117,7 @@ ALLOWED: dict[str, set[str]] = {
         "audio",
         "emission",
         "decoder",
+        "segment",
         "speech_model",
         "loading",
         "starter_model",
