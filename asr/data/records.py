@@ -203,7 +203,8 @@ def _utf8_or_western(file: IO[bytes], where: object) -> str:
             n for n in range(4) if n == 3 or block[-1 - n : len(block) - n] < b"\x80"
         )
         block, rest = block[:cut], block[cut:]
-        for run in re.findall(rb"[\x80-\xff]+", block):
+        # Most blocks are ASCII alone, which is known at once.
+        for run in [] if block.isascii() else re.findall(rb"[\x80-\xff]+", block):
             try:
                 good += len(run.decode())
             except UnicodeDecodeError:

@@ -61,7 +61,7 @@ def batches_of(
             tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
             token_lengths=torch.tensor([len(each) for each in tokens]),
             seeds=(0,) * len(members),
-            utterances=tuple(Utterance(Path(), pairs[k][0], None, str(k)) for k in members),
+            rows=tuple((Utterance(Path(), pairs[k][0], None, str(k)),) for k in members),
         )
 
 
