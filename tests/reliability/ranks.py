@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from asr.cli.processes import leave_together
 from asr.data.dataset import Batch
 from asr.data.manifest import Utterance
 from asr.recognizer import ModelSpec, Part, Recognizer
@@ -77,6 +78,7 @@ def main() -> None:
     if world.rank == 0:
         totals = {"words": asdict(result.words), "characters": asdict(result.characters)}
         Path(sys.argv[4]).write_text(json.dumps(totals | {"loss": result.loss}))
+    leave_together()
 
 
 if __name__ == "__main__":
