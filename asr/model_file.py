@@ -106,18 +106,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     if path.suffix.lower() == EXPORTED:
         raise ValueError(f"{path}: an exported model, expected the model that it was made of")
     path = weights_path(path)
-    with open_regular(path, "a model file") as raw:
-        size, total = int.from_bytes(raw.read(8), "little"), raw.seek(0, os.SEEK_END)
-    # safetensors itself would parse 100 MB, and a file of holes could be any size.
-    if total > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{path}: {total} bytes, expected a model file of at most {MAX_FILE_BYTES}"
-        )
-    if size > MAX_HEADER_BYTES:
-        raise ValueError(
-            f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "
-            f"{MAX_HEADER_BYTES})"
-        )
+    total = _bounded_size(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             description, checksum = _metadata(file.metadata() or {})
@@ -147,6 +136,27 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Recogniz
     _check_finite(path, weights)
     recognizer.load_state_dict(weights, assign=True)
     return recognizer.to(device).eval(), header["training"]
+
+
+def _bounded_size(path: Path) -> int:
+    """Measure a model file [bytes]; safetensors itself would parse 100 MB, and holes have any size.
+
+    Raises:
+        ValueError: it, or its header, is too large.
+        OSError: missing or unreadable.
+    """
+    with open_regular(path, "a model file") as raw:
+        size, total = int.from_bytes(raw.read(8), "little"), raw.seek(0, os.SEEK_END)
+    if total > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path}: {total} bytes, expected a model file of at most {MAX_FILE_BYTES}"
+        )
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{path}: not a model file or damaged (a header of {size} bytes, expected at most "
+            f"{MAX_HEADER_BYTES})"
+        )
+    return total
 
 
 def complete_spec(spec: ModelSpec) -> ModelSpec:

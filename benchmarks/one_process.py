@@ -24,7 +24,8 @@ class Cost(NamedTuple):
 def cost(code: str, *arguments: object) -> Cost:
     """Run the code with arguments in `sys.argv[1:]`, in one thread; its output is thrown away.
 
-    :raises subprocess.CalledProcessError: where it fails.
+    Raises:
+        subprocess.CalledProcessError: it fails.
     """
     program = f"import sys\n{code}\n{PEAK}\n"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoder.greedy import Hypothesis
+from asr.decoder.greedy import Greedy, Hypothesis
 from asr.decoder.hotword import NO_HOTWORDS, build_automaton, build_spoken_automaton
 from asr.decoder.label_prior import label_prior
 from asr.decoder.ngram import NgramModel
@@ -18,9 +18,9 @@ from asr.decoder.ngram_file import load_ngram_model
 from asr.decoder.phrases import Grammar
 from asr.decoder.prefix_search import NOW, Limits, begin, rank, search, trace, workspace
 from asr.decoder.token_trie import NONE
-from asr.decoder.word_model import BROKEN_OFF, NO_WORDS, build_word_model
+from asr.decoder.word_model import BROKEN_OFF, NO_WORDS, WordModel, build_word_model
 from asr.lexicon import describe_missing
-from asr.text import BLANK_ID, CharTokenizer
+from asr.text import CharTokenizer
 from asr.threads import num_threads
 
 # [nats a label] Of a phrase that was said, and of other words: docs/results.md, "Phrases".
@@ -114,7 +114,6 @@ class BeamSearch:
         self.alphabet = alphabet
         self.has_phrases = phrases is not None
         self.max_shortfall = max_shortfall if self.has_phrases else math.inf
-        self.unwritable: list[str] = []
         hotwords = hotwords or {}
         if isinstance(language_model, Path | str):
             language_model = load_ngram_model(Path(language_model))
@@ -123,14 +122,7 @@ class BeamSearch:
         if phrases is not None:
             model, weights = Grammar(phrases), (1.0, 0.0, unk_score)
         self.vocabulary = tuple(lexicon or ())  # by the numbers of the words
-        self.words = NO_WORDS
-        if lexicon is not None:
-            self.words = build_word_model(lexicon, alphabet, model, *weights, is_closed=True)
-        elif language_model is not None:
-            written, self.unwritable = language_model.written_in(alphabet)
-            words = {word for phrase in hotwords for word in phrase.split()}.union(written)
-            spellings = {word: (word,) for word in sorted(words)}
-            self.words = build_word_model(spellings, alphabet, language_model, *weights)
+        self.words, self.unwritable = _build_words(lexicon, alphabet, model, weights, hotwords)
         self.shift: NDArray[np.float64] | None = None  # (V,), taken from what a frame says [nats]
         if prior_weight:
             if language_model is None:
@@ -262,10 +254,30 @@ def shortfall(log_probs: NDArray[np.floating], score: float, num_labels: int) ->
         num_labels: of the text; counted are they, or those of the model's own best path where it
             has more.
     """
-    own = log_probs.argmax(axis=1)
-    begins = (own != BLANK_ID) & (own != np.concatenate([[BLANK_ID], own[:-1]]))
-    labels = max(num_labels, int(begins.sum()), 1)
-    return (float(log_probs.max(axis=1).sum(dtype=np.float64)) - score) / labels
+    ((own,),) = Greedy()(log_probs[None], np.array([len(log_probs)]))
+    return (own.score - score) / max(num_labels, len(own.tokens), 1)
+
+
+def _build_words(
+    lexicon: Mapping[str, Sequence[str]] | None,
+    alphabet: str,
+    model: NgramModel | Grammar | None,
+    weights: tuple[float, float, float],
+    hotwords: Mapping[str, float],
+) -> tuple[WordModel, list[str]]:
+    """The words of a lexicon, else any words and what is known of them by a language model.
+
+    Returns:
+        Them, and the words of the language model that the alphabet cannot write.
+    """
+    if lexicon is not None:
+        return build_word_model(lexicon, alphabet, model, *weights, is_closed=True), []
+    if not isinstance(model, NgramModel):
+        return NO_WORDS, []
+    written, unwritable = model.written_in(alphabet)
+    words = {word for phrase in hotwords for word in phrase.split()}.union(written)
+    spellings = {word: (word,) for word in sorted(words)}
+    return build_word_model(spellings, alphabet, model, *weights), unwritable
 
 
 def _spellings_of(
